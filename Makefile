@@ -1,0 +1,42 @@
+# Two commands set everything up from a fresh clone: `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install quickstart test test-all lint types check bench-training clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch  # first, so that nothing else chooses its build
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## Make the virtual environment and install mebert with its development tools.
+
+quickstart: $(STAMP)  ## Train, evaluate and save a multi-exit BERT on the built-in task (no download).
+	$(BIN)/python -m mebert fit --config configs/quickstart.yaml
+
+test: $(STAMP)  ## Run the tests that take less than 10 minutes together.
+	$(BIN)/python -m pytest
+
+test-all: $(STAMP)  ## Run all tests, the slow ones too.
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: $(STAMP)  ## Check style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## Check types.
+	$(BIN)/mypy
+
+check: lint types test  ## What CI runs.
+
+bench-training: $(STAMP)  ## Time and memory of a multi-exit training step against plain fine-tuning.
+	$(BIN)/python benchmarks/training_cost.py
+
+clean:  ## Remove the virtual environment and caches; runs/ stays.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

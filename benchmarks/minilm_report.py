@@ -1,0 +1,201 @@
+"""docs/results.md and docs/results.png from the results of benchmarks/minilm.py. Every figure there is made here."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+TARGETS = ("1.5", "2.0", "3.0")
+NAMES = {"mrpc": "MRPC", "sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI"}
+SPLITS = {
+    "mrpc": "test split (1 725 rows)",
+    "sst2": "GLUE validation split (872 rows); thresholds and lambda from rows held out of training",
+    "snli": "test split",
+    "mnli": "GLUE validation split, matched; lambda from rows held out of training",
+}
+POLICIES = {"entropy": "entropy", "dr": "DR alone", "edr": "EDR"}
+
+
+def load(folder: Path) -> dict[tuple[str, str], list[Result]]:
+    """(task, variant) to its runs, one a seed."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault((result["task"], result["variant"]), []).append(result)
+    return found
+
+
+def percent(values: list[float]) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    values = [100 * v for v in values]
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join("---" for _ in header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def first(run: Result) -> Result:
+    """The first test split of a run."""
+    split: Result = run["splits"][0]
+    return split
+
+
+def exits_table(runs: dict[tuple[str, str], list[Result]], tasks: list[str]) -> str:
+    """Accuracy of every exit, mean-pooled and [CLS], beside the single-exit baseline."""
+    rows = []
+    labels = {
+        "de3": "mean",
+        "de3_cls": "[CLS]",
+        "no_dar": "mean, no DAR",
+        "single": "mean, one exit (plain fine-tuning)",
+    }
+    for task in tasks:
+        for variant, label in labels.items():
+            group = runs.get((task, variant), [])
+            if not group:
+                continue
+            exits = [[first(run)["exits"][e] for run in group] for e in range(len(first(group[0])["exits"]))]
+            cells = [""] * (6 - len(exits)) + [percent(e) for e in exits]
+            rows.append([NAMES[task], label, *cells])
+    return table(["task", "exits read", *(f"exit {e}" for e in range(1, 7))], rows)
+
+
+def policies_table(runs: dict[tuple[str, str], list[Result]], tasks: list[str]) -> str:
+    """Accuracy at equal speed-up by layers, by policy and variant, and the area under the curve."""
+    rows = []
+    for task in tasks:
+        for variant, label in {"de3": "with DAR", "no_dar": "no DAR"}.items():
+            group = runs.get((task, variant), [])
+            for policy, name in POLICIES.items():
+                found = [first(run)["policies"][policy] for run in group if policy in first(run)["policies"]]
+                if found:
+                    at = [[p["at"][t] for p in found if p["at"][t] is not None] for t in TARGETS]
+                    cells = [percent(values) if values else "-" for values in at]
+                    rows.append([NAMES[task], label, name, *cells, percent([p["area"] for p in found])])
+        group = runs.get((task, "de3"), [])
+        if group:
+            speed = statistics.mean(first(run)["oracle"]["speedup_layers"] for run in group)
+            best = percent([first(run)["oracle"]["metric"] for run in group])
+            rows.append([NAMES[task], "with DAR", f"oracle exit: {best} at {speed:.2f}x", "", "", "", ""])
+    return table(["task", "training", "policy", "1.5x", "2x", "3x", "area"], rows)
+
+
+def pooling_table(runs: dict[tuple[str, str], list[Result]], tasks: list[str]) -> str:
+    """[CLS] against masked mean, EDR at equal speed."""
+    rows = []
+    for task in tasks:
+        for variant, label in {"de3": "mean", "de3_cls": "[CLS]"}.items():
+            found = [first(run)["policies"]["edr"] for run in runs.get((task, variant), [])]
+            if found:
+                cells = [percent([p["at"][t] for p in found]) for t in TARGETS]
+                rows.append([NAMES[task], label, *cells, percent([p["area"] for p in found])])
+    return table(["task", "exits read", "1.5x", "2x", "3x", "area"], rows)
+
+
+def dar_table(runs: dict[tuple[str, str], list[Result]], tasks: list[str]) -> str:
+    """The two forms of the regulariser, and none, by EDR and DR."""
+    rows = []
+    for task in tasks:
+        for variant, label in {"de3": "hinge", "dar_softmax": "softmax", "no_dar": "none"}.items():
+            group = [first(run) for run in runs.get((task, variant), [])]
+            if group:
+                cells = [percent([g["policies"][p]["area"] for g in group]) for p in ("entropy", "dr", "edr")]
+                lams = ", ".join(f"{run['lam']:g}" for run in runs[task, variant])
+                rows.append([NAMES[task], label, str(len(group)), *cells, lams])
+    return table(["task", "DAR", "seeds", "area, entropy", "area, DR", "area, EDR", "lambda chosen"], rows)
+
+
+def difference(
+    runs: dict[tuple[str, str], list[Result]], tasks: list[str], a: tuple[str, str], b: tuple[str, str]
+) -> str:
+    """Paired differences a - b of the areas over all tasks and seeds, in points of accuracy."""
+    deltas = []
+    for task in tasks:
+        left = {run["seed"]: run for run in runs.get((task, a[0]), [])}
+        right = {run["seed"]: run for run in runs.get((task, b[0]), [])}
+        for seed in sorted(left.keys() & right.keys()):
+            areas = [first(r[seed])["policies"][p]["area"] for r, p in ((left, a[1]), (right, b[1]))]
+            deltas.append(100 * (areas[0] - areas[1]))
+    wins = sum(d > 0 for d in deltas)
+    spread = statistics.stdev(deltas) if len(deltas) > 1 else 0.0
+    return f"{statistics.mean(deltas):+.2f} ± {spread:.2f} points, better in {wins} of {len(deltas)} runs"
+
+
+def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path) -> None:
+    """Accuracy against speed-up, one panel a task: policies as lines with all seeds, oracle and baseline marked."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    grid = np.linspace(1.0, 4.0, 61)
+    figure, axes = plt.subplots(1, len(tasks), figsize=(4.4 * len(tasks), 4.2), squeeze=False)
+    styles = {
+        ("de3", "entropy"): ("tab:gray", "entropy"),
+        ("de3", "dr"): ("tab:orange", "DR alone"),
+        ("de3", "edr"): ("tab:blue", "EDR (DE3-BERT)"),
+        ("de3_cls", "edr"): ("tab:green", "EDR, [CLS] exits"),
+    }
+    for axis, task in zip(axes[0], tasks, strict=True):
+        for (variant, policy), (colour, label) in styles.items():
+            lines = []
+            for run in runs.get((task, variant), []):
+                speed, metric = zip(*sorted(first(run)["policies"][policy]["curve"]), strict=True)
+                lines.append(100 * np.interp(grid, speed, metric))
+            if lines:
+                axis.plot(grid, np.mean(lines, axis=0), color=colour, label=label)
+                axis.fill_between(grid, np.min(lines, axis=0), np.max(lines, axis=0), color=colour, alpha=0.12, lw=0)
+        single = [100 * first(run)["exits"][-1] for run in runs.get((task, "single"), [])]
+        if single:
+            axis.axhline(statistics.mean(single), color="black", ls=":", lw=1, label="plain fine-tuning (1x)")
+        axis.set_title(NAMES[task])
+        axis.set_xlabel("speed-up by layers")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("accuracy, %")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncol=len(labels), frameon=False)
+    figure.suptitle("all-MiniLM-L6-v2, 6 exits; mean of the seeds, band from lowest to highest seed")
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def write_report(results: Path, docs: Path) -> None:
+    """Write docs/results.md and docs/results.png."""
+    runs = load(results)
+    tasks = [task for task in NAMES if (task, "de3") in runs]
+    if not tasks:
+        raise SystemExit(f"no results in {results}; run: python benchmarks/minilm.py run")
+    docs.mkdir(exist_ok=True)
+    plot(runs, tasks, docs / "results.png")
+    template = (Path(__file__).parent / "minilm_report.md").read_text(encoding="utf-8")
+    one = runs[tasks[0], "de3"][0]
+    seeds = sorted({run["seed"] for group in runs.values() for run in group})
+    values = {
+        "seeds": ", ".join(map(str, seeds)),
+        "threads": ", ".join(str(t) for t in sorted({run["threads"] for g in runs.values() for run in g})),
+        "precision": one["precision"],
+        "rows": "; ".join(f"{NAMES[t]} {runs[t, 'de3'][0]['train_rows']}" for t in tasks),
+        "splits": "; ".join(f"{NAMES[t]}: {SPLITS[t]}" for t in tasks),
+        "exits_table": exits_table(runs, tasks),
+        "policies_table": policies_table(runs, tasks),
+        "pooling_table": pooling_table(runs, tasks),
+        "dar_table": dar_table(runs, tasks),
+        "edr_vs_entropy": difference(runs, tasks, ("de3", "edr"), ("de3", "entropy")),
+        "edr_vs_entropy_no_dar": difference(runs, tasks, ("de3", "edr"), ("no_dar", "entropy")),
+        "dr_vs_entropy": difference(runs, tasks, ("de3", "dr"), ("de3", "entropy")),
+        "dar_effect": difference(runs, tasks, ("de3", "edr"), ("no_dar", "edr")),
+        "mean_vs_cls": difference(runs, tasks, ("de3", "edr"), ("de3_cls", "edr")),
+    }
+    for key, value in values.items():
+        template = template.replace("{{" + key + "}}", value)
+    (docs / "results.md").write_text(template, encoding="utf-8")
+    print(f"wrote {docs / 'results.md'} and {docs / 'results.png'}")

@@ -1,0 +1,75 @@
+"""mebert: early-exit BERT. Train a multi-exit encoder, pick an operating point, run it at that speed.
+
+The public names are loaded when they are first used, so that `import mebert` stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AccuracySpeedCurve": "mebert.callbacks",
+    "ExitAccuracy": "mebert.callbacks",
+    "ExitFLOPs": "mebert.callbacks",
+    "PredictionWriter": "mebert.callbacks",
+    "SyntheticEntailmentDataModule": "mebert.data",
+    "TextDataModule": "mebert.data",
+    "UserError": "mebert.errors",
+    "MultiExitModel": "mebert.models",
+    "MultiExitModule": "mebert.modules",
+    "ProtoExitModule": "mebert.modules",
+    "DistanceRatio": "mebert.policies",
+    "Entropy": "mebert.policies",
+    "ExitPolicy": "mebert.policies",
+    "FixedExit": "mebert.policies",
+    "HybridDistanceEntropy": "mebert.policies",
+    "MaxProbability": "mebert.policies",
+}
+
+__all__ = [
+    "AccuracySpeedCurve",
+    "DistanceRatio",
+    "Entropy",
+    "ExitAccuracy",
+    "ExitFLOPs",
+    "ExitPolicy",
+    "FixedExit",
+    "HybridDistanceEntropy",
+    "MaxProbability",
+    "MultiExitModel",
+    "MultiExitModule",
+    "PredictionWriter",
+    "ProtoExitModule",
+    "SyntheticEntailmentDataModule",
+    "TextDataModule",
+    "UserError",
+    "__version__",
+]
+
+if TYPE_CHECKING:
+    from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
+    from mebert.data import SyntheticEntailmentDataModule, TextDataModule
+    from mebert.errors import UserError
+    from mebert.models import MultiExitModel
+    from mebert.modules import MultiExitModule, ProtoExitModule
+    from mebert.policies import (
+        DistanceRatio,
+        Entropy,
+        ExitPolicy,
+        FixedExit,
+        HybridDistanceEntropy,
+        MaxProbability,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

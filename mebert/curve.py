@@ -1,0 +1,223 @@
+"""The accuracy-speed curve from one pass: replay recorded scores at any threshold.
+
+Shapes: E exits, N samples, C classes. One pass over the data records every exit's logits and every policy's scores;
+each threshold is then a replay, a few operations on an (E, N) table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "CurvePoint",
+    "ExitRecord",
+    "area_under_curve",
+    "fixed_exit_points",
+    "oracle_exits",
+    "point_at",
+    "replay",
+    "sweep",
+    "threshold_for_speedup",
+]
+
+MetricFn = Callable[[Tensor, Tensor], float]
+"""(logits (N, C) at the exit taken, labels (N,)) to a number; higher is better."""
+
+
+@dataclass
+class ExitRecord:
+    """What one pass over a split recorded; rows in the order of the split.
+
+    Attributes:
+        logits: (E, N, C) float32.
+        labels: (N,).
+        index: Row numbers in the split, (N,) int64.
+        lengths: Tokens of each sample, (N,).
+        scores: Policy name to its scores, each (E, N) float32.
+        difficulty: Known difficulty of each sample, (N,) int64, or None.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    index: Tensor
+    lengths: Tensor
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    difficulty: Tensor | None = None
+
+    @property
+    def num_exits(self) -> int:
+        return self.logits.shape[0]
+
+    def logits_at(self, exits: Tensor) -> Tensor:
+        """The logits (N, C) of the exit (N,) that each sample took."""
+        return self.logits[exits, torch.arange(exits.shape[0], device=exits.device)]
+
+
+@dataclass
+class CurvePoint:
+    """One operating point.
+
+    Attributes:
+        policy: Its name.
+        threshold: A sample leaves when its score is below it.
+        metric: The task's main metric at the exits taken.
+        speedup_layers: All layers over mean layers run.
+        speedup_flops: The plain model's FLOPs over the FLOPs spent, heads and policy included.
+        exits: 0-based exit of each sample, (N,).
+        target: The speed-up that was asked for, or None.
+        speedup_wall: The plain model's seconds over the seconds spent, or None where not measured.
+    """
+
+    policy: str
+    threshold: float
+    metric: float
+    speedup_layers: float
+    speedup_flops: float
+    exits: Tensor
+    target: float | None = None
+    speedup_wall: float | None = None
+
+
+def replay(scores: Tensor, threshold: float) -> Tensor:
+    """The 0-based exit (N,) that each sample takes: the first whose score is below the threshold, else the last.
+
+    Args:
+        scores: (E, N).
+        threshold: Any number; infinity leaves at the first exit.
+    """
+    leave = scores < threshold
+    leave[-1] = True
+    return leave.int().argmax(0)  # the first of equal maxima
+
+
+def speedup_layers(exits: Tensor, exit_layers: Sequence[int]) -> float:
+    """L N / sum of layers run."""
+    layers = torch.as_tensor(exit_layers, dtype=torch.float64, device=exits.device)
+    return float(layers[-1] / layers[exits].mean())
+
+
+def point_at(
+    record: ExitRecord,
+    policy: str,
+    threshold: float,
+    exit_layers: Sequence[int],
+    flops: Tensor,
+    full_flops: Tensor,
+    metric_fn: MetricFn,
+    exits: Tensor | None = None,
+) -> CurvePoint:
+    """One operating point of a recorded policy.
+
+    Args:
+        record: The pass.
+        policy: A key of `record.scores` (any label if `exits` is given).
+        threshold: On its scores.
+        exit_layers: The layer of each exit, (E,), the last one L.
+        flops: Cost of leaving at each exit, (E, N).
+        full_flops: Cost of the plain model, (N,).
+        metric_fn: The task's main metric.
+        exits: Exits taken, (N,), instead of a replay.
+    """
+    if exits is None:
+        exits = replay(record.scores[policy], threshold)
+    spent = flops.gather(0, exits.unsqueeze(0)).sum()
+    return CurvePoint(
+        policy,
+        threshold,
+        metric_fn(record.logits_at(exits), record.labels),
+        speedup_layers(exits, exit_layers),
+        float(full_flops.sum() / spent),
+        exits,
+    )
+
+
+def sweep(
+    record: ExitRecord,
+    policy: str,
+    exit_layers: Sequence[int],
+    flops: Tensor,
+    full_flops: Tensor,
+    metric_fn: MetricFn,
+    num_points: int = 100,
+) -> list[CurvePoint]:
+    """The whole curve of a recorded policy, from "never leave early" to "leave at the first exit".
+
+    Thresholds are quantiles of the scores that occur, so that the points lie where samples are.
+    Points that take the same exits as the one before are dropped.
+    """
+    scores = record.scores[policy][:-1].flatten().double().sort().values
+    inner: list[float] = []
+    if len(scores):
+        ranks = torch.linspace(0, len(scores) - 1, num_points).long()
+        inner = sorted(set(scores[ranks].tolist()))
+    points: list[CurvePoint] = []
+    for threshold in [0.0, *inner, float("inf")]:
+        exits = replay(record.scores[policy], threshold)
+        if points and torch.equal(points[-1].exits, exits):
+            continue
+        points.append(point_at(record, policy, threshold, exit_layers, flops, full_flops, metric_fn, exits))
+    return points
+
+
+def fixed_exit_points(
+    record: ExitRecord, exit_layers: Sequence[int], flops: Tensor, full_flops: Tensor, metric_fn: MetricFn
+) -> list[CurvePoint]:
+    """Every sample at the same exit: one point an exit, from the last exit to the first."""
+    points = []
+    for index in reversed(range(record.num_exits)):
+        exits = torch.full_like(record.index, index)
+        points.append(point_at(record, "fixed", float(index + 1), exit_layers, flops, full_flops, metric_fn, exits))
+    return points
+
+
+def threshold_for_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> float | None:
+    """The strictest threshold that reaches a speed-up by layers, or None if leaving at the first exit falls short.
+
+    The speed-up rises with the threshold and changes only at scores that occur, so a bisection over them is exact.
+
+    Args:
+        scores: (E, N).
+        exit_layers: The layer of each exit, (E,).
+        target: Wanted speed-up by layers, at least 1.
+    """
+    if target <= 1.0:
+        return 0.0
+    values = torch.unique(scores[:-1])  # sorted
+    if not len(values):
+        return None
+    # A sample leaves when its score is below the threshold: the next float above a score lets that score leave.
+    candidates = torch.nextafter(values, torch.full_like(values, float("inf")))
+    low, high = 0, len(candidates) - 1
+    if speedup_layers(replay(scores, float(candidates[high])), exit_layers) < target:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if speedup_layers(replay(scores, float(candidates[middle])), exit_layers) >= target:
+            high = middle
+        else:
+            low = middle + 1
+    return float(candidates[low])
+
+
+def area_under_curve(points: Sequence[CurvePoint]) -> float:
+    """Mean metric over the cost axis (share of the layers run), by trapezoids; higher is better.
+
+    Comparable between policies on the same exits and data, whose curves share both end points.
+    """
+    by_cost = sorted((1.0 / p.speedup_layers, p.metric) for p in points)
+    cost = torch.tensor([c for c, _ in by_cost], dtype=torch.float64)
+    metric = torch.tensor([m for _, m in by_cost], dtype=torch.float64)
+    span = float(cost[-1] - cost[0])
+    if span == 0:
+        return float(metric.mean())
+    return float(torch.trapezoid(metric, cost)) / span
+
+
+def oracle_exits(record: ExitRecord) -> Tensor:
+    """The earliest exit (N,) that is right; the first one where none is. An upper bound, for evaluation only."""
+    right = record.logits.argmax(-1) == record.labels
+    return right.int().argmax(0)  # 0 where no exit is right: no exit would help, so none is paid for

@@ -1,0 +1,82 @@
+"""Losses over exits, as pure functions.
+
+Shapes: E exits, M exits with prototypes, B batch, C classes. All return a scalar unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["dar_hinge", "dar_softmax", "depth_weights", "exit_losses", "uniform_weights"]
+
+
+def uniform_weights(num_exits: int) -> Tensor:
+    """Every exit counts the same: weights (E,) that sum to 1."""
+    return torch.full((num_exits,), 1.0 / num_exits)
+
+
+def depth_weights(num_exits: int) -> Tensor:
+    """Exit i (from 1) counts i / (1 + 2 + ... + E), as in PABEE: weights (E,) that sum to 1.
+
+    >>> depth_weights(3)
+    tensor([0.1667, 0.3333, 0.5000])
+    """
+    depth = torch.arange(1, num_exits + 1, dtype=torch.float32)
+    return depth / depth.sum()
+
+
+def exit_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The loss of each exit, (E,): cross-entropy, or mean squared error where C = 1.
+
+    Args:
+        logits: (E, B, C).
+        labels: (B,), int64 classes, or float targets where C = 1.
+    """
+    num_exits, batch, num_labels = logits.shape
+    if num_labels == 1:
+        return (logits.squeeze(-1).float() - labels.float()).square().mean(1)
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), labels.repeat(num_exits), reduction="none")
+    return flat.view(num_exits, batch).mean(1)
+
+
+def dar_hinge(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Distance-aware regulariser, hinge form (DE3-BERT; form RECONSTRUCTED).
+
+    Mean over exits and samples of max(0, d(g, c_y) - min_{k != y} d(g, c_k) + margin): pulls a sample to its own
+    class's prototype and pushes it from the nearest other's.
+
+    Args:
+        distances: (M, B, C), infinite for classes without a prototype.
+        labels: (B,) int64.
+        margin: At least 0.
+
+    >>> dar_hinge(torch.tensor([[[1.0, 1.5]]]), torch.tensor([0]), 1.0)
+    tensor(0.5000)
+    """
+    own, others = _own_and_others(distances, labels)
+    return (own - others.amin(-1) + margin).clamp_min(0).mean()
+
+
+def dar_softmax(distances: Tensor, labels: Tensor) -> Tensor:
+    """Distance-aware regulariser, softmax form (DE3-BERT; form RECONSTRUCTED).
+
+    Cross-entropy of the softmax over negative distances, mean over exits and samples, as prototypical networks train.
+
+    Args:
+        distances: (M, B, C), infinite for classes without a prototype.
+        labels: (B,) int64.
+
+    >>> dar_softmax(torch.tensor([[[2.0, 2.0]]]), torch.tensor([0]))
+    tensor(0.6931)
+    """
+    num_exits, _, num_labels = distances.shape
+    return F.cross_entropy(-distances.reshape(-1, num_labels), labels.repeat(num_exits))
+
+
+def _own_and_others(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance to the own class's prototype (M, B), and all distances with the own one set to infinity (M, B, C)."""
+    index = labels.view(1, -1, 1).expand(distances.shape[0], -1, 1)
+    own = distances.gather(-1, index).squeeze(-1)
+    return own, distances.scatter(-1, index, float("inf"))

@@ -1,0 +1,22 @@
+"""Plain PyTorch models: the shared multi-exit encoder, its exit heads and its prototypes."""
+
+from mebert.models.encoder import SUPPORTED_FAMILIES, EncoderWalk, LayerState, build_encoder, walk_for
+from mebert.models.heads import ExitHead, make_pooling
+from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
+from mebert.models.pretrained import load_policy
+from mebert.models.prototypes import PrototypeBank
+
+__all__ = [
+    "SUPPORTED_FAMILIES",
+    "EncoderWalk",
+    "ExitHead",
+    "ExitOutputs",
+    "LayerState",
+    "MultiExitModel",
+    "PrototypeBank",
+    "build_encoder",
+    "load_policy",
+    "make_pooling",
+    "model_inputs",
+    "walk_for",
+]

@@ -1,0 +1,136 @@
+"""What an exit reads and how it classifies it.
+
+Shapes: B batch, S tokens, H hidden, C classes. What an exit pools decides much of the worth of the shallow exits:
+the [CLS] vector of a shallow layer has seen little of the sentence, the masked mean has seen all of it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "AttentionPooling",
+    "ClsPooling",
+    "ExitHead",
+    "HeadKind",
+    "MaxPooling",
+    "MeanPooling",
+    "PoolingKind",
+    "make_pooling",
+]
+
+PoolingKind = Literal["cls", "mean", "max", "attention"]
+HeadKind = Literal["mlp", "linear"]
+
+
+class ClsPooling(nn.Module):
+    """The first token's vector ([CLS] or <s>): what the papers use."""
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, S, H) and (B, S) to (B, H)."""
+        return hidden[:, 0]
+
+    def flops(self, tokens: Tensor) -> Tensor:
+        """Counted cost for inputs of `tokens` tokens; 2 x multiply-adds of matrix products only."""
+        return torch.zeros_like(tokens)
+
+
+class MeanPooling(ClsPooling):
+    """The mean over the tokens that are not padding."""
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = attention_mask.to(hidden.dtype).unsqueeze(-1)
+        return (hidden * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+class MaxPooling(ClsPooling):
+    """The largest value of each feature over the tokens that are not padding."""
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        padding = attention_mask.unsqueeze(-1) == 0
+        return hidden.masked_fill(padding, torch.finfo(hidden.dtype).min).amax(1)
+
+
+class AttentionPooling(nn.Module):
+    """A small additive attention over tokens: softmax(v . tanh(W h)) weights, padding masked.
+
+    Args:
+        hidden_size: H.
+        width: Width of the attention's own space.
+    """
+
+    def __init__(self, hidden_size: int, width: int = 128) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden_size, width)
+        self.query = nn.Linear(width, 1, bias=False)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """(B, S, H) and (B, S) to (B, H)."""
+        score = self.query(torch.tanh(self.project(hidden))).squeeze(-1).float()
+        weight = score.masked_fill(attention_mask == 0, float("-inf")).softmax(-1).to(hidden.dtype)
+        return torch.bmm(weight.unsqueeze(1), hidden).squeeze(1)
+
+    def flops(self, tokens: Tensor) -> Tensor:
+        """Counted cost for inputs of `tokens` tokens."""
+        hidden, width = self.project.in_features, self.project.out_features
+        return 2 * tokens * (hidden * width + width + hidden)
+
+
+def make_pooling(kind: PoolingKind, hidden_size: int) -> nn.Module:
+    """The pooling module with this name, for features of width `hidden_size`."""
+    if kind == "attention":
+        return AttentionPooling(hidden_size)
+    return {"cls": ClsPooling, "mean": MeanPooling, "max": MaxPooling}[kind]()
+
+
+class ExitHead(nn.Module):
+    """One exit: pool the hidden states, then classify the pooled feature.
+
+    Args:
+        hidden_size: H.
+        num_labels: C.
+        pooling: What the exit reads.
+        head: `mlp` is Linear, tanh, dropout, Linear (as BERT's pooler and classifier); `linear` is dropout and one
+            Linear.
+        dropout: Dropout rate in the head, 0..1.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_labels: int,
+        pooling: PoolingKind = "cls",
+        head: HeadKind = "mlp",
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.pooling = make_pooling(pooling, hidden_size)
+        layers: list[nn.Module] = []
+        if head == "mlp":
+            layers += [nn.Linear(hidden_size, hidden_size), nn.Tanh()]
+        layers += [nn.Dropout(dropout), nn.Linear(hidden_size, num_labels)]
+        self.classifier = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)  # BERT's own initialisation
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states (B, S, H) to the exit's feature (B, H)."""
+        feature: Tensor = self.pooling(hidden, attention_mask)
+        return feature
+
+    def classify(self, feature: Tensor) -> Tensor:
+        """Feature (B, H) to logits (B, C), in float32 whatever the precision of the layers."""
+        logits: Tensor = self.classifier(feature)
+        return logits.float()
+
+    def flops(self, tokens: Tensor) -> Tensor:
+        """Counted cost of this exit for inputs of `tokens` tokens."""
+        linear = sum(2 * m.in_features * m.out_features for m in self.classifier if isinstance(m, nn.Linear))
+        pooled: Tensor = self.pooling.flops(tokens)  # type: ignore[operator]
+        return pooled + linear

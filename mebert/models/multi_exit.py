@@ -1,0 +1,200 @@
+"""The shared multi-exit model: one encoder, an exit head after some or all of its layers.
+
+Shapes: B batch, S tokens, H hidden, C classes, E exits, L layers. E = L unless `exit_layers` says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from mebert.errors import UserError
+from mebert.models.encoder import LayerState, walk_for
+from mebert.models.heads import ExitHead, HeadKind, PoolingKind
+from mebert.models.prototypes import PrototypeBank
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mebert.policies import ExitPolicy
+
+__all__ = ["ExitOutputs", "MultiExitModel", "model_inputs"]
+
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The part of a batch that the model reads."""
+    return {name: batch[name] for name in INPUT_NAMES if name in batch}
+
+
+@dataclass
+class ExitOutputs:
+    """What all exits say of a batch.
+
+    Attributes:
+        logits: (E, B, C), float32.
+        features: What each exit pooled, (E, B, H).
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class MultiExitModel(nn.Module):
+    """One encoder with an exit head after each of its `exit_layers`.
+
+    Args:
+        encoder: A Hugging Face base model of a supported family.
+        num_labels: C; 1 means regression, as in Hugging Face.
+        exit_layers: The layers (1-based, increasing) with an exit; the last layer must be among them. None: all.
+        pooling: What every exit reads.
+        head: How every exit classifies.
+        head_dropout: Dropout rate in the heads.
+        label_names: C names; None gives LABEL_0, LABEL_1, ...
+        prototypes: DE3-BERT's prototypes, for the policies that use them.
+
+    Raises:
+        UserError: `exit_layers` do not fit the encoder, or its family is not supported.
+    """
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        num_labels: int = 2,
+        exit_layers: Sequence[int] | None = None,
+        pooling: PoolingKind = "cls",
+        head: HeadKind = "mlp",
+        head_dropout: float = 0.1,
+        label_names: Sequence[str] | None = None,
+        prototypes: PrototypeBank | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.walk = walk_for(encoder)
+        self.num_labels = num_labels
+        self.exit_layers = _checked_exit_layers(exit_layers, self.walk.num_layers)
+        self.pooling: PoolingKind = pooling
+        self.head: HeadKind = head
+        self.head_dropout = head_dropout
+        self.label_names = _checked_label_names(label_names, num_labels)
+        self.exits = nn.ModuleList(
+            ExitHead(self.walk.hidden_size, num_labels, pooling, head, head_dropout) for _ in self.exit_layers
+        )
+        self.prototypes = prototypes
+
+    @property
+    def num_layers(self) -> int:
+        return self.walk.num_layers
+
+    @property
+    def num_exits(self) -> int:
+        return len(self.exit_layers)
+
+    @property
+    def hidden_size(self) -> int:
+        return self.walk.hidden_size
+
+    def exit(self, exit_index: int) -> ExitHead:
+        """The head of the exit with this 0-based index."""
+        head: ExitHead = self.exits[exit_index]  # type: ignore[assignment]
+        return head
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> ExitOutputs:
+        """All exits of a batch.
+
+        Args:
+            input_ids: (B, S) int64.
+            attention_mask: (B, S), 1 for a token and 0 for padding.
+            token_type_ids: (B, S) or None.
+        """
+        state = self.start(input_ids, attention_mask, token_type_ids)
+        logits, features = [], []
+        for exit_index in range(self.num_exits):
+            state, exit_logits, feature = self.step(state, exit_index)
+            logits.append(exit_logits)
+            features.append(feature)
+        return ExitOutputs(torch.stack(logits), torch.stack(features))
+
+    def forward_layers(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Exit by exit, so that the caller may stop: yields (exit index, logits (B, C), features (B, H))."""
+        state = self.start(input_ids, attention_mask, token_type_ids)
+        for exit_index in range(self.num_exits):
+            state, logits, feature = self.step(state, exit_index)
+            yield exit_index, logits, feature
+
+    def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
+        """Embed a batch; nothing of the layers has run."""
+        return self.walk.start(input_ids, attention_mask, token_type_ids)
+
+    def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
+        """Run up to the next exit: returns the new state, its logits (B, C) and its features (B, H)."""
+        state = self.walk.advance(state, self.exit_layers[exit_index])
+        head = self.exit(exit_index)
+        feature = head.pool(state.hidden, state.attention_mask)
+        return state, head.classify(feature), feature
+
+    def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits (B, C) of the last exit alone: the plain model without early exits."""
+        state = self.walk.advance(self.start(input_ids, attention_mask, token_type_ids), self.num_layers)
+        head = self.exit(self.num_exits - 1)
+        return head.classify(head.pool(state.hidden, state.attention_mask))
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        policy: ExitPolicy | None = None,
+        **extra: Any,
+    ) -> None:
+        """Write a folder that `MultiExitModel.from_pretrained` (and, for the encoder, `AutoModel`) opens.
+
+        Args:
+            folder: Made if it is missing.
+            tokenizer: Saved beside the weights.
+            policy: The exit policy with its threshold.
+            extra: Further plain values for `exits.json`.
+        """
+        from mebert.models.pretrained import save_model
+
+        save_model(self, Path(folder), tokenizer, policy, extra)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> MultiExitModel:
+        """Open a folder or Hub id written by `save_pretrained`, in evaluation mode.
+
+        Raises:
+            UserError: There is no such folder or id, or it holds no exits.
+        """
+        from mebert.models.pretrained import load_model
+
+        return load_model(cls, str(path))
+
+
+def _checked_exit_layers(exit_layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
+    layers = tuple(range(1, num_layers + 1)) if exit_layers is None else tuple(exit_layers)
+    increasing = all(a < b for a, b in pairwise(layers))
+    if not layers or not increasing or layers[0] < 1 or layers[-1] != num_layers:
+        raise UserError(
+            f"exit_layers must be increasing layer numbers from 1 to {num_layers} that end with {num_layers}, "
+            f"the encoder's last layer; got {list(layers)}"
+        )
+    return layers
+
+
+def _checked_label_names(label_names: Sequence[str] | None, num_labels: int) -> list[str]:
+    if num_labels < 1:
+        raise UserError(f"num_labels must be at least 1 (1 means regression), got {num_labels}")
+    names = [f"LABEL_{i}" for i in range(num_labels)] if label_names is None else [str(n) for n in label_names]
+    if len(names) != num_labels:
+        raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
+    return names

@@ -1,0 +1,117 @@
+"""Saved multi-exit models: a Hugging Face folder of the encoder, with the exits beside it.
+
+    config.json, model.safetensors    the encoder, as transformers writes it (`AutoModel` opens the folder)
+    exits.safetensors                 heads, prototypical networks, prototypes
+    exits.json                        exit layers, pooling, label names, policy with threshold
+    tokenizer files                   as transformers writes them
+
+Nothing in such a folder is executed: weights are safetensors, and a policy's class must already be imported.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+from transformers.utils import cached_file
+
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+from mebert.models.encoder import build_encoder
+from mebert.models.prototypes import PrototypeBank
+from mebert.policies import ExitPolicy, policy_from_spec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["load_model", "load_policy", "read_settings", "save_model"]
+
+FORMAT = 1
+SETTINGS, WEIGHTS = "exits.json", "exits.safetensors"
+
+
+def save_model(
+    model: MultiExitModel,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase | None,
+    policy: ExitPolicy | None,
+    extra: dict[str, Any],
+) -> None:
+    """See `MultiExitModel.save_pretrained`. The settings are written last: a folder without them is not a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SETTINGS).unlink(missing_ok=True)
+    model.encoder.config.id2label = dict(enumerate(model.label_names))
+    model.encoder.config.label2id = {name: i for i, name in enumerate(model.label_names)}
+    model.encoder.save_pretrained(folder)
+    state = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    bank = model.prototypes
+    settings = {
+        "format": FORMAT,
+        "num_labels": model.num_labels,
+        "label_names": model.label_names,
+        "exit_layers": list(model.exit_layers),
+        "pooling": model.pooling,
+        "head": model.head,
+        "head_dropout": model.head_dropout,
+        "prototypes": None if bank is None else {"dim": bank.dim, "gamma": bank.gamma},
+        "policy": None if policy is None else policy.spec(),
+        **extra,
+    }
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """The content of `exits.json` of a folder or Hub id."""
+    if Path(path).is_dir() and not (Path(path) / SETTINGS).is_file():
+        raise UserError(
+            f"{path} is not a saved mebert model: it has no {SETTINGS}; fit writes such a folder as <run>/model"
+        )
+    with hub_errors(f"model {path!r}"):
+        file = cached_file(path, SETTINGS)
+    try:
+        settings: dict[str, Any] = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file} is not valid JSON: {error}") from error
+    if settings.get("format") != FORMAT:
+        raise UserError(f"{file} has format {settings.get('format')!r}; this version of mebert reads format {FORMAT}")
+    return settings
+
+
+def load_model(cls: type[MultiExitModel], path: str) -> MultiExitModel:
+    """See `MultiExitModel.from_pretrained`."""
+    settings = read_settings(path)
+    encoder = build_encoder(path)
+    bank = None
+    if settings["prototypes"] is not None:
+        exits, labels = len(settings["exit_layers"]), settings["num_labels"]
+        bank = PrototypeBank(exits - 1, encoder.config.hidden_size, labels, **settings["prototypes"])
+    model = cls(
+        encoder,
+        num_labels=settings["num_labels"],
+        exit_layers=settings["exit_layers"],
+        pooling=settings["pooling"],
+        head=settings["head"],
+        head_dropout=settings["head_dropout"],
+        label_names=settings["label_names"],
+        prototypes=bank,
+    )
+    with hub_errors(f"model {path!r}"):
+        state = load_file(str(cached_file(path, WEIGHTS)))
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    lost = [name for name in missing if not name.startswith("encoder.")]
+    if lost or unexpected:
+        raise UserError(f"{path}: {WEIGHTS} does not fit {SETTINGS}: missing {lost[:3]}, unexpected {unexpected[:3]}")
+    return model.eval()
+
+
+def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
+    """The policy saved in a model folder, bound to the model; None if it was saved without one."""
+    spec = read_settings(str(path))["policy"]
+    return None if spec is None else policy_from_spec(spec).bind(model)

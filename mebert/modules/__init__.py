@@ -1,0 +1,6 @@
+"""Lightning modules: one published training recipe a file, over the shared multi-exit model."""
+
+from mebert.modules.base import MultiExitModule
+from mebert.modules.proto_exit import ProtoExitModule
+
+__all__ = ["MultiExitModule", "ProtoExitModule"]

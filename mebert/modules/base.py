@@ -1,0 +1,270 @@
+"""The base of all recipes: joint training of every exit, one step for all stages, a policy with its threshold.
+
+Shapes: B batch, C classes, E exits, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from mebert.curve import ExitRecord, threshold_for_speedup
+from mebert.errors import UserError
+from mebert.inference import ENGINES, EngineName
+from mebert.losses import depth_weights, exit_losses, uniform_weights
+from mebert.metrics import predictions_of
+from mebert.models.encoder import build_encoder
+from mebert.models.heads import HeadKind, PoolingKind
+from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
+from mebert.modules.optimization import adamw_with_linear_decay
+from mebert.policies import Entropy, ExitPolicy, FixedExit, MaxProbability, policy_from_spec
+
+__all__ = ["MultiExitModule"]
+
+TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
+
+
+class MultiExitModule(L.LightningModule):
+    """Joint training: the weighted cross-entropy of all exits (mean squared error where `num_labels` is 1).
+
+    To write another recipe, subclass, override `compute_loss` (and, where it must, `build_model`,
+    `configure_optimizers`, `default_policy` or `score_policies`) and name the class by `class_path`.
+    Subclasses pass on what they do not use as `**kwargs`.
+
+    Args:
+        encoder: Hub id or folder of the pretrained encoder.
+        num_labels: Number of classes; 1 means regression. The command line takes it from the data.
+        encoder_config: Build the encoder from scratch with these Hugging Face settings (`model_type` and others)
+            instead of loading `encoder`.
+        pooling: What every exit reads: the [CLS] token, the masked mean or maximum over tokens, or a small attention.
+        head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear.
+        exit_layers: Layers with an exit, from 1, ending with the last layer; null gives every layer one.
+        exit_weights: `uniform`, or `depth` (exit i weighs i, as in PABEE).
+        dropout: Replaces the encoder's dropout rates and sets the heads'; null keeps the encoder's, and 0.1 in heads.
+        learning_rate: Peak learning rate of AdamW.
+        weight_decay: On matrices only, not on biases and LayerNorm.
+        warmup_ratio: Share of the steps with rising learning rate, in [0, 1); linear decay follows.
+        target_speedup: Speed-up by layers, at least 1, for which the policy's threshold is chosen on validation data.
+        threshold: Threshold of the policy, in [0, 1], instead of the one chosen on validation data.
+        engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers.
+        attn_implementation: `sdpa` or `eager`.
+    """
+
+    def __init__(
+        self,
+        encoder: str = "google-bert/bert-base-uncased",
+        num_labels: int = 2,
+        encoder_config: dict[str, Any] | None = None,
+        pooling: PoolingKind = "cls",
+        head: HeadKind = "mlp",
+        exit_layers: list[int] | None = None,
+        exit_weights: Literal["uniform", "depth"] = "uniform",
+        dropout: float | None = None,
+        learning_rate: float = 2e-5,
+        weight_decay: float = 0.0,
+        warmup_ratio: float = 0.0,
+        target_speedup: float = 2.0,
+        threshold: float | None = None,
+        engine: EngineName = "shrink",
+        attn_implementation: Literal["sdpa", "eager"] = "sdpa",
+    ) -> None:
+        super().__init__()
+        _check_range("learning_rate", learning_rate, 0.0, float("inf"), low_open=True)
+        _check_range("weight_decay", weight_decay, 0.0, float("inf"))
+        _check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
+        _check_range("target_speedup", target_speedup, 1.0, float("inf"))
+        if threshold is not None:
+            _check_range("threshold", threshold, 0.0, 1.0)
+        self.save_hyperparameters()
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.target_speedup = target_speedup
+        self.threshold = threshold
+        self.engine: EngineName = engine
+        self.model = self.build_model()
+        make_weights = depth_weights if exit_weights == "depth" else uniform_weights
+        self.exit_weights: Tensor
+        self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
+        self.policy: ExitPolicy = self.default_policy().bind(self.model)
+        self.operating_points: dict[str, dict[float, float]] = {}
+
+    # ---- what a recipe overrides ---------------------------------------------------------------------------------
+
+    def build_model(self) -> MultiExitModel:
+        """The multi-exit model of the settings in `self.hparams`."""
+        hp = self.hparams
+        encoder = build_encoder(hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"])
+        head_dropout = 0.1 if hp["dropout"] is None else hp["dropout"]
+        return MultiExitModel(
+            encoder, hp["num_labels"], hp["exit_layers"], hp["pooling"], hp["head"], head_dropout=head_dropout
+        )
+
+    def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The loss and its named parts, each logged as `<stage>/<name>`.
+
+        Args:
+            outputs: Logits (E, B, C) and features (E, B, H) of all exits.
+            batch: Has `labels` (B,).
+
+        Returns:
+            At least `loss`, a scalar.
+        """
+        return {"loss": self.exit_loss(outputs, batch)}
+
+    def default_policy(self) -> ExitPolicy:
+        """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
+        if self.model.num_labels == 1:
+            return FixedExit(exit=self.model.num_exits)
+        return Entropy(0.5 if self.threshold is None else self.threshold)
+
+    def score_policies(self) -> dict[str, ExitPolicy]:
+        """The policies whose scores one evaluation pass records, by name, bound to the model; none for regression."""
+        if self.model.num_labels == 1:
+            return {}
+        policies: list[ExitPolicy] = [Entropy(), MaxProbability()]
+        return {policy.name: policy.bind(self.model) for policy in policies}
+
+    def choose_policy(self, record: ExitRecord) -> None:
+        """Choose what the policy has to choose besides its threshold, from a pass over validation data."""
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (fused where it can be) with linear warm-up and decay."""
+        return adamw_with_linear_decay(
+            self.model,
+            self.learning_rate,
+            self.weight_decay,
+            self.warmup_ratio,
+            int(self.trainer.estimated_stepping_batches),
+        )
+
+    # ---- shared by all recipes -----------------------------------------------------------------------------------
+
+    def exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the exits' losses, weights summing to 1."""
+        return (self.exit_weights * exit_losses(outputs.logits, batch["labels"])).sum()
+
+    def forward(self, **inputs: Tensor) -> ExitOutputs:
+        outputs: ExitOutputs = self.model(**inputs)
+        return outputs
+
+    def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
+        """From a pass over validation data: thresholds for the target speed-ups, and the policy's own threshold.
+
+        Args:
+            record: The pass, with the scores of `score_policies`.
+            targets: Speed-ups by layers. Those that no threshold attains are left out.
+        """
+        self.choose_policy(record)
+        layers = self.model.exit_layers
+        points: dict[str, dict[float, float]] = {}
+        for name, scores in record.scores.items():
+            found = {t: threshold_for_speedup(scores, layers, t) for t in sorted({*targets, self.target_speedup})}
+            points[name] = {t: value for t, value in found.items() if value is not None}
+        self.operating_points = points
+        if self.threshold is None and self.policy.name in points:
+            chosen = points[self.policy.name].get(self.target_speedup)
+            if chosen is None:
+                chosen = 1.0
+                most = self.model.num_layers / layers[0]
+                rank_zero_warn(
+                    f"target_speedup {self.target_speedup} is out of reach: leaving at the first exit gives {most:.2f}"
+                )
+            self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
+
+    def _step(self, batch: Mapping[str, Tensor], stage: str) -> dict[str, Tensor]:
+        outputs = self(**model_inputs(batch))
+        step = {
+            "logits": outputs.logits.detach(),
+            "features": outputs.features.detach(),
+            "index": batch["index"],
+        }
+        if "labels" in batch:
+            step["labels"] = batch["labels"]
+            rows = batch["index"] >= 0
+            parts = self._loss_of_rows(outputs, batch, rows) if stage != "train" else self.compute_loss(outputs, batch)
+            size = int(rows.shape[0])
+            self.log_dict(
+                {f"{stage}/{name}": value.detach() for name, value in parts.items()},
+                prog_bar=stage == "train",
+                batch_size=size,
+                sync_dist=stage != "train",
+                add_dataloader_idx=False,
+            )
+            step["loss"] = parts["loss"]
+        return step
+
+    def _loss_of_rows(self, outputs: ExitOutputs, batch: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """`compute_loss` without the rows (index -1) that only pad a process's share of an evaluation split."""
+        kept = ExitOutputs(outputs.logits[:, rows], outputs.features[:, rows])
+        return self.compute_loss(kept, {name: value[rows] for name, value in batch.items()})
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        return self._step(batch, self._stage_name("validation_names", "val", dataloader_idx))
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        return self._step(batch, self._stage_name("test_names", "test", dataloader_idx))
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Run the engine with the policy.
+
+        Returns:
+            `index` (B,), `label` (B,), `probabilities` (B, C) (the value itself for regression), and `exit` (B,),
+            counted from 1.
+        """
+        decisions = ENGINES[self.engine](self.model, self.policy, model_inputs(batch))
+        logits = decisions.logits
+        probabilities = logits if logits.shape[-1] == 1 else logits.softmax(-1)
+        return {
+            "index": batch["index"],
+            "label": predictions_of(logits),
+            "probabilities": probabilities,
+            "exit": decisions.exits + 1,
+        }
+
+    def _stage_name(self, attribute: str, default: str, dataloader_idx: int) -> str:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        names = list(getattr(datamodule, attribute, None) or [default])
+        return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{default}_{dataloader_idx}"
+
+    def setup(self, stage: str) -> None:
+        """Take the label names from the data and check that texts of its length fit the encoder."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        names = getattr(datamodule, "label_names", None)
+        if names and len(names) == self.model.num_labels:
+            self.model.label_names = [str(name) for name in names]
+        longest, limit = getattr(datamodule, "max_length", None), self.model.walk.max_length
+        if longest is not None and longest > limit:
+            raise UserError(
+                f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length"
+            )
+        tokenizer, size = getattr(datamodule, "tokenizer", None), self.model.walk.config.vocab_size
+        if tokenizer is not None and len(tokenizer) > size:
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "
+                "use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mebert"] = {"policy": self.policy.spec(), "operating_points": self.operating_points}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("mebert")
+        if saved is None:
+            raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
+        self.operating_points = saved["operating_points"]
+        if self.threshold is None:
+            self.policy = policy_from_spec(saved["policy"]).bind(self.model)
+
+
+def _check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
+    inside = (low < value if low_open else low <= value) and value <= high
+    if not inside:
+        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {high:g}], got {value}")

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import lightning as L
+import pytest
+import torch
+from tiny import tiny_batch, tiny_config
+from torch.utils.data import DataLoader
+
+from mebert.curve import ExitRecord, replay, speedup_layers
+from mebert.errors import UserError
+from mebert.losses import depth_weights, exit_losses
+from mebert.models import ExitOutputs
+from mebert.modules import MultiExitModule, ProtoExitModule
+from mebert.policies import Entropy, FixedExit, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+
+
+def make(cls=ProtoExitModule, **settings):
+    torch.manual_seed(0)
+    return cls(**{"encoder_config": tiny_config("bert"), "num_labels": 3, "dropout": 0.0, **settings})
+
+
+def labelled_batch(batch=6, seed=0):
+    made = tiny_batch(batch, seed=seed)
+    return {**made, "labels": torch.arange(batch) % 3, "index": torch.arange(batch)}
+
+
+def loader(batches=4, seed=0):
+    rows = [
+        {
+            k: v[0]
+            for k, v in {
+                **tiny_batch(1, padded=False, seed=seed + i),
+                "labels": torch.tensor([i % 3]),
+                "index": torch.tensor([i]),
+            }.items()
+        }
+        for i in range(batches * 6)
+    ]
+    return DataLoader(rows, batch_size=6)
+
+
+def trainer(path, **settings):
+    return L.Trainer(
+        **{
+            "default_root_dir": path, "accelerator": "cpu", "max_epochs": 1, "logger": False,
+            "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False, **settings,
+        }
+    )  # fmt: skip
+
+
+def test_uniform_and_depth_weighted_loss():
+    outputs = ExitOutputs(torch.randn(3, 6, 3), torch.randn(3, 6, 32))
+    batch = labelled_batch()
+    each = exit_losses(outputs.logits, batch["labels"])
+    uniform = make(MultiExitModule).compute_loss(outputs, batch)["loss"]
+    torch.testing.assert_close(uniform, each.mean())
+    depth = make(MultiExitModule, exit_weights="depth").compute_loss(outputs, batch)["loss"]
+    torch.testing.assert_close(depth, (each * torch.tensor([1, 2, 3]) / 6).sum())
+    torch.testing.assert_close(depth_weights(3), torch.tensor([1, 2, 3]) / 6)
+
+
+@pytest.mark.parametrize("dar", ["hinge", "softmax"])
+def test_dar_reaches_the_backbone_and_the_prototypes_move(dar):
+    module = make(dar=dar, alpha=1.0, margin=20.0).train()  # a margin that random features do not keep
+    batch = labelled_batch()
+    outputs = module(**{k: batch[k] for k in ("input_ids", "attention_mask")})
+    parts = module.compute_loss(outputs, batch)
+    torch.testing.assert_close(parts["loss"], parts["ce"] + parts["dar"])
+    bank = module.model.prototypes
+    assert bank.seen.all()
+    # The prototypes are the class means of g in this first batch.
+    g = bank.embed(outputs.features[:-1]).detach()
+    for label in range(3):
+        torch.testing.assert_close(bank.prototypes[:, label], g[:, batch["labels"] == label].mean(1))
+    (parts["loss"] - module.exit_loss(outputs, batch)).backward(retain_graph=True)
+    first = module.model.encoder.encoder.layer[0].output.dense.weight.grad
+    assert first.abs().sum() > 0
+    assert bank.weight.grad.abs().sum() > 0
+
+
+def test_no_dar_tracks_prototypes_but_adds_nothing_to_the_loss():
+    module = make(dar="none").train()
+    batch = labelled_batch()
+    parts = module.compute_loss(module(**{k: batch[k] for k in ("input_ids", "attention_mask")}), batch)
+    torch.testing.assert_close(parts["loss"], parts["ce"])
+    assert module.model.prototypes.seen.all()
+
+
+def test_evaluation_does_not_move_prototypes():
+    module = make().train()
+    batch = labelled_batch()
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    module.compute_loss(module(**inputs), batch)
+    before = module.model.prototypes.prototypes.clone()
+    module.eval()
+    module.compute_loss(module(**inputs), {**batch, "labels": batch["labels"].flip(0)})
+    assert torch.equal(before, module.model.prototypes.prototypes)
+
+
+def test_ablations_by_setting():
+    plain = make(prototypes=False)
+    assert plain.model.prototypes is None
+    assert isinstance(plain.policy, Entropy)
+    assert set(plain.score_policies()) == {"entropy", "max_prob"}
+    entropy_only = make(lam=0.0)
+    assert entropy_only.policy == HybridDistanceEntropy(0.5, lam=0.0)
+
+
+def proto_record(module, samples=200):
+    """A record whose distance ratio tells right from wrong and whose entropy does not."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (samples,), generator=generator)
+    logits = torch.randn(3, samples, 3, generator=generator) * 2
+    logits[-1] = torch.nn.functional.one_hot(labels, 3) * 9.0
+    right = logits.argmax(-1) == labels
+    noise = torch.rand(3, samples, generator=generator)
+    dr = torch.where(right, noise * 0.4, 0.6 + noise * 0.4)
+    entropy = normalised_entropy(logits)
+    scores = {"entropy": entropy, "dr": dr, "edr": hybrid_indicator(dr, entropy, module.policy.lam)}
+    return ExitRecord(logits, labels, torch.arange(samples), torch.full((samples,), 9), scores)
+
+
+def test_lambda_and_threshold_are_chosen_on_the_record():
+    module = make(target_speedup=1.5)
+    record = proto_record(module)
+    module.choose_operating_points(record, targets=(1.2, 2.0, 99.0))
+    assert module.policy.lam == max(module.lam_grid)  # the distance ratio is the informative part
+    torch.testing.assert_close(
+        record.scores["edr"], hybrid_indicator(record.scores["dr"], record.scores["entropy"], module.policy.lam)
+    )
+    assert set(module.operating_points["edr"]) == {1.2, 1.5, 2.0}  # 99x is out of reach and left out
+    for name, points in module.operating_points.items():
+        for target, threshold in points.items():
+            assert speedup_layers(replay(record.scores[name], threshold), (1, 2, 3)) >= target
+    assert module.policy.threshold == pytest.approx(module.operating_points["edr"][1.5])
+
+
+def test_fixed_lambda_and_threshold_are_kept():
+    module = make(lam=0.5, threshold=0.125)
+    module.choose_operating_points(proto_record(module))
+    assert module.policy == HybridDistanceEntropy(0.125, lam=0.5)
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation(tmp_path):
+    modes = []
+
+    class Spy(MultiExitModule):
+        def compute_loss(self, outputs, batch):
+            drops = [m for m in self.model.modules() if isinstance(m, torch.nn.Dropout)]
+            modes.append((self.trainer.state.stage.value, {m.training for m in drops}))
+            return super().compute_loss(outputs, batch)
+
+    trainer(tmp_path).fit(make(Spy, dropout=0.1), loader(), loader())
+    assert ("train", {True}) in modes
+    assert ("validate", {False}) in modes
+    assert ("train", {False}) not in modes
+
+
+def test_training_learns_and_the_checkpoint_carries_policy_and_prototypes(tmp_path):
+    module = make(learning_rate=5e-3, pooling="mean")
+    fit = trainer(tmp_path, max_epochs=25)
+    fit.fit(module, loader())
+    assert fit.callback_metrics["train/ce"] < 0.4  # log 3 = 1.1 at the start
+    module.policy = HybridDistanceEntropy(0.3, lam=2.0).bind(module.model)
+    module.operating_points = {"edr": {2.0: 0.3}}
+    fit.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = ProtoExitModule.load_from_checkpoint(tmp_path / "x.ckpt")
+    assert loaded.policy == module.policy
+    assert loaded.operating_points == {"edr": {2.0: 0.3}}
+    assert torch.equal(loaded.model.prototypes.prototypes, module.model.prototypes.prototypes)
+    batch = labelled_batch()
+    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    module.eval(), loaded.eval()
+    torch.testing.assert_close(loaded(**inputs).logits, module(**inputs).logits)
+
+
+def test_padding_rows_do_not_count_in_the_evaluation_loss(tmp_path):
+    module = make(MultiExitModule)
+    rows = list(loader(batches=1).dataset)
+    twice = [*rows, {**rows[0], "index": torch.tensor(-1)}, {**rows[1], "index": torch.tensor(-1)}]
+    run = trainer(tmp_path)
+    plain = run.validate(module, DataLoader(rows, batch_size=8), verbose=False)[0]["val/loss"]
+    padded = run.validate(module, DataLoader(twice, batch_size=8), verbose=False)[0]["val/loss"]
+    assert padded == pytest.approx(plain)
+
+
+def test_regression_trains_with_fixed_exits(tmp_path):
+    module = make(MultiExitModule, num_labels=1)
+    rows = [{**row, "labels": row["labels"].float()} for row in loader(batches=2).dataset]
+    trainer(tmp_path).fit(module, DataLoader(rows, batch_size=6))
+    assert isinstance(module.policy, FixedExit)
+    assert module.score_policies() == {}
+    out = trainer(tmp_path).predict(module, DataLoader(rows, batch_size=6))
+    assert out[0]["label"].dtype == torch.float32
+    with pytest.raises(UserError, match="num_labels=1"):
+        make(ProtoExitModule, num_labels=1)
+
+
+def test_predict_gives_labels_probabilities_and_exits_from_one(tmp_path):
+    module = make(threshold=0.9, lam=0.0)
+    out = trainer(tmp_path).predict(module, loader())
+    for batch in out:
+        torch.testing.assert_close(batch["probabilities"].sum(-1), torch.ones(6))
+        assert torch.equal(batch["label"], batch["probabilities"].argmax(-1))
+        assert batch["exit"].min() >= 1
+        assert batch["exit"].max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"learning_rate": 0.0}, r"learning_rate must be in \(0, inf\], got 0.0"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"warmup_ratio": 1.5}, r"warmup_ratio must be in \[0, 1\], got 1.5"),
+        ({"target_speedup": 0.5}, "target_speedup"),
+        ({"threshold": 1.5}, r"threshold must be in \[0, 1\], got 1.5"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"lam": -0.1}, "lam must be at least 0, got -0.1"),
+        ({"lam_grid": ()}, "lam_grid"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"margin": -1.0}, "margin"),
+        ({"gamma": 0.0}, r"gamma must be in \(0, 1\], got 0.0"),
+        ({"prototype_dim": 0}, "prototype_dim"),
+        ({"exit_layers": [3]}, "at least 2 exits"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, text):
+    with pytest.raises(UserError, match=text):
+        make(**settings)
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path):
+    module = make()
+    run = trainer(tmp_path, limit_train_batches=1)
+    run.fit(module, loader())
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    content = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    del content["mebert"]
+    torch.save(content, tmp_path / "y.ckpt")
+    with pytest.raises(UserError, match="not written by mebert"):
+        ProtoExitModule.load_from_checkpoint(tmp_path / "y.ckpt")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from mebert.losses import dar_hinge, dar_softmax, depth_weights, exit_losses, uniform_weights
+
+
+@given(st.integers(1, 40))
+def test_weights_sum_to_one(num_exits):
+    for weights in (uniform_weights(num_exits), depth_weights(num_exits)):
+        assert float(weights.sum()) == pytest.approx(1.0)
+    assert (depth_weights(num_exits).diff() > 0).all()
+
+
+def test_exit_losses_equal_the_loop_over_exits():
+    logits, labels = torch.randn(4, 7, 3), torch.randint(0, 3, (7,))
+    expected = torch.stack([F.cross_entropy(z, labels) for z in logits])
+    torch.testing.assert_close(exit_losses(logits, labels), expected)
+
+
+def test_one_label_is_regression():
+    logits, targets = torch.randn(4, 7, 1), torch.rand(7) * 5
+    expected = torch.stack([F.mse_loss(z.squeeze(-1), targets) for z in logits])
+    torch.testing.assert_close(exit_losses(logits, targets), expected)
+
+
+def test_hinge_by_hand():
+    distances = torch.tensor([[[1.0, 3.0, 2.5], [4.0, 1.0, 9.0]]])  # one exit, two samples
+    # sample 0, class 0: 1 - 2.5 + 1 = -0.5 -> 0; sample 1, class 2: 9 - 1 + 1 = 9
+    assert float(dar_hinge(distances, torch.tensor([0, 2]), margin=1.0)) == pytest.approx(4.5)
+    assert float(dar_hinge(distances, torch.tensor([0, 2]), margin=2.0)) == pytest.approx((0.5 + 10) / 2)
+
+
+def test_softmax_form_is_a_cross_entropy_over_negative_distances():
+    distances, labels = torch.rand(3, 5, 4) * 3, torch.randint(0, 4, (5,))
+    expected = torch.stack([F.cross_entropy(-d, labels) for d in distances]).mean()
+    torch.testing.assert_close(dar_softmax(distances, labels), expected)
+
+
+@pytest.mark.parametrize("loss", [lambda d, y: dar_hinge(d, y, 1.0), dar_softmax])
+def test_gradient_pulls_to_the_own_prototype_and_pushes_from_others(loss):
+    distances = torch.tensor([[[2.0, 1.5, 4.0]]], requires_grad=True)
+    loss(distances, torch.tensor([0])).backward()
+    assert distances.grad[0, 0, 0] > 0  # descending shortens the own distance
+    assert distances.grad[0, 0, 1] < 0  # and lengthens the nearest other
+
+
+@pytest.mark.parametrize("loss", [lambda d, y: dar_hinge(d, y, 1.0), dar_softmax])
+def test_classes_without_prototype_give_finite_loss_and_gradient(loss):
+    distances = torch.tensor([[[2.0, float("inf"), float("inf")]]], requires_grad=True)
+    value = loss(distances, torch.tensor([0]))
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(distances.grad).all()

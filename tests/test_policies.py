@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import entropy as scipy_entropy
+from tiny import tiny_model
+
+from mebert.errors import UserError
+from mebert.models import PrototypeBank
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    FixedExit,
+    HybridDistanceEntropy,
+    MaxProbability,
+    distance_ratio,
+    hybrid_indicator,
+    normalised_entropy,
+    policy_from_spec,
+)
+
+unit = st.floats(0, 1)
+
+
+def test_entropy_equals_scipy():
+    logits = torch.randn(50, 4, dtype=torch.float64) * 3
+    expected = scipy_entropy(logits.softmax(-1).numpy(), axis=-1) / math.log(4)
+    torch.testing.assert_close(normalised_entropy(logits), torch.tensor(expected).float(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [95.0, 1e4])
+def test_extreme_logits_are_certain_not_nan(dtype, size):
+    logits = torch.tensor([[size, -size, -size], [size, size, size], [-size, -size, -size]], dtype=dtype)
+    assert normalised_entropy(logits).tolist() == pytest.approx([0.0, 1.0, 1.0], abs=1e-6)
+    leave, _ = Entropy(0.1).decide(0, logits, torch.zeros(3, 4))
+    assert leave.tolist() == [True, False, False]
+    assert MaxProbability().score(0, logits, torch.zeros(3, 4))[0] == 0
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2, max_size=6))
+def test_entropy_is_in_the_unit_interval_and_ignores_a_shift(values):
+    logits = torch.tensor([values])
+    u = float(normalised_entropy(logits))
+    assert 0.0 <= u <= 1.0
+    assert float(normalised_entropy(logits + 7.0)) == pytest.approx(u, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("distances", "predicted", "expected"),
+    [
+        ([1.0, 2.0, 5.0], 0, 0.25),  # r1 = 1, r2 = 2: (1 + (1 - 2) / 2) / 2
+        ([1.0, 2.0, 5.0], 1, 0.75),  # the prediction is not the nearest: r1 = 2, r2 = 1
+        ([1.0, 2.0, 5.0], 2, 0.9),
+        ([3.0, 3.0, 9.0], 0, 0.5),
+        ([0.0, 4.0, 4.0], 0, 0.0),
+        ([0.0, 0.0, 4.0], 0, 0.5),  # both at distance 0: undecided
+        ([1.0, math.inf, math.inf], 0, 0.0),  # no other prototype
+        ([math.inf, 1.0, 2.0], 0, 1.0),  # the predicted class has none
+    ],
+)
+def test_distance_ratio_by_hand(distances, predicted, expected):
+    got = distance_ratio(torch.tensor([distances]), torch.tensor([predicted]))
+    assert got.tolist() == pytest.approx([expected])
+
+
+def test_distance_ratio_is_one_minus_the_silhouette_form():
+    """DR = (1 - s) / 2 with s = (r2 - r1) / max(r1, r2), scikit-learn's silhouette of a sample."""
+    from sklearn.metrics import silhouette_samples
+
+    # Two clusters of two equal points each: mean distances to a cluster are distances to its prototype.
+    points = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0], [3.0, 4.0], [1.0, 0.0]])
+    labels = [0, 0, 1, 1, 0]
+    silhouette = silhouette_samples(points.numpy(), labels)[-1]
+    prototypes = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    dr = distance_ratio(torch.cdist(points[-1:], prototypes), torch.tensor([0]))
+    assert float(dr) == pytest.approx((1 - silhouette) / 2)
+
+
+@given(dr=unit, u=unit, lam=st.floats(0, 100))
+def test_hybrid_lies_between_its_parts_and_equals_the_formula(dr, u, lam):
+    got = float(hybrid_indicator(torch.tensor([dr]), torch.tensor([u]), lam))
+    assert min(dr, u) - 1e-6 <= got <= max(dr, u) + 1e-6
+    if dr > 1e-6 and u > 1e-6:
+        assert got == pytest.approx((lam + 1) / (lam / dr + 1 / u), rel=1e-4, abs=1e-6)
+
+
+def test_hybrid_at_its_limits():
+    dr, u = torch.tensor([0.0, 0.3, 0.3, 0.0]), torch.tensor([0.4, 0.0, 0.6, 0.0])
+    assert hybrid_indicator(dr, u, 1.0).tolist() == pytest.approx([0.0, 0.0, 0.4, 0.0])
+    assert hybrid_indicator(dr, u, 0.0).tolist() == u.tolist()
+    assert hybrid_indicator(dr, u, math.inf).tolist() == dr.tolist()
+    assert hybrid_indicator(dr, u, 1e9)[2].item() == pytest.approx(0.3, abs=1e-6)
+
+
+def bound(policy: ExitPolicy) -> ExitPolicy:
+    model = tiny_model()
+    model.prototypes = PrototypeBank(2, 32, 3, dim=8)
+    model.prototypes.update(torch.randn(2, 9, 8), torch.arange(9) % 3)
+    return policy.bind(model)
+
+
+ALL = [Entropy(), MaxProbability(), DistanceRatio(), HybridDistanceEntropy(lam=0.7), FixedExit(exit=2)]
+
+
+@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
+@given(low=unit, high=unit)
+def test_a_laxer_threshold_never_makes_a_sample_stay(policy, low, high):
+    low, high = sorted((low, high))
+    policy = bound(policy)
+    logits, features = torch.randn(40, 3) * 2, torch.randn(40, 32)
+    for exit_index in range(2):
+        strict, _ = policy.with_threshold(low).decide(exit_index, logits, features)
+        lax, _ = policy.with_threshold(high).decide(exit_index, logits, features)
+        assert not (strict & ~lax).any()
+
+
+@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
+def test_scores_are_in_the_threshold_range(policy):
+    policy = bound(policy)
+    for exit_index in range(3):
+        score = policy.score(exit_index, torch.randn(40, 3) * 5, torch.randn(40, 32))
+        assert score.shape == (40,)
+        assert ((score >= 0) & (score <= 1)).all()
+
+
+@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
+def test_spec_round_trip(policy):
+    assert policy_from_spec(policy.spec()) == policy
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Entropy(1.5), r"Entropy: threshold must be in \[0, 1\], got 1.5"),
+        (lambda: Entropy(-0.1), "threshold"),
+        (lambda: Entropy(math.nan), "threshold"),
+        (lambda: HybridDistanceEntropy(0.5, lam=-1.0), "lam must be at least 0, got -1.0"),
+        (lambda: FixedExit(exit=0), "exit must be at least 1"),
+        (lambda: DistanceRatio().bind(tiny_model()), "needs prototypes"),
+        (lambda: DistanceRatio().score(0, torch.zeros(1, 2), torch.zeros(1, 4)), "not bound"),
+        (lambda: policy_from_spec({"class_path": "mebert.policies.Entropy", "init_args": {"x": 1}}), "do not fit"),
+    ],
+)
+def test_mistakes_are_named(make, text):
+    with pytest.raises(UserError, match=text):
+        make()

@@ -1,0 +1,63 @@
+"""Tiny real encoders of every supported family, and batches for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from mebert.models import MultiExitModel, build_encoder
+
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": {"num_hidden_layers": 3},
+    "roberta": {"num_hidden_layers": 3, "pad_token_id": 1},
+    "xlm-roberta": {"num_hidden_layers": 3, "pad_token_id": 1},
+    "albert": {"num_hidden_layers": 4, "num_hidden_groups": 2, "embedding_size": 16},
+    "electra": {"num_hidden_layers": 3, "embedding_size": 16},
+    "distilbert": {"n_layers": 3, "dim": 32, "n_heads": 4, "hidden_dim": 64},
+}
+COMMON = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+VOCABULARY = 50
+
+
+def tiny_config(family: str, **more: Any) -> dict[str, Any]:
+    """Settings of a tiny encoder of a family."""
+    shared = {} if family == "distilbert" else COMMON
+    return {
+        "model_type": family,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 64,
+        **shared,
+        **SIZES[family],
+        **more,
+    }
+
+
+def tiny_encoder(family: str = "bert", attn: str = "sdpa", **more: Any) -> PreTrainedModel:
+    """A tiny encoder with random weights, in evaluation mode."""
+    torch.manual_seed(0)
+    return build_encoder("unused", tiny_config(family, **more), attn_implementation=attn).eval()
+
+
+def tiny_model(family: str = "bert", num_labels: int = 3, **settings: Any) -> MultiExitModel:
+    """A tiny multi-exit model in evaluation mode, its heads spread out so that exits disagree."""
+    model = MultiExitModel(tiny_encoder(family), num_labels=num_labels, **settings).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.exits.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return model
+
+
+def tiny_batch(batch: int = 5, tokens: int = 9, padded: bool = True, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random token ids, with different lengths if `padded`."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, VOCABULARY, (batch, tokens), generator=generator)
+    mask = torch.ones_like(ids)
+    if padded:
+        lengths = torch.randint(2, tokens + 1, (batch,), generator=generator)
+        lengths[0] = tokens
+        mask = (torch.arange(tokens) < lengths.unsqueeze(1)).long()
+        ids = torch.where(mask == 1, ids, torch.ones_like(ids))
+    return {"input_ids": ids, "attention_mask": mask}
