@@ -1,0 +1,54 @@
+"""The raw splits of a task, from the Hub or its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from mebert.data.tasks import Task
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["load_hub_dataset", "load_task_splits"]
+
+
+def load_hub_dataset(task: Task) -> datasets.DatasetDict:
+    """Return all splits of the task as the Hub names them; downloaded once, then from the cache.
+
+    Raises:
+        UserError: The Hub, or the data set on it, cannot be had.
+    """
+    import datasets
+
+    with hub_errors(f"the data of task {task.name!r} ({task.hub_id}, {task.config})"):
+        return datasets.load_dataset(task.hub_id, task.config)
+
+
+def load_task_splits(task: Task, groups: Collection[str], predict_split: str | None) -> dict[str, datasets.Dataset]:
+    """Return the splits of the groups by stage name; a split that the data does not have is left out.
+
+    Args:
+        task: The task.
+        groups: Of train, val, test, predict.
+        predict_split: The split to predict as the Hub names it; None for the first test split.
+
+    Raises:
+        UserError: The data has no split `predict_split`.
+    """
+    there = load_hub_dataset(task)
+    wanted: dict[str, str] = {}
+    if "train" in groups:
+        wanted["train"] = task.train_split
+    if "val" in groups:
+        wanted |= task.validation_splits
+    if "test" in groups:
+        wanted |= task.test_splits
+    if "predict" in groups:
+        wanted["predict"] = predict_split or next(iter(task.test_splits.values()))
+        if predict_split is not None and predict_split not in there:
+            names = ", ".join(there)
+            raise UserError(f"task {task.name!r} has no split {predict_split!r} to predict; its splits: {names}")
+    return {name: there[split] for name, split in wanted.items() if split in there}

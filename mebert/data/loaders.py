@@ -1,0 +1,108 @@
+"""The Lightning side of the data: loaders of the splits that have been prepared."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from mebert.data.samplers import EvalSampler, LengthGroupedSampler
+from mebert.data.tokenised import TokenisedSplit, collate
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Batch", "SplitLoaders"]
+
+Batch = dict[str, torch.Tensor]
+
+
+class SplitLoaders(L.LightningDataModule):
+    """Loaders of tokenised splits by name; whoever inherits fills `splits` and the two lists of names.
+
+    Args:
+        batch_size: Training rows a batch and process.
+        eval_batch_size: Rows a batch and process in validation, test and prediction.
+        group_by_length: Put training rows of similar length into one batch.
+        pad_to_multiple_of: Tokens; None for the longest row.
+        num_workers: Processes that build batches.
+        seed: Determines the order of the training rows.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __init__(
+        self,
+        batch_size: int,
+        eval_batch_size: int,
+        group_by_length: bool,
+        pad_to_multiple_of: int | None,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.group_by_length = group_by_length
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.num_workers = num_workers
+        self.seed = seed
+        self.splits: dict[str, TokenisedSplit] = {}
+        self.validation_names = ["val"]
+        self.test_names = ["test"]
+
+    def split(self, name: str) -> TokenisedSplit:
+        """Return a prepared split.
+
+        Raises:
+            UserError: It has not been prepared, or the data does not have it.
+        """
+        if name not in self.splits:
+            raise UserError(f"no {name} split is loaded; give its rows, and call prepare_data() and setup() first")
+        return self.splits[name]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return shuffled batches of the training rows."""
+        split = self.split("train")
+        replicas, rank = self._world()
+        sampler = LengthGroupedSampler(split.lengths, self.batch_size, replicas, rank, self.seed, self.group_by_length)
+        return self._loader(split, sampler, self.batch_size)
+
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return a loader for each of `validation_names`."""
+        return [self._eval_loader(name) for name in self.validation_names]
+
+    def test_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return a loader for each of `test_names`."""
+        return [self._eval_loader(name) for name in self.test_names]
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return batches without labels of the rows to predict, the longest first."""
+        return self._eval_loader("predict")
+
+    def _eval_loader(self, name: str) -> DataLoader[Batch]:
+        split = self.split(name)
+        return self._loader(split, EvalSampler(split.lengths, *self._world()), self.eval_batch_size)
+
+    def _world(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _loader(self, split: TokenisedSplit, sampler: Sampler[int], batch_size: int) -> DataLoader[Batch]:
+        return DataLoader(
+            split,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=partial(
+                collate,
+                pad_token_id=self.tokenizer.pad_token_id,
+                pad_token_type_id=self.tokenizer.pad_token_type_id,
+                pad_to_multiple_of=self.pad_to_multiple_of,
+            ),
+        )

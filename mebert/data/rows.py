@@ -1,0 +1,145 @@
+"""Rows of one split, chosen from the raw data: those with a label, those held out, a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
+
+from mebert.data.files import LINE_COLUMN
+from mebert.data.labels import encode_labels
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow as pa
+
+__all__ = ["Rows", "arrow_column", "describe_row", "require_columns"]
+
+
+def arrow_column(table: datasets.Dataset, name: str) -> pa.ChunkedArray:
+    """Return a column (N,) in the order of the rows, without going through Python objects."""
+    arrow: pa.Table = table.select_columns([name]).with_format("arrow")[:]
+    return arrow.column(name)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A choice of rows of a raw split; every method returns another choice.
+
+    Args:
+        table: The raw split of M rows.
+        chosen: Row numbers (N,) in the raw split, rising.
+        labels: Label of every raw row (M,), or None where labels do not matter.
+        origin: The file or split in words, for messages.
+    """
+
+    table: datasets.Dataset
+    chosen: np.ndarray
+    labels: np.ndarray | None
+    origin: str
+
+    @classmethod
+    def unlabelled(cls, table: datasets.Dataset, origin: str) -> Rows:
+        """Choose all rows, whatever their labels."""
+        return cls(table, np.arange(len(table)), None, origin)
+
+    @classmethod
+    def labelled(
+        cls,
+        table: datasets.Dataset,
+        origin: str,
+        label_column: str,
+        label_names: Sequence[str],
+        regression: bool,
+        negative_is_hidden: bool,
+    ) -> Rows:
+        """Choose the rows that have a label.
+
+        Raises:
+            UserError: No such column, or a label outside the classes.
+        """
+        require_columns(table, (label_column,), origin)
+        column = arrow_column(table, label_column)
+        plain = column.null_count == 0 and not regression
+        values = column.to_numpy() if plain else column.to_pylist()
+        labels, has_label = encode_labels(
+            values,
+            label_names,
+            lambda row: describe_row(table, row, origin),
+            regression=regression,
+            negative_is_hidden=negative_is_hidden,
+        )
+        return cls(table, np.flatnonzero(has_label), labels, origin)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.chosen) == len(self.table)
+
+    def hold_out(self, share: float, seed: int) -> tuple[Rows, Rows]:
+        """Split into the rows that stay and the share that is held out, both with at least one row.
+
+        Raises:
+            UserError: Fewer than two rows.
+        """
+        if len(self) < 2:
+            raise UserError(f"{self.origin} has {len(self)} row(s) with a label; holdout needs at least 2")
+        count = min(max(round(share * len(self)), 1), len(self) - 1)
+        order = np.random.default_rng([seed, 1]).permutation(len(self))
+        return self._keep(order[count:]), self._keep(order[:count])
+
+    def sample(self, count: int | None, seed: int) -> Rows:
+        """Keep `count` rows drawn by the seed; all where there are no more, or for None."""
+        if count is None or count >= len(self):
+            return self
+        return self._keep(np.random.default_rng([seed, 2]).permutation(len(self))[:count])
+
+    def _keep(self, positions: np.ndarray) -> Rows:
+        return replace(self, chosen=self.chosen[np.sort(positions)])
+
+    def check_texts(self, text_columns: Sequence[str], *, refuse_blank: bool) -> None:
+        """Look for texts that are missing, empty or only blanks; these become special tokens alone.
+
+        Args:
+            text_columns: One column, or two for a pair.
+            refuse_blank: Raise for the first one instead of warning of all.
+
+        Raises:
+            UserError: No such column, or a blank text that is refused.
+        """
+        import pyarrow.compute as pc
+
+        require_columns(self.table, text_columns, self.origin)
+        blank = np.zeros(len(self.table), dtype=bool)
+        for name in text_columns:
+            texts = pc.fill_null(arrow_column(self.table, name), "")
+            blank |= pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0).to_numpy()
+        found = self.chosen[blank[self.chosen]]
+        if not found.size:
+            return
+        where = describe_row(self.table, int(found[0]), self.origin)
+        if refuse_blank:
+            columns = " or ".join(repr(name) for name in text_columns)
+            raise UserError(f"{where}: the text in {columns} is empty or blank; fill it in or remove the row")
+        rank_zero_warn(f"{len(found)} row(s) with an empty or blank text, the first at {where}; used as they are")
+
+
+def require_columns(table: datasets.Dataset, names: Sequence[str], origin: str) -> None:
+    """Raise a UserError that lists the columns there are when one of the names is missing."""
+    for name in names:
+        if name not in table.column_names:
+            there = ", ".join(column for column in table.column_names if column != LINE_COLUMN)
+            raise UserError(f"{origin} has no column {name!r}; its columns: {there}")
+
+
+def describe_row(table: datasets.Dataset, row: int, origin: str) -> str:
+    """Say in words where a row is, counting from 1; by its line where it comes from a text file."""
+    if LINE_COLUMN in table.column_names:
+        return f"{origin}, line {table[row][LINE_COLUMN]}"
+    return f"{origin}, row {row + 1}"

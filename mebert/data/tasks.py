@@ -1,0 +1,118 @@
+"""The task table: where a task is on the Hub, what its columns and labels mean, how it is measured."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from mebert.errors import UserError
+
+__all__ = ["METRICS", "TASKS", "Task", "find_task"]
+
+METRICS = ("acc", "f1", "matthews", "pearson", "spearman")
+
+NLI = ("entailment", "neutral", "contradiction")
+GLUE = "nyu-mll/glue"
+SENTENCES = ("sentence1", "sentence2")
+
+
+def _splits(**names: str) -> Mapping[str, str]:
+    return MappingProxyType(names)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification (or, with `regression`, estimation) task of the Hub; answered without a download.
+
+    Args:
+        name: Name in the task table.
+        hub_id: Data set repository.
+        config: Configuration of the repository.
+        text_columns: One column, or two for a pair.
+        label_names: In the order of the class numbers; one name for a regression.
+        metrics: The main one first.
+        label_column: Holds class numbers, names out of `label_names`, or the number to be estimated.
+        regression: The label is a number to be estimated; a negative one means that it is hidden.
+        train_split: Name of the training split on the Hub.
+        validation_splits: Stage name to split on the Hub.
+        test_splits: Stage name to split on the Hub.
+        public_test_labels: The test splits hold real labels, not -1.
+    """
+
+    name: str
+    hub_id: str
+    config: str
+    text_columns: tuple[str, ...]
+    label_names: tuple[str, ...]
+    metrics: tuple[str, ...] = ("acc",)
+    label_column: str = "label"
+    regression: bool = False
+    train_split: str = "train"
+    validation_splits: Mapping[str, str] = field(default_factory=lambda: _splits(val="validation"))
+    test_splits: Mapping[str, str] = field(default_factory=lambda: _splits(test="test"))
+    public_test_labels: bool = False
+
+
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        task.name: task
+        for task in (
+            Task("cola", GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+            Task("sst2", GLUE, "sst2", ("sentence",), ("negative", "positive")),
+            Task(
+                "mrpc",
+                GLUE,
+                "mrpc",
+                SENTENCES,
+                ("not_equivalent", "equivalent"),
+                ("acc", "f1"),
+                public_test_labels=True,  # the one GLUE task whose test labels its authors published
+            ),
+            Task("qqp", GLUE, "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("acc", "f1")),
+            Task("stsb", GLUE, "stsb", SENTENCES, ("score",), ("pearson", "spearman"), regression=True),
+            Task(
+                "mnli",
+                GLUE,
+                "mnli",
+                ("premise", "hypothesis"),
+                NLI,
+                validation_splits=_splits(val="validation_matched", val_mismatched="validation_mismatched"),
+                test_splits=_splits(test="test_matched", test_mismatched="test_mismatched"),
+            ),
+            Task("qnli", GLUE, "qnli", ("question", "sentence"), ("entailment", "not_entailment")),
+            Task("rte", GLUE, "rte", SENTENCES, ("entailment", "not_entailment")),
+            Task("wnli", GLUE, "wnli", SENTENCES, ("not_entailment", "entailment")),
+            Task(
+                "snli",
+                "stanfordnlp/snli",
+                "plain_text",
+                ("premise", "hypothesis"),
+                NLI,
+                public_test_labels=True,
+            ),
+            Task(
+                "scitail",
+                "allenai/scitail",
+                "tsv_format",
+                ("premise", "hypothesis"),
+                ("neutral", "entails"),
+                public_test_labels=True,
+            ),
+        )
+    }
+)
+
+
+def find_task(name: str) -> Task:
+    """Return the task of that name.
+
+    Raises:
+        UserError: There is none; the message names close matches and all tasks.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    close = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), TASKS, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    raise UserError(f"unknown task {name!r}.{hint} Tasks: {', '.join(TASKS)}; or give train_file for your own rows")

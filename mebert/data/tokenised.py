@@ -1,0 +1,232 @@
+"""Token ids of a split, computed once and kept in the cache, and the batches made of them.
+
+B batch, S tokens of the longest row, N rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mebert.data.files import LINE_COLUMN
+from mebert.data.rows import Rows, arrow_column
+from mebert.data.samplers import PADDING_ROW
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TokenisedSplit", "check_tokenizer", "collate", "load_tokenizer", "tokenise"]
+
+# Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
+CACHE_VERSION = "1"
+
+Item = dict[str, Any]
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a Hub id or folder.
+
+    Raises:
+        UserError: It cannot be had.
+    """
+    from transformers import AutoTokenizer
+
+    with hub_errors(f"the tokenizer {name!r}"):
+        return AutoTokenizer.from_pretrained(name)
+
+
+@dataclass
+class TokenisedSplit(Dataset[Item]):
+    """Rows as token ids in flat arrays: no Arrow, no Python objects, nothing to copy into loader processes.
+
+    Args:
+        tokens: Token ids of all rows, one after the other.
+        offsets: Where each row starts (N+1,).
+        token_types: Segment ids like `tokens`, or None where the tokenizer has none.
+        index: Row numbers in the raw split (N,).
+        labels: (N,) int64, or float32 in a regression, or None.
+        difficulty: (N,) int64, or None.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    token_types: np.ndarray | None
+    index: np.ndarray
+    labels: np.ndarray | None = None
+    difficulty: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row (N,), special tokens included."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, row: int) -> Item:
+        """Return one row; for `PADDING_ROW` the content of the first row under that index."""
+        place = 0 if row == PADDING_ROW else row
+        span = slice(self.offsets[place], self.offsets[place + 1])
+        item: Item = {"input_ids": self.tokens[span]}
+        item["index"] = PADDING_ROW if row == PADDING_ROW else self.index[place]
+        if self.token_types is not None:
+            item["token_type_ids"] = self.token_types[span]
+        if self.labels is not None:
+            item["labels"] = self.labels[place]
+        if self.difficulty is not None:
+            item["difficulty"] = self.difficulty[place]
+        return item
+
+
+def collate(
+    items: Sequence[Item],
+    pad_token_id: int,
+    pad_token_type_id: int = 0,
+    pad_to_multiple_of: int | None = None,
+) -> dict[str, torch.Tensor]:
+    """Pad rows to the longest of them and stack them.
+
+    Args:
+        items: B rows of a `TokenisedSplit`.
+        pad_token_id: Fills `input_ids`.
+        pad_token_type_id: Fills `token_type_ids`.
+        pad_to_multiple_of: Pad further, to a multiple of this many tokens.
+
+    Returns:
+        input_ids, attention_mask and, where the rows have them, token_type_ids (B, S); index and, where the
+        rows have them, labels and difficulty (B,).
+    """
+    longest = max(len(item["input_ids"]) for item in items)
+    if pad_to_multiple_of is not None:
+        longest = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
+    fills = {"input_ids": pad_token_id, "attention_mask": 0}
+    if "token_type_ids" in items[0]:
+        fills["token_type_ids"] = pad_token_type_id
+    padded = {name: np.full((len(items), longest), fill, dtype=np.int64) for name, fill in fills.items()}
+    for row, item in enumerate(items):
+        length = len(item["input_ids"])
+        padded["attention_mask"][row, :length] = 1
+        for name in fills.keys() - {"attention_mask"}:
+            padded[name][row, :length] = item[name]
+    batch = {name: torch.from_numpy(values) for name, values in padded.items()}
+    for name in ("labels", "index", "difficulty"):
+        if name in items[0]:
+            batch[name] = torch.from_numpy(np.asarray([item[name] for item in items]))
+    return batch
+
+
+def tokenise(
+    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str], name: str
+) -> TokenisedSplit:
+    """Return the token ids of the rows, from the cache where they have been computed before.
+
+    Args:
+        rows: The rows; those of a file or of the Hub are cached, those made in memory are not.
+        tokenizer: The tokenizer.
+        max_length: Longest row in tokens; longer ones are cut, the longer text of a pair first.
+        text_columns: One column, or two for a pair.
+        name: Name of the split, for the progress bar.
+    """
+    import datasets
+
+    table = rows.table if rows.is_whole else rows.table.select(rows.chosen)
+    has_types = "token_type_ids" in tokenizer.model_input_names
+    features = {"input_ids": datasets.List(datasets.Value("int32"))}
+    if has_types:
+        features["token_type_ids"] = datasets.List(datasets.Value("int8"))
+    key = _cache_key(rows, tokenizer, max_length, text_columns)
+    mapped = table.map(
+        partial(_encode, tokenizer=tokenizer, max_length=max_length, text_columns=tuple(text_columns)),
+        batched=True,
+        remove_columns=table.column_names,
+        features=datasets.Features(features),
+        new_fingerprint=key,
+        cache_file_name=_cache_file(rows.table, key),
+        desc=f"Tokenising {name}",
+    )
+    tokens, offsets = _flat(mapped, "input_ids")
+    return TokenisedSplit(
+        tokens=tokens,
+        offsets=offsets,
+        token_types=_flat(mapped, "token_type_ids")[0] if has_types else None,
+        index=rows.chosen.astype(np.int64),
+        labels=None if rows.labels is None else rows.labels[rows.chosen],
+        difficulty=_difficulty(rows),
+    )
+
+
+def _encode(
+    batch: dict[str, list[str | None]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    text_columns: tuple[str, ...],
+) -> dict[str, list[list[int]]]:
+    texts = [[text or "" for text in batch[name]] for name in text_columns]
+    encoded = tokenizer(
+        *texts, truncation="longest_first", max_length=max_length, padding=False, return_attention_mask=False
+    )
+    return dict(encoded)
+
+
+def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]) -> str:
+    """Return what identifies the token ids: rows, tokenizer and settings.
+
+    The key is made here because that of `datasets` hashes the tokenizer object, whose state changes with its
+    first use, and would miss the cache on the second run.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
+    state.pop("truncation", None)
+    state.pop("padding", None)
+    columns = [*text_columns, *tokenizer.model_input_names]
+    settings = [CACHE_VERSION, type(tokenizer).__name__, str(max_length), *columns]
+    digest = hashlib.sha256("\0".join([*settings, json.dumps(state, sort_keys=True)]).encode())
+    digest.update(rows.table._fingerprint.encode())
+    if not rows.is_whole:
+        digest.update(rows.chosen.astype(np.int64).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _cache_file(table: datasets.Dataset, key: str) -> str | None:
+    import datasets
+
+    if not table.cache_files and LINE_COLUMN not in table.column_names:
+        return None
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "mebert"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"tokens-{key}.arrow")
+
+
+def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a list column, one row after the other, and where each row starts (N+1,)."""
+    chunks = arrow_column(table, name).chunks
+    lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in chunks])
+    values = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
+    return values, np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _difficulty(rows: Rows) -> np.ndarray | None:
+    if "difficulty" not in rows.table.column_names:
+        return None
+    return arrow_column(rows.table, "difficulty").to_numpy().astype(np.int64)[rows.chosen]
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, max_length: int) -> None:
+    """Raise a UserError for a tokenizer that cannot make the batches asked for."""
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"the tokenizer {name!r} has no padding token; choose that of a BERT-like encoder")
+    if max_length > tokenizer.model_max_length:
+        limit = tokenizer.model_max_length
+        raise UserError(f"max_length is {max_length} tokens, but the tokenizer {name!r} allows {limit}")

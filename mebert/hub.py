@@ -1,0 +1,91 @@
+"""Errors of the Hugging Face Hub, its data sets and its models, told in one line each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mebert.errors import UserError
+
+__all__ = ["hub_errors", "hub_url"]
+
+# Packages whose exceptions mean that a download, or a downloaded file, is at fault.
+NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
+FILES = ("datasets", "safetensors", "tokenizers")
+
+NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "EntryNotFoundError", "RevisionNotFoundError"}
+NOT_FOUND_TEXTS = ("is not a valid model identifier", "is not a local folder", "doesn't exist on the hub")
+UNREACHABLE = {"ConnectionError", "ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"}
+UNREACHABLE_TEXTS = ("couldn't connect to", "couldn't reach", "connection refused", "offline mode is enabled")
+
+
+def hub_url() -> str:
+    """Return the address of the Hub in use."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+@contextmanager
+def hub_errors(what: str) -> Iterator[None]:
+    """Turn what goes wrong while something is fetched from the Hub or read from a folder into a `UserError`.
+
+    Args:
+        what: What is fetched, with its id or path, to stand after "cannot load".
+
+    Raises:
+        UserError: With the original error as its cause.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        chain = _chain(error)
+        if not any(_is_expected(link) for link in chain):
+            raise
+        raise UserError(f"cannot load {what}: {_explain(chain)}") from error
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and what it was raised from, the outermost first."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
+def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
+    return any(base.__module__.partition(".")[0].startswith(packages) for base in type(error).__mro__)
+
+
+def _is_expected(error: BaseException) -> bool:
+    # ValueError, KeyError: raised by transformers and datasets for a folder that holds something else;
+    # a bare Exception: raised by tokenizers for a broken tokenizer.json.
+    plain = isinstance(error, OSError | ValueError | KeyError) or type(error) is Exception
+    return plain or _comes_from(error, NETWORK + FILES)
+
+
+def _explain(chain: list[BaseException]) -> str:
+    names = {base.__name__ for link in chain for base in type(link).__mro__}
+    text = " ".join(str(link) for link in chain).lower()
+    # Looked at first: a Hub that cannot be reached also makes transformers say that the id may not exist.
+    if names & UNREACHABLE or any(part in text for part in UNREACHABLE_TEXTS):
+        return (
+            f"the Hub at {hub_url()} cannot be reached, and the cache has no complete copy; check the network"
+            " and HF_ENDPOINT, or give a local folder or own files"
+        )
+    if names & NOT_FOUND or any(part in text for part in NOT_FOUND_TEXTS):
+        return f"neither a local folder nor a repository at {hub_url()} (or one that needs a login); check the spelling"
+    if network := [link for link in chain if _comes_from(link, NETWORK)]:
+        return (
+            f"the download from {hub_url()} broke off ({_first_line(network[-1])}); try again, check the"
+            " network and HF_ENDPOINT, or give a local folder or own files"
+        )
+    return f"the files are not usable ({_first_line(chain[-1])}); check what is there, or fetch it anew"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__

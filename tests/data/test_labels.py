@@ -1,0 +1,77 @@
+"""Labels as users write them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mebert.data.labels import encode_labels, infer_label_names
+from mebert.errors import UserError
+
+
+def where(row):
+    return f"rows.csv, line {row + 2}"
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["1", "0", "2", "-1", "", None], ["0", "1", "2"]),
+        ([1.0, 0.0, float("nan")], ["0", "1"]),
+        (["pos", "neg", "pos", " neg "], ["neg", "pos"]),
+        (["true", "false"], ["false", "true"]),
+        ([str(number) for number in range(12)], [str(number) for number in range(12)]),
+    ],
+)
+def test_names_are_read_from_the_column(values, names):
+    assert infer_label_names(values, "x") == names
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a", "a"], "only the label 'a'"),
+        (["", "-1"], "no labels"),
+        (["1", "2"], r"must be 0, 1, .* found 1..2"),
+        (["0", "99999"], "found 0..99999"),
+        (["0.5", "1.25", "3"], "regression: true"),
+        ([f"id{number}" for number in range(2000)], "2000 different values"),
+    ],
+)
+def test_columns_without_classes_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        infer_label_names(values, "column 'label' of x.csv")
+
+
+def test_names_numbers_and_missing_labels_are_encoded():
+    labels, labelled = encode_labels(["pos", "0", "", None, "-1", 1], ["neg", "pos"], where)
+    assert labels.tolist() == [1, 0, -1, -1, -1, 1]
+    assert labelled.tolist() == [True, True, False, False, False, True]
+    assert labels.dtype == np.int64
+
+
+def test_a_name_is_looked_up_before_a_number():
+    assert encode_labels(["1", "2"], ["1", "2"], where)[0].tolist() == [0, 1]
+
+
+def test_class_numbers_are_checked_at_once():
+    labels, labelled = encode_labels(np.array([0, 2, -1]), ["a", "b", "c"], where)
+    assert labels.tolist() == [0, 2, -1]
+    assert labelled.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("values", [["neg", "perhaps"], [0, 2], np.array([1, 2]), np.array([0, -2])])
+def test_labels_outside_the_classes_name_row_and_value(values):
+    with pytest.raises(UserError, match=r"rows.csv, line 3: label '(perhaps|2|-2)' is none of the classes neg, pos"):
+        encode_labels(values, ["neg", "pos"], where)
+
+
+def test_numbers_to_be_estimated():
+    labels, labelled = encode_labels(["1.5", -1.0, "", 3], ["score"], where, regression=True)
+    assert labels.dtype == np.float32
+    assert labels[[0, 1, 3]].tolist() == [1.5, -1.0, 3.0]
+    assert labelled.tolist() == [True, True, False, True]
+    hidden = encode_labels([2.0, -1.0], ["score"], where, regression=True, negative_is_hidden=True)[1]
+    assert hidden.tolist() == [True, False]
+    with pytest.raises(UserError, match="line 2: label 'good' is no number"):
+        encode_labels(["good"], ["score"], where, regression=True)
