@@ -49,7 +49,7 @@ def normalised_entropy(logits: Tensor) -> Tensor:
     """
     log_p = logits.float().log_softmax(-1)
     plogp = torch.where(log_p > -80.0, log_p.exp() * log_p, 0.0)  # e^-80 * 80 is below float32's resolution of 1
-    return (-plogp.sum(-1) / math.log(logits.shape[-1])).clamp(0.0, 1.0)
+    return (plogp.sum(-1).abs() / math.log(logits.shape[-1])).clamp_max(1.0)  # no term is above 0
 
 
 def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
