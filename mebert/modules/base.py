@@ -185,13 +185,18 @@ class MultiExitModule(L.LightningModule):
         }
         if "labels" in batch:
             step["labels"] = batch["labels"]
-            rows = batch["index"] >= 0
-            parts = self._loss_of_rows(outputs, batch, rows) if stage != "train" else self.compute_loss(outputs, batch)
-            size = int(rows.shape[0])
+            if stage == "train":
+                weight, parts = float(len(batch["index"])), self.compute_loss(outputs, batch)
+            else:
+                rows = batch["index"] >= 0
+                # A float, since Lightning truncates the mean of integers over processes (20.5 would weigh 20).
+                weight, parts = float(rows.sum()), self._loss_of_rows(outputs, batch, rows)
+                if not weight:  # nothing but padding: it must not put a NaN into the mean
+                    parts = {name: value.new_zeros(()) for name, value in parts.items()}
             self.log_dict(
                 {f"{stage}/{name}": value.detach() for name, value in parts.items()},
                 prog_bar=stage == "train",
-                batch_size=size,
+                batch_size=weight,  # type: ignore[arg-type]
                 sync_dist=stage != "train",
                 add_dataloader_idx=False,
             )

@@ -1,0 +1,8 @@
+"""`python -m mebert`."""
+
+import sys
+
+from mebert.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""Lightning callbacks: what is measured, reported and written during a run."""
+
+from mebert.callbacks.curve import AccuracySpeedCurve
+from mebert.callbacks.exit_accuracy import ExitAccuracy
+from mebert.callbacks.exit_flops import ExitFLOPs
+from mebert.callbacks.prediction_writer import PredictionWriter
+
+__all__ = ["AccuracySpeedCurve", "ExitAccuracy", "ExitFLOPs", "PredictionWriter"]

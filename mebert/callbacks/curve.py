@@ -1,0 +1,275 @@
+"""The accuracy-speed curve: thresholds chosen on validation data, the curve reported on test data.
+
+Shapes: E exits, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import override
+
+from mebert.callbacks.recorder import ExitRecorder
+from mebert.callbacks.stages import main_metrics, stage_prefix
+from mebert.curve import CurvePoint, ExitRecord, area_under_curve
+from mebert.errors import UserError
+from mebert.policies import HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
+from mebert.report.files import write_evaluation
+from mebert.report.run_folder import run_folder
+from mebert.report.tables import print_evaluation
+from mebert.report.wall_clock import measure_speedups
+
+if TYPE_CHECKING:
+    from mebert.modules import MultiExitModule
+
+__all__ = ["AccuracySpeedCurve"]
+
+
+class AccuracySpeedCurve(L.Callback):
+    """Chooses operating points after each validation and reports the whole curve after a test.
+
+    After each validation epoch the module chooses its thresholds on the first validation split
+    (`choose_operating_points`); `val/auc_<policy>` is the area under each curve. After a test, the curves of
+    the module's policy and of plain entropy are printed as tables and written to the run's folder
+    (`curve.csv`, `curve.png`, `evaluation.json`; a second test split adds its name), with thresholds from
+    validation data.
+
+    The wall-clock speed-up is measured in turn, in one process, on batches spread over the test split.
+
+    Args:
+        points: Target speed-ups by layers, each at least 1, at which thresholds are chosen and reported.
+        wall_samples: Test samples on which wall-clock times are measured; 0 measures none.
+        wall_rounds: How often each of their batches is run, at least.
+        wall_budget: Seconds that the measurement may take, about.
+    """
+
+    def __init__(
+        self,
+        points: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0),
+        wall_samples: int = 256,
+        wall_rounds: int = 3,
+        wall_budget: float = 30.0,
+    ) -> None:
+        if not all(point >= 1 for point in points):
+            raise UserError(f"curve.points are speed-ups of at least 1, got {list(points)}")
+        if wall_samples < 0 or wall_rounds < 1:
+            raise UserError(
+                f"curve.wall_samples must be at least 0 and curve.wall_rounds at least 1, "
+                f"got {wall_samples} and {wall_rounds}"
+            )
+        self.points = tuple(sorted(set(points)))
+        self.wall_samples = wall_samples
+        self.wall_rounds = wall_rounds
+        self.wall_budget = wall_budget
+        # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
+        self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
+        self._recorders: dict[int, ExitRecorder] = {}
+        self._wall_batches: dict[int, list[dict[str, torch.Tensor]]] = {}
+
+    # ---- collecting ----------------------------------------------------------------------------------------
+
+    def _update(self, trainer: L.Trainer, module: MultiExitModule, outputs: Any, batch: Any, loader: int) -> None:
+        if not trainer.sanity_checking and isinstance(outputs, Mapping):
+            self._recorders.setdefault(loader, ExitRecorder()).update(outputs, batch, module.score_policies())
+
+    def _records(self, trainer: L.Trainer, module: MultiExitModule, stage: str) -> dict[int, ExitRecord]:
+        recorders, self._recorders = self._recorders, {}
+        self.current[stage] = {}
+        found = {loader: recorder.gather(module) for loader, recorder in sorted(recorders.items())}
+        return {loader: record for loader, record in found.items() if record is not None}
+
+    # ---- validation ----------------------------------------------------------------------------------------
+
+    @override
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._recorders = {}
+
+    @override
+    def on_validation_batch_end(  # type: ignore[override]
+        self,
+        trainer: L.Trainer,
+        pl_module: MultiExitModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._update(trainer, pl_module, outputs, batch, dataloader_idx)
+
+    @override
+    def on_validation_epoch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: MultiExitModule
+    ) -> None:
+        if trainer.sanity_checking:
+            return
+        records = self._records(trainer, pl_module, "val")
+        if 0 in records:
+            pl_module.choose_operating_points(records[0], self.points)
+        metric = main_metrics(trainer, pl_module.model.num_labels)[0]
+        for loader, record in records.items():
+            prefix = stage_prefix(trainer, "val", loader)
+            if loader > 0:
+                _rescore(pl_module, record)
+            costs = PolicyCosts(pl_module.model, record, metric)
+            policies = pl_module.score_policies()
+            areas = {
+                f"{prefix}/auc_{name}": area_under_curve(curve_of(costs, policy, num_points=40))
+                for name, policy in policies.items()
+                if name in record.scores
+            }
+            pl_module.log_dict(areas, sync_dist=True)
+            self._set_current(pl_module, "val", prefix, costs)
+
+    def _set_current(self, module: MultiExitModule, stage: str, prefix: str, costs: PolicyCosts) -> None:
+        if module.policy.name not in costs.record.scores:
+            return
+        point = costs.point(module.policy, module.policy.threshold)
+        self.current[stage][prefix] = (point, float(costs.plain.mean()) / 1e9)
+        module.log(f"{prefix}/operating_point/{costs.metric}", point.metric, sync_dist=True)
+
+    # ---- test ----------------------------------------------------------------------------------------------
+
+    @override
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._recorders, self._wall_batches = {}, {}
+
+    @override
+    def on_test_batch_end(  # type: ignore[override]
+        self,
+        trainer: L.Trainer,
+        pl_module: MultiExitModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._update(trainer, pl_module, outputs, batch, dataloader_idx)
+        if trainer.is_global_zero and self.wall_samples:
+            size = len(batch["index"])
+            wanted = -(-self.wall_samples // size)
+            total = trainer.num_test_batches[dataloader_idx]
+            kept = self._wall_batches.setdefault(dataloader_idx, [])
+            # Evenly spaced: batches are sorted by length, and all lengths should be there.
+            if len(kept) < wanted and batch_idx * wanted >= len(kept) * total:
+                kept.append({name: value.cpu() for name, value in batch.items()})
+
+    @override
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        metrics = main_metrics(trainer, pl_module.model.num_labels)
+        for loader, record in self._records(trainer, pl_module, "test").items():
+            prefix = stage_prefix(trainer, "test", loader)
+            self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))
+            policies = pl_module.score_policies()
+            names = [name for name in dict.fromkeys([pl_module.policy.name, "entropy"]) if name in policies]
+            self._warn_missing(pl_module, names)
+            evaluation = evaluate(
+                pl_module.model,
+                record,
+                prefix,
+                metrics,
+                pl_module.policy,
+                {name: policies[name] for name in names},
+                pl_module.operating_points,
+                self.points,
+            )
+            if trainer.is_global_zero:
+                self._measure(trainer, pl_module, evaluation, loader)
+            self._log(trainer, pl_module, evaluation)
+            if trainer.is_global_zero:
+                self._report(trainer, evaluation, "" if loader == 0 else f"_{prefix}")
+        self._wall_batches = {}
+
+    def _warn_missing(self, module: MultiExitModule, names: list[str]) -> None:
+        for name in names:
+            stored = module.operating_points.get(name, {})
+            missing = [f"{point:g}" for point in self.points if point not in stored]
+            if missing:
+                rank_zero_warn(
+                    f"no {name} threshold for a speed-up of {', '.join(missing)}: not attained on validation "
+                    f"data, or not asked for in training (curve.points); stored: {_numbers(stored)}"
+                )
+
+    def _measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
+        """Fill in the wall-clock speed-ups of the operating points."""
+        batches = self._wall_batches.get(loader, [])
+        points = [point for ps in evaluation.points.values() for point in ps]
+        if not batches or not points:
+            return
+        policies = module.score_policies()
+        at_points = [policies[point.policy].with_threshold(min(max(point.threshold, 0.0), 1.0)) for point in points]
+        speedups, samples, rounds = measure_speedups(
+            module.model,
+            at_points,
+            batches,
+            trainer.precision_plugin.forward_context,
+            self.wall_rounds,
+            self.wall_budget,
+        )
+        for point, speedup in zip(points, speedups, strict=True):
+            point.speedup_wall = speedup
+        device = module.device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        threads = f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
+        evaluation.wall_setting = (
+            f"shrink engine against the plain model, {samples} samples, "
+            f"batches of {len(batches[0]['index'])}, "
+            f"{rounds} rounds in turn, {where}{threads}, {trainer.precision}"
+        )
+
+    def _log(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
+        """`test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall` to all loggers."""
+        scalars = {f"{evaluation.split}/auc_{n}": area_under_curve(ps) for n, ps in evaluation.curves.items()}
+        wall = {}
+        for name, points in evaluation.points.items():
+            for point in points:
+                prefix = f"{evaluation.split}/{name}_{point.target:g}x"
+                scalars[f"{prefix}/{evaluation.metric}"] = point.metric
+                scalars[f"{prefix}/speedup_layers"] = point.speedup_layers
+                scalars[f"{prefix}/speedup_flops"] = point.speedup_flops
+                if point.speedup_wall is not None:
+                    wall[f"{prefix}/speedup_wall"] = point.speedup_wall
+        module.log_dict(scalars, sync_dist=True)
+        if wall:  # known to rank 0 alone
+            for logger in trainer.loggers:
+                logger.log_metrics(wall, step=trainer.global_step)
+
+    def _report(self, trainer: L.Trainer, evaluation: Evaluation, suffix: str) -> None:
+        print_evaluation(evaluation)
+        folder = run_folder(trainer)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            title = f"{folder.parent.name}: accuracy against speed-up"  # runs/<experiment>/<version>
+            write_evaluation(evaluation, folder, title, suffix, checkpoint=str(trainer.ckpt_path or ""))
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_table"):  # Weights & Biases
+                rows = [
+                    [
+                        p.policy,
+                        p.target,
+                        p.threshold,
+                        p.metric,
+                        p.speedup_layers,
+                        p.speedup_flops,
+                        p.speedup_wall,
+                    ]
+                    for points in evaluation.points.values()
+                    for p in points
+                ]
+                columns = ["policy", "target", "threshold", evaluation.metric]
+                columns += ["speedup_layers", "speedup_flops", "speedup_wall"]
+                logger.log_table(f"{evaluation.split}/operating_points", columns=columns, data=rows)
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values) or "none"
+
+
+def _rescore(module: MultiExitModule, record: ExitRecord) -> None:
+    """Score a further validation split with the lambda that was just chosen on the first one."""
+    if isinstance(module.policy, HybridDistanceEntropy) and "dr" in record.scores:
+        entropy = normalised_entropy(record.logits)
+        record.scores["edr"] = hybrid_indicator(record.scores["dr"], entropy, module.policy.lam)

@@ -1,0 +1,141 @@
+"""Writes what `predict` found as a table, in the order of the input.
+
+Shapes: B batch, C classes, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mebert.callbacks.recorder import gather_rows
+from mebert.errors import UserError
+from mebert.report.prediction_files import check_table_path, write_table
+from mebert.report.run_folder import run_folder
+from mebert.report.tables import print_pairs
+
+if TYPE_CHECKING:
+    from mebert.modules import MultiExitModule
+    from mebert.policies import ExitPolicy
+
+__all__ = ["PredictionWriter"]
+
+CHUNK = 10_000  # rows whose texts are in memory at a time
+
+
+class PredictionWriter(L.Callback):
+    """Writes a table of predictions: index, the texts, label, one probability a label, exit (from 1).
+
+    For regression the table has `score` instead of a label and probabilities. Rows are in the order of the
+    input, whatever the batches and processes were. Only `predict` writes.
+
+    Args:
+        path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` in the run's folder.
+        speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
+            instead of the checkpoint's own. One of those stored in training (`curve.points`).
+        threshold: Leave at this threshold, in [0, 1], instead.
+    """
+
+    def __init__(self, path: str | None = None, speedup: float | None = None, threshold: float | None = None) -> None:
+        if path is not None:
+            check_table_path(Path(path))
+        if speedup is not None and threshold is not None:
+            raise UserError("predictions.speedup and predictions.threshold were both given; give one of them")
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise UserError(f"predictions.threshold must be in [0, 1], got {threshold}")
+        self.path = None if path is None else Path(path)
+        self.speedup = speedup
+        self.threshold = threshold
+        self._parts: list[dict[str, Tensor]] = []
+        self._own_policy: ExitPolicy | None = None
+
+    @override
+    def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        self._parts = []
+        self._own_policy = pl_module.policy
+        threshold = self.threshold
+        if self.speedup is not None:
+            threshold = _stored_threshold(pl_module, self.speedup)
+        if threshold is not None:
+            pl_module.policy = pl_module.policy.with_threshold(threshold)
+
+    @override
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if isinstance(outputs, Mapping):
+            self._parts.append({name: outputs[name].cpu() for name in ("index", "label", "probabilities", "exit")})
+
+    @override
+    def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if not self._parts:
+            return
+        parts, self._parts = self._parts, []
+        rows = {n: gather_rows(pl_module, torch.cat([p[n] for p in parts])).cpu() for n in parts[0]}
+        if not trainer.is_global_zero:
+            return
+        order = rows["index"].argsort(stable=True)
+        order = order[rows["index"][order] >= 0]
+        rows = {name: values[order] for name, values in rows.items()}
+        path = self.path or run_folder(trainer) / "predictions.csv"
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_table(path, _chunks(trainer, pl_module, rows))
+        layers = torch.tensor(pl_module.model.exit_layers, dtype=torch.float64)
+        taken = layers[rows["exit"] - 1].mean()
+        policy = pl_module.policy
+        print_pairs(
+            "Predictions:",
+            {
+                "table": f"{path} ({len(order):,} rows)",
+                "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
+                "mean exit": f"{rows['exit'].double().mean():.2f} of {pl_module.model.num_exits}",
+                "speed-up": f"{float(layers[-1] / taken):.2f}x by layers",
+            },
+        )
+
+    @override
+    def on_predict_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if self._own_policy is not None:
+            pl_module.policy, self._own_policy = self._own_policy, None
+
+
+def _stored_threshold(module: MultiExitModule, speedup: float) -> float:
+    stored = module.operating_points.get(module.policy.name, {})
+    if speedup not in stored:
+        known = ", ".join(f"{target:g}" for target in stored) or "none"
+        raise UserError(
+            f"no {module.policy.name} threshold for a speed-up of {speedup:g} in this checkpoint "
+            f"(stored: {known}); choose one of these, or give predictions.threshold"
+        )
+    return min(max(stored[speedup], 0.0), 1.0)
+
+
+def _chunks(trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> Iterator[dict[str, list[Any]]]:
+    read_texts = getattr(getattr(trainer, "datamodule", None), "predict_rows", None)
+    names = module.model.label_names
+    for start in range(0, len(rows["index"]), CHUNK):
+        part = {name: values[start : start + CHUNK] for name, values in rows.items()}
+        index = part["index"].tolist()
+        table: dict[str, list[Any]] = {"index": index}
+        if read_texts is not None:
+            table |= {name: list(values) for name, values in read_texts(index).items()}
+        if module.model.num_labels == 1:
+            table["score"] = part["label"].tolist()
+        else:
+            table["label"] = [names[label] for label in part["label"].tolist()]
+            for c, name in enumerate(names):
+                table[f"prob_{name}"] = part["probabilities"][:, c].float().tolist()
+        table["exit"] = part["exit"].tolist()
+        yield table

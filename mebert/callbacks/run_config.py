@@ -1,0 +1,32 @@
+"""The run's full configuration, saved where its results are."""
+
+from __future__ import annotations
+
+import lightning as L
+import yaml
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from typing_extensions import override
+
+from mebert.report.run_folder import run_folder
+
+__all__ = ["RunConfig"]
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes `config.yaml` into the run's own folder and sends the whole configuration to the loggers.
+
+    Lightning's own callback writes to `trainer.log_dir`, which for Weights & Biases is the folder of all
+    runs, so that a second run stops ("expected runs/config.yaml to NOT exist"); see
+    https://github.com/Lightning-AI/pytorch-lightning/issues/7679 and 11256.
+    """
+
+    @override
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        folder = run_folder(trainer)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
+        config = yaml.safe_load((folder / self.config_filename).read_text(encoding="utf-8"))
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # its folder holds the file already
+                logger.log_hyperparams({"config": config})  # class names too, which Lightning does not send (19728)

@@ -1,0 +1,36 @@
+"""Which floating-point precision a run uses when none is asked for."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["pick_precision"]
+
+# Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
+FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
+
+
+def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
+    """bfloat16 mixed precision where the hardware multiplies it fast, float32 elsewhere.
+
+    Emulated bfloat16 does not count: it is slower than float32.
+
+    Args:
+        accelerator: As the Trainer's: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
+
+    Returns:
+        The Trainer's `precision`, and the reason in a few words.
+    """
+    wants_gpu = accelerator in ("auto", "gpu", "cuda")
+    if wants_gpu and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", f"{name} has fast bfloat16"
+        return "32-true", f"{name} has no fast bfloat16"
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
+        capabilities = torch.cpu.get_capabilities()
+        found = [name for name in FAST_BF16_CPU if capabilities.get(name)]
+        if found:
+            return "bf16-mixed", f"this CPU has {found[0]}"
+        return "32-true", "this CPU has no fast bfloat16"
+    return "32-true", f"bfloat16 is not known to be fast on {accelerator!r}"

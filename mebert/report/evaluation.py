@@ -1,0 +1,226 @@
+"""What one evaluation pass says of a model: exits, curves, operating points, where samples left.
+
+Shapes: E exits, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mebert.curve import (
+    CurvePoint,
+    ExitRecord,
+    area_under_curve,
+    fixed_exit_points,
+    oracle_exits,
+    point_at,
+    sweep,
+)
+from mebert.flops import exit_flops, single_exit_flops
+from mebert.metrics import metric_value
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import ExitPolicy
+
+__all__ = ["Evaluation", "Leaving", "PolicyCosts", "curve_of", "evaluate"]
+
+
+@dataclass
+class PolicyCosts:
+    """The costs of a recorded split, computed once for many points.
+
+    Args:
+        model: The multi-exit model.
+        record: The pass.
+        metric: Name of the metric of the points.
+    """
+
+    model: MultiExitModel
+    record: ExitRecord
+    metric: str
+    plain: Tensor = field(init=False)
+    _flops: dict[int, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.plain = single_exit_flops(self.model, self.record.lengths)
+
+    def metric_fn(self, logits: Tensor, labels: Tensor) -> float:
+        """The metric of (N, C) logits."""
+        return metric_value(self.metric, logits, labels)
+
+    def arguments(self, policy: ExitPolicy | None) -> tuple[Sequence[int], Tensor, Tensor, Any]:
+        """The last arguments of `point_at` and `sweep` for this policy."""
+        key = 0 if policy is None else policy.flops()
+        if key not in self._flops:
+            self._flops[key] = exit_flops(self.model, self.record.lengths, policy)
+        return self.model.exit_layers, self._flops[key], self.plain, self.metric_fn
+
+    def point(self, policy: ExitPolicy, threshold: float, target: float | None = None) -> CurvePoint:
+        """A policy at a threshold."""
+        point = point_at(self.record, policy.name, threshold, *self.arguments(policy))
+        point.target = target
+        return point
+
+
+@dataclass
+class Leaving:
+    """Where a group of samples left.
+
+    Attributes:
+        group: What they have in common: their difficulty, or "all".
+        samples: How many they are.
+        metric: The metric over them, or None where it needs more samples.
+        mean_layers: Mean number of layers run.
+        shares: Share that left at each exit, (E,) that sum to 1.
+    """
+
+    group: str
+    samples: int
+    metric: float | None
+    mean_layers: float
+    shares: list[float]
+
+
+@dataclass
+class Evaluation:
+    """One split, evaluated.
+
+    Attributes:
+        split: Its name, as in the metrics' prefix.
+        metric: Name of the main metric.
+        samples: Number of samples.
+        exit_layers: The layer of each exit.
+        exit_metrics: Metric name to its value at each exit, (E,).
+        gflops: Mean cost of leaving at each exit, (E,), in 1e9 FLOPs.
+        plain_gflops: Mean cost of the plain model: all layers, last head.
+        fixed: Every sample at the same exit, one point an exit, from the first exit.
+        curves: Policy name to its whole curve, from slow to fast.
+        points: Policy name to its chosen operating points.
+        policy: Name of the module's policy.
+        current: The module's policy at its threshold; None for regression.
+        oracle: Each sample at its earliest right exit: an upper bound; None for regression.
+        leaving: Where groups of samples left at `current`.
+        wall_setting: How wall-clock times were measured; empty if they were not.
+    """
+
+    split: str
+    metric: str
+    samples: int
+    exit_layers: list[int]
+    exit_metrics: dict[str, list[float]]
+    gflops: list[float]
+    plain_gflops: float
+    fixed: list[CurvePoint]
+    policy: str
+    curves: dict[str, list[CurvePoint]] = field(default_factory=dict)
+    points: dict[str, list[CurvePoint]] = field(default_factory=dict)
+    current: CurvePoint | None = None
+    oracle: CurvePoint | None = None
+    leaving: list[Leaving] = field(default_factory=list)
+    wall_setting: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the curves are left to their own table."""
+        return {
+            "split": self.split,
+            "metric": self.metric,
+            "samples": self.samples,
+            "exits": [
+                {
+                    "exit": e + 1,
+                    "layer": layer,
+                    **{name: values[e] for name, values in self.exit_metrics.items()},
+                    "gflops": self.gflops[e],
+                    "speedup_layers": self.fixed[e].speedup_layers,
+                    "speedup_flops": self.fixed[e].speedup_flops,
+                }
+                for e, layer in enumerate(self.exit_layers)
+            ],
+            "plain_gflops": self.plain_gflops,
+            "policy": self.policy,
+            "operating_point": _point_dict(self.current),
+            "operating_points": {name: [_point_dict(p) for p in ps] for name, ps in self.points.items()},
+            "area_under_curve": {name: area_under_curve(ps) for name, ps in self.curves.items()},
+            "oracle": _point_dict(self.oracle),
+            "leaving": [vars(row) for row in self.leaving],
+            "wall_setting": self.wall_setting,
+        }
+
+
+def curve_of(costs: PolicyCosts, policy: ExitPolicy, num_points: int = 100) -> list[CurvePoint]:
+    """The whole curve of a recorded policy, from slow to fast."""
+    return sweep(costs.record, policy.name, *costs.arguments(policy), num_points=num_points)
+
+
+def evaluate(
+    model: MultiExitModel,
+    record: ExitRecord,
+    split: str,
+    metrics: Sequence[str],
+    policy: ExitPolicy,
+    compared: Mapping[str, ExitPolicy],
+    thresholds: Mapping[str, Mapping[float, float]],
+    targets: Sequence[float],
+) -> Evaluation:
+    """Everything that is reported of one pass.
+
+    Args:
+        model: The multi-exit model.
+        record: The pass; its scores must have the policies by name.
+        split: Name of the split.
+        metrics: Names of the metrics, the main one first.
+        policy: The module's policy at its threshold.
+        compared: The policies whose curves are drawn, by name; empty for regression.
+        thresholds: Policy name to target speed-up to threshold, chosen on validation data.
+        targets: The target speed-ups to report; those without a threshold are left out.
+    """
+    costs = PolicyCosts(model, record, metrics[0])
+    fixed = fixed_exit_points(record, *costs.arguments(None))[::-1]
+    result = Evaluation(
+        split=split,
+        metric=metrics[0],
+        samples=len(record.labels),
+        exit_layers=list(model.exit_layers),
+        exit_metrics={name: [metric_value(name, x, record.labels) for x in record.logits] for name in metrics},
+        gflops=[float(cost.mean()) / 1e9 for cost in exit_flops(model, record.lengths, policy)],
+        plain_gflops=float(costs.plain.mean()) / 1e9,
+        fixed=fixed,
+        policy=policy.name,
+    )
+    for name, other in compared.items():
+        result.curves[name] = curve_of(costs, other)
+        chosen = thresholds.get(name, {})
+        result.points[name] = [costs.point(other, chosen[t], t) for t in targets if t in chosen]
+    if policy.name in record.scores:
+        result.current = costs.point(policy, policy.threshold)
+        result.leaving = _leaving(record, result.current, model.exit_layers, metrics[0])
+    if model.num_labels > 1:
+        exits = oracle_exits(record)
+        result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), exits)
+    return result
+
+
+def _leaving(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], metric: str) -> list[Leaving]:
+    groups = {"all": torch.ones_like(record.index, dtype=torch.bool)}
+    if record.difficulty is not None:
+        levels = torch.unique(record.difficulty).tolist()
+        groups = {str(level): record.difficulty == level for level in levels} | groups
+    layers = torch.tensor(exit_layers, dtype=torch.float64)
+    logits = record.logits_at(point.exits)
+    rows = []
+    for group, members in groups.items():
+        exits = point.exits[members]
+        shares = torch.bincount(exits, minlength=len(exit_layers)).double() / len(exits)
+        value = metric_value(metric, logits[members], record.labels[members])
+        rows.append(Leaving(group, len(exits), value, float(layers[exits].mean()), shares.tolist()))
+    return rows
+
+
+def _point_dict(point: CurvePoint | None) -> dict[str, Any] | None:
+    if point is None:
+        return None
+    return {name: value for name, value in vars(point).items() if name != "exits"}

@@ -1,0 +1,129 @@
+"""The tables that a run prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from mebert.curve import CurvePoint
+from mebert.report.evaluation import Evaluation
+
+__all__ = ["exit_table", "leaving_table", "operating_table", "print_evaluation", "print_pairs"]
+
+
+def console() -> Console:
+    """Standard output; wide enough for every table where it is no terminal (a file, a pipe, a notebook)."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Everything that an evaluation holds, as tables."""
+    out = console()
+    out.print(exit_table(evaluation))
+    if any(evaluation.points.values()):
+        out.print(operating_table(evaluation))
+    if evaluation.leaving:
+        out.print(leaving_table(evaluation))
+
+
+def exit_table(evaluation: Evaluation) -> Table:
+    """Accuracy and cost of every exit."""
+    table = _table(f"Exits: every sample leaves there ({evaluation.split}, {evaluation.samples:,} samples)")
+    names = list(evaluation.exit_metrics)
+    for column in ["exit", "layer", *names, "GFLOPs", "speed-up layers", "FLOPs"]:
+        table.add_column(column, justify="right")
+    for e, point in enumerate(evaluation.fixed):
+        metrics = [f"{evaluation.exit_metrics[name][e]:.4f}" for name in names]
+        table.add_row(
+            str(e + 1),
+            str(evaluation.exit_layers[e]),
+            *metrics,
+            _gflops(evaluation.gflops[e]),
+            f"{point.speedup_layers:.2f}x",
+            f"{point.speedup_flops:.2f}x",
+        )
+    table.caption = f"The plain model (all layers, last head alone) costs {_gflops(evaluation.plain_gflops)} GFLOPs."
+    return table
+
+
+def operating_table(evaluation: Evaluation) -> Table:
+    """The chosen operating points of each policy, then the oracle."""
+    measured = bool(evaluation.wall_setting)
+    table = _table(f"Operating points: thresholds chosen on validation data ({evaluation.split})")
+    columns = ["policy", "target", "threshold", evaluation.metric, "speed-up layers", "FLOPs"]
+    for column in columns + (["wall clock"] if measured else []):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for name, points in evaluation.points.items():
+        for point in points:
+            table.add_row(*_point_cells(name, point, measured))
+        table.add_section()
+    if evaluation.oracle is not None:
+        table.add_row(*_point_cells("oracle *", evaluation.oracle, measured))
+    caption = ["* each sample at its earliest right exit: an upper bound, not a policy."]
+    if measured:
+        caption.append(f"Wall clock: {evaluation.wall_setting}.")
+    table.caption = "\n".join(caption)
+    return table
+
+
+def leaving_table(evaluation: Evaluation) -> Table:
+    """Where easy and hard samples left (by difficulty where it is known, else all together)."""
+    point = evaluation.current
+    assert point is not None
+    by_difficulty = len(evaluation.leaving) > 1
+    table = _table(
+        f"Where {'easy and hard ' if by_difficulty else ''}samples left: {point.policy}, "
+        f"threshold {point.threshold:.4g}, {evaluation.metric} {point.metric:.4f}, "
+        f"{point.speedup_layers:.2f}x by layers"
+    )
+    for column in [*(["difficulty"] if by_difficulty else []), "samples", evaluation.metric, "mean layers"]:
+        table.add_column(column, justify="right")
+    for e in range(len(evaluation.exit_layers)):
+        table.add_column(f"exit {e + 1}", justify="right")
+    for row in evaluation.leaving:
+        if row.group == "all" and by_difficulty:
+            table.add_section()
+        cells = [
+            f"{row.samples:,}",
+            "" if row.metric is None else f"{row.metric:.4f}",
+            f"{row.mean_layers:.2f}",
+        ]
+        shares = [f"{share:.0%}" if share else "-" for share in row.shares]
+        table.add_row(*([row.group] if by_difficulty else []), *cells, *shares)
+    return table
+
+
+def print_pairs(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
+    """A small two-column table; long values (paths, commands) are never cut, so that they can be copied."""
+    items = list(pairs.items()) if isinstance(pairs, Mapping) else list(pairs)
+    width = max(len(name) for name, _ in items)
+    out = console()
+    out.print(f"[bold]{title}[/bold]")
+    for name, value in items:
+        out.print(f"  {name:<{width}}  {value}", markup=False, soft_wrap=True)
+
+
+def _point_cells(name: str, point: CurvePoint, measured: bool) -> list[str]:
+    oracle = point.policy == "oracle"
+    cells = [
+        name,
+        "" if point.target is None else f"{point.target:g}x",
+        "" if oracle else f"{point.threshold:.4g}",
+        f"{point.metric:.4f}",
+        f"{point.speedup_layers:.2f}x",
+        f"{point.speedup_flops:.2f}x",
+    ]
+    if measured:
+        cells.append("" if point.speedup_wall is None else f"{point.speedup_wall:.2f}x")
+    return cells
+
+
+def _gflops(value: float) -> str:
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", caption_justify="left", title_style="bold", caption_style="dim")

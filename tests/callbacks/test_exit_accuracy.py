@@ -1,0 +1,106 @@
+"""ExitAccuracy against metrics of the whole split computed at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from mebert.callbacks import ExitAccuracy
+
+
+class Module:
+    """Keeps what is logged."""
+
+    def __init__(self):
+        self.logged = {}
+
+    def log(self, name, value, **_):
+        self.logged[name] = float(value)
+
+    def log_dict(self, values, **_):
+        self.logged |= {name: float(value) for name, value in values.items()}
+
+
+def trainer_of(metrics=("acc",), names=("val",), sanity=False):
+    data = SimpleNamespace(metrics=metrics, validation_names=list(names), test_names=["test"])
+    return SimpleNamespace(sanity_checking=sanity, datamodule=data)
+
+
+def run_split(callback, trainer, module, logits, labels, index, size=7, loader=0):
+    for start in range(0, len(labels), size):
+        rows = slice(start, start + size)
+        outputs = {"logits": logits[:, rows], "labels": labels[rows], "index": index[rows]}
+        callback.on_validation_batch_end(trainer, module, outputs, {}, start // size, loader)
+
+
+@pytest.mark.parametrize("flush_every", [1, 2, 100])
+def test_classes_and_padding(flush_every):
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 40, 2), torch.randint(0, 2, (40,))
+    index = torch.arange(40)
+    index[-5:] = -1
+    trainer, module = trainer_of(("acc", "f1", "matthews")), Module()
+    callback = ExitAccuracy(flush_every)
+    run_split(callback, trainer, module, logits, labels, index)
+    callback.on_validation_epoch_end(trainer, module)
+    predictions, y = logits.argmax(-1)[:, :35], labels[:35]
+    for e in range(3):
+        assert module.logged[f"val/exit_0{e + 1}/acc"] == pytest.approx(sk.accuracy_score(y, predictions[e]))
+        assert module.logged[f"val/exit_0{e + 1}/f1"] == pytest.approx(sk.f1_score(y, predictions[e]))
+        assert module.logged[f"val/exit_0{e + 1}/matthews"] == pytest.approx(sk.matthews_corrcoef(y, predictions[e]))
+    accuracies = [module.logged[f"val/exit_0{e}/acc"] for e in (1, 2, 3)]
+    assert module.logged["val/score"] == pytest.approx(sum(accuracies) / 3)
+    assert module.logged["val/mean/acc"] == pytest.approx(sum(accuracies) / 3)
+
+
+def test_regression():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 30, 1), torch.randn(30)
+    trainer, module, callback = trainer_of(("pearson", "spearman")), Module(), ExitAccuracy()
+    run_split(callback, trainer, module, logits, labels, torch.arange(30))
+    callback.on_validation_epoch_end(trainer, module)
+    expected = torch.corrcoef(torch.stack([logits[1, :, 0], labels]))[0, 1]
+    assert module.logged["val/exit_02/pearson"] == pytest.approx(float(expected), abs=1e-5)
+    assert -1 <= module.logged["val/exit_02/spearman"] <= 1
+
+
+def test_each_split_has_its_prefix_and_the_first_one_the_score():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 20, 3), torch.randint(0, 3, (20,))
+    trainer, module, callback = trainer_of(names=("val", "val_mismatched")), Module(), ExitAccuracy()
+    run_split(callback, trainer, module, logits, labels, torch.arange(20), loader=0)
+    run_split(callback, trainer, module, logits.flip(1), labels, torch.arange(20), loader=1)
+    callback.on_validation_epoch_end(trainer, module)
+    assert module.logged["val/score"] == module.logged["val/mean/acc"] != module.logged["val_mismatched/mean/acc"]
+
+
+def test_epochs_start_afresh_and_sanity_checks_do_not_count():
+    trainer, module, callback = trainer_of(), Module(), ExitAccuracy()
+    right = torch.eye(3)[None]
+    labels, index = torch.arange(3), torch.arange(3)
+    sanity = trainer_of(sanity=True)
+    run_split(callback, sanity, module, right, labels.flip(0), index)
+    callback.on_validation_epoch_end(sanity, module)
+    assert module.logged == {}
+    run_split(callback, trainer, module, right, (labels + 1) % 3, index)
+    callback.on_validation_epoch_end(trainer, module)
+    assert module.logged["val/exit_01/acc"] == 0.0
+    run_split(callback, trainer, module, right, labels, index)
+    callback.on_validation_epoch_end(trainer, module)
+    assert module.logged["val/exit_01/acc"] == 1.0
+
+
+def test_validation_inside_an_epoch_does_not_touch_training_metrics():
+    trainer, module, callback = trainer_of(), Module(), ExitAccuracy()
+    right = {"logits": torch.eye(3)[None], "labels": torch.arange(3), "index": torch.arange(3)}
+    wrong = right | {"labels": (torch.arange(3) + 1) % 3}
+    callback.on_train_batch_end(trainer, module, right, {}, 0)
+    callback.on_validation_batch_end(trainer, module, wrong, {}, 0)
+    callback.on_validation_epoch_end(trainer, module)
+    assert "train/exit_01/acc" not in module.logged
+    callback.on_train_batch_end(trainer, module, wrong, {}, 1)
+    callback.on_train_epoch_end(trainer, module)
+    assert module.logged["train/exit_01/acc"] == 0.5

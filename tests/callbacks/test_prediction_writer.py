@@ -1,0 +1,110 @@
+"""PredictionWriter: order, formats, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mebert.callbacks import PredictionWriter
+from mebert.errors import UserError
+from mebert.policies import Entropy
+
+TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "", "Zürich 漢字", "=1+1"]
+
+
+def predict(path, num_labels=2, monkeypatch=None):
+    model = SimpleNamespace(num_labels=num_labels, label_names=["no", "yes"][:num_labels], num_exits=4)
+    model.exit_layers = (1, 2, 3, 4)
+    trainer = SimpleNamespace(world_size=1, is_global_zero=True, fast_dev_run=False)
+    trainer.datamodule = SimpleNamespace(predict_rows=lambda rows: {"text": [TEXTS[i] for i in rows]})
+    module = SimpleNamespace(
+        model=model, trainer=trainer, policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}
+    )
+    writer = PredictionWriter(str(path))
+    writer.on_predict_start(trainer, module)
+    for rows in ([5, 0, 2], [-1, 1, 3], [4, -1]):
+        index = torch.tensor(rows)
+        yes = (index.float() + 1) / 10
+        probabilities = torch.stack([1 - yes, yes], 1)[:, :num_labels]
+        outputs = {
+            "index": index,
+            "label": (index % 2),
+            "probabilities": probabilities,
+            "exit": index.clamp(min=0) % 4 + 1,
+        }
+        writer.on_predict_batch_end(trainer, module, outputs, {}, 0)
+    writer.on_predict_epoch_end(trainer, module)
+    writer.on_predict_end(trainer, module)
+    return module
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_table(tmp_path, suffix, capsys):
+    path = tmp_path / "new folder" / f"out.{suffix}"
+    predict(path)
+    if suffix == "csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    elif suffix == "jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    else:
+        import pyarrow.parquet as pq
+
+        rows = pq.read_table(path).to_pylist()
+    assert [int(row["index"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [row["text"] for row in rows] == TEXTS
+    assert [row["label"] for row in rows] == ["no", "yes"] * 3
+    assert [int(row["exit"]) for row in rows] == [1, 2, 3, 4, 1, 2]
+    assert float(rows[5]["prob_yes"]) == pytest.approx(0.6)
+    assert list(rows[0]) == ["index", "text", "label", "prob_no", "prob_yes", "exit"]
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "no unfinished file stays"
+    assert "mean exit  2.17 of 4" in capsys.readouterr().out
+
+
+def test_regression_has_a_score(tmp_path):
+    predict(tmp_path / "out.csv", num_labels=1)
+    with (tmp_path / "out.csv").open() as file:
+        assert next(csv.reader(file)) == ["index", "text", "score", "exit"]
+
+
+def test_an_older_table_stays_when_writing_breaks_off(tmp_path):
+    from mebert.report.prediction_files import write_table
+
+    path = tmp_path / "out.csv"
+    path.write_text("old", encoding="utf-8")
+
+    def chunks():
+        yield {"a": [1]}
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_table(path, chunks())
+    assert path.read_text(encoding="utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.csv, \.jsonl or \.parquet"):
+        PredictionWriter("out.xlsx")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match="is a folder"):
+        PredictionWriter(str(tmp_path / "folder.csv"))
+    with pytest.raises(UserError, match="one of them"):
+        PredictionWriter(speedup=2.0, threshold=0.1)
+    with pytest.raises(UserError, match=r"in \[0, 1\]"):
+        PredictionWriter(threshold=1.5)
+
+
+def test_speedup_is_restored_afterwards():
+    module = SimpleNamespace(policy=Entropy(0.3), operating_points={"entropy": {2.0: 0.25}})
+    writer = PredictionWriter(speedup=2.0)
+    writer.on_predict_start(SimpleNamespace(), module)
+    assert module.policy.threshold == 0.25
+    writer.on_predict_end(SimpleNamespace(), module)
+    assert module.policy.threshold == 0.3
+    with pytest.raises(UserError, match="stored: 2"):
+        PredictionWriter(speedup=3.0).on_predict_start(SimpleNamespace(), module)

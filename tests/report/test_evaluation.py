@@ -1,0 +1,135 @@
+"""What an evaluation says, prints and writes, on a record made by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+from tiny import tiny_batch, tiny_model
+
+from mebert.curve import ExitRecord, replay
+from mebert.flops import exit_flops, single_exit_flops
+from mebert.models import model_inputs
+from mebert.policies import Entropy, MaxProbability
+from mebert.report.evaluation import evaluate
+from mebert.report.files import write_evaluation
+from mebert.report.tables import print_evaluation
+from mebert.report.wall_clock import measure_speedups
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = tiny_model()
+    batch = tiny_batch(batch=60, tokens=12)
+    with torch.no_grad():
+        logits = model(**model_inputs(batch)).logits
+    torch.manual_seed(0)
+    record = ExitRecord(
+        logits=logits,
+        labels=torch.randint(0, 3, (60,)),
+        index=torch.arange(60),
+        lengths=batch["attention_mask"].sum(1),
+        difficulty=torch.arange(60) % 2 + 1,
+    )
+    policies = {"entropy": Entropy(0.6), "max_prob": MaxProbability()}
+    record.scores = {n: torch.stack([p.score(0, x, x) for x in logits]) for n, p in policies.items()}
+    return model, record, policies
+
+
+def evaluation_of(made):
+    model, record, policies = made
+    thresholds = {"entropy": {1.5: 0.9, 2.0: 0.95}, "max_prob": {1.5: 0.4}}
+    return evaluate(model, record, "test", ("acc", "f1"), policies["entropy"], policies, thresholds, (1.5, 2.0, 9.0))
+
+
+def test_numbers(made):
+    model, record, _ = made
+    evaluation = evaluation_of(made)
+    assert evaluation.samples == 60
+    for e in range(3):
+        right = (record.logits[e].argmax(-1) == record.labels).float().mean()
+        assert evaluation.exit_metrics["acc"][e] == pytest.approx(float(right))
+        assert evaluation.fixed[e].metric == pytest.approx(float(right))
+        assert evaluation.gflops[e] == pytest.approx(float(exit_flops(model, record.lengths)[e].mean()) / 1e9)
+    assert evaluation.plain_gflops == pytest.approx(float(single_exit_flops(model, record.lengths).mean()) / 1e9)
+    assert evaluation.fixed[0].speedup_layers == 3.0
+    point = evaluation.points["entropy"][0]
+    assert point.target == 1.5
+    assert torch.equal(point.exits, replay(record.scores["entropy"], 0.9))
+    assert [len(evaluation.points[name]) for name in ("entropy", "max_prob")] == [2, 1], "9x has no threshold"
+    assert evaluation.current is not None
+    assert evaluation.current.threshold == 0.6
+
+
+def test_where_samples_left(made):
+    _, record, _ = made
+    evaluation = evaluation_of(made)
+    exits = evaluation.current.exits
+    rows = {row.group: row for row in evaluation.leaving}
+    assert set(rows) == {"1", "2", "all"}
+    easy = record.difficulty == 1
+    assert rows["1"].samples == 30
+    assert rows["1"].mean_layers == pytest.approx(float((exits[easy] + 1).double().mean()))
+    assert sum(rows["2"].shares) == pytest.approx(1.0)
+    assert rows["all"].shares[0] == pytest.approx(float((exits == 0).double().mean()))
+
+
+def test_tables(made, capsys):
+    evaluation = evaluation_of(made)
+    evaluation.points["entropy"][0].speedup_wall = 1.23
+    evaluation.wall_setting = "here, now"
+    print_evaluation(evaluation)
+    out = capsys.readouterr().out
+    for text in ("3.00x", "1.23x", "oracle *", "difficulty", "exit 3", "60 samples", "here, now"):
+        assert text in out
+
+
+def test_files(made, tmp_path):
+    from PIL import Image
+
+    evaluation = evaluation_of(made)
+    write_evaluation(evaluation, tmp_path / "run", "tiny", checkpoint="best.ckpt")
+    with Image.open(tmp_path / "run/curve.png") as image:
+        assert image.size == (1200, 825)
+        assert len(set(image.convert("L").resize((60, 40)).tobytes())) > 5, "not an empty picture"
+    written = json.loads((tmp_path / "run/evaluation.json").read_text())
+    assert written["checkpoint"] == "best.ckpt"
+    assert written["area_under_curve"].keys() == {"entropy", "max_prob"}
+    with (tmp_path / "run/curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:4] == ["policy", "threshold", "target", "acc"]
+    assert {row["policy"] for row in rows} == {"fixed", "entropy", "max_prob"}
+    assert sum(bool(row["target"]) for row in rows) == 3
+
+
+def test_regression_has_fixed_exits_only(capsys, tmp_path):
+    from mebert.policies import FixedExit
+
+    model = tiny_model(num_labels=1)
+    n = 20
+    torch.manual_seed(0)
+    record = ExitRecord(torch.randn(3, n, 1), torch.randn(n), torch.arange(n), torch.full((n,), 6))
+    evaluation = evaluate(model, record, "test", ("pearson", "spearman"), FixedExit(exit=3), {}, {}, (2.0,))
+    assert evaluation.oracle is None
+    assert evaluation.current is None
+    assert len(evaluation.fixed) == 3
+    print_evaluation(evaluation)
+    assert "pearson" in capsys.readouterr().out
+    write_evaluation(evaluation, tmp_path, "tiny")
+    assert (tmp_path / "curve.png").is_file()
+
+
+def test_wall_clock_measures_every_policy(made):
+    from contextlib import nullcontext
+
+    model = made[0]
+    batch = tiny_batch(batch=8) | {"index": torch.tensor([0, 1, 2, 3, 4, 5, -1, -1])}
+    speedups, samples, rounds = measure_speedups(
+        model, [Entropy(0.0), Entropy(1.0)], [batch, batch], nullcontext, budget=0.2
+    )
+    assert len(speedups) == 2
+    assert min(speedups) > 0
+    assert samples in (6, 12), "padding rows are left out"
+    assert rounds >= 3

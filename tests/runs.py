@@ -1,0 +1,73 @@
+"""A tiny experiment on the built-in task, and ways to run it through the real command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mebert.cli import main
+
+QUIET = ["--trainer.enable_progress_bar", "false"]
+
+
+def experiment(**init_args: Any) -> dict[str, Any]:
+    """The settings of a run of a few seconds: 3 layers of width 16, 96 training examples, dropout off."""
+    return {
+        "experiment": "tiny",
+        "trainer": {
+            "max_epochs": 2,
+            "accelerator": "cpu",
+            "devices": 1,
+            "precision": "32-true",
+            "log_every_n_steps": 1,
+        },
+        "model": {
+            "class_path": "mebert.ProtoExitModule",
+            "init_args": {
+                "encoder_config": {
+                    "model_type": "bert",
+                    "hidden_size": 16,
+                    "num_hidden_layers": 3,
+                    "num_attention_heads": 2,
+                    "intermediate_size": 32,
+                    "vocab_size": 80,
+                    "max_position_embeddings": 64,
+                },
+                "prototype_dim": 8,
+                "learning_rate": 3e-3,
+                "dropout": 0.0,
+                **init_args,
+            },
+        },
+        "data": {
+            "class_path": "mebert.SyntheticEntailmentDataModule",
+            "init_args": {"train_samples": 96, "eval_samples": 41, "batch_size": 16, "eval_batch_size": 8},
+        },
+        "curve": {"wall_samples": 16, "wall_budget": 0.5, "points": [1.2, 1.5, 2.0]},
+    }
+
+
+def write_config(folder: Path, settings: dict[str, Any] | None = None, name: str = "tiny.yaml") -> Path:
+    """The settings as a YAML file."""
+    path = folder / name
+    path.write_text(yaml.safe_dump(settings or experiment()), encoding="utf-8")
+    return path
+
+
+def run(*args: str) -> int:
+    """The command line in this process, without progress bar."""
+    return main([*args, *QUIET])
+
+
+def run_process(*args: str, cwd: Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    """`python -m mebert` in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", "mebert", *args]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
