@@ -7,9 +7,7 @@ precision, and a last word on what was saved and what to type next. Commands of 
 from __future__ import annotations
 
 import inspect
-import logging
 import re
-import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -25,15 +23,18 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
+from mebert.callbacks.prediction_writer import stored_threshold
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoints import find_checkpoint, read_checkpoint
 from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.errors import UserError
 from mebert.modules import MultiExitModule, ProtoExitModule
+from mebert.noise import silence_known_noise
+from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
+from mebert.report.closing import print_saved
 from mebert.report.run_folder import run_folder
-from mebert.report.tables import print_pairs
 
 __all__ = ["MebertCLI", "main"]
 
@@ -156,6 +157,11 @@ class MebertCLI(LightningCLI):
         if trained is not None and trained != given:
             path = self.config[self.subcommand].ckpt_path
             raise UserError(f"{path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?")
+        speedup = self.config[self.subcommand].predictions.speedup
+        if self.subcommand == "predict" and speedup is not None:  # now, before the run has a folder
+            saved = self._checkpoint["mebert"]
+            name = policy_from_spec(saved["policy"]).name
+            stored_threshold(name, saved["operating_points"], speedup)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -201,33 +207,7 @@ class MebertCLI(LightningCLI):
             self.model.model.save_pretrained(
                 folder / "model", tokenizer, self.model.policy, operating_points=self.model.operating_points
             )
-            self._print_saved(folder, Path(best))
-
-    def _print_saved(self, folder: Path, best: Path) -> None:
-        names = {
-            "config": "config.yaml",
-            "metrics": "metrics.csv",
-            "checkpoints": "checkpoints",
-            "curve": "curve.png",
-            "evaluation": "evaluation.json",
-            "model folder": "model",
-        }
-        print_pairs("Saved:", {k: folder / v for k, v in names.items() if (folder / v).exists()})
-        run = f"python -m mebert {{}} --config {shlex.quote(str(folder / 'config.yaml'))}"
-        at_best = f"--ckpt_path {shlex.quote(str(best))}"
-        own_file = " --data.predict_file my.csv" if hasattr(self.datamodule, "predict_file") else ""
-        stored = sorted(self.model.operating_points.get(self.model.policy.name, {}))
-        speedup = f" --predictions.speedup {stored[-1]:g}" if stored else ""
-        last = shlex.quote(str(best.with_name("last.ckpt")))
-        print_pairs(
-            "Next:",
-            {
-                "predict": f"{run.format('predict')} {at_best}{own_file} --predictions.path out.csv",
-                "faster": f"{run.format('predict')} {at_best}{own_file} --predictions.path out.csv{speedup}",
-                "test again": f"{run.format('test')} {at_best}",
-                "train on": f"{run.format('fit')} --ckpt_path {last} --trainer.max_epochs <more>",
-            },
-        )
+            print_saved(folder, Path(best), self.datamodule, self.model)
 
 
 def main(args: ArgsType = None) -> int:
@@ -239,7 +219,7 @@ def main(args: ArgsType = None) -> int:
     Returns:
         The exit status: 0, or 2 for a mistake in what the user gave, told in one line on standard error.
     """
-    _silence_known_noise()
+    silence_known_noise()
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
     try:
@@ -264,27 +244,6 @@ def main(args: ArgsType = None) -> int:
         print(f"mebert: error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _silence_known_noise() -> None:
-    """Messages that say nothing about the user's run; every other warning stays."""
-    for message in (
-        # Tokenised batches are cheap to build: worker processes would not help.
-        r".*does not have many workers.*",
-        # https://github.com/Lightning-AI/pytorch-lightning/issues/21326
-        r".*isinstance\(treespec, LeafSpec\). is deprecated.*",
-        # Every command has a run folder of its own, so a checkpoint always comes from another one.
-        r"The dirpath has changed from.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-    # An advertisement: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    if _no_advertisement not in logger.filters:
-        logger.addFilter(_no_advertisement)
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless" not in record.getMessage()
 
 
 def _set_logger(config: Namespace) -> None:

@@ -262,6 +262,13 @@ class AccuracySpeedCurve(L.Callback):
                 columns = ["policy", "target", "threshold", evaluation.metric]
                 columns += ["speedup_layers", "speedup_flops", "speedup_wall"]
                 logger.log_table(f"{evaluation.split}/operating_points", columns=columns, data=rows)
+                curve = [
+                    [p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops]
+                    for points in evaluation.curves.values()
+                    for p in points
+                ]
+                columns = ["policy", "threshold", evaluation.metric, "speedup_layers", "speedup_flops"]
+                logger.log_table(f"{evaluation.split}/curve", columns=columns, data=curve)
 
 
 def _numbers(values: Iterable[float]) -> str:

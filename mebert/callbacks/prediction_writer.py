@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from mebert.callbacks.recorder import gather_rows
 from mebert.errors import UserError
+from mebert.inference import EngineName
 from mebert.report.prediction_files import check_table_path, write_table
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_pairs
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
-__all__ = ["PredictionWriter"]
+__all__ = ["PredictionWriter", "stored_threshold"]
 
 CHUNK = 10_000  # rows whose texts are in memory at a time
 
@@ -40,9 +41,17 @@ class PredictionWriter(L.Callback):
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
             instead of the checkpoint's own. One of those stored in training (`curve.points`).
         threshold: Leave at this threshold, in [0, 1], instead.
+        engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first; null for the
+            module's own.
     """
 
-    def __init__(self, path: str | None = None, speedup: float | None = None, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | None = None,
+        speedup: float | None = None,
+        threshold: float | None = None,
+        engine: EngineName | None = None,
+    ) -> None:
         if path is not None:
             check_table_path(Path(path))
         if speedup is not None and threshold is not None:
@@ -53,15 +62,18 @@ class PredictionWriter(L.Callback):
         self.speedup = speedup
         self.threshold = threshold
         self._parts: list[dict[str, Tensor]] = []
-        self._own_policy: ExitPolicy | None = None
+        self.engine = engine
+        self._own: tuple[ExitPolicy, EngineName] | None = None
 
     @override
     def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         self._parts = []
-        self._own_policy = pl_module.policy
+        self._own = pl_module.policy, pl_module.engine
+        if self.engine is not None:
+            pl_module.engine = self.engine
         threshold = self.threshold
         if self.speedup is not None:
-            threshold = _stored_threshold(pl_module, self.speedup)
+            threshold = stored_threshold(pl_module.policy.name, pl_module.operating_points, self.speedup)
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
 
@@ -107,16 +119,27 @@ class PredictionWriter(L.Callback):
 
     @override
     def on_predict_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        if self._own_policy is not None:
-            pl_module.policy, self._own_policy = self._own_policy, None
+        if self._own is not None:
+            pl_module.policy, pl_module.engine = self._own
+            self._own = None
 
 
-def _stored_threshold(module: MultiExitModule, speedup: float) -> float:
-    stored = module.operating_points.get(module.policy.name, {})
+def stored_threshold(policy: str, operating_points: Mapping[str, Mapping[float, float]], speedup: float) -> float:
+    """The threshold that validation data gave for a speed-up by layers.
+
+    Args:
+        policy: Name of the policy.
+        operating_points: Policy name to speed-up to threshold, as in the checkpoint.
+        speedup: One of those stored.
+
+    Raises:
+        UserError: It is not stored; the text lists those that are.
+    """
+    stored = operating_points.get(policy, {})
     if speedup not in stored:
         known = ", ".join(f"{target:g}" for target in stored) or "none"
         raise UserError(
-            f"no {module.policy.name} threshold for a speed-up of {speedup:g} in this checkpoint "
+            f"no {policy} threshold for a speed-up of {speedup:g} in this checkpoint "
             f"(stored: {known}); choose one of these, or give predictions.threshold"
         )
     return min(max(stored[speedup], 0.0), 1.0)

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from rich.console import Console
 from rich.table import Table
 
-from mebert.curve import CurvePoint
+from mebert.curve import CurvePoint, area_under_curve
 from mebert.report.evaluation import Evaluation
 
-__all__ = ["exit_table", "leaving_table", "operating_table", "print_evaluation", "print_pairs"]
+__all__ = [
+    "curve_table",
+    "exit_table",
+    "leaving_table",
+    "metric_at",
+    "operating_table",
+    "print_evaluation",
+    "print_pairs",
+]
+
+
+CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
 
 def console() -> Console:
@@ -23,6 +35,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Everything that an evaluation holds, as tables."""
     out = console()
     out.print(exit_table(evaluation))
+    if evaluation.curves:
+        out.print(curve_table(evaluation))
     if any(evaluation.points.values()):
         out.print(operating_table(evaluation))
     if evaluation.leaving:
@@ -47,6 +61,32 @@ def exit_table(evaluation: Evaluation) -> Table:
         )
     table.caption = f"The plain model (all layers, last head alone) costs {_gflops(evaluation.plain_gflops)} GFLOPs."
     return table
+
+
+def curve_table(evaluation: Evaluation) -> Table:
+    """The whole accuracy-speed curve of each policy, at equal steps of speed-up by layers, on this split."""
+    table = _table(f"Accuracy-speed curve: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
+    fastest = max(p.speedup_layers for p in evaluation.fixed)
+    steps = [s for s in CURVE_STEPS if s < fastest * 0.999] + [fastest]
+    table.add_column("policy")
+    for step in steps:
+        table.add_column(f"{step:.3g}x", justify="right")
+    table.add_column("area", justify="right")
+    for name, points in evaluation.curves.items():
+        values = [metric_at(points, step) for step in steps]
+        table.add_row(name, *(f"{value:.4f}" for value in values), f"{area_under_curve(points):.4f}")
+    table.caption = "Between two thresholds by straight line. Area: mean over the share of layers run."
+    return table
+
+
+def metric_at(points: Sequence[CurvePoint], speedup: float) -> float:
+    """A curve's metric at a speed-up, by straight line between its points (which go from slow to fast)."""
+    for slower, faster in pairwise(points):
+        if speedup <= faster.speedup_layers:
+            span = faster.speedup_layers - slower.speedup_layers
+            share = 1.0 if span <= 0 else max(0.0, (speedup - slower.speedup_layers) / span)
+            return slower.metric + share * (faster.metric - slower.metric)
+    return points[-1].metric
 
 
 def operating_table(evaluation: Evaluation) -> Table:

@@ -99,12 +99,12 @@ def test_refusals(tmp_path):
         PredictionWriter(threshold=1.5)
 
 
-def test_speedup_is_restored_afterwards():
-    module = SimpleNamespace(policy=Entropy(0.3), operating_points={"entropy": {2.0: 0.25}})
-    writer = PredictionWriter(speedup=2.0)
+def test_speedup_and_engine_are_restored_afterwards():
+    module = SimpleNamespace(policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}})
+    writer = PredictionWriter(speedup=2.0, engine="full")
     writer.on_predict_start(SimpleNamespace(), module)
-    assert module.policy.threshold == 0.25
+    assert (module.policy.threshold, module.engine) == (0.25, "full")
     writer.on_predict_end(SimpleNamespace(), module)
-    assert module.policy.threshold == 0.3
+    assert (module.policy.threshold, module.engine) == (0.3, "shrink")
     with pytest.raises(UserError, match="stored: 2"):
         PredictionWriter(speedup=3.0).on_predict_start(SimpleNamespace(), module)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny import tiny_batch, tiny_model
 
-from mebert.curve import ExitRecord, replay
+from mebert.curve import CurvePoint, ExitRecord, replay
 from mebert.flops import exit_flops, single_exit_flops
 from mebert.models import model_inputs
 from mebert.policies import Entropy, MaxProbability
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation
-from mebert.report.tables import print_evaluation
+from mebert.report.tables import metric_at, print_evaluation
 from mebert.report.wall_clock import measure_speedups
 
 
@@ -84,6 +84,17 @@ def test_tables(made, capsys):
     out = capsys.readouterr().out
     for text in ("3.00x", "1.23x", "oracle *", "difficulty", "exit 3", "60 samples", "here, now"):
         assert text in out
+    assert "Accuracy-speed curve" in out
+
+
+def test_the_curve_table_reads_the_curve():
+    def point(speedup, metric):
+        return CurvePoint("p", 0.0, metric, speedup, speedup, torch.zeros(1))
+
+    points = [point(1.0, 0.9), point(2.0, 0.8), point(4.0, 0.5)]
+    assert [metric_at(points, s) for s in (1.0, 1.5, 2.0, 3.0, 4.0)] == pytest.approx([0.9, 0.85, 0.8, 0.65, 0.5])
+    assert metric_at(points, 9.0) == 0.5
+    assert metric_at(points[:1], 1.0) == 0.9
 
 
 def test_files(made, tmp_path):
