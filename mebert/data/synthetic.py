@@ -1,0 +1,125 @@
+"""The built-in entailment task as a data module: no download, a vocabulary of its own, examples of known difficulty."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from mebert.data.datamodule import TextDataModule
+from mebert.data.synthetic_grammar import LABEL_NAMES, MAX_DIFFICULTY, WORDS, Example, examples
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["SyntheticEntailmentDataModule", "synthetic_splits", "synthetic_tokenizer"]
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def synthetic_tokenizer() -> PreTrainedTokenizerBase:
+    """One token a word; made in memory and saved with the model like any other tokenizer."""
+    from transformers import BertTokenizer
+
+    vocab = {word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))}
+    return BertTokenizer(vocab=vocab)
+
+
+def synthetic_splits(
+    train_samples: int, eval_samples: int, shares: Sequence[float], seed: int
+) -> dict[str, list[Example]]:
+    """Return the splits train, val and test, which have no example in common.
+
+    The evaluation splits are drawn first, so that they stay the same for any number of training examples.
+
+    Args:
+        train_samples: Examples of the training split.
+        eval_samples: Examples of the validation split, and as many of the test split.
+        shares: Weight of each difficulty, from 1 on.
+        seed: Determines everything.
+
+    Raises:
+        UserError: The language has not that many different examples.
+    """
+    stream = examples(seed, shares)
+    sizes = {"val": eval_samples, "test": eval_samples, "train": train_samples}
+    return {name: [next(stream) for _ in range(size)] for name, size in sizes.items()}
+
+
+class SyntheticEntailmentDataModule(TextDataModule):
+    """A claim and the facts it is about: entailment, neutral or contradiction, with difficulty 1 to 4 a row.
+
+    What each difficulty asks for is said in `mebert.data.synthetic_grammar`. Nothing is downloaded.
+    The claim (`hypothesis`) is the first text of the pair and the facts (`premise`) the second, so that the claim
+    stands at the same positions however many facts follow.
+
+    Args:
+        train_samples: Examples of the training split.
+        eval_samples: Examples of the validation split, and as many of the test split.
+        difficulty_shares: Weight of each difficulty, from 1 on; a shorter list leaves out the hardest.
+        batch_size: Training rows a batch and process.
+        eval_batch_size: Rows a batch and process in validation, test and prediction.
+        predict_file: Own rows to predict, with the columns `hypothesis` and `premise`; null predicts the test split.
+        num_workers: Processes that build batches; 0 builds them in the main process.
+        seed: Determines the examples and their order.
+    """
+
+    def __init__(
+        self,
+        train_samples: int = 48_000,
+        eval_samples: int = 2_000,
+        difficulty_shares: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        batch_size: int = 32,
+        eval_batch_size: int = 250,
+        predict_file: str | None = None,
+        num_workers: int = 0,
+        seed: int = 42,
+    ) -> None:
+        for name, value in {"train_samples": train_samples, "eval_samples": eval_samples}.items():
+            if value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1")
+        shares = [float(share) for share in difficulty_shares]
+        if not 1 <= len(shares) <= MAX_DIFFICULTY or min(shares) < 0 or not sum(shares) > 0:
+            raise UserError(
+                f"difficulty_shares is {shares}; give 1 to {MAX_DIFFICULTY} weights, none negative, not all 0"
+            )
+        super().__init__(
+            tokenizer="the synthetic task's own",
+            max_length=32,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            predict_file=predict_file,
+            text_column="hypothesis",
+            text_pair_column="premise",
+            labels=list(LABEL_NAMES),
+            # Length tells the difficulty, and batches of one difficulty alone train badly.
+            group_by_length=False,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        self.task_name = "synthetic"
+        self.vocab_size = len(SPECIAL_TOKENS) + len(WORDS)
+        self.train_samples = train_samples
+        self.eval_samples = eval_samples
+        self.difficulty_shares = shares
+
+    @override
+    def build_tokenizer(self) -> PreTrainedTokenizerBase:
+        return synthetic_tokenizer()
+
+    @override
+    def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
+        import datasets
+
+        train_samples = self.train_samples if "train" in groups else 0
+        splits = synthetic_splits(train_samples, self.eval_samples, self.difficulty_shares, self.seed)
+        tables = {
+            name: datasets.Dataset.from_list([vars(example) for example in rows])
+            for name, rows in splits.items()
+            if rows
+        }
+        tables["predict"] = tables["test"]
+        return {name: table for name, table in tables.items() if name in groups}
