@@ -38,6 +38,10 @@ from mebert.report.run_folder import run_folder
 
 __all__ = ["MebertCLI", "main"]
 
+DESCRIPTION = (
+    "Early-exit BERT: train a multi-exit encoder (fit), evaluate it at several speeds (validate, test), classify texts "
+    "at a chosen speed (predict). Start with: python -m mebert fit --config configs/quickstart.yaml"
+)
 NEEDS_CHECKPOINT = ("validate", "test", "predict")
 SHORT_NAMES = (
     MultiExitModule,
@@ -234,7 +238,7 @@ def main(args: ArgsType = None) -> int:
             seed_everything_default=42,
             parser_class=MebertParser,
             # An option cut short is a typing error, not an abbreviation.
-            parser_kwargs={"allow_abbrev": False},
+            parser_kwargs={"prog": "python -m mebert", "description": DESCRIPTION, "allow_abbrev": False},
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
