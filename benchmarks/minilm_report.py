@@ -137,14 +137,18 @@ def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path
     import numpy as np
 
     grid = np.linspace(1.0, 4.0, 61)
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4.4 * len(tasks), 4.2), squeeze=False)
+    rows = -(-len(tasks) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(10, 3.9 * rows), squeeze=False)
+    panels = list(axes.flat)
+    for axis in panels[len(tasks) :]:
+        axis.axis("off")
     styles = {
         ("de3", "entropy"): ("tab:gray", "entropy"),
         ("de3", "dr"): ("tab:orange", "DR alone"),
         ("de3", "edr"): ("tab:blue", "EDR (DE3-BERT)"),
         ("de3_cls", "edr"): ("tab:green", "EDR, [CLS] exits"),
     }
-    for axis, task in zip(axes[0], tasks, strict=True):
+    for axis, task in zip(panels, tasks, strict=False):
         for (variant, policy), (colour, label) in styles.items():
             lines = []
             for run in runs.get((task, variant), []):
@@ -157,13 +161,17 @@ def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path
         if single:
             axis.axhline(statistics.mean(single), color="black", ls=":", lw=1, label="plain fine-tuning (1x)")
         axis.set_title(NAMES[task])
+        oracle = [first(run)["oracle"] for run in runs[task, "de3"]]
+        speed = statistics.mean(o["speedup_layers"] for o in oracle)
+        if speed <= grid[-1]:
+            axis.plot(speed, 100 * statistics.mean(o["metric"] for o in oracle), "k*", ms=9, label="oracle exit")
         axis.set_xlabel("speed-up by layers")
+        axis.set_ylabel("accuracy, %")
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("accuracy, %")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncol=len(labels), frameon=False)
+    found = {label: handle for a in panels for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="lower center", ncol=3, frameon=False)
     figure.suptitle("all-MiniLM-L6-v2, 6 exits; mean of the seeds, band from lowest to highest seed")
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -193,6 +201,7 @@ def write_report(results: Path, docs: Path) -> None:
         "edr_vs_entropy_no_dar": difference(runs, tasks, ("de3", "edr"), ("no_dar", "entropy")),
         "dr_vs_entropy": difference(runs, tasks, ("de3", "dr"), ("de3", "entropy")),
         "dar_effect": difference(runs, tasks, ("de3", "edr"), ("no_dar", "edr")),
+        "softmax_vs_hinge": difference(runs, tasks, ("dar_softmax", "edr"), ("de3", "edr")),
         "mean_vs_cls": difference(runs, tasks, ("de3", "edr"), ("de3_cls", "edr")),
     }
     for key, value in values.items():
