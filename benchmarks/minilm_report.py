@@ -11,10 +11,10 @@ Result = dict[str, Any]
 TARGETS = ("1.5", "2.0", "3.0")
 NAMES = {"mrpc": "MRPC", "sst2": "SST-2", "snli": "SNLI", "mnli": "MNLI"}
 SPLITS = {
-    "mrpc": "test split (1 725 rows)",
-    "sst2": "GLUE validation split (872 rows); thresholds and lambda from rows held out of training",
-    "snli": "test split",
-    "mnli": "GLUE validation split, matched; lambda from rows held out of training",
+    "mrpc": "the test split; lambda from the validation split",
+    "sst2": "the GLUE validation split; lambda from rows held out of training",
+    "snli": "the test split, drawn by the run's seed; lambda from as many rows of the validation split",
+    "mnli": "the GLUE matched validation split, as the Hub in use served it; lambda from rows held out of training",
 }
 POLICIES = {"entropy": "entropy", "dr": "DR alone", "edr": "EDR"}
 
@@ -192,7 +192,7 @@ def write_report(results: Path, docs: Path) -> None:
         "threads": ", ".join(str(t) for t in sorted({run["threads"] for g in runs.values() for run in g})),
         "precision": one["precision"],
         "rows": "; ".join(f"{NAMES[t]} {runs[t, 'de3'][0]['train_rows']}" for t in tasks),
-        "splits": "; ".join(f"{NAMES[t]}: {SPLITS[t]}" for t in tasks),
+        "splits": "\n".join(f"- {NAMES[t]}: {first(runs[t, 'de3'][0])['rows']} rows of {SPLITS[t]}" for t in tasks),
         "exits_table": exits_table(runs, tasks),
         "policies_table": policies_table(runs, tasks),
         "pooling_table": pooling_table(runs, tasks),
