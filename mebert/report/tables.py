@@ -28,7 +28,7 @@ CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
 def console() -> Console:
     """Standard output; wide enough for every table where it is no terminal (a file, a pipe, a notebook)."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=False)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -121,8 +121,9 @@ def leaving_table(evaluation: Evaluation) -> Table:
     )
     for column in [*(["difficulty"] if by_difficulty else []), "samples", evaluation.metric, "mean layers"]:
         table.add_column(column, justify="right")
-    for e in range(len(evaluation.exit_layers)):
-        table.add_column(f"exit {e + 1}", justify="right")
+    exits = len(evaluation.exit_layers)
+    for e in range(exits):  # of many exits only the first is called one, so that the table fits
+        table.add_column(f"exit {e + 1}" if exits <= 6 or e == 0 else str(e + 1), justify="right", min_width=4)
     for row in evaluation.leaving:
         if row.group == "all" and by_difficulty:
             table.add_section()
