@@ -98,7 +98,7 @@ class MebertCLI(LightningCLI):
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "test":
+        if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # our own tables say it better
         if subcommand == "predict":
             parser.set_defaults({"return_predictions": False})  # the table is written; keep no second copy

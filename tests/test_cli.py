@@ -170,9 +170,12 @@ def test_without_logger(tmp_path, monkeypatch):
 # ---- from a checkpoint -----------------------------------------------------------------------------------------------
 
 
-def test_validate_and_test_repeat_the_run(in_run, trained):
+def test_validate_and_test_repeat_the_run(in_run, trained, capsys):
     first = json.loads((in_run / "runs/tiny/version_0/evaluation.json").read_text())
     assert run("validate", "--config", "tiny.yaml", "--ckpt_path", "best") == 0
+    out = capsys.readouterr().out
+    assert "Exits: every sample leaves there (val, 41 samples)" in out
+    assert f"{first['operating_points']['edr'][0]['threshold']:.4g}" in out, "the thresholds of training stand"
     best = "runs/tiny/version_0/checkpoints/best.ckpt"
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", best) == 0
     again = json.loads((newest(in_run) / "evaluation.json").read_text())

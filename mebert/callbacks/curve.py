@@ -5,11 +5,12 @@ Shapes: E exits, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
@@ -108,14 +109,15 @@ class AccuracySpeedCurve(L.Callback):
         if trainer.sanity_checking:
             return
         records = self._records(trainer, pl_module, "val")
-        if 0 in records:
+        alone = trainer.state.fn == TrainerFn.VALIDATING  # the command `validate`: what training chose stands
+        if 0 in records and not (alone and pl_module.operating_points):
             pl_module.choose_operating_points(records[0], self.points)
-        metric = main_metrics(trainer, pl_module.model.num_labels)[0]
+        metrics = main_metrics(trainer, pl_module.model.num_labels)
         for loader, record in records.items():
             prefix = stage_prefix(trainer, "val", loader)
             if loader > 0:
                 _rescore(pl_module, record)
-            costs = PolicyCosts(pl_module.model, record, metric)
+            costs = PolicyCosts(pl_module.model, record, metrics[0])
             policies = pl_module.score_policies()
             areas = {
                 f"{prefix}/auc_{name}": area_under_curve(curve_of(costs, policy, num_points=40))
@@ -124,6 +126,10 @@ class AccuracySpeedCurve(L.Callback):
             }
             pl_module.log_dict(areas, sync_dist=True)
             self._set_current(pl_module, "val", prefix, costs)
+            if alone:
+                evaluation = self._evaluate(pl_module, record, prefix, metrics)
+                if trainer.is_global_zero:
+                    print_evaluation(evaluation)
 
     def _set_current(self, module: MultiExitModule, stage: str, prefix: str, costs: PolicyCosts) -> None:
         if module.policy.name not in costs.record.scores:
@@ -164,25 +170,29 @@ class AccuracySpeedCurve(L.Callback):
         for loader, record in self._records(trainer, pl_module, "test").items():
             prefix = stage_prefix(trainer, "test", loader)
             self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))
-            policies = pl_module.score_policies()
-            names = [name for name in dict.fromkeys([pl_module.policy.name, "entropy"]) if name in policies]
-            self._warn_missing(pl_module, names)
-            evaluation = evaluate(
-                pl_module.model,
-                record,
-                prefix,
-                metrics,
-                pl_module.policy,
-                {name: policies[name] for name in names},
-                pl_module.operating_points,
-                self.points,
-            )
+            evaluation = self._evaluate(pl_module, record, prefix, metrics)
             if trainer.is_global_zero:
                 self._measure(trainer, pl_module, evaluation, loader)
             self._log(trainer, pl_module, evaluation)
             if trainer.is_global_zero:
                 self._report(trainer, evaluation, "" if loader == 0 else f"_{prefix}")
         self._wall_batches = {}
+
+    def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:
+        """Exits, curves and operating points of a recorded split, for the module's policy and plain entropy."""
+        policies = module.score_policies()
+        names = [name for name in dict.fromkeys([module.policy.name, "entropy"]) if name in policies]
+        self._warn_missing(module, names)
+        return evaluate(
+            module.model,
+            record,
+            split,
+            metrics,
+            module.policy,
+            {name: policies[name] for name in names},
+            module.operating_points,
+            self.points,
+        )
 
     def _warn_missing(self, module: MultiExitModule, names: list[str]) -> None:
         for name in names:
