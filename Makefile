@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 install: $(STAMP)  ## Make the virtual environment and install mebert with its development tools.
 
 quickstart: $(STAMP)  ## Train, evaluate and save a multi-exit BERT on the built-in task (no download).
-	OMP_NUM_THREADS=1 $(BIN)/python -m mebert fit --config configs/quickstart.yaml  # too small to gain from two
+	OMP_NUM_THREADS=1 $(BIN)/python -m mebert fit --config configs/quickstart.yaml  # two threads can stall on a busy machine
 
 test: $(STAMP)  ## Run the tests that take less than 10 minutes together.
 	$(BIN)/python -m pytest

@@ -71,3 +71,10 @@ def run_process(*args: str, cwd: Path, timeout: float = 200) -> subprocess.Compl
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "runs/tiny").iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
+
+
+# ---- fit -------------------------------------------------------------------------------------------------------------
