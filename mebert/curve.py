@@ -39,6 +39,7 @@ class ExitRecord:
         lengths: Tokens of each sample, (N,).
         scores: Policy name to its scores, each (E, N) float32.
         difficulty: Known difficulty of each sample, (N,) int64, or None.
+        queries: Question that each sample answers, (N,) int64, -1 for those that are not ranked; or None.
     """
 
     logits: Tensor
@@ -47,6 +48,7 @@ class ExitRecord:
     lengths: Tensor
     scores: dict[str, Tensor] = field(default_factory=dict)
     difficulty: Tensor | None = None
+    queries: Tensor | None = None
 
     @property
     def num_exits(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["dar_hinge", "dar_softmax", "depth_weights", "exit_losses", "uniform_weights"]
+__all__ = ["balanced_weights", "dar_hinge", "dar_softmax", "depth_weights", "exit_losses", "uniform_weights"]
 
 
 def uniform_weights(num_exits: int) -> Tensor:
@@ -27,17 +27,39 @@ def depth_weights(num_exits: int) -> Tensor:
     return depth / depth.sum()
 
 
-def exit_losses(logits: Tensor, labels: Tensor) -> Tensor:
+def balanced_weights(labels: Tensor, num_labels: int) -> Tensor:
+    """Weights (C,) by which every class counts the same over N samples: w_c = N / (C n_c).
+
+    A class that does not occur weighs as if it occurred once.
+
+    Args:
+        labels: (N,) int64.
+        num_labels: C.
+
+    >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
+    tensor([0.6667, 2.0000])
+    """
+    counts = torch.bincount(labels, minlength=num_labels)
+    return len(labels) / (num_labels * counts.clamp_min(1).float())
+
+
+def exit_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """The loss of each exit, (E,): cross-entropy, or mean squared error where C = 1.
+
+    With weights it is the mean over samples of w_y CE, not divided by the sum of the weights, which would differ from
+    process to process.
 
     Args:
         logits: (E, B, C).
         labels: (B,), int64 classes, or float targets where C = 1.
+        class_weights: Weight of each class's samples, (C,).
     """
     num_exits, batch, num_labels = logits.shape
     if num_labels == 1:
         return (logits.squeeze(-1).float() - labels.float()).square().mean(1)
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), labels.repeat(num_exits), reduction="none")
+    flat = F.cross_entropy(
+        logits.flatten(0, 1).float(), labels.repeat(num_exits), weight=class_weights, reduction="none"
+    )
     return flat.view(num_exits, batch).mean(1)
 
 

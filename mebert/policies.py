@@ -7,7 +7,6 @@ live engines, so both name the same exit. The last exit always leaves; that is t
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
+from mebert.indicators import distance_ratio, hybrid_indicator, normalised_entropy, value_change
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
@@ -28,6 +28,7 @@ __all__ = [
     "FixedExit",
     "HybridDistanceEntropy",
     "MaxProbability",
+    "ValueChange",
     "distance_ratio",
     "hybrid_indicator",
     "normalised_entropy",
@@ -35,75 +36,12 @@ __all__ = [
 ]
 
 
-def normalised_entropy(logits: Tensor) -> Tensor:
-    """u(p) = H(p) / ln C of the softmax, in [0, 1]: 0 is certain, 1 is uniform.
-
-    Computed from `log_softmax` in float32: finite for logits of any size, where sums of exponentials overflow and
-    p log p of an underflowed p is NaN (and NaN < threshold is false, so that the surest samples would never leave).
-
-    Args:
-        logits: (..., C) with C at least 2.
-
-    >>> normalised_entropy(torch.tensor([[0.0, 0.0], [1e4, -1e4]])).tolist()
-    [1.0, 0.0]
-    """
-    log_p = logits.float().log_softmax(-1)
-    plogp = torch.where(log_p > -80.0, log_p.exp() * log_p, 0.0)  # e^-80 * 80 is below float32's resolution of 1
-    return (plogp.sum(-1).abs() / math.log(logits.shape[-1])).clamp_max(1.0)  # no term is above 0
-
-
-def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
-    """DR = 1/2 (1 + (r1 - r2) / max(r1, r2)), in [0, 1] (DE3-BERT; EXACT in form).
-
-    r1 is the distance to the prototype of the class that the exit predicts and r2 the distance to the nearest other
-    class's (which ones: RECONSTRUCTED). Small when the prediction sits among its own.
-
-    Args:
-        distances: (..., C), at least 0; infinite for a class without a prototype.
-        predicted: (...) int64, the exit's predicted class.
-
-    >>> distance_ratio(torch.tensor([[1.0, 4.0]]), torch.tensor([0])).tolist()
-    [0.125]
-    """
-    r1 = distances.gather(-1, predicted.unsqueeze(-1)).squeeze(-1)
-    others = distances.scatter(-1, predicted.unsqueeze(-1), float("inf"))
-    r2 = others.amin(-1)
-    largest = torch.maximum(r1, r2)
-    ratio = torch.where(largest > 0, (r1 - r2) / largest, 0.0)
-    # An infinite distance says "no such prototype": no evidence against (r2) or none in favour (r1).
-    ratio = torch.where(torch.isinf(r2), -1.0, ratio)
-    ratio = torch.where(torch.isinf(r1), 1.0, ratio)
-    return 0.5 * (1.0 + ratio)
-
-
-def hybrid_indicator(dr: Tensor, entropy: Tensor, lam: float) -> Tensor:
-    """EDR = (lam + 1) / (lam / DR + 1 / u), in [0, 1] (DE3-BERT; EXACT).
-
-    The weighted harmonic mean of the distance ratio and the normalised entropy: lam = 0 is pure entropy, a large lam
-    tends to pure distance ratio; 0 where either is 0, the limit.
-
-    Args:
-        dr: Distance ratio, any shape, [0, 1].
-        entropy: Normalised entropy, same shape, [0, 1].
-        lam: Weight of the distance ratio, at least 0; infinity gives the distance ratio itself.
-
-    >>> hybrid_indicator(torch.tensor([0.2]), torch.tensor([0.6]), 1.0)
-    tensor([0.3000])
-    """
-    if lam == 0:
-        return entropy
-    if math.isinf(lam):
-        return dr
-    below = lam * entropy + dr
-    return torch.where(below > 0, (lam + 1) * dr * entropy / below.clamp_min(1e-30), 0.0)
-
-
 @dataclass
 class ExitPolicy:
     """A rule that says when a sample leaves.
 
     To add one, subclass (as a dataclass), give `score`, and name it by `class_path`. A policy that needs more than
-    this exit's own outputs overrides `decide` and carries its `state` from exit to exit.
+    this exit's own outputs overrides `decide`, carrying its `state` from exit to exit, and `score_exits`.
 
     Args:
         threshold: A sample leaves when its score is below it. Range [0, 1]: 0 never leaves early.
@@ -130,6 +68,15 @@ class ExitPolicy:
             features: What the exit pooled, (B, H).
         """
         raise TypeError(f"{type(self).__name__} must define score")
+
+    def score_exits(self, logits: Tensor, features: Tensor) -> Tensor:
+        """The scores of all exits, (E, B) float32, as `decide` would see them exit by exit.
+
+        Args:
+            logits: (E, B, C).
+            features: (E, B, H).
+        """
+        return torch.stack([self.score(e, logits[e], features[e]).float() for e in range(logits.shape[0])])
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Which samples leave here.
@@ -240,7 +187,7 @@ class HybridDistanceEntropy(DistanceRatio):
 
 @dataclass
 class FixedExit(ExitPolicy):
-    """Every sample leaves at the same exit: the first layers alone. Also the one rule that fits regression.
+    """Every sample leaves at the same exit: the first layers alone.
 
     Args:
         threshold: Not used.
@@ -263,6 +210,33 @@ class FixedExit(ExitPolicy):
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         leave = torch.full((logits.shape[0],), exit_index + 1 >= self.exit, device=logits.device)
         return leave, state
+
+
+@dataclass
+class ValueChange(ExitPolicy):
+    """For regression: leave when the estimate has stopped moving from one exit to the next (`value_change`).
+
+    Nobody leaves at the first exit, which has none before it: its score is infinite.
+
+    Args:
+        threshold: On d / (1 + d), in [0, 1]; the distance d is in the unit of the labels.
+    """
+
+    name = "change"
+
+    def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
+        raise TypeError("ValueChange compares two exits: use score_exits, or decide with its state")
+
+    def score_exits(self, logits: Tensor, features: Tensor) -> Tensor:
+        values = logits.squeeze(-1).float()
+        never = torch.full_like(values[:1], float("inf"))
+        return torch.cat([never, value_change(values[1:], values[:-1])])
+
+    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        values = logits.squeeze(-1).float()
+        if state is None:
+            return torch.zeros_like(values, dtype=torch.bool), values
+        return value_change(values, state) < self.threshold, values
 
 
 def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:

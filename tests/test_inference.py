@@ -11,7 +11,15 @@ from tiny import tiny_batch, tiny_model
 from mebert.curve import replay
 from mebert.inference import run_full, run_shrink
 from mebert.models import PrototypeBank
-from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, HybridDistanceEntropy, MaxProbability
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    FixedExit,
+    HybridDistanceEntropy,
+    MaxProbability,
+    ValueChange,
+)
 
 
 @dataclass
@@ -37,6 +45,7 @@ def model_with_prototypes(family="bert"):
 
 
 MODEL = model_with_prototypes()
+REGRESSION = tiny_model("albert", num_labels=1)  # four layers
 POLICIES = [Entropy(), MaxProbability(), DistanceRatio(), HybridDistanceEntropy(), TwoInARow(), FixedExit(exit=2)]
 
 
@@ -62,6 +71,28 @@ def test_live_engines_agree_with_the_offline_replay(policy):
     offline = replay(scores, policy.threshold if policy.name != "fixed" else 0.5)
     assert run_shrink(MODEL, policy, batch).exits.tolist() == offline.tolist()
     assert len(set(offline.tolist())) > 1 or policy.name == "fixed"  # the batch really splits
+
+
+@settings(max_examples=25, deadline=None)
+@given(threshold=st.floats(0, 1), seed=st.integers(0, 99))
+def test_regression_engines_agree_with_the_offline_replay(threshold, seed):
+    policy, batch = ValueChange(threshold), tiny_batch(batch=9, seed=seed)
+    with torch.no_grad():
+        out = REGRESSION(**batch)
+    offline = replay(policy.score_exits(out.logits, out.features), threshold)
+    full = run_full(REGRESSION, policy, batch)
+    assert full.exits.tolist() == offline.tolist()
+    for size in (1, 4, 9):
+        parts = [
+            run_shrink(REGRESSION, policy, {k: v[i : i + size] for k, v in batch.items()}) for i in range(0, 9, size)
+        ]
+        assert torch.cat([p.exits for p in parts]).tolist() == offline.tolist()
+        torch.testing.assert_close(torch.cat([p.logits for p in parts]), full.logits, atol=1e-5, rtol=1e-4)
+
+
+def test_regression_samples_leave_at_different_exits():
+    exits = run_shrink(REGRESSION, ValueChange(0.35), tiny_batch(batch=30)).exits
+    assert len(set(exits.tolist())) > 1
 
 
 @pytest.mark.parametrize("family", ["roberta", "albert", "electra", "distilbert"])

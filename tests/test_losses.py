@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from mebert.losses import dar_hinge, dar_softmax, depth_weights, exit_losses, uniform_weights
+from mebert.losses import balanced_weights, dar_hinge, dar_softmax, depth_weights, exit_losses, uniform_weights
 
 
 @given(st.integers(1, 40))
@@ -20,6 +22,26 @@ def test_exit_losses_equal_the_loop_over_exits():
     logits, labels = torch.randn(4, 7, 3), torch.randint(0, 3, (7,))
     expected = torch.stack([F.cross_entropy(z, labels) for z in logits])
     torch.testing.assert_close(exit_losses(logits, labels), expected)
+
+
+def test_class_weights():
+    """The mean of w_y CE: shares of a batch, weighed by their sizes, add up to the whole batch."""
+    logits, labels, weights = torch.randn(4, 7, 3), torch.randint(0, 3, (7,)), torch.tensor([0.5, 1.0, 4.0])
+    each = torch.stack([F.cross_entropy(z, labels, reduction="none") for z in logits]) * weights[labels]
+    whole = exit_losses(logits, labels, weights)
+    torch.testing.assert_close(whole, each.mean(1))
+    first, rest = exit_losses(logits[:, :3], labels[:3], weights), exit_losses(logits[:, 3:], labels[3:], weights)
+    torch.testing.assert_close((3 * first + 4 * rest) / 7, whole)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=50))
+def test_balanced_weights_equal_scikit_learn(labels):
+    present = np.unique(labels)
+    expected = compute_class_weight("balanced", classes=present, y=labels) * len(present) / 4  # theirs: C present ones
+    got = balanced_weights(torch.tensor(labels), 4)
+    assert got[present].tolist() == pytest.approx(expected.tolist())
+    assert got.isfinite().all()
+    assert (got > 0).all()
 
 
 def test_one_label_is_regression():

@@ -18,6 +18,7 @@ from mebert.policies import (
     FixedExit,
     HybridDistanceEntropy,
     MaxProbability,
+    ValueChange,
     distance_ratio,
     hybrid_indicator,
     normalised_entropy,
@@ -129,7 +130,25 @@ def test_scores_are_in_the_threshold_range(policy):
         assert ((score >= 0) & (score <= 1)).all()
 
 
-@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=6), unit)
+def test_value_change_is_a_threshold_on_the_distance(values, threshold):
+    """Offline scores and step-by-step decisions agree, and say d < tau / (1 - tau)."""
+    logits = torch.tensor(values).view(-1, 1, 1)
+    policy, state, left = ValueChange(threshold), None, []
+    for exit_index, z in enumerate(logits):
+        leave, state = policy.decide(exit_index, z, z, state)
+        left.append(bool(leave))
+    scores = policy.score_exits(logits, logits)
+    assert scores.shape == (len(values), 1)
+    assert left == (scores[:, 0] < threshold).tolist()
+    assert not left[0], "the first exit has none before it"
+    for before, value, leaves in zip(values, values[1:], left[1:], strict=False):
+        distance = abs(float(torch.tensor(value) - torch.tensor(before)))
+        limit = math.inf if threshold == 1 else threshold / (1 - threshold)
+        assert leaves == (distance < limit) or distance == pytest.approx(limit, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", [*ALL, ValueChange(0.3)], ids=lambda p: p.name)
 def test_spec_round_trip(policy):
     assert policy_from_spec(policy.spec()) == policy
 
@@ -142,6 +161,7 @@ def test_spec_round_trip(policy):
         (lambda: Entropy(math.nan), "threshold"),
         (lambda: HybridDistanceEntropy(0.5, lam=-1.0), "lam must be at least 0, got -1.0"),
         (lambda: FixedExit(exit=0), "exit must be at least 1"),
+        (lambda: ValueChange(1.5), r"ValueChange: threshold must be in \[0, 1\]"),
         (lambda: DistanceRatio().bind(tiny_model()), "needs prototypes"),
         (lambda: DistanceRatio().score(0, torch.zeros(1, 2), torch.zeros(1, 4)), "not bound"),
         (lambda: policy_from_spec({"class_path": "mebert.policies.Entropy", "init_args": {"x": 1}}), "do not fit"),

@@ -14,7 +14,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.stages import main_metrics, stage_prefix
-from mebert.metrics import make_metric, predictions_of
+from mebert.metrics import answers_of, make_metric, update_metric
+from mebert.ranking import RANKING_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +41,16 @@ class ExitAccuracy(L.Callback):
         self.flush_every = flush_every
         self._stages: dict[str, dict[str, _SplitMetrics]] = {"train": {}, "val": {}, "test": {}}
 
-    def _update(self, trainer: L.Trainer, module: L.LightningModule, stage: str, outputs: Any, loader: int = 0) -> None:
+    def _update(
+        self, trainer: L.Trainer, stage: str, outputs: Any, batch: Mapping[str, Tensor], loader: int = 0
+    ) -> None:
         if trainer.sanity_checking or not isinstance(outputs, Mapping) or outputs.get("labels") is None:
             return
         splits, prefix = self._stages[stage], stage_prefix(trainer, stage, loader)
         if prefix not in splits:
             logits = outputs["logits"]
             splits[prefix] = _SplitMetrics(main_metrics(trainer, logits.shape[-1]), logits, self.flush_every)
-        splits[prefix].update(outputs["logits"], outputs["labels"], outputs["index"])
+        splits[prefix].update(outputs["logits"], outputs["labels"], outputs["index"], batch.get("query"))
 
     def _log(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         splits, self._stages[stage] = self._stages[stage], {}
@@ -57,6 +60,8 @@ class ExitAccuracy(L.Callback):
             values = split.compute()
             scalars = {f"{prefix}/exit_{e + 1:02d}/{n}": v for n, vs in values.items() for e, v in enumerate(vs)}
             scalars |= {f"{prefix}/mean/{name}": v.mean() for name, v in values.items()}
+            if stage == "train":  # training rows need not hold a question that can be ranked
+                scalars = {name: value for name, value in scalars.items() if not value.isnan()}
             # The values are equal on all processes; `sync_dist` only says so to Lightning.
             module.log_dict(scalars, sync_dist=True)
             if stage == "val" and number == 0:
@@ -66,7 +71,7 @@ class ExitAccuracy(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._update(trainer, pl_module, "train", outputs)
+        self._update(trainer, "train", outputs, batch)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,7 +87,7 @@ class ExitAccuracy(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._update(trainer, pl_module, "val", outputs, dataloader_idx)
+        self._update(trainer, "val", outputs, batch, dataloader_idx)
 
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,7 +103,7 @@ class ExitAccuracy(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._update(trainer, pl_module, "test", outputs, dataloader_idx)
+        self._update(trainer, "test", outputs, batch, dataloader_idx)
 
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -123,12 +128,16 @@ class _SplitMetrics:
         self._metrics = {
             name: [make_metric(name, num_labels).to(logits.device) for _ in range(num_exits)] for name in self.names
         }
-        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        # One metric of each kind says what must be kept: predicted classes or values, and scores to rank by.
+        self._kinds = {_kind(name): name for name in self.names}
+        self._waiting: list[dict[str, Tensor]] = []
 
     @torch.no_grad()
-    def update(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Add a batch: logits (E, B, C), labels (B,), index (B,)."""
-        self._waiting.append((predictions_of(logits.detach()), labels, index))
+    def update(self, logits: Tensor, labels: Tensor, index: Tensor, queries: Tensor | None = None) -> None:
+        """Add a batch: logits (E, B, C), labels (B,), index (B,), and questions (B,) where answers are ranked."""
+        batch = {"labels": labels, "index": index} | ({} if queries is None else {"query": queries})
+        answers = {kind: answers_of(name, logits.detach()).T for kind, name in self._kinds.items()}
+        self._waiting.append(batch | answers)
         if len(self._waiting) >= self.flush_every:
             self._flush()
 
@@ -140,14 +149,17 @@ class _SplitMetrics:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        predictions, labels, index = zip(*self._waiting, strict=True)
-        self._waiting = []
-        rows = torch.cat(index) >= 0
-        targets = torch.cat(labels)[rows]
-        if not len(targets):  # padding alone, which torchmetrics does not take
-            return
-        if self.num_labels == 1:
-            targets = targets.float()
-        for exit_index, values in enumerate(torch.cat(predictions, 1)[:, rows]):
-            for metrics in self._metrics.values():
-                metrics[exit_index].update(values, targets)
+        waiting, self._waiting = self._waiting, []
+        kept = {name: torch.cat([batch[name] for batch in waiting]) for name in waiting[0]}
+        rows = kept["index"] >= 0
+        kept = {name: values[rows] for name, values in kept.items()}
+        for name, metrics in self._metrics.items():
+            answers = kept[_kind(name)]
+            for exit_index, metric in enumerate(metrics):
+                update_metric(
+                    metric, answers[:, exit_index], kept["labels"], kept.get("query"), regression=self.num_labels == 1
+                )
+
+
+def _kind(metric: str) -> str:
+    return "scores" if metric in RANKING_METRICS else "predictions"

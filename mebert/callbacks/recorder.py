@@ -44,7 +44,7 @@ class ExitRecorder:
 
         Args:
             outputs: A step's outputs: logits (E, B, C), features (E, B, H), labels (B,), index (B,).
-            batch: The batch itself; `attention_mask` and, where present, `difficulty` are read.
+            batch: The batch itself; `attention_mask` and, where present, `difficulty` and `query` are read.
             policies: Name to policy whose scores are recorded.
         """
         if outputs.get("labels") is None:
@@ -54,11 +54,11 @@ class ExitRecorder:
         self._add("labels", outputs["labels"])
         self._add("index", outputs["index"])
         self._add("lengths", batch["attention_mask"].sum(1))
-        if "difficulty" in batch:
-            self._add("difficulty", batch["difficulty"])
+        for name in ("difficulty", "query"):
+            if name in batch:
+                self._add(name, batch[name])
         for name, policy in policies.items():
-            scores = [policy.score(e, logits[e], features[e]).float() for e in range(logits.shape[0])]
-            self._add(f"score/{name}", torch.stack(scores, 1))
+            self._add(f"score/{name}", policy.score_exits(logits, features).T)
 
     def gather(self, pl_module: LightningModule) -> ExitRecord | None:
         """The record of all processes on the CPU, in the order of the split; None where there were no labels.
@@ -83,6 +83,7 @@ class ExitRecorder:
             lengths=rows["lengths"],
             scores=scores,
             difficulty=rows.get("difficulty"),
+            queries=rows.get("query"),
         )
 
     def _add(self, name: str, rows: Tensor) -> None:

@@ -23,7 +23,8 @@ def load_hub_dataset(task: Task) -> datasets.DatasetDict:
     """
     import datasets
 
-    with hub_errors(f"the data of task {task.name!r} ({task.hub_id}, {task.config})"):
+    where = task.hub_id if task.config is None else f"{task.hub_id}, {task.config}"
+    with hub_errors(f"the data of task {task.name!r} ({where})"):
         return datasets.load_dataset(task.hub_id, task.config)
 
 

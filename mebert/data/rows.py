@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mebert.data.files import LINE_COLUMN
 from mebert.data.labels import encode_labels
+from mebert.data.queries import rankable, take_queries
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class Rows:
         chosen: Row numbers (N,) in the raw split, rising.
         labels: Label of every raw row (M,), or None where labels do not matter.
         origin: The file or split in words, for messages.
+        queries: Question that every raw row answers (M,), from 0, or None where answers are not ranked.
     """
 
     table: datasets.Dataset
     chosen: np.ndarray
     labels: np.ndarray | None
     origin: str
+    queries: np.ndarray | None = None
 
     @classmethod
     def unlabelled(cls, table: datasets.Dataset, origin: str) -> Rows:
@@ -56,11 +59,12 @@ class Rows:
         label_names: Sequence[str],
         regression: bool,
         negative_is_hidden: bool,
+        query_column: str | None = None,
     ) -> Rows:
         """Choose the rows that have a label.
 
         Raises:
-            UserError: No such column, or a label outside the classes.
+            UserError: No such column, a label outside the classes, or a row that names no question.
         """
         require_columns(table, (label_column,), origin)
         column = arrow_column(table, label_column)
@@ -73,7 +77,8 @@ class Rows:
             regression=regression,
             negative_is_hidden=negative_is_hidden,
         )
-        return cls(table, np.flatnonzero(has_label), labels, origin)
+        queries = None if query_column is None else encode_queries(table, query_column, origin)
+        return cls(table, np.flatnonzero(has_label), labels, origin, queries)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -85,20 +90,40 @@ class Rows:
     def hold_out(self, share: float, seed: int) -> tuple[Rows, Rows]:
         """Split into the rows that stay and the share that is held out, both with at least one row.
 
+        The answers to one question stay together, so that the share may be a little larger.
+
         Raises:
-            UserError: Fewer than two rows.
+            UserError: Fewer than two rows, or than two questions.
         """
         if len(self) < 2:
             raise UserError(f"{self.origin} has {len(self)} row(s) with a label; holdout needs at least 2")
         count = min(max(round(share * len(self)), 1), len(self) - 1)
-        order = np.random.default_rng([seed, 1]).permutation(len(self))
+        generator = np.random.default_rng([seed, 1])
+        if self.queries is not None:
+            out = take_queries(self.queries[self.chosen], count, generator, leave_one=True)
+            if out.all():
+                raise UserError(f"{self.origin} answers one question only; holdout needs at least 2")
+            return self._keep(np.flatnonzero(~out)), self._keep(np.flatnonzero(out))
+        order = generator.permutation(len(self))
         return self._keep(order[count:]), self._keep(order[:count])
 
     def sample(self, count: int | None, seed: int) -> Rows:
-        """Keep `count` rows drawn by the seed; all where there are no more, or for None."""
+        """Keep `count` rows drawn by the seed; all where there are no more, or for None.
+
+        Where answers are ranked, whole questions are drawn until there are that many rows.
+        """
         if count is None or count >= len(self):
             return self
-        return self._keep(np.random.default_rng([seed, 2]).permutation(len(self))[:count])
+        generator = np.random.default_rng([seed, 2])
+        if self.queries is not None:
+            return self._keep(np.flatnonzero(take_queries(self.queries[self.chosen], count, generator)))
+        return self._keep(generator.permutation(len(self))[:count])
+
+    def rankable_queries(self) -> np.ndarray | None:
+        """Return the question of each chosen row (N,), as `TokenisedSplit.queries`."""
+        if self.queries is None or self.labels is None:
+            return None
+        return rankable(self.queries[self.chosen], self.labels[self.chosen] > 0)
 
     def _keep(self, positions: np.ndarray) -> Rows:
         return replace(self, chosen=self.chosen[np.sort(positions)])
@@ -143,3 +168,19 @@ def describe_row(table: datasets.Dataset, row: int, origin: str) -> str:
     if LINE_COLUMN in table.column_names:
         return f"{origin}, line {table[row][LINE_COLUMN]}"
     return f"{origin}, row {row + 1}"
+
+
+def encode_queries(table: datasets.Dataset, column: str, origin: str) -> np.ndarray:
+    """Return the number of the question that each row answers (M,), equal where the column's values are equal.
+
+    Raises:
+        UserError: No such column, or a row without a value.
+    """
+    require_columns(table, (column,), origin)
+    values = arrow_column(table, column).to_pylist()
+    for row, value in enumerate(values):
+        if value is None or not str(value).strip():
+            where = describe_row(table, row, origin)
+            raise UserError(f"{where}: no value in {column!r}, which says to which question an answer belongs")
+    codes: dict[object, int] = {}
+    return np.asarray([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)

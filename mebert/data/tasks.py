@@ -9,13 +9,15 @@ from types import MappingProxyType
 
 from mebert.errors import UserError
 
-__all__ = ["METRICS", "TASKS", "Task", "find_task"]
+__all__ = ["METRICS", "RANKING", "TASKS", "Task", "find_task"]
 
-METRICS = ("acc", "f1", "matthews", "pearson", "spearman")
+RANKING = ("map", "mrr", "p_at_1")
+METRICS = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING)
 
 NLI = ("entailment", "neutral", "contradiction")
 GLUE = "nyu-mll/glue"
 SENTENCES = ("sentence1", "sentence2")
+ANSWERS = ("irrelevant", "relevant")
 
 
 def _splits(**names: str) -> Mapping[str, str]:
@@ -29,7 +31,7 @@ class Task:
     Args:
         name: Name in the task table.
         hub_id: Data set repository.
-        config: Configuration of the repository.
+        config: Configuration of the repository; None for its only one.
         text_columns: One column, or two for a pair.
         label_names: In the order of the class numbers; one name for a regression.
         metrics: The main one first.
@@ -39,11 +41,12 @@ class Task:
         validation_splits: Stage name to split on the Hub.
         test_splits: Stage name to split on the Hub.
         public_test_labels: The test splits hold real labels, not -1.
+        query_column: In answer selection, the column whose equal values name one question; class 1 is a right answer.
     """
 
     name: str
     hub_id: str
-    config: str
+    config: str | None
     text_columns: tuple[str, ...]
     label_names: tuple[str, ...]
     metrics: tuple[str, ...] = ("acc",)
@@ -53,6 +56,7 @@ class Task:
     validation_splits: Mapping[str, str] = field(default_factory=lambda: _splits(val="validation"))
     test_splits: Mapping[str, str] = field(default_factory=lambda: _splits(test="test"))
     public_test_labels: bool = False
+    query_column: str | None = None
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(
@@ -99,6 +103,29 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 ("premise", "hypothesis"),
                 ("neutral", "entails"),
                 public_test_labels=True,
+            ),
+            Task(
+                "wikiqa",
+                "microsoft/wiki_qa",
+                None,
+                ("question", "answer"),
+                ANSWERS,
+                RANKING,
+                public_test_labels=True,
+                query_column="question_id",
+            ),
+            Task(
+                "trecqa",
+                "lucadiliello/trecqa",
+                None,
+                ("question", "answer"),
+                ANSWERS,
+                RANKING,
+                train_split="train_all",
+                validation_splits=_splits(val="dev_clean"),
+                test_splits=_splits(test="test_clean"),
+                public_test_labels=True,
+                query_column="question",  # the set has no column of question numbers
             ),
         )
     }

@@ -5,6 +5,7 @@ Shapes: E exits, N samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ from mebert.flops import exit_flops, single_exit_flops
 from mebert.metrics import metric_value
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
+from mebert.ranking import RANKING_METRICS
 
 __all__ = ["Evaluation", "Leaving", "PolicyCosts", "curve_of", "evaluate"]
 
@@ -49,8 +51,8 @@ class PolicyCosts:
         self.plain = single_exit_flops(self.model, self.record.lengths)
 
     def metric_fn(self, logits: Tensor, labels: Tensor) -> float:
-        """The metric of (N, C) logits."""
-        return metric_value(self.metric, logits, labels)
+        """The metric of the record's logits at some exits (N, C)."""
+        return metric_value(self.metric, logits, labels, self.record.queries)
 
     def arguments(self, policy: ExitPolicy | None) -> tuple[Sequence[int], Tensor, Tensor, Any]:
         """The last arguments of `point_at` and `sweep` for this policy."""
@@ -101,8 +103,9 @@ class Evaluation:
         curves: Policy name to its whole curve, from slow to fast.
         points: Policy name to its chosen operating points.
         policy: Name of the module's policy.
-        current: The module's policy at its threshold; None for regression.
-        oracle: Each sample at its earliest right exit: an upper bound; None for regression.
+        current: The module's policy at its threshold; None where its scores were not recorded.
+        oracle: Each sample at its earliest right exit: an upper bound; None for regression, and for a ranking, where
+            an answer is not right or wrong by itself.
         leaving: Where groups of samples left at `current`.
         wall_setting: How wall-clock times were measured; empty if they were not.
     """
@@ -174,7 +177,7 @@ def evaluate(
         split: Name of the split.
         metrics: Names of the metrics, the main one first.
         policy: The module's policy at its threshold.
-        compared: The policies whose curves are drawn, by name; empty for regression.
+        compared: The policies whose curves are drawn, by name.
         thresholds: Policy name to target speed-up to threshold, chosen on validation data.
         targets: The target speed-ups to report; those without a threshold are left out.
     """
@@ -185,7 +188,9 @@ def evaluate(
         metric=metrics[0],
         samples=len(record.labels),
         exit_layers=list(model.exit_layers),
-        exit_metrics={name: [metric_value(name, x, record.labels) for x in record.logits] for name in metrics},
+        exit_metrics={
+            name: [metric_value(name, x, record.labels, record.queries) for x in record.logits] for name in metrics
+        },
         gflops=[float(cost.mean()) / 1e9 for cost in exit_flops(model, record.lengths, policy)],
         plain_gflops=float(costs.plain.mean()) / 1e9,
         fixed=fixed,
@@ -198,7 +203,7 @@ def evaluate(
     if policy.name in record.scores:
         result.current = costs.point(policy, policy.threshold)
         result.leaving = _leaving(record, result.current, model.exit_layers, metrics[0])
-    if model.num_labels > 1:
+    if model.num_labels > 1 and metrics[0] not in RANKING_METRICS:
         exits = oracle_exits(record)
         result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), exits)
     return result
@@ -215,8 +220,10 @@ def _leaving(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], 
     for group, members in groups.items():
         exits = point.exits[members]
         shares = torch.bincount(exits, minlength=len(exit_layers)).double() / len(exits)
-        value = metric_value(metric, logits[members], record.labels[members])
-        rows.append(Leaving(group, len(exits), value, float(layers[exits].mean()), shares.tolist()))
+        queries = None if record.queries is None else record.queries[members]
+        value = metric_value(metric, logits[members], record.labels[members], queries)
+        known = None if math.isnan(value) else value
+        rows.append(Leaving(group, len(exits), known, float(layers[exits].mean()), shares.tolist()))
     return rows
 
 

@@ -14,6 +14,9 @@ METRIC_TITLES = {
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
+    "map": "mean average precision",
+    "mrr": "mean reciprocal rank",
+    "p_at_1": "precision at 1",
 }
 POLICY_TITLES = {"edr": "EDR (distance and entropy)", "dr": "DR (distance)", "max_prob": "max probability"}
 

@@ -74,7 +74,10 @@ def curve_table(evaluation: Evaluation) -> Table:
     table.add_column("area", justify="right")
     for name, points in evaluation.curves.items():
         values = [metric_at(points, step) for step in steps]
-        table.add_row(name, *(f"{value:.4f}" for value in values), f"{area_under_curve(points):.4f}")
+        # Not every policy can leave at the first exit: beyond its last point a curve has no value.
+        reached = [step <= points[-1].speedup_layers * 1.001 for step in steps]
+        cells = [f"{value:.4f}" if there else "-" for value, there in zip(values, reached, strict=True)]
+        table.add_row(name, *cells, f"{area_under_curve(points):.4f}")
     table.caption = "Between two thresholds by straight line. Area: mean over the share of layers run."
     return table
 
@@ -102,10 +105,12 @@ def operating_table(evaluation: Evaluation) -> Table:
         table.add_section()
     if evaluation.oracle is not None:
         table.add_row(*_point_cells("oracle *", evaluation.oracle, measured))
-    caption = ["* each sample at its earliest right exit: an upper bound, not a policy."]
+    caption = []
+    if evaluation.oracle is not None:
+        caption.append("* each sample at its earliest right exit: an upper bound, not a policy.")
     if measured:
         caption.append(f"Wall clock: {evaluation.wall_setting}.")
-    table.caption = "\n".join(caption)
+    table.caption = "\n".join(caption) or None
     return table
 
 

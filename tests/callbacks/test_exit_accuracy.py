@@ -67,6 +67,37 @@ def test_regression():
     assert -1 <= module.logged["val/exit_02/spearman"] <= 1
 
 
+@pytest.mark.parametrize("flush_every", [1, 100])
+def test_answers_ranked_within_their_questions(flush_every):
+    torch.manual_seed(0)
+    logits, labels, queries = torch.randn(2, 40, 2), torch.randint(0, 2, (40,)), torch.arange(40) % 6 - 1
+    index = torch.arange(40)
+    index[-5:] = -1
+    trainer, module, callback = trainer_of(("map", "acc", "p_at_1")), Module(), ExitAccuracy(flush_every)
+    for start in range(0, 40, 7):
+        rows = slice(start, start + 7)
+        outputs = {"logits": logits[:, rows], "labels": labels[rows], "index": index[rows]}
+        callback.on_validation_batch_end(trainer, module, outputs, {"query": queries[rows]}, start // 7)
+    callback.on_validation_epoch_end(trainer, module)
+    probability = logits.softmax(-1)[1, :35, 1]
+    average = [
+        sk.average_precision_score(labels[:35][members], probability[members])
+        for q in range(5)
+        if labels[:35][members := queries[:35] == q].any()
+    ]
+    assert module.logged["val/exit_02/map"] == pytest.approx(sum(average) / len(average))
+    assert module.logged["val/exit_02/acc"] == pytest.approx(sk.accuracy_score(labels[:35], logits[1, :35].argmax(-1)))
+    assert module.logged["val/score"] == module.logged["val/mean/map"]
+
+
+def test_training_rows_need_no_question_to_rank():
+    trainer, module, callback = trainer_of(("map", "acc")), Module(), ExitAccuracy()
+    outputs = {"logits": torch.eye(2)[None], "labels": torch.arange(2), "index": torch.arange(2)}
+    callback.on_train_batch_end(trainer, module, outputs, {"query": torch.tensor([-1, -1])}, 0)
+    callback.on_train_epoch_end(trainer, module)
+    assert module.logged == {"train/exit_01/acc": 1.0, "train/mean/acc": 1.0}
+
+
 def test_each_split_has_its_prefix_and_the_first_one_the_score():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 20, 3), torch.randint(0, 3, (20,))

@@ -26,6 +26,7 @@ def record_of(index, batches=2):
             "index": torch.tensor(index)[rows],
         }
         batch = {"attention_mask": torch.ones(len(rows), 5, dtype=torch.long), "difficulty": by_row[rows]}
+        batch["query"] = by_row[rows] // 2
         recorder.update(outputs, batch, {"entropy": Entropy(), "max_prob": MaxProbability()})
     return recorder.gather(ALONE), logits
 
@@ -34,6 +35,7 @@ def test_rows_come_in_the_order_of_the_split_without_padding():
     record, logits = record_of([3, 0, 2, -1, 1, -1])
     assert record.index.tolist() == [0, 1, 2, 3]
     assert record.difficulty.tolist() == [0, 1, 2, 3]
+    assert record.queries.tolist() == [0, 0, 1, 1]
     assert record.labels.tolist() == [0, 1, 0, 1]
     assert torch.equal(record.logits, logits[:, [1, 4, 2, 0]])
     assert torch.equal(record.scores["entropy"], normalised_entropy(record.logits))

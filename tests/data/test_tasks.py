@@ -9,8 +9,9 @@ from mebert.data.tasks import METRICS, TASKS, find_task
 from mebert.errors import UserError
 
 
-def test_table_holds_glue_snli_and_scitail():
-    assert set(TASKS) == {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli", "snli", "scitail"}
+def test_table_holds_glue_snli_scitail_and_answer_selection():
+    glue = {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"}
+    assert set(TASKS) == glue | {"snli", "scitail", "wikiqa", "trecqa"}
     for name, task in TASKS.items():
         assert task.name == name
         assert len(task.label_names) == (1 if task.regression else len(set(task.label_names)))
@@ -20,7 +21,14 @@ def test_table_holds_glue_snli_and_scitail():
 
 @pytest.mark.parametrize(
     ("name", "main", "labels"),
-    [("cola", "matthews", 2), ("qqp", "acc", 2), ("stsb", "pearson", 1), ("mnli", "acc", 3), ("scitail", "acc", 2)],
+    [
+        ("cola", "matthews", 2),
+        ("qqp", "acc", 2),
+        ("stsb", "pearson", 1),
+        ("mnli", "acc", 3),
+        ("scitail", "acc", 2),
+        ("wikiqa", "map", 2),
+    ],
 )
 def test_data_module_answers_before_loading(name, main, labels):
     data = TextDataModule(task=name)

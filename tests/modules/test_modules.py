@@ -11,7 +11,7 @@ from mebert.errors import UserError
 from mebert.losses import depth_weights, exit_losses
 from mebert.models import ExitOutputs
 from mebert.modules import MultiExitModule, ProtoExitModule
-from mebert.policies import Entropy, FixedExit, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.policies import Entropy, HybridDistanceEntropy, ValueChange, hybrid_indicator, normalised_entropy
 
 
 def make(cls=ProtoExitModule, **settings):
@@ -184,12 +184,12 @@ def test_padding_rows_do_not_count_in_the_evaluation_loss(tmp_path):
     assert padded == pytest.approx(plain)
 
 
-def test_regression_trains_with_fixed_exits(tmp_path):
+def test_regression_leaves_when_the_estimate_stops_moving(tmp_path):
     module = make(MultiExitModule, num_labels=1)
     rows = [{**row, "labels": row["labels"].float()} for row in loader(batches=2).dataset]
     trainer(tmp_path).fit(module, DataLoader(rows, batch_size=6))
-    assert isinstance(module.policy, FixedExit)
-    assert module.score_policies() == {}
+    assert isinstance(module.policy, ValueChange)
+    assert list(module.score_policies()) == ["change"]
     out = trainer(tmp_path).predict(module, DataLoader(rows, batch_size=6))
     assert out[0]["label"].dtype == torch.float32
     with pytest.raises(UserError, match="num_labels=1"):

@@ -8,11 +8,12 @@ import json
 import pytest
 import torch
 from tiny import tiny_batch, tiny_model
+from torchmetrics.retrieval import RetrievalMAP
 
 from mebert.curve import CurvePoint, ExitRecord, replay
 from mebert.flops import exit_flops, single_exit_flops
 from mebert.models import model_inputs
-from mebert.policies import Entropy, MaxProbability
+from mebert.policies import Entropy, MaxProbability, ValueChange
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation
 from mebert.report.tables import metric_at, print_evaluation
@@ -115,19 +116,60 @@ def test_files(made, tmp_path):
     assert sum(bool(row["target"]) for row in rows) == 3
 
 
-def test_regression_has_fixed_exits_only(capsys, tmp_path):
-    from mebert.policies import FixedExit
+def test_ranking(made, capsys):
+    """MAP at every exit and along the curve; groups without a question to rank have none."""
+    model, record, policies = made
+    logits = record.logits[..., :2]
+    torch.manual_seed(2)
+    ranked = ExitRecord(
+        logits, torch.randint(0, 2, (60,)), record.index, record.lengths, record.scores, record.difficulty
+    )
+    ranked.queries = torch.where(record.difficulty == 1, torch.arange(60) // 10, -1)
+    evaluation = evaluate(
+        model, ranked, "test", ("map", "p_at_1", "acc"), policies["entropy"], {"entropy": policies["entropy"]}, {}, ()
+    )
+    kept = ranked.queries >= 0
+    for e in range(3):
+        oracle = RetrievalMAP()
+        oracle.update(logits[e, kept].softmax(-1)[:, 1], ranked.labels[kept], indexes=ranked.queries[kept])
+        assert evaluation.exit_metrics["map"][e] == pytest.approx(float(oracle.compute()))
+        assert evaluation.fixed[e].metric == evaluation.exit_metrics["map"][e]
+    ends = evaluation.curves["entropy"][0].metric, evaluation.curves["entropy"][-1].metric
+    assert ends == (evaluation.fixed[-1].metric, evaluation.fixed[0].metric)
+    metrics = {row.group: row.metric for row in evaluation.leaving}
+    assert metrics["2"] is None
+    assert metrics["1"] == metrics["all"] == evaluation.current.metric
+    print_evaluation(evaluation)
+    assert "p_at_1" in capsys.readouterr().out
+    json.dumps(evaluation.as_dict(), allow_nan=False)
 
+
+def test_regression(capsys, tmp_path):
+    """There is a curve, from the last exit to the second one; and nothing is right or wrong, so no oracle."""
     model = tiny_model(num_labels=1)
     n = 20
     torch.manual_seed(0)
     record = ExitRecord(torch.randn(3, n, 1), torch.randn(n), torch.arange(n), torch.full((n,), 6))
-    evaluation = evaluate(model, record, "test", ("pearson", "spearman"), FixedExit(exit=3), {}, {}, (2.0,))
+    policy = ValueChange(0.4)
+    record.scores = {"change": policy.score_exits(record.logits, record.logits)}
+    thresholds = {"change": {1.2: 0.4}}
+    evaluation = evaluate(
+        model, record, "test", ("pearson", "spearman"), policy, {"change": policy}, thresholds, (1.2, 2.0)
+    )
     assert evaluation.oracle is None
-    assert evaluation.current is None
     assert len(evaluation.fixed) == 3
+    curve = evaluation.curves["change"]
+    assert curve[0].metric == evaluation.fixed[-1].metric
+    assert curve[-1].exits.tolist() == [1] * n
+    assert curve[-1].metric == evaluation.fixed[1].metric
+    assert evaluation.current.exits.tolist() == evaluation.points["change"][0].exits.tolist()
     print_evaluation(evaluation)
-    assert "pearson" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "pearson" in out
+    assert "oracle" not in out
+    assert "upper bound" not in out
+    row = next(line for line in out.splitlines() if "change" in line)
+    assert row.count(" - ") == 4, "no value at 1.75x, 2x, 2.5x and 3x: the policy attains 1.5x"
     write_evaluation(evaluation, tmp_path, "tiny")
     assert (tmp_path / "curve.png").is_file()
 

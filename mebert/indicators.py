@@ -1,0 +1,93 @@
+"""How unsure an exit is, as pure functions: normalised entropy, distance ratio, their hybrid, the change of a value.
+
+Shapes: C classes; `...` any. All are in [0, 1]; lower is surer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["distance_ratio", "hybrid_indicator", "normalised_entropy", "value_change"]
+
+
+def normalised_entropy(logits: Tensor) -> Tensor:
+    """u(p) = H(p) / ln C of the softmax, in [0, 1]: 0 is certain, 1 is uniform.
+
+    Computed from `log_softmax` in float32: finite for logits of any size, where sums of exponentials overflow and
+    p log p of an underflowed p is NaN (and NaN < threshold is false, so that the surest samples would never leave).
+
+    Args:
+        logits: (..., C) with C at least 2.
+
+    >>> normalised_entropy(torch.tensor([[0.0, 0.0], [1e4, -1e4]])).tolist()
+    [1.0, 0.0]
+    """
+    log_p = logits.float().log_softmax(-1)
+    plogp = torch.where(log_p > -80.0, log_p.exp() * log_p, 0.0)  # e^-80 * 80 is below float32's resolution of 1
+    return (plogp.sum(-1).abs() / math.log(logits.shape[-1])).clamp_max(1.0)  # no term is above 0
+
+
+def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
+    """DR = 1/2 (1 + (r1 - r2) / max(r1, r2)), in [0, 1] (DE3-BERT; EXACT in form).
+
+    r1 is the distance to the prototype of the class that the exit predicts and r2 the distance to the nearest other
+    class's (which ones: RECONSTRUCTED). Small when the prediction sits among its own.
+
+    Args:
+        distances: (..., C), at least 0; infinite for a class without a prototype.
+        predicted: (...) int64, the exit's predicted class.
+
+    >>> distance_ratio(torch.tensor([[1.0, 4.0]]), torch.tensor([0])).tolist()
+    [0.125]
+    """
+    r1 = distances.gather(-1, predicted.unsqueeze(-1)).squeeze(-1)
+    others = distances.scatter(-1, predicted.unsqueeze(-1), float("inf"))
+    r2 = others.amin(-1)
+    largest = torch.maximum(r1, r2)
+    ratio = torch.where(largest > 0, (r1 - r2) / largest, 0.0)
+    # An infinite distance says "no such prototype": no evidence against (r2) or none in favour (r1).
+    ratio = torch.where(torch.isinf(r2), -1.0, ratio)
+    ratio = torch.where(torch.isinf(r1), 1.0, ratio)
+    return 0.5 * (1.0 + ratio)
+
+
+def hybrid_indicator(dr: Tensor, entropy: Tensor, lam: float) -> Tensor:
+    """EDR = (lam + 1) / (lam / DR + 1 / u), in [0, 1] (DE3-BERT; EXACT).
+
+    The weighted harmonic mean of the distance ratio and the normalised entropy: lam = 0 is pure entropy, a large lam
+    tends to pure distance ratio; 0 where either is 0, the limit.
+
+    Args:
+        dr: Distance ratio, any shape, [0, 1].
+        entropy: Normalised entropy, same shape, [0, 1].
+        lam: Weight of the distance ratio, at least 0; infinity gives the distance ratio itself.
+
+    >>> hybrid_indicator(torch.tensor([0.2]), torch.tensor([0.6]), 1.0)
+    tensor([0.3000])
+    """
+    if lam == 0:
+        return entropy
+    if math.isinf(lam):
+        return dr
+    below = lam * entropy + dr
+    return torch.where(below > 0, (lam + 1) * dr * entropy / below.clamp_min(1e-30), 0.0)
+
+
+def value_change(values: Tensor, before: Tensor) -> Tensor:
+    """How far an estimate moved from one exit to the next: d / (1 + d) in [0, 1) with d = |z_i - z_{i-1}|.
+
+    That d is compared with a threshold is PABEE's rule for regression with patience 1 (Zhou et al., arXiv 2006.04152);
+    the map to [0, 1) only gives all policies one range of thresholds: d < tau / (1 - tau).
+
+    Args:
+        values: Estimates of this exit (...), in the unit of the labels.
+        before: Those of the exit before (...).
+
+    >>> value_change(torch.tensor([2.0, 3.0]), torch.tensor([2.0, 2.0])).tolist()
+    [0.0, 0.5]
+    """
+    distance = (values.float() - before.float()).abs()
+    return distance / (1.0 + distance)

@@ -1,0 +1,185 @@
+"""How well answers are ranked within their questions: MAP, MRR and precision at 1, for all questions at once.
+
+Shapes: N rows (one answer each), C classes. The metrics that are logged are torchmetrics' own (`QuestionRanking`); a
+curve needs hundreds of values, and there their loop over the questions would take seconds, so `mean_over_questions`
+does all questions at once (tests compare the two). Of equal scores a wrong answer counts as ranked before a right one:
+the value does not depend on the order of the rows (and so not on the number of processes), and a model that says the
+same of every answer earns nothing by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torchmetrics
+from torch import Tensor
+from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecision
+from torchmetrics.retrieval.base import RetrievalMetric
+from torchmetrics.utilities import dim_zero_cat
+
+__all__ = [
+    "RANKING_METRICS",
+    "QuestionRanking",
+    "average_precision",
+    "is_relevant",
+    "mean_over_questions",
+    "precision_at_1",
+    "ranking_scores",
+    "reciprocal_rank",
+]
+
+
+def ranking_scores(logits: Tensor) -> Tensor:
+    """By what answers are ranked, (...): ln(p_1 / p_0), or the value itself where C = 1.
+
+    The order is that of the probability of class 1, but probabilities near 1 would be rounded to equal ones.
+
+    Args:
+        logits: (..., C) with C 1 or 2.
+    """
+    values = logits.float()
+    return values.squeeze(-1) if logits.shape[-1] == 1 else values[..., 1] - values[..., 0]
+
+
+def is_relevant(labels: Tensor) -> Tensor:
+    """Which answers are right (N,): class 1, or in a regression a number above 0.
+
+    Args:
+        labels: (N,).
+    """
+    return labels > 0
+
+
+def average_precision(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
+    """Mean over a question's right answers of the share of right ones down to it: (Q,).
+
+    Args:
+        relevant: (N,) bool, question by question, the best answer of each first.
+        ranks: Rank of each row within its question, from 1, (N,).
+        starts: Where each question starts, (Q,).
+    """
+    right = relevant.double()
+    before = right.cumsum(0) - right  # right answers above a row, those of earlier questions included
+    within = before - before[starts].repeat_interleave(_sizes(starts, len(ranks))) + right
+    return _sum(right * within / ranks, starts) / _sum(right, starts)
+
+
+def reciprocal_rank(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
+    """1 / rank of a question's best right answer: (Q,). Arguments as `average_precision`."""
+    values = torch.where(relevant, 1.0 / ranks.double(), 0.0)
+    return values.new_zeros(len(starts)).scatter_reduce(0, _question_of(starts, len(ranks)), values, "amax")
+
+
+def precision_at_1(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
+    """1 where a question's best-ranked answer is right, else 0: (Q,). Arguments as `average_precision`."""
+    return relevant[starts].double()
+
+
+RANKING_METRICS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "map": average_precision,
+    "mrr": reciprocal_rank,
+    "p_at_1": precision_at_1,
+}
+
+
+def mean_over_questions(name: str, scores: Tensor, relevant: Tensor, queries: Tensor) -> Tensor:
+    """One metric, a scalar: the mean over the questions that have a right answer; NaN where there is none.
+
+    Args:
+        name: One of `RANKING_METRICS`.
+        scores: Higher is better, (N,).
+        relevant: (N,) bool.
+        queries: Question of each row, (N,) int64; rows below 0 do not count.
+
+    >>> scores, relevant = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([False, True, False])
+    >>> mean_over_questions("mrr", scores, relevant, torch.tensor([7, 7, 7]))
+    tensor(0.5000, dtype=torch.float64)
+    """
+    relevant, queries = _ranked(scores, relevant, queries)
+    ranks, starts = _ranks(queries)
+    values = RANKING_METRICS[name](relevant, ranks, starts)
+    return values[_sum(relevant.double(), starts) > 0].mean()
+
+
+class QuestionRanking(torchmetrics.Metric):
+    """torchmetrics' retrieval metric over rows that are kept and joined over all processes.
+
+    torchmetrics sees ranks instead of scores, so that equal scores are ranked as everywhere here.
+
+    Args:
+        name: One of `RANKING_METRICS`.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    scores: list[Tensor]
+    relevant: list[Tensor]
+    queries: list[Tensor]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        for state in ("scores", "relevant", "queries"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, scores: Tensor, relevant: Tensor, queries: Tensor) -> None:
+        """Add rows, those without a rankable question (below 0) included; each (N,), as `mean_over_questions`."""
+        self.scores.append(scores.float())
+        self.relevant.append(relevant)
+        self.queries.append(queries)
+
+    def compute(self) -> Tensor:
+        """The metric of all rows, a scalar; NaN where no question can be ranked."""
+        relevant, queries = _ranked(*(dim_zero_cat(s) for s in (self.scores, self.relevant, self.queries)))
+        if not relevant.any():
+            return torch.tensor(float("nan"), device=self.device)
+        ranks, _ = _ranks(queries)
+        metric = _retrieval_metric(self.name).to(self.device)
+        # From 1 down towards 0: torchmetrics leaves negative scores out.
+        return metric(1.0 / ranks, relevant.long(), indexes=queries).float()
+
+
+def _retrieval_metric(name: str) -> RetrievalMetric:
+    """A fresh metric of torchmetrics; questions without a right answer do not count."""
+    if name == "map":
+        return RetrievalMAP(empty_target_action="skip", sync_on_compute=False)
+    if name == "mrr":
+        return RetrievalMRR(empty_target_action="skip", sync_on_compute=False)
+    return RetrievalPrecision(top_k=1, empty_target_action="skip", sync_on_compute=False)
+
+
+def _ranked(scores: Tensor, relevant: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """`relevant` and `queries` of the rows that count, question by question, the best answer of each first."""
+    counted = queries >= 0
+    scores, relevant, queries = scores[counted], relevant[counted], queries[counted]
+    # Three stable sorts, the last one first in rank: by question, then by score, then wrong before right.
+    order = relevant.int().argsort(stable=True)
+    order = order[scores[order].argsort(descending=True, stable=True)]
+    order = order[queries[order].argsort(stable=True)]
+    return relevant[order], queries[order]
+
+
+def _ranks(queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of each row within its question from 1 (N,), and where each question starts (Q,); rows as `_ranked`."""
+    fresh = torch.ones_like(queries, dtype=torch.bool)
+    fresh[1:] = queries[1:] != queries[:-1]
+    starts = fresh.nonzero().squeeze(-1)
+    places = torch.arange(len(queries), device=queries.device)
+    return places - starts.repeat_interleave(_sizes(starts, len(queries))) + 1, starts
+
+
+def _sizes(starts: Tensor, total: int) -> Tensor:
+    """Rows of each question (Q,)."""
+    return torch.diff(starts, append=starts.new_tensor([total]))
+
+
+def _question_of(starts: Tensor, total: int) -> Tensor:
+    """Number of each row's question (N,), from 0."""
+    sizes = _sizes(starts, total)
+    return torch.arange(len(starts), device=starts.device).repeat_interleave(sizes)
+
+
+def _sum(values: Tensor, starts: Tensor) -> Tensor:
+    """Sum over each question's rows, (Q,)."""
+    return values.new_zeros(len(starts)).scatter_add(0, _question_of(starts, len(values)), values)

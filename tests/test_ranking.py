@@ -1,0 +1,193 @@
+"""Answer selection and regression through the real command line, on files of a few hundred rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+
+import pytest
+import torch
+from runs import QUIET, experiment, newest, run, run_process, write_config
+
+NOUNS = ["cat", "dog", "mouse", "horse", "cow", "sheep", "goat", "hen"]
+PLACES = ["mat", "roof", "field", "barn"]
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    """Work in a new folder, whose cache is its own."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf-cache"))  # for processes of their own
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_rows(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def answers(questions, seed):
+    """A question asks for an animal; an answer that names it is right. One question in five has no right answer."""
+    rng = random.Random(seed)
+    rows = []
+    for q in range(questions):
+        noun = rng.choice(NOUNS)
+        for a in range(rng.randint(3, 7)):
+            right = a == 0 and q % 5 != 4
+            told = noun if right else rng.choice([n for n in NOUNS if n != noun])
+            text = f"the {told} is on the {rng.choice(PLACES)}"
+            rows.append({"qid": f"q{q}", "question": f"where is the {noun}", "answer": text, "label": int(right)})
+    return rows
+
+
+def lengths(count, seed):
+    """The number to be estimated is how often a word is `good`."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        words = [rng.choice(["good", "bad"]) for _ in range(rng.randint(2, 8))]
+        rows.append({"text": " ".join(words), "label": words.count("good") / 2})
+    return rows
+
+
+def settings_of(folder, rows, **data):
+    """A tiny experiment on own files, with a tokenizer of their words."""
+    from transformers import BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *PLACES]
+    words += ["where", "is", "the", "on", "good", "bad"]
+    BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64).save_pretrained(folder / "tok")
+    files = {
+        f"{name}_file": write_rows(folder / f"{name}.csv", rows(count, seed))
+        for seed, (name, count) in enumerate({"train": 40, "validation": 20, "test": 21}.items())
+    }
+    settings = experiment()
+    for name in ("prototype_dim",):
+        del settings["model"]["init_args"][name]
+    settings["model"]["class_path"] = "mebert.MultiExitModule"
+    settings["data"] = {
+        "class_path": "mebert.TextDataModule",
+        "init_args": {"tokenizer": str(folder / "tok"), "max_length": 32, "batch_size": 16, **files, **data},
+    }
+    return settings
+
+
+def ranking(folder):
+    settings = settings_of(
+        folder, answers, text_column="question", text_pair_column="answer", query_column="qid", eval_batch_size=8
+    )
+    settings["model"]["init_args"]["class_weights"] = "balanced"
+    return settings
+
+
+def report(folder):
+    return json.loads((newest(folder) / "evaluation.json").read_text())
+
+
+def test_answer_selection_from_fit_to_predict(in_folder, capsys):
+    settings = ranking(in_folder)
+    write_config(in_folder, settings)
+    assert run("fit", "--config", "tiny.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "map" in shown
+    assert "p_at_1" in shown
+    first = report(in_folder)
+    assert first["metric"] == "map"
+    assert {"map", "mrr", "p_at_1"} <= set(first["exits"][0])
+    assert all(0 < point["metric"] <= 1 for point in first["operating_points"]["entropy"])
+    with (newest(in_folder) / "metrics.csv").open() as file:
+        logged = {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
+    assert {"train/exit_01/map", "val/exit_03/mrr", "val/score", "test/exit_02/p_at_1"} <= set(logged)
+    assert logged["val/score"] == pytest.approx(logged["val/mean/map"])
+    best = str(newest(in_folder) / "checkpoints/best.ckpt")
+    weights = torch.load(best, weights_only=True)["mebert"]["class_weights"]
+    labels = [row["label"] for row in answers(40, 0)]
+    assert weights == pytest.approx([len(labels) / 2 / labels.count(c) for c in (0, 1)])
+
+    assert run("predict", "--config", "tiny.yaml", "--ckpt_path", best, "--predictions.path", "out.csv") == 0
+    with open("out.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["index", "qid", "question", "answer", "label", "prob_0", "prob_1", "exit"]
+    assert [row["qid"] for row in table] == [row["qid"] for row in answers(21, 2)]
+
+
+def test_one_and_two_processes_rank_alike(in_folder):
+    """The same checkpoint, tested on one process and on two; its weighted loss too, without the training rows."""
+    settings = ranking(in_folder)
+    settings["trainer"]["max_epochs"] = 1
+    write_config(in_folder, settings)
+    assert run("fit", "--config", "tiny.yaml") == 0
+    one = report(in_folder)
+    best = str(newest(in_folder) / "checkpoints/best.ckpt")
+    losses = [loss_of_test(in_folder)]
+    settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    settings["data"]["init_args"]["eval_batch_size"] = 4
+    write_config(in_folder, settings)
+    done = run_process("test", "--config", "tiny.yaml", "--ckpt_path", best, *QUIET, cwd=in_folder)
+    assert done.returncode == 0, done.stderr
+    two = report(in_folder)
+    losses.append(loss_of_test(in_folder))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert two["samples"] == one["samples"] == len(answers(21, 2))
+    for exit_one, exit_two in zip(one["exits"], two["exits"], strict=True):
+        assert exit_two == pytest.approx(exit_one)
+    for key in ("operating_point", "leaving", "area_under_curve"):
+        assert two[key] == one[key], key
+    with (newest(in_folder) / "metrics.csv").open() as file:
+        logged = {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
+    for name in ("map", "mrr", "p_at_1"):
+        assert logged[f"test/exit_02/{name}"] == pytest.approx(one["exits"][1][name])
+
+
+def loss_of_test(folder):
+    with (newest(folder) / "metrics.csv").open() as file:
+        return next(float(row["test/loss"]) for row in csv.DictReader(file) if row.get("test/loss"))
+
+
+def test_regression_from_fit_to_predict(in_folder, capsys):
+    """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
+    settings = settings_of(in_folder, lambda count, seed: lengths(3 * count, seed), regression=True)
+    settings["model"]["init_args"]["target_speedup"] = 1.2
+    write_config(in_folder, settings)
+    assert run("fit", "--config", "tiny.yaml") == 0
+    shown = capsys.readouterr().out
+    assert "Accuracy-speed curve: pearson" in shown
+    found = report(in_folder)
+    assert found["metric"] == "pearson"
+    assert found["policy"] == "change"
+    assert found["oracle"] is None
+    assert 1.0 <= found["operating_point"]["speedup_layers"] <= 1.5
+    assert found["operating_points"]["change"][0]["target"] == 1.2
+
+    best = str(newest(in_folder) / "checkpoints/best.ckpt")
+    tables = {}
+    for engine in ("shrink", "full"):
+        arguments = ["--predictions.engine", engine, "--predictions.path", f"{engine}.csv"]
+        assert run("predict", "--config", "tiny.yaml", "--ckpt_path", best, *arguments) == 0
+        with open(f"{engine}.csv", newline="") as file:
+            tables[engine] = list(csv.DictReader(file))
+    assert list(tables["full"][0]) == ["index", "text", "score", "exit"]
+    exits = [int(row["exit"]) for row in tables["full"]]
+    assert [int(row["exit"]) for row in tables["shrink"]] == exits
+    assert 3 * len(exits) / sum(exits) == pytest.approx(found["operating_point"]["speedup_layers"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ("[1.0]", "class_weights must hold 2 numbers above 0"),
+        ("[1.0, 0.0]", "class_weights must hold 2 numbers above 0"),
+        ("even", "class_weights"),
+    ],
+)
+def test_class_weights_that_do_not_fit(in_folder, capsys, weights, text):
+    write_config(in_folder, ranking(in_folder))
+    assert run("fit", "--config", "tiny.yaml", "--model.class_weights", weights) == 2
+    assert text in capsys.readouterr().err
