@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from mebert.data.samplers import EvalSampler, LengthGroupedSampler
-from mebert.data.tokenised import TokenisedSplit, collate
+from mebert.data.resumable import ResumableLoader
+from mebert.data.samplers import EvalSampler, LengthGroupedSampler, OrderedSampler
+from mebert.data.tokenised import Item, TokenisedSplit, collate
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +68,13 @@ class SplitLoaders(L.LightningDataModule):
         return self.splits[name]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled batches of the training rows."""
-        split = self.split("train")
-        replicas, rank = self._world()
-        sampler = LengthGroupedSampler(split.lengths, self.batch_size, replicas, rank, self.seed, self.group_by_length)
-        return self._loader(split, sampler, self.batch_size)
+        """Return shuffled batches of the training rows; the loader goes on in mid-epoch after a resume."""
+        return self._loader(self.split("train"), self.train_sampler(), self.batch_size)
+
+    def train_sampler(self) -> OrderedSampler:
+        """Return what decides the order of the training rows; a subclass may bring another order."""
+        lengths, (replicas, rank) = self.split("train").lengths, self._world()
+        return LengthGroupedSampler(lengths, self.batch_size, replicas, rank, self.seed, self.group_by_length)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Return a loader for each of `validation_names`."""
@@ -92,17 +96,29 @@ class SplitLoaders(L.LightningDataModule):
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _loader(self, split: TokenisedSplit, sampler: Sampler[int], batch_size: int) -> DataLoader[Batch]:
-        return DataLoader(
+        kind = ResumableLoader if isinstance(sampler, OrderedSampler) else DataLoader
+        return kind(
             split,
             batch_size=batch_size,
             sampler=sampler,
+            # Its own: iterators that draw from the global random state would change the dropout of a resumed run.
+            generator=torch.Generator().manual_seed(self.seed),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=partial(
-                collate,
-                pad_token_id=self.tokenizer.pad_token_id,
-                pad_token_type_id=self.tokenizer.pad_token_type_id,
-                pad_to_multiple_of=self.pad_to_multiple_of,
-            ),
+            collate_fn=self.collate_for(),
+        )
+
+    def collate_for(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Callable[[Sequence[Item]], Batch]:
+        """Return what makes rows a batch.
+
+        Args:
+            tokenizer: That of the rows; None for the data module's own.
+        """
+        own = self.tokenizer if tokenizer is None else tokenizer
+        return partial(
+            collate,
+            pad_token_id=own.pad_token_id,
+            pad_token_type_id=own.pad_token_type_id,
+            pad_to_multiple_of=self.pad_to_multiple_of,
         )

@@ -1,20 +1,22 @@
 """The order of rows: the same global batches on one process or many, equally long on every process.
 
 A global batch is a block of `batch_size * num_replicas` consecutive rows of the common order, and process r
-takes every `num_replicas`-th of its rows. Both samplers subclass `DistributedSampler`, which Lightning leaves
+takes every `num_replicas`-th of its rows. All samplers subclass `DistributedSampler`, which Lightning leaves
 as it is and tells the epoch.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
 from torch.utils.data import Dataset, DistributedSampler
+from typing_extensions import override
 
 from mebert.errors import UserError
 
-__all__ = ["PADDING_ROW", "EvalSampler", "LengthGroupedSampler"]
+__all__ = ["PADDING_ROW", "EvalSampler", "LengthGroupedSampler", "OrderedSampler", "group_by_length"]
 
 PADDING_ROW = -1
 
@@ -33,13 +35,74 @@ class _Sized(Dataset[int]):
         return self.size
 
 
-class LengthGroupedSampler(DistributedSampler[int]):
+def group_by_length(
+    order: np.ndarray, lengths: np.ndarray, global_batch: int, min_blocks: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Put rows of similar length into one batch, without moving a row far from its place in the order.
+
+    The order is cut into blocks of up to `MEGA_BATCH` global batches, sorted by length within a block, and the batches
+    of a block are shuffled. What does not fill a global batch stays at the end.
+
+    Args:
+        order: Rows, one global batch after another.
+        lengths: Tokens of each row of the split (N,).
+        global_batch: Rows a batch, over all processes.
+        min_blocks: Cut into at least this many blocks, where there are as many batches.
+        generator: Shuffles the batches of a block.
+    """
+    full = len(order) // global_batch * global_batch
+    block = max(1, min(MEGA_BATCH, full // global_batch // min_blocks)) * global_batch
+    parts = []
+    for start in range(0, full, block):
+        rows = order[start : min(start + block, full)]
+        by_length = rows[np.argsort(-lengths[rows], kind="stable")]
+        parts.append(generator.permutation(by_length.reshape(-1, global_batch), axis=0).reshape(-1))
+    return np.concatenate([*parts, order[full:]])
+
+
+class OrderedSampler(DistributedSampler[int], ABC):
+    """Training rows in an order that subclasses define for all processes together; each takes its share.
+
+    The shares are equally long: `total_size` is the largest multiple of `num_replicas` within `rows`. An order
+    must depend on nothing but the arguments, `seed`, `epoch` and what checkpoints hold: a resumed run has to find
+    it again.
+
+    Args:
+        rows: Rows of an epoch, over all processes.
+        num_replicas: Processes.
+        rank: This process, from 0.
+        seed: Seed of the order.
+
+    Attributes:
+        skip_rows: Rows of this process that an iteration leaves out at its front, for they were seen before the
+            run was interrupted (`ResumableLoader` sets it); `len` counts them.
+
+    Raises:
+        UserError: Fewer rows than processes.
+    """
+
+    def __init__(self, rows: int, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
+        super().__init__(_Sized(rows), num_replicas=num_replicas, rank=rank, seed=seed)
+        if rows < num_replicas:
+            raise UserError(f"{rows} training rows cannot be shared by {num_replicas} processes; use fewer")
+        self.num_samples = rows // num_replicas
+        self.total_size = self.num_samples * num_replicas
+        self.skip_rows = 0
+
+    @abstractmethod
+    def global_order(self) -> np.ndarray:
+        """Return the rows of this epoch in the order common to all processes, (total_size,)."""
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.global_order()[self.rank :: self.num_replicas]
+        return iter(share[self.skip_rows :].tolist())
+
+
+class LengthGroupedSampler(OrderedSampler):
     """Shuffled training rows, those of similar length in one batch.
 
-    The order depends on the seed and the epoch only. Rows are shuffled, cut into blocks of up to `MEGA_BATCH`
-    global batches, sorted by length within a block, and the batches of a block are shuffled again. What does
-    not fill a global batch comes last, less the up to `num_replicas - 1` rows (others in each epoch) that
-    would give the processes unequal shares.
+    The order depends on the seed and the epoch only. What does not fill a global batch comes last, less the up to
+    `num_replicas - 1` rows (others in each epoch) that would give the processes unequal shares.
 
     Args:
         lengths: Tokens of each row (N,).
@@ -62,36 +125,18 @@ class LengthGroupedSampler(DistributedSampler[int]):
         seed: int = 0,
         group_by_length: bool = True,
     ) -> None:
-        super().__init__(_Sized(len(lengths)), num_replicas=num_replicas, rank=rank, seed=seed)
-        if len(lengths) < num_replicas:
-            raise UserError(f"{len(lengths)} training rows cannot be shared by {num_replicas} processes; use fewer")
+        super().__init__(len(lengths), num_replicas, rank, seed)
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.group_by_length = group_by_length
-        self.num_samples = len(lengths) // num_replicas
-        self.total_size = self.num_samples * num_replicas
 
+    @override
     def global_order(self) -> np.ndarray:
-        """Return the rows of this epoch in the order common to all processes, (total_size,)."""
         generator = np.random.default_rng([self.seed, self.epoch])
         order = generator.permutation(len(self.lengths))
         if self.group_by_length:
-            global_batch = self.batch_size * self.num_replicas
-            full = len(order) // global_batch * global_batch
-            block = max(1, min(MEGA_BATCH, full // global_batch // 4)) * global_batch
-            blocks = [
-                self._group(order[start : min(start + block, full)], global_batch, generator)
-                for start in range(0, full, block)
-            ]
-            order = np.concatenate([*blocks, order[full:]])
+            order = group_by_length(order, self.lengths, self.batch_size * self.num_replicas, 4, generator)
         return order[: self.total_size]
-
-    def _group(self, block: np.ndarray, global_batch: int, generator: np.random.Generator) -> np.ndarray:
-        by_length = block[np.argsort(-self.lengths[block], kind="stable")]
-        return generator.permutation(by_length.reshape(-1, global_batch), axis=0).reshape(-1)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.global_order()[self.rank :: self.num_replicas].tolist())
 
 
 class EvalSampler(DistributedSampler[int]):

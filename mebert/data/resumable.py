@@ -1,0 +1,62 @@
+"""A training loader that goes on after the batches a checkpoint has seen.
+
+Lightning asks a loader with `state_dict` and `load_state_dict` for its place in the epoch and keeps it in the
+checkpoint. It creates the iterator before it tells the sampler the epoch; ours looks at the sampler when the
+first batch is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from mebert.data.samplers import OrderedSampler
+
+__all__ = ["ResumableLoader"]
+
+T = TypeVar("T")
+
+
+class ResumableLoader(DataLoader[T]):
+    """`DataLoader` over an `OrderedSampler` that can start anywhere in an epoch.
+
+    Give it a `generator` of its own: without one, every iterator draws a seed for its workers from the global
+    random state, which then depends on how often the run was resumed.
+
+    `len` is the whole epoch's, wherever it starts. With any other sampler (Lightning puts its own where
+    `overfit_batches` is given) an epoch always starts at its front.
+    """
+
+    # On the class, so that the arguments stay those of DataLoader: Lightning reads them to rebuild a loader.
+    _epoch = -1
+    _batches = 0
+    _resumed: tuple[int, int] | None = None
+
+    @override
+    def __iter__(self) -> Iterator[T]:  # type: ignore[override]
+        # A generator: all of this waits for the first batch, when the epoch is known.
+        epoch, batches = self._resumed or (-1, 0)
+        self._resumed = None
+        self._epoch, self._batches = getattr(self.sampler, "epoch", -1), 0
+        if isinstance(self.sampler, OrderedSampler) and self.batch_size is not None:
+            if self._epoch == epoch:
+                self._batches = batches
+            self.sampler.skip_rows = self._batches * self.batch_size
+        for batch in super().__iter__():
+            self._batches += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the `epoch` of the batches handed out last, and how many `batches` of it were (skipped ones too)."""
+        return {"epoch": self._epoch, "batches": self._batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Start the next iteration after the batches of a state, if it is of the same epoch.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        self._resumed = (state["epoch"], state["batches"])
