@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.utilities import rank_zero_info
 
 from mebert.data.arrange import arrange, groups_for, used_by
-from mebert.data.checks import check_columns, check_metrics, check_ranges, check_sizes, check_source
+from mebert.data.checks import (
+    check_columns,
+    check_metrics,
+    check_queries,
+    check_ranges,
+    check_rankable,
+    check_sizes,
+    check_source,
+)
 from mebert.data.files import load_file, own_label_names
 from mebert.data.hub_task import load_task_splits
 from mebert.data.loaders import SplitLoaders
 from mebert.data.rows import Rows
-from mebert.data.tasks import Task, find_task
+from mebert.data.tasks import RANKING, Task, find_task
 from mebert.data.tokenised import TokenisedSplit, check_tokenizer, load_tokenizer, tokenise
 from mebert.errors import UserError
 
@@ -37,8 +45,8 @@ class TextDataModule(SplitLoaders):
     overriding `build_tokenizer`; an integer column `difficulty` of its rows reaches the batches.
 
     Args:
-        task: Name in the task table (cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, snli, scitail), or
-            null for own files.
+        task: Name in the task table (cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, snli, scitail, wikiqa,
+            trecqa), or null for own files.
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
         max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the
             longer text first).
@@ -56,9 +64,13 @@ class TextDataModule(SplitLoaders):
         label_column: Column of the label in own files.
         labels: Label names of own files, in the order of the classes; null reads them from the training file.
         regression: The label column of own files holds numbers to be estimated, not classes.
-        metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman); null for the
-            task's own, `acc` for own classes, `pearson` and `spearman` for own numbers.
-        max_train_samples: Keep this many training rows, drawn by `seed`.
+        query_column: Column of own files whose equal values name one question: its rows are answers to be ranked,
+            the second class (in a regression: a number above 0) being right. Null where answers are not ranked.
+        metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman; with questions
+            also map, mrr, p_at_1); null for the task's own, `map`, `mrr` and `p_at_1` for own questions, `acc`
+            for own classes, `pearson` and `spearman` for own numbers.
+        max_train_samples: Keep this many training rows, drawn by `seed` (of questions: whole ones, until there are
+            as many rows; so too below).
         max_eval_samples: Keep this many rows of each validation and test split, drawn by `seed`.
         holdout: Share of the training rows, drawn by `seed`, that serves as the validation split; the task's
             own validation split then serves as test split where the task hides its test labels.
@@ -85,6 +97,7 @@ class TextDataModule(SplitLoaders):
         label_column: str = "label",
         labels: list[str] | None = None,
         regression: bool = False,
+        query_column: str | None = None,
         metrics: list[str] | None = None,
         max_train_samples: int | None = None,
         max_eval_samples: int | None = None,
@@ -111,6 +124,7 @@ class TextDataModule(SplitLoaders):
             task=task,
             files=[name for name, path in own_files.items() if path is not None],
             own_labels=labels is not None or regression,
+            query_column=query_column,
             predict_split=predict_split,
         )
         check_metrics(metrics)
@@ -129,21 +143,24 @@ class TextDataModule(SplitLoaders):
             self.text_columns: tuple[str, ...] = self.task.text_columns
             self.label_column, self.regression = self.task.label_column, self.task.regression
             self.label_names = list(self.task.label_names)
-            own_metrics = self.task.metrics
+            self.query_column, own_metrics = self.task.query_column, self.task.metrics
         else:
             self.text_columns = given_columns if text_column is not None else ("text", *given_columns)
             self.label_column, self.regression = label_column, regression
             self.label_names = own_label_names(labels, regression, train_file, label_column)
-            own_metrics = ("pearson", "spearman") if regression else ("acc",)
+            self.query_column = query_column
+            own_metrics = RANKING if query_column else ("pearson", "spearman") if regression else ("acc",)
         self.predict_columns = check_columns(given_columns, self.text_columns, self.task)
         self.task_name = self.task.name if self.task is not None else "own"
         self.num_labels = len(self.label_names)
         self.metrics: tuple[str, ...] = tuple(metrics or own_metrics)
+        check_queries(self.query_column, self.num_labels, self.metrics)
 
         if self.task is not None and not holdout:
             self.validation_names = list(self.task.validation_splits)
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._prepared: set[str | None] = set()
+        self._rows: dict[str, Rows] = {}
         self._predicted: Rows | None = None
 
     def build_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -151,7 +168,7 @@ class TextDataModule(SplitLoaders):
         return load_tokenizer(self.tokenizer_name)
 
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
-        """Return the raw rows, with the text columns and, where it is known, the label column.
+        """Return the raw rows, with the text columns and, where they are known, those of label and question.
 
         Labels are class numbers or names in `label_names` (numbers to be estimated in a regression).
 
@@ -165,7 +182,7 @@ class TextDataModule(SplitLoaders):
         if "predict" in groups and "test" in self.files:
             paths["predict"] = self.files["test"]
         return {
-            name: load_file(path, self.text_columns, self.label_column if name != "predict" else None)
+            name: load_file(path, self._read(name), self.label_column if name != "predict" else None)
             for name, path in paths.items()
         }
 
@@ -187,16 +204,47 @@ class TextDataModule(SplitLoaders):
         self._prepare(stage)
 
     def predict_rows(self, indices: Collection[int]) -> dict[str, list[str | None]]:
-        """Return the texts of predicted rows, by column.
+        """Return the texts of predicted rows, by column, and the question that each answers.
 
         Args:
             indices: Row numbers as in `index` of the batches.
         """
         self.split("predict")
         assert self._predicted is not None
-        names = list(self._columns("predict"))
+        names = list(self._read("predict"))
         chosen = self._predicted.table.select_columns(names)[list(indices)]
         return {name: list(chosen[name]) for name in names}
+
+    def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
+        """Return texts of a prepared split, by column.
+
+        Args:
+            name: The split.
+            positions: Places of rows in the split, from 0 (not row numbers of the raw data).
+
+        Raises:
+            UserError: The split has not been prepared.
+        """
+        rows, columns = self._rows_of(name), list(self._columns(name))
+        chosen = rows.table.select_columns(columns)[[int(rows.chosen[position]) for position in positions]]
+        return {column: list(chosen[column]) for column in columns}
+
+    def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
+        """Return a prepared split in the token ids of another tokenizer, its rows in the same order.
+
+        Args:
+            name: The split.
+            tokenizer: That of another model.
+            max_length: Longest row in tokens; longer ones are cut.
+
+        Raises:
+            UserError: The split has not been prepared.
+        """
+        return tokenise(self._rows_of(name), tokenizer, max_length, self._columns(name), name)
+
+    def _rows_of(self, name: str) -> Rows:
+        self.split(name)  # says what is missing
+        return self._rows[name]
 
     def _origin(self, name: str) -> str:
         if name in self.files:
@@ -227,13 +275,15 @@ class TextDataModule(SplitLoaders):
         for name, rows in splits.items():
             if name not in self.splits:
                 self.splits[name] = self._tokenise(self._sampled(rows, name), name)
+                if name != "train":
+                    check_rankable(self.splits[name], self.metrics, rows.origin)
         for names, group in ((self.validation_names, "val"), (self.test_names, "test")):
             names[:] = [name for name in splits if name.startswith(group)] or names
         self._prepared.add(stage)
 
     def _prepare_prediction(self, table: datasets.Dataset | None, required: bool) -> None:
         if self.predict_file is not None:
-            rows = Rows.unlabelled(load_file(self.predict_file, self.predict_columns, None), self.predict_file)
+            rows = Rows.unlabelled(load_file(self.predict_file, self._read("predict"), None), self.predict_file)
         elif table is not None:
             rows = Rows.unlabelled(table, self._origin("predict"))
         elif required:
@@ -251,6 +301,7 @@ class TextDataModule(SplitLoaders):
             self.label_names,
             regression=self.regression,
             negative_is_hidden=self.task is not None,
+            query_column=self.query_column,
         )
         if 0 < len(rows) < len(table):
             rank_zero_info(f"{rows.origin}: {len(table) - len(rows)} of {len(table)} rows left out, without a label")
@@ -275,7 +326,13 @@ class TextDataModule(SplitLoaders):
     def _tokenise(self, rows: Rows, name: str) -> TokenisedSplit:
         columns = self._columns(name)
         rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
+        self._rows[name] = rows
         return tokenise(rows, self.tokenizer, self.max_length, columns, name)
+
+    def _read(self, name: str) -> tuple[str, ...]:
+        """Return the columns of texts and question; a file to predict with a task need not have the latter."""
+        query = () if name == "predict" and self.task is not None and self.predict_file else (self.query_column,)
+        return tuple(dict.fromkeys(column for column in (*query, *self._columns(name)) if column is not None))
 
     def _columns(self, name: str) -> tuple[str, ...]:
         return self.predict_columns if name == "predict" and self.predict_file else self.text_columns

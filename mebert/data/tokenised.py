@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class TokenisedSplit(Dataset[Item]):
         index: Row numbers in the raw split (N,).
         labels: (N,) int64, or float32 in a regression, or None.
         difficulty: (N,) int64, or None.
+        queries: Question that each row answers (N,) int64, from 0; -1 for rows of questions that cannot be ranked,
+            all of whose answers are right or all wrong. None where answers are not ranked.
     """
 
     tokens: np.ndarray
@@ -66,6 +68,7 @@ class TokenisedSplit(Dataset[Item]):
     index: np.ndarray
     labels: np.ndarray | None = None
     difficulty: np.ndarray | None = None
+    queries: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,6 +77,24 @@ class TokenisedSplit(Dataset[Item]):
     def lengths(self) -> np.ndarray:
         """Tokens of each row (N,), special tokens included."""
         return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> TokenisedSplit:
+        """Return some rows as a split of their own, with the row numbers that they have here.
+
+        Args:
+            rows: Places in this split (n,).
+        """
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        changes: dict[str, np.ndarray] = {"tokens": self.tokens[places], "offsets": offsets}
+        if self.token_types is not None:
+            changes["token_types"] = self.token_types[places]
+        for name in ("index", "labels", "difficulty", "queries"):
+            values = getattr(self, name, None)
+            if values is not None:
+                changes[name] = values[rows]
+        return replace(self, **changes)
 
     def __getitem__(self, row: int) -> Item:
         """Return one row; for `PADDING_ROW` the content of the first row under that index."""
@@ -87,6 +108,8 @@ class TokenisedSplit(Dataset[Item]):
             item["labels"] = self.labels[place]
         if self.difficulty is not None:
             item["difficulty"] = self.difficulty[place]
+        if self.queries is not None:
+            item["query"] = self.queries[place]
         return item
 
 
@@ -106,7 +129,7 @@ def collate(
 
     Returns:
         input_ids, attention_mask and, where the rows have them, token_type_ids (B, S); index and, where the
-        rows have them, labels and difficulty (B,).
+        rows have them, labels, difficulty and query (B,).
     """
     longest = max(len(item["input_ids"]) for item in items)
     if pad_to_multiple_of is not None:
@@ -121,7 +144,7 @@ def collate(
         for name in fills.keys() - {"attention_mask"}:
             padded[name][row, :length] = item[name]
     batch = {name: torch.from_numpy(values) for name, values in padded.items()}
-    for name in ("labels", "index", "difficulty"):
+    for name in ("labels", "index", "difficulty", "query"):
         if name in items[0]:
             batch[name] = torch.from_numpy(np.asarray([item[name] for item in items]))
     return batch
@@ -164,6 +187,7 @@ def tokenise(
         index=rows.chosen.astype(np.int64),
         labels=None if rows.labels is None else rows.labels[rows.chosen],
         difficulty=_difficulty(rows),
+        queries=rows.rankable_queries(),
     )
 
 

@@ -21,7 +21,7 @@ from transformers.utils import logging as hf_logging
 from mebert.errors import UserError
 from mebert.hub import hub_errors
 
-__all__ = ["SUPPORTED_FAMILIES", "EncoderWalk", "LayerState", "build_encoder", "walk_for"]
+__all__ = ["SUPPORTED_FAMILIES", "EncoderWalk", "LayerState", "build_encoder", "quiet_loading", "walk_for"]
 
 
 @dataclass
@@ -192,7 +192,7 @@ def walk_for(encoder: PreTrainedModel) -> EncoderWalk:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Hide the report of weights that a base model leaves behind (its pooler, its language-model head)."""
     before = hf_logging.get_verbosity()
     bar = hf_logging.is_progress_bar_enabled()
@@ -249,7 +249,7 @@ def build_encoder(
             raise UserError(f"dropout must be in [0, 1), got {dropout}")
         for key in walk.dropout_keys:
             setattr(config, key, dropout)
-    with _quiet_loading():
+    with quiet_loading():
         if encoder_config is not None:
             model = AutoModel.from_config(config, attn_implementation=attn_implementation, **walk.init_kwargs)
         else:

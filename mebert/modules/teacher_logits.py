@@ -1,0 +1,174 @@
+"""The logits of an external teacher over the training rows, computed once and kept in the cache.
+
+The teacher lives only while they are computed: it is no part of the module that learns from it, of its optimiser or
+of its checkpoint. Shapes: N training rows, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor
+
+from mebert.data.tokenised import Item, TokenisedSplit, check_tokenizer
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+from mebert.models.encoder import EncoderWalk
+from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
+from mebert.scoring import score_split
+from mebert.teacher import label_order, read_logits, table_key, table_path, write_logits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["TeacherLogits"]
+
+SPLIT = "train"
+
+_Rows = tuple[TokenisedSplit, Callable[[Sequence[Item]], dict[str, Tensor]]]
+
+
+class TeacherLogits:
+    """What a frozen teacher says of every training row.
+
+    Args:
+        teacher: Hub id or folder of a classifier with the data's labels, folder or Hub id of a saved mebert model, or a
+            checkpoint of mebert; of the models of mebert the last exit teaches.
+
+    Attributes:
+        logits: (N, C) float32 on the CPU, in the order of the training split, once prepared.
+    """
+
+    def __init__(self, teacher: str) -> None:
+        self.teacher = teacher
+        self.logits: Tensor | None = None
+        self._by_row: Tensor | None = None
+
+    def prepare(self, trainer: L.Trainer) -> None:
+        """Read the logits from the cache or compute them, every process its share; all end with the same table.
+
+        Called on every process, after the data has been set up.
+
+        Raises:
+            UserError: The teacher cannot be had or does not fit the data, or the data cannot be tokenised for it.
+        """
+        started = time.perf_counter()
+        data = _with_texts(trainer, self.teacher)
+        source = find_teacher(self.teacher)
+        order, note = label_order(self.teacher, source.label_names, source.num_labels, data.label_names)
+        if note:
+            rank_zero_info(note)
+        path: Path | None = None
+        rows: _Rows | None = None
+        kept: Tensor | None = None
+        if trainer.is_global_zero:
+            rows = _rows_for(source, data)
+            settings = [self.teacher, source.identity(), str(data.max_length), str(trainer.precision)]
+            path = table_path(self.teacher, table_key(rows[0], [*settings, *data.label_names]))
+            kept = read_logits(path)
+        # The table itself, not its path: the other processes may be on machines without this file.
+        logits = trainer.strategy.broadcast(kept)
+        found = logits is not None
+        if logits is None:
+            computed = _compute(trainer, source, rows or _rows_for(source, data), data.eval_batch_size)
+            logits = computed[:, order].contiguous()
+            if path is not None:
+                write_logits(path, logits)
+        rank_zero_info(
+            f"Teacher {self.teacher}: logits of {len(logits):,} training rows {'read' if found else 'computed'} "
+            f"in {time.perf_counter() - started:.1f} s ({'from' if found else 'kept in'} {path})"
+        )
+        self._hold(logits, torch.from_numpy(data.split(SPLIT).index))
+
+    def for_batch(self, index: Tensor) -> Tensor:
+        """The logits of a training batch.
+
+        Args:
+            index: Row numbers (B,) as in the batch.
+
+        Returns:
+            (B, C) float32, on the device of `index`; NaN for a row that is not in the training split.
+        """
+        if self._by_row is None:
+            raise RuntimeError("the teacher's logits are not there yet: call prepare(trainer) before training")
+        if self._by_row.device != index.device:
+            self._by_row = self._by_row.to(index.device)
+        return self._by_row[index]
+
+    def _hold(self, logits: Tensor, index: Tensor) -> None:
+        self.logits = logits
+        # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
+        self._by_row = logits.new_full((int(index.max()) + 1, logits.shape[1]), torch.nan)
+        self._by_row[index] = logits
+
+
+def _with_texts(trainer: L.Trainer, teacher: str) -> Any:
+    """The data module, which must have texts, for the teacher has a tokenizer of its own."""
+    data = getattr(trainer, "datamodule", None)
+    if not all(hasattr(data, name) for name in ("tokenised_with", "label_names")):
+        given = "plain loaders" if data is None else type(data).__name__
+        raise UserError(
+            f"teacher {teacher!r} reads the texts of the training rows, and {given} cannot give them; "
+            "train with a TextDataModule (or a subclass) as datamodule"
+        )
+    return data
+
+
+def _tokenizer(source: TeacherSource, data: Any) -> PreTrainedTokenizerBase:
+    """The teacher's own tokenizer; that of the data for a checkpoint that came without one."""
+    from transformers import AutoTokenizer
+
+    if source.tokenizer is None:
+        rank_zero_info(f"Teacher {source.name}: it came without a tokenizer, so it reads the tokens of the data's own")
+        return data.tokenizer
+    with hub_errors(f"the tokenizer of teacher {source.name!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer)
+    # transformers makes an empty tokenizer where it finds no files: every word would be unknown.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"teacher {source.name!r} has no tokenizer in {source.tokenizer}; save its tokenizer there")
+    check_tokenizer(tokenizer, source.tokenizer, data.max_length)
+    return tokenizer
+
+
+def _rows_for(source: TeacherSource, data: Any) -> _Rows:
+    """The training rows in the teacher's tokens, in the order of the data's own training split, and their collation."""
+    tokenizer = _tokenizer(source, data)
+    return data.tokenised_with(SPLIT, tokenizer, data.max_length), data.collate_for(tokenizer)
+
+
+def _compute(trainer: L.Trainer, source: TeacherSource, rows: _Rows, batch_size: int) -> Tensor:
+    """The teacher's logits (N, its classes) of all training rows; the teacher is gone afterwards."""
+    split, collate_batch = rows
+    rank_zero_info(f"Teacher {source.name}: computing its logits of {len(split):,} training rows, once")
+    # Building draws weights that are then overwritten; training must not depend on whether the cache had the table.
+    with isolate_rng():
+        teacher = source.build().to(trainer.strategy.root_device)
+    _check_fit(teacher, split, source.name)
+    logits = score_split(trainer, split, collate_batch, teacher, batch_size)
+    del teacher
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return logits
+
+
+def _check_fit(teacher: Teacher, split: TokenisedSplit, name: str) -> None:
+    """Refuse rows that the teacher's embeddings do not hold: an accelerator would only say that an assertion failed."""
+    config = teacher.config
+    tokens, known = int(split.tokens.max()), getattr(config, "vocab_size", None)
+    if known is not None and tokens >= known:
+        raise UserError(f"teacher {name!r} knows {known} tokens, but the tokenizer gives token {tokens}: not its own?")
+    longest, positions = int(split.lengths.max()), getattr(config, "max_position_embeddings", None)
+    if positions is not None:
+        limit = positions - EncoderWalk.position_offset.get(config.model_type, 0)
+        if longest > limit:
+            raise UserError(
+                f"teacher {name!r} takes at most {limit} tokens, but a row has {longest}; lower data.max_length"
+            )

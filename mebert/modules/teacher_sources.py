@@ -1,0 +1,241 @@
+"""The kinds of external teachers: a classifier of the Hub, a saved mebert model, a checkpoint of mebert.
+
+A source knows its labels, its tokenizer and what identifies its weights before anything is built, so that logits in
+the cache are found without the teacher. Shapes: B batch, S tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from transformers.utils import cached_file
+
+from mebert.checkpoints import read_checkpoint
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+from mebert.models.encoder import quiet_loading
+from mebert.models.multi_exit import MultiExitModel, model_inputs
+from mebert.models.pretrained import SETTINGS, read_settings
+from mebert.modules.base import MultiExitModule
+
+__all__ = ["Teacher", "TeacherSource", "find_teacher"]
+
+IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SETTINGS)
+
+
+class Teacher(nn.Module, ABC):
+    """A built teacher, in evaluation mode and without gradients.
+
+    Args:
+        model: What computes.
+        config: Its Hugging Face configuration, or that of its encoder.
+    """
+
+    def __init__(self, model: nn.Module, config: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.eval().requires_grad_(False)
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, C) of a batch with `input_ids`, `attention_mask` and perhaps `token_type_ids` (B, S)."""
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """What is known of a teacher before it is built.
+
+    Attributes:
+        name: What the user gave.
+        label_names: In the order of its classes; None where they have no names.
+        num_labels: C; 1 means regression.
+        tokenizer: Hub id or folder of its tokenizer; None where only the user's data has it.
+        identity: What changes when its weights change; reads whole files.
+        build: Makes it, on the CPU.
+    """
+
+    name: str
+    label_names: list[str] | None
+    num_labels: int
+    tokenizer: str | None
+    identity: Callable[[], str]
+    build: Callable[[], Teacher]
+
+
+def find_teacher(name: str) -> TeacherSource:
+    """The teacher that a setting names.
+
+    Args:
+        name: A checkpoint of mebert (`.ckpt`), a folder or Hub id of a saved mebert model, or a folder or Hub id of a
+            classifier.
+
+    Raises:
+        UserError: There is none, or it is no teacher.
+    """
+    if Path(name).suffix == ".ckpt":
+        return _from_checkpoint(name)
+    with hub_errors(f"teacher {name!r}"):
+        quietly = ("gated_repo", "missing_entries", "connection_errors")
+        found = cached_file(name, SETTINGS, **{f"_raise_exceptions_for_{what}": False for what in quietly})
+    return _from_hub(name) if found is None else _from_saved(name)
+
+
+# ---- a classifier of the Hub -----------------------------------------------------------------------------------
+
+
+class _Classifier(Teacher):
+    """A Hugging Face classifier, which reads of a batch what its forward takes."""
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        takes = inspect.signature(self.model.forward).parameters
+        logits: Tensor = self.model(**{k: v for k, v in model_inputs(batch).items() if k in takes}).logits
+        return logits
+
+
+def _from_hub(name: str) -> TeacherSource:
+    from transformers import AutoConfig
+
+    with hub_errors(f"teacher {name!r}"):
+        config = AutoConfig.from_pretrained(name)
+    return TeacherSource(
+        name=name,
+        label_names=[str(config.id2label[number]) for number in range(config.num_labels)],
+        num_labels=config.num_labels,
+        tokenizer=name,
+        identity=lambda: _folder_identity(name),
+        build=lambda: _load_classifier(name),
+    )
+
+
+def _load_classifier(name: str) -> Teacher:
+    from transformers import AutoModelForSequenceClassification
+
+    with hub_errors(f"teacher {name!r}"), quiet_loading():
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
+        )
+    # What is missing gets random weights and no more than a warning: the logits of a bare encoder would be noise.
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"teacher {name!r} is no trained classifier: it has no weights for {', '.join(missing[:3])}; "
+            "give a model that was fine-tuned for this task"
+        )
+    return _Classifier(model, model.config)
+
+
+def _folder_identity(name: str) -> str:
+    """The commit of a Hub id, which names its content; a digest of the files of a folder."""
+    folder = Path(name)
+    if not folder.is_dir():
+        with hub_errors(f"teacher {name!r}"):
+            return Path(str(cached_file(name, "config.json"))).parent.name
+    return _digest(*sorted({path for pattern in IDENTITY_FILES for path in folder.glob(pattern)}))
+
+
+def _digest(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+# ---- models of mebert ------------------------------------------------------------------------------------------
+
+
+class _LastExit(Teacher):
+    """The last exit of a multi-exit model."""
+
+    model: MultiExitModel
+
+    def __init__(self, model: MultiExitModel) -> None:
+        super().__init__(model, model.walk.config)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self.model.last_exit(**model_inputs(batch))
+
+
+@contextmanager
+def _own_errors(name: str) -> Iterator[None]:
+    """Say of what goes wrong with a model of mebert that it was the teacher's, in one line."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"teacher {name!r} cannot be loaded: {reason}") from error
+
+
+def _from_saved(name: str) -> TeacherSource:
+    with _own_errors(name):
+        settings = read_settings(name)
+        label_names, num_labels = settings["label_names"], settings["num_labels"]
+    return TeacherSource(
+        name=name,
+        label_names=label_names,
+        num_labels=num_labels,
+        tokenizer=name,
+        identity=lambda: _folder_identity(name),
+        build=lambda: _load_saved(name),
+    )
+
+
+def _load_saved(name: str) -> Teacher:
+    with _own_errors(name):
+        return _LastExit(MultiExitModel.from_pretrained(name))
+
+
+def _from_checkpoint(name: str) -> TeacherSource:
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"teacher {name!r}: no such file; `fit` writes <run folder>/checkpoints/best.ckpt")
+    with _own_errors(name):
+        settings = read_checkpoint(path)["hyper_parameters"]
+        num_labels = settings["num_labels"]
+    # A finished run has its model as a folder too, with the names of the labels and the tokenizer.
+    folder = path.resolve().parent.parent / "model"
+    saved = _from_saved(str(folder)) if (folder / SETTINGS).is_file() else None
+    pretrained = None if settings.get("encoder_config") else settings.get("encoder")
+    return TeacherSource(
+        name=name,
+        label_names=None if saved is None else saved.label_names,
+        num_labels=num_labels,
+        tokenizer=pretrained if saved is None else saved.tokenizer,
+        identity=lambda: _digest(path),
+        build=lambda: _load_checkpoint(path),
+    )
+
+
+def _load_checkpoint(path: Path) -> Teacher:
+    """The last exit of a checkpoint's module, of the class that it names; that class must have been imported."""
+    with _own_errors(str(path)):
+        content = read_checkpoint(path)
+        settings = content["hyper_parameters"]
+        if "_class_path" in settings:
+            # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
+            named = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            if not isinstance(named, MultiExitModule):
+                raise UserError(f"its class {type(named).__name__} is no MultiExitModule")
+            return _LastExit(named.model)
+        # Written from Python, a checkpoint names no class; all recipes build the encoder and the exits alike.
+        known = inspect.signature(MultiExitModule).parameters
+        module = MultiExitModule(**{key: value for key, value in settings.items() if key in known})
+        module.model.load_state_dict(_shared_state(content["state_dict"]))
+        return _LastExit(module.model)
+
+
+def _shared_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of the encoder and the exits, without a recipe's own parts."""
+    own = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+    return {key: value for key, value in own.items() if not key.startswith("prototypes.")}

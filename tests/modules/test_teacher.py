@@ -1,0 +1,410 @@
+"""An external teacher: its logits are the library's own, computed once, in the classes of the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from runs import QUIET, run, run_process
+from tiny import tiny_config
+
+from mebert.data import TextDataModule
+from mebert.errors import UserError
+from mebert.modules import MultiExitModule, ProtoExitModule
+from mebert.modules.teacher_logits import TeacherLogits
+from mebert.teacher import label_order
+
+WORDS = ["cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
+NAMES = ["bad", "good", "odd"]
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}  # rows are computed in batches, and alone for comparison
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    import datasets
+
+    folder = tmp_path / "hf-cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    return folder
+
+
+def tokenizer_of(words):
+    from transformers import BertTokenizer
+
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    return BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=64)
+
+
+def own_tokenizer(folder):
+    """The teacher's: the student's words in another order, and more of them."""
+    tokenizer_of(["film", "the", "a", *reversed(WORDS[:-3]), "movie", "good"]).save_pretrained(folder)
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A Hugging Face classifier with random weights and its tokenizer, as a folder."""
+
+    def save(names=NAMES, family="bert", tokenizer=True, name="classifier"):
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        torch.manual_seed(3)
+        settings = tiny_config(family)
+        config = AutoConfig.for_model(
+            settings.pop("model_type"), **settings, id2label=dict(enumerate(names)), initializer_range=0.5
+        )
+        folder = tmp_path / name
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+        if tokenizer:
+            own_tokenizer(folder)
+        return str(folder)
+
+    return save
+
+
+def rows(count):
+    generator = torch.Generator().manual_seed(0)
+    for i in range(count):
+        length = int(torch.randint(1, 12, (), generator=generator))
+        words = [WORDS[int(n)] for n in torch.randint(0, len(WORDS), (length,), generator=generator)]
+        # Every fifth row has no label, so that a row's number and its place in the split differ.
+        yield " ".join(words), "" if i % 5 == 4 else NAMES[i % 3]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data module over an own file, with a tokenizer of its own."""
+    file, folder = tmp_path / "train.csv", tmp_path / "student"
+    file.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows(40)))
+    tokenizer_of(WORDS).save_pretrained(folder)
+
+    def build(**settings):
+        return TextDataModule(
+            **{
+                "train_file": str(file),
+                "validation_file": str(file),
+                "tokenizer": str(folder),
+                "max_length": 16,
+                "batch_size": 8,
+                "labels": NAMES,
+                **settings,
+            }
+        )
+
+    return build
+
+
+def trainer_for(data, folder):
+    """A trainer in the state in which `on_fit_start` finds it, as far as the data goes."""
+    trainer = L.Trainer(default_root_dir=folder, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
+    data.trainer, trainer.datamodule = trainer, data
+    data.setup("fit")
+    return trainer
+
+
+@pytest.fixture
+def prepared(tmp_path, data):
+    """The logits of a teacher over the data, prepared."""
+
+    def prepare(teacher, **settings):
+        made = data(**settings)
+        logits = TeacherLogits(teacher)
+        logits.prepare(trainer_for(made, tmp_path))
+        return logits, made
+
+    return prepare
+
+
+def expected(folder, texts):
+    """The library's own pipeline: its tokenizer, its model, one text at a time."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        each = [model(**tokenizer(t, truncation=True, max_length=16, return_tensors="pt")).logits for t in texts]
+    return torch.cat(each)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_logits_are_those_of_the_library(classifier, prepared, family):
+    folder = classifier(family=family)  # DistilBERT takes no token types, which this tokenizer gives
+    teacher, data = prepared(folder)
+    numbers = [i for i in range(40) if i % 5 != 4]
+    wanted = expected(folder, [text for i, (text, _) in enumerate(rows(40)) if i in numbers])
+    assert wanted.std() > 0.1
+    assert teacher.logits.dtype == torch.float32
+    torch.testing.assert_close(teacher.logits, wanted, **CLOSE)
+    for batch in data.train_dataloader():
+        places = [numbers.index(row) for row in batch["index"].tolist()]
+        torch.testing.assert_close(teacher.for_batch(batch["index"]), wanted[places], **CLOSE)
+    assert teacher.for_batch(torch.tensor([4])).isnan().all(), "a row that is not trained on"
+
+
+def test_classes_are_matched_by_name(classifier, prepared):
+    plain, _ = prepared(classifier())
+    shuffled, _ = prepared(classifier(names=["ODD", "Bad", "good"], name="shuffled"))
+    torch.testing.assert_close(shuffled.logits, plain.logits[:, [1, 2, 0]])
+
+
+def test_the_table_is_computed_once(classifier, prepared, cache, monkeypatch, capsys):
+    from transformers import AutoModelForSequenceClassification
+
+    folder = classifier()
+    torch.manual_seed(5)
+    first, _ = prepared(folder)
+    after_computing = torch.rand(3)
+    (file,) = (cache / "mebert").glob("teacher-*")
+    assert "-classifier-" in file.name
+
+    def built(*_, **__):
+        raise AssertionError("the teacher was built")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoModelForSequenceClassification, "from_pretrained", built)
+        torch.manual_seed(5)
+        again, _ = prepared(folder)
+        assert torch.equal(again.logits, first.logits)
+        assert torch.equal(torch.rand(3), after_computing), "training must not depend on what was in the cache"
+        for change in ({"max_length": 12}, {"max_train_samples": 10}, {"labels": ["good", "bad", "odd"]}):
+            with pytest.raises(AssertionError, match="was built"):
+                prepared(folder, **change)
+    # Other weights under the same name are another teacher; a damaged table is made anew.
+    from safetensors.torch import load_file, save_file
+
+    weights = Path(folder) / "model.safetensors"
+    state = load_file(weights)
+    state["classifier.bias"] += 1.0
+    save_file(state, weights, metadata={"format": "pt"})
+    moved, _ = prepared(folder)
+    torch.testing.assert_close(moved.logits, first.logits + 1.0)
+    assert len(list((cache / "mebert").glob("teacher-*"))) == 2
+    for table in (cache / "mebert").glob("teacher-*"):
+        table.write_bytes(b"half")
+    torch.testing.assert_close(prepared(folder)[0].logits, moved.logits)
+
+
+def test_a_saved_model_teaches_with_its_last_exit(prepared, tmp_path):
+    module = spread(MultiExitModule)
+    module.model.label_names = ["good", "bad", "odd"]
+    module.model.save_pretrained(tmp_path / "own", tokenizer_of(WORDS))
+    teacher, data = prepared(str(tmp_path / "own"))
+    torch.testing.assert_close(teacher.logits, last_exit(module, data)[:, [1, 0, 2]], **CLOSE)
+
+
+@pytest.mark.parametrize("recipe", [MultiExitModule, ProtoExitModule])
+def test_a_checkpoint_teaches_with_its_last_exit(prepared, tmp_path, recipe):
+    """One written from Python: without the run's model folder, so without names and tokenizer."""
+    module = spread(recipe)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    teacher, data = prepared(str(tmp_path / "own.ckpt"))
+    torch.testing.assert_close(teacher.logits, last_exit(module, data), **CLOSE)
+
+
+def spread(recipe):
+    torch.manual_seed(0)
+    module = recipe(encoder_config=tiny_config("bert", initializer_range=0.5), num_labels=3)
+    return module.eval()
+
+
+def last_exit(module, data):
+    """The last exit's logits (N, C) of the training split, row by row."""
+    split = data.split("train")
+    with torch.no_grad():
+        return torch.cat([module.model.last_exit(**row_inputs(split[i])) for i in range(len(split))])
+
+
+def row_inputs(item):
+    ids = torch.from_numpy(item["input_ids"].astype("int64")).unsqueeze(0)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+
+
+def test_regression(classifier, prepared, tmp_path):
+    file = tmp_path / "numbers.csv"
+    file.write_text("text,label\ncat sat,0.5\na good film,2.5\nthe dog,1.0\n")
+    folder = classifier(names=["LABEL_0"])
+    teacher, _ = prepared(folder, train_file=str(file), validation_file=str(file), labels=None, regression=True)
+    torch.testing.assert_close(teacher.logits, expected(folder, ["cat sat", "a good film", "the dog"]))
+    with pytest.raises(UserError, match=r"has 3 label\(s\), the data has 1"):
+        prepared(classifier(), train_file=str(file), validation_file=str(file), labels=None, regression=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "order"),
+    [
+        (["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], ["entailment", "neutral", "contradiction"], [2, 1, 0]),
+        (["a", "A"], ["A", "a"], [1, 0]),
+        (["LABEL_0", "LABEL_1"], ["no", "yes"], [0, 1]),
+        (["0", "1"], ["no", "yes"], [0, 1]),
+        (None, ["no", "yes"], [0, 1]),
+    ],
+)
+def test_order_of_the_classes(names, task, order):
+    found, note = label_order("t", names, len(task), task)
+    assert found == order
+    assert (note is None) == ({n.lower() for n in names or ()} == {n.lower() for n in task})
+
+
+@pytest.mark.parametrize(
+    ("names", "task"),
+    [(["negative", "positive"], ["no", "yes"]), (["a", "b", "c"], ["a", "b"]), (["LABEL_1", "LABEL_0"], ["a", "b"])],
+)
+def test_classes_that_do_not_match_are_shown(names, task):
+    with pytest.raises(UserError, match=r"^teacher 'org/t'.*" + ", ".join(names) + ".*" + ", ".join(task)):
+        label_order("org/t", names, len(names), task)
+
+
+def bare(folder):
+    """An encoder without a classifier."""
+    encoder = MultiExitModule(encoder_config=tiny_config("bert")).model.encoder
+    encoder.config.id2label = dict(enumerate(NAMES))
+    encoder.save_pretrained(folder)
+
+
+def half(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def mute(folder):
+    """Without tokenizer: transformers would go on with one that knows no word."""
+    for file in folder.glob("*token*"):
+        file.unlink()
+
+
+def small(folder):
+    """A tokenizer of another model, with more tokens than this one knows."""
+    tokenizer_of([str(n) for n in range(60)] + WORDS).save_pretrained(folder)
+
+
+def short(folder):
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.from_pretrained(folder, max_position_embeddings=8)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (bare, "is no trained classifier: it has no weights for .*classifier.bias"),
+        (half, ": the files are not usable"),
+        (mute, "has no tokenizer in"),
+        (small, "knows 50 tokens, but the tokenizer gives token 74"),
+        (short, "takes at most 8 tokens, but a row has 1[0-9];"),
+    ],
+)
+def test_folders_that_cannot_teach_are_named(classifier, prepared, damage, text):
+    folder = classifier()
+    damage(Path(folder))
+    with pytest.raises(UserError, match=f"teacher '{folder}' ?{text}"):
+        prepared(folder)
+
+
+def test_teachers_that_are_not_there_are_named(prepared, tmp_path):
+    for given in ("nobody/nothing", str(tmp_path / "no/such/folder"), str(tmp_path / "missing.ckpt")):
+        with pytest.raises(UserError, match=f"teacher '{given}'"):
+            prepared(given)
+    (tmp_path / "damaged.ckpt").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"^teacher .* cannot be loaded: .*damaged.ckpt is not a readable checkpoint"):
+        prepared(str(tmp_path / "damaged.ckpt"))
+
+
+def test_a_class_that_was_not_imported_is_not_looked_for(prepared, tmp_path):
+    module = spread(MultiExitModule)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    content = torch.load(tmp_path / "own.ckpt", weights_only=True)
+    content["hyper_parameters"] |= {
+        "_class_path": "somewhere.Else",
+        "_instantiator": "lightning.pytorch.cli.instantiate_module",
+    }
+    torch.save(content, tmp_path / "own.ckpt")
+    with pytest.raises(UserError, match=r"teacher .*own.ckpt' cannot be loaded.*'somewhere.Else'.*imported"):
+        prepared(str(tmp_path / "own.ckpt"))
+
+
+def test_plain_loaders_are_refused(classifier, tmp_path):
+    with pytest.raises(UserError, match=r"teacher .* reads the texts .* plain loaders"):
+        TeacherLogits(classifier()).prepare(L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path))
+
+
+def test_texts_by_place_in_the_split(data, tmp_path):
+    made, texts = data(), [text for text, _ in rows(40)]
+    trainer_for(made, tmp_path)
+    assert made.split("train").index[4] == 5
+    assert made.texts("train", [4, 0]) == {"text": [texts[5], texts[0]]}
+    with pytest.raises(UserError, match="no test split"):
+        made.texts("test", [0])
+
+
+PLUGIN = """
+import torch
+from mebert.modules import MultiExitModule
+from mebert.modules.teacher_logits import TeacherLogits
+
+class Taught(MultiExitModule):
+    def __init__(self, teacher: str, table: str, **kwargs):
+        super().__init__(**kwargs)
+        self.table = table
+        self.teacher = TeacherLogits(teacher)
+
+    def on_fit_start(self):
+        for name in ("computed", "read"):
+            self.teacher.prepare(self.trainer)
+            torch.save(self.teacher.logits, f"{self.table}-{name}-{self.global_rank}.pt")
+
+    def compute_loss(self, outputs, batch):
+        parts = super().compute_loss(outputs, batch)
+        if self.training:
+            assert self.teacher.for_batch(batch["index"]).isfinite().all()
+        return parts
+"""
+
+
+def test_two_processes_end_with_the_table_of_one(tmp_path, monkeypatch, data, classifier):
+    """Through the real command line; a second `prepare` finds the table of the first in the cache."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taught_plugin.py").write_text(PLUGIN)
+    folder, made = classifier(names=["odd", "bad", "good"]), data()
+    given = ["--model.class_path", "taught_plugin.Taught", "--model.teacher", folder]
+    given += ["--model.encoder_config", json.dumps(tiny_config("bert", num_hidden_layers=1))]
+    given += ["--data.class_path", "mebert.TextDataModule", "--data.tokenizer", made.tokenizer_name]
+    given += ["--data.max_length", "16", "--data.labels", json.dumps(NAMES), "--data.train_file", made.files["train"]]
+    given += ["--data.validation_file", made.files["train"], "--test_after_fit", "false", "--trainer.max_epochs", "1"]
+    given += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.limit_train_batches", "1"]
+    assert run("fit", *given, "--model.table", "one", "--trainer.devices", "1") == 0
+    one = torch.load("one-computed-0.pt", weights_only=True)
+    wanted = expected(folder, [text for text, label in rows(40) if label])
+    torch.testing.assert_close(one, wanted[:, [1, 2, 0]], **CLOSE)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "two-cache"))
+    two = ["--model.table", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = run_process("fit", *given, *two, *QUIET, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for how in ("computed", "read"):
+        assert done.stderr.count(f"training rows {how} in") == 1, done.stderr
+        for rank in range(2):
+            table = torch.load(f"two-{how}-{rank}.pt", weights_only=True)
+            torch.testing.assert_close(table, one, **CLOSE)
+    content = torch.load(next(tmp_path.glob("runs/mebert/*/checkpoints/last.ckpt")), weights_only=True)
+    assert not any("teacher" in name for name in content["state_dict"])
+
+
+def test_a_checkpoint_of_a_run_brings_names_and_tokenizer(tmp_path, monkeypatch, prepared, data):
+    """The command line's checkpoints name their class, and beside them is the model folder."""
+    monkeypatch.chdir(tmp_path)
+    made = data()
+    given = ["--model.encoder_config", json.dumps(tiny_config("bert")), "--model.class_path", "mebert.ProtoExitModule"]
+    given += ["--data.class_path", "mebert.TextDataModule", "--data.tokenizer", made.tokenizer_name]
+    given += ["--data.max_length", "16", "--data.labels", '["odd", "bad", "good"]', "--test_after_fit", "false"]
+    given += ["--data.train_file", made.files["train"], "--data.validation_file", made.files["train"]]
+    given += ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    assert run("fit", *given) == 0
+    (best,) = (tmp_path / "runs").glob("mebert/*/checkpoints/best.ckpt")
+    teacher, made = prepared(str(best))
+    module = ProtoExitModule.load_from_checkpoint(best).eval()
+    torch.testing.assert_close(teacher.logits, last_exit(module, made)[:, [1, 2, 0]], **CLOSE)
