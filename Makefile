@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install quickstart test test-all lint types check bench-training clean
+.PHONY: help install quickstart test test-all lint types check bench-training bench-curriculum clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ check: lint types test  ## What CI runs.
 
 bench-training: $(STAMP)  ## Time and memory of a multi-exit training step against plain fine-tuning.
 	$(BIN)/python benchmarks/training_cost.py
+
+bench-curriculum: $(STAMP)  ## Time of an epoch with a curriculum against a plain one.
+	$(BIN)/python benchmarks/curriculum_cost.py
 
 clean:  ## Remove the virtual environment and caches; runs/ stays.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

@@ -1,4 +1,4 @@
-"""docs/results.md and docs/results.png from the results of benchmarks/minilm.py. Every figure there is made here."""
+"""The part of docs/results.md on DE3-BERT, and docs/results.png, from the results of benchmarks/minilm.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import statistics
 from pathlib import Path
 from typing import Any
+
+from page import fill, percent, table, write_part
 
 Result = dict[str, Any]
 TARGETS = ("1.5", "2.0", "3.0")
@@ -26,19 +28,6 @@ def load(folder: Path) -> dict[tuple[str, str], list[Result]]:
         result = json.loads(path.read_text(encoding="utf-8"))
         found.setdefault((result["task"], result["variant"]), []).append(result)
     return found
-
-
-def percent(values: list[float]) -> str:
-    """Mean and standard deviation over seeds, in percent."""
-    values = [100 * v for v in values]
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "|".join("---" for _ in header) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def first(run: Result) -> Result:
@@ -177,14 +166,13 @@ def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path
 
 
 def write_report(results: Path, docs: Path) -> None:
-    """Write docs/results.md and docs/results.png."""
+    """Write the part of docs/results.md and docs/results.png."""
     runs = load(results)
     tasks = [task for task in NAMES if (task, "de3") in runs]
     if not tasks:
         raise SystemExit(f"no results in {results}; run: python benchmarks/minilm.py run")
     docs.mkdir(exist_ok=True)
     plot(runs, tasks, docs / "results.png")
-    template = (Path(__file__).parent / "minilm_report.md").read_text(encoding="utf-8")
     one = runs[tasks[0], "de3"][0]
     seeds = sorted({run["seed"] for group in runs.values() for run in group})
     values = {
@@ -204,7 +192,5 @@ def write_report(results: Path, docs: Path) -> None:
         "softmax_vs_hinge": difference(runs, tasks, ("dar_softmax", "edr"), ("de3", "edr")),
         "mean_vs_cls": difference(runs, tasks, ("de3", "edr"), ("de3_cls", "edr")),
     }
-    for key, value in values.items():
-        template = template.replace("{{" + key + "}}", value)
-    (docs / "results.md").write_text(template, encoding="utf-8")
-    print(f"wrote {docs / 'results.md'} and {docs / 'results.png'}")
+    write_part(docs / "results.md", "de3", fill(Path(__file__).parent / "minilm_report.md", values))
+    print(f"wrote its part of {docs / 'results.md'}, and {docs / 'results.png'}")

@@ -15,10 +15,13 @@ _HOMES = {
     "ExitAccuracy": "mebert.callbacks",
     "ExitFLOPs": "mebert.callbacks",
     "PredictionWriter": "mebert.callbacks",
+    "CurriculumDataModule": "mebert.data",
+    "SyntheticCurriculumDataModule": "mebert.data",
     "SyntheticEntailmentDataModule": "mebert.data",
     "TextDataModule": "mebert.data",
     "UserError": "mebert.errors",
     "MultiExitModel": "mebert.models",
+    "CurriculumDistillModule": "mebert.modules",
     "MultiExitModule": "mebert.modules",
     "ProtoExitModule": "mebert.modules",
     "DistanceRatio": "mebert.policies",
@@ -27,10 +30,13 @@ _HOMES = {
     "FixedExit": "mebert.policies",
     "HybridDistanceEntropy": "mebert.policies",
     "MaxProbability": "mebert.policies",
+    "ValueChange": "mebert.policies",
 }
 
 __all__ = [
     "AccuracySpeedCurve",
+    "CurriculumDataModule",
+    "CurriculumDistillModule",
     "DistanceRatio",
     "Entropy",
     "ExitAccuracy",
@@ -43,18 +49,25 @@ __all__ = [
     "MultiExitModule",
     "PredictionWriter",
     "ProtoExitModule",
+    "SyntheticCurriculumDataModule",
     "SyntheticEntailmentDataModule",
     "TextDataModule",
     "UserError",
+    "ValueChange",
     "__version__",
 ]
 
 if TYPE_CHECKING:
     from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
-    from mebert.data import SyntheticEntailmentDataModule, TextDataModule
+    from mebert.data import (
+        CurriculumDataModule,
+        SyntheticCurriculumDataModule,
+        SyntheticEntailmentDataModule,
+        TextDataModule,
+    )
     from mebert.errors import UserError
     from mebert.models import MultiExitModel
-    from mebert.modules import MultiExitModule, ProtoExitModule
+    from mebert.modules import CurriculumDistillModule, MultiExitModule, ProtoExitModule
     from mebert.policies import (
         DistanceRatio,
         Entropy,
@@ -62,6 +75,7 @@ if TYPE_CHECKING:
         FixedExit,
         HybridDistanceEntropy,
         MaxProbability,
+        ValueChange,
     )
 
 

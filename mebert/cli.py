@@ -23,13 +23,21 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
+from mebert.callbacks.curriculum_monitor import CurriculumMonitor
+from mebert.callbacks.exact_resume import ExactResume
+from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.callbacks.prediction_writer import stored_threshold
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoints import find_checkpoint, read_checkpoint
-from mebert.data import SyntheticEntailmentDataModule, TextDataModule
+from mebert.data import (
+    CurriculumDataModule,
+    SyntheticCurriculumDataModule,
+    SyntheticEntailmentDataModule,
+    TextDataModule,
+)
 from mebert.errors import UserError
-from mebert.modules import MultiExitModule, ProtoExitModule
+from mebert.modules import CurriculumDistillModule, MultiExitModule, ProtoExitModule
 from mebert.noise import silence_known_noise
 from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
@@ -44,8 +52,11 @@ DESCRIPTION = (
 )
 NEEDS_CHECKPOINT = ("validate", "test", "predict")
 SHORT_NAMES = (
+    CurriculumDataModule,
+    CurriculumDistillModule,
     MultiExitModule,
     ProtoExitModule,
+    SyntheticCurriculumDataModule,
     SyntheticEntailmentDataModule,
     TextDataModule,
 )  # resolve once imported
@@ -78,7 +89,7 @@ class MebertCLI(LightningCLI):
         )
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/score",
@@ -94,6 +105,7 @@ class MebertCLI(LightningCLI):
         parser.add_lightning_class_args(AccuracySpeedCurve, "curve")
         parser.add_lightning_class_args(ExitFLOPs, "exit_flops")  # after the curve, which it reads
         parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.add_lightning_class_args(CurriculumMonitor, "curriculum")
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -170,7 +182,7 @@ class MebertCLI(LightningCLI):
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, ValidateLast())  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = [ExactResume(), ValidateLast()]  # type: ignore[attr-defined]
         return trainer
 
     # ---- around training -----------------------------------------------------------------------------------

@@ -48,5 +48,7 @@ def test_overlay(path, capsys):
 def test_all_asked_for_are_there():
     wanted = {f"de3_{task}" for task in ("mnli", "rte", "mrpc", "sst2", "qnli", "qqp", "snli")}
     wanted |= {f"de3_minilm_{task}" for task in ("mnli", "snli", "sst2", "mrpc")}
+    wanted |= {f"cd_{task}" for task in ("snli", "scitail", "rte", "mnli", "qnli", "wikiqa", "trecqa")}
+    wanted |= {f"cd_minilm_{task}" for task in ("rte", "snli", "mrpc", "wikiqa")}
     assert wanted <= {path.stem for path in EXPERIMENTS}
     assert {path.stem for path in OVERLAYS} >= {"cpu", "gpu", "ddp", "wandb"}

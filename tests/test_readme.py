@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from runs import experiment, newest, run, write_config
 
 from mebert.cli import main
 
@@ -34,7 +35,8 @@ def test_command_parses(command, tmp_path, monkeypatch, capsys):
     """The real parser takes it; `--print_config` stops before anything is trained."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    (tmp_path / "my_recipes.py").write_text(readme_class(), encoding="utf-8")
+    for name, code in modules_shown().items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("train.csv", "dev.csv", "test.csv", "texts.csv"):
         (tmp_path / name).write_text("premise,hypothesis,label\na,b,yes\nc,d,no\n", encoding="utf-8")
@@ -51,12 +53,34 @@ def test_command_parses(command, tmp_path, monkeypatch, capsys):
     assert stop.value.code in (0, None), capsys.readouterr().err
 
 
-def readme_class() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"    # my_recipes\.py\n((?:    .*\n|\n)*)", text)
-    assert block is not None
-    lines = [line[4:] for line in block[1].splitlines()]
-    return "\n".join(line for line in lines if not line.startswith("python -m"))
+def modules_shown() -> dict[str, str]:
+    """The Python files that the pages show in full, by name."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name, block in re.findall(r"    # (my_\w+\.py)\n((?:    .*\n|\n)*)", text):
+            lines = [line[4:] for line in block.splitlines()]
+            found[name] = "\n".join(line for line in lines if not line.startswith("python -m"))
+    return found
+
+
+def test_classes_shown_train(tmp_path, monkeypatch):
+    shown = modules_shown()
+    assert set(shown) == {"my_recipes.py", "my_curriculum.py"}
+    monkeypatch.chdir(tmp_path)
+    for name, code in shown.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    settings = experiment()
+    settings["model"]["class_path"] = "my_recipes.LastExitTwice"
+    settings["model"]["init_args"].pop("prototype_dim")
+    settings["data"]["class_path"] = "mebert.SyntheticCurriculumDataModule"
+    settings["data"]["init_args"] |= {
+        "difficulty": {"class_path": "my_curriculum.LastExitDoubt"},
+        "pacing": {"class_path": "my_curriculum.Quadratic", "init_args": {"until": 0.9}},
+    }
+    write_config(tmp_path, settings)
+    assert run("fit", "--config", "tiny.yaml") == 0
+    assert (newest(tmp_path) / "evaluation.json").exists()
 
 
 def test_files_and_links_exist():

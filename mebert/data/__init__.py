@@ -6,13 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
+    "CurriculumDataModule": "mebert.data.curriculum",
+    "SyntheticCurriculumDataModule": "mebert.data.curriculum",
     "SyntheticEntailmentDataModule": "mebert.data.synthetic",
     "TextDataModule": "mebert.data.datamodule",
 }
 
-__all__ = ["SyntheticEntailmentDataModule", "TextDataModule"]
+__all__ = [
+    "CurriculumDataModule",
+    "SyntheticCurriculumDataModule",
+    "SyntheticEntailmentDataModule",
+    "TextDataModule",
+]
 
 if TYPE_CHECKING:
+    from mebert.data.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
     from mebert.data.datamodule import TextDataModule
     from mebert.data.synthetic import SyntheticEntailmentDataModule
 

@@ -7,11 +7,11 @@ C classes, D prototype dimension, H hidden.
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mebert.errors import UserError
+from mebert.processes import shared_by
 
 __all__ = ["PrototypeBank"]
 
@@ -94,9 +94,9 @@ class PrototypeBank(nn.Module):
         one_hot = F.one_hot(labels.clamp_min(0), num_labels).to(g.dtype) * (labels >= 0).unsqueeze(-1)  # (B, C)
         sums = torch.einsum("bc,mbd->mcd", one_hot, g.float())
         counts = one_hot.sum(0)  # (C,)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        if shared_by() > 1:
             packed = torch.cat([sums.flatten(), counts])
-            dist.all_reduce(packed)
+            torch.distributed.all_reduce(packed)
             sums, counts = packed[: sums.numel()].view_as(sums), packed[sums.numel() :]
         present = counts > 0
         means = sums / counts.clamp_min(1).unsqueeze(-1)

@@ -12,16 +12,17 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from mebert.curve import ExitRecord, threshold_for_speedup
+from mebert.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
 from mebert.errors import UserError
 from mebert.inference import ENGINES, EngineName
-from mebert.losses import depth_weights, exit_losses, uniform_weights
+from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_weights
 from mebert.metrics import predictions_of
 from mebert.models.encoder import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
+from mebert.modules.class_weights import first_class_weights, train_labels
 from mebert.modules.optimization import adamw_with_linear_decay
-from mebert.policies import Entropy, ExitPolicy, FixedExit, MaxProbability, policy_from_spec
+from mebert.policies import Entropy, ExitPolicy, MaxProbability, ValueChange, policy_from_spec
 
 __all__ = ["MultiExitModule"]
 
@@ -44,6 +45,8 @@ class MultiExitModule(L.LightningModule):
         head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear.
         exit_layers: Layers with an exit, from 1, ending with the last layer; null gives every layer one.
         exit_weights: `uniform`, or `depth` (exit i weighs i, as in PABEE).
+        class_weights: What a sample of each class weighs in the cross-entropy, in the order of the labels; `balanced`
+            lets all classes count the same: w_c = N / (C n_c) for n_c of N training samples. Null weighs all alike.
         dropout: Replaces the encoder's dropout rates and sets the heads'; null keeps the encoder's, and 0.1 in heads.
         learning_rate: Peak learning rate of AdamW.
         weight_decay: On matrices only, not on biases and LayerNorm.
@@ -63,6 +66,7 @@ class MultiExitModule(L.LightningModule):
         head: HeadKind = "mlp",
         exit_layers: list[int] | None = None,
         exit_weights: Literal["uniform", "depth"] = "uniform",
+        class_weights: list[float] | Literal["balanced"] | None = None,
         dropout: float | None = None,
         learning_rate: float = 2e-5,
         weight_decay: float = 0.0,
@@ -90,6 +94,8 @@ class MultiExitModule(L.LightningModule):
         make_weights = depth_weights if exit_weights == "depth" else uniform_weights
         self.exit_weights: Tensor
         self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
         self.policy: ExitPolicy = self.default_policy().bind(self.model)
         self.operating_points: dict[str, dict[float, float]] = {}
 
@@ -118,15 +124,12 @@ class MultiExitModule(L.LightningModule):
 
     def default_policy(self) -> ExitPolicy:
         """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
-        if self.model.num_labels == 1:
-            return FixedExit(exit=self.model.num_exits)
-        return Entropy(0.5 if self.threshold is None else self.threshold)
+        threshold = 0.5 if self.threshold is None else self.threshold
+        return ValueChange(threshold) if self.model.num_labels == 1 else Entropy(threshold)
 
     def score_policies(self) -> dict[str, ExitPolicy]:
-        """The policies whose scores one evaluation pass records, by name, bound to the model; none for regression."""
-        if self.model.num_labels == 1:
-            return {}
-        policies: list[ExitPolicy] = [Entropy(), MaxProbability()]
+        """The policies whose scores one evaluation pass records, by name, bound to the model."""
+        policies: list[ExitPolicy] = [ValueChange()] if self.model.num_labels == 1 else [Entropy(), MaxProbability()]
         return {policy.name: policy.bind(self.model) for policy in policies}
 
     def choose_policy(self, record: ExitRecord) -> None:
@@ -135,7 +138,7 @@ class MultiExitModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW (fused where it can be) with linear warm-up and decay."""
         return adamw_with_linear_decay(
-            self.model,
+            self,
             self.learning_rate,
             self.weight_decay,
             self.warmup_ratio,
@@ -146,11 +149,20 @@ class MultiExitModule(L.LightningModule):
 
     def exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the exits' losses, weights summing to 1."""
-        return (self.exit_weights * exit_losses(outputs.logits, batch["labels"])).sum()
+        return (self.exit_weights * self.losses_of_exits(outputs, batch)).sum()
+
+    def losses_of_exits(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of each exit, (E,)."""
+        return exit_losses(outputs.logits, batch["labels"], self.class_weights)
 
     def forward(self, **inputs: Tensor) -> ExitOutputs:
         outputs: ExitOutputs = self.model(**inputs)
         return outputs
+
+    def exit_logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The logits of all exits for a batch, (E, B, C)."""
+        logits: Tensor = self(**model_inputs(batch)).logits
+        return logits
 
     def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
         """From a pass over validation data: thresholds for the target speed-ups, and the policy's own threshold.
@@ -170,9 +182,10 @@ class MultiExitModule(L.LightningModule):
             chosen = points[self.policy.name].get(self.target_speedup)
             if chosen is None:
                 chosen = 1.0
-                most = self.model.num_layers / layers[0]
+                most = speedup_layers(replay(record.scores[self.policy.name], float("inf")), layers)
                 rank_zero_warn(
-                    f"target_speedup {self.target_speedup} is out of reach: leaving at the first exit gives {most:.2f}"
+                    f"target_speedup {self.target_speedup} is out of reach: leaving as early as it can, the policy "
+                    f"{self.policy.name!r} gives {most:.2f}"
                 )
             self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
 
@@ -240,7 +253,7 @@ class MultiExitModule(L.LightningModule):
         return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{default}_{dataloader_idx}"
 
     def setup(self, stage: str) -> None:
-        """Take the label names from the data and check that texts of its length fit the encoder."""
+        """Take label names and balanced class weights from the data; check that texts of its length fit the encoder."""
         datamodule = getattr(self.trainer, "datamodule", None)
         names = getattr(datamodule, "label_names", None)
         if names and len(names) == self.model.num_labels:
@@ -256,15 +269,24 @@ class MultiExitModule(L.LightningModule):
                 f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "
                 "use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
             )
+        if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:
+            self.class_weights.copy_(balanced_weights(train_labels(datamodule), self.model.num_labels))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mebert"] = {"policy": self.policy.spec(), "operating_points": self.operating_points}
+        checkpoint["mebert"] = {
+            "policy": self.policy.spec(),
+            "operating_points": self.operating_points,
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("mebert")
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
         self.operating_points = saved["operating_points"]
+        if self.class_weights is not None and self.hparams["class_weights"] == "balanced":
+            # Without the training rows (validate, test) they could not be worked out again.
+            self.class_weights.copy_(self.class_weights.new_tensor(saved["class_weights"]))
         if self.threshold is None:
             self.policy = policy_from_spec(saved["policy"]).bind(self.model)
 

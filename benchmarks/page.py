@@ -1,0 +1,64 @@
+"""The page of results is made of parts: each comparison writes its own and leaves the others alone."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+PARTS = ("de3", "curriculum")
+HEAD = """# Results
+
+*Made by the commands named in each part; every figure comes from there. Two comparisons:
+[DE3-BERT](#de3-bert-with-all-minilm-l6-v2), and
+[curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits).*
+"""
+
+
+def write_part(page: Path, part: str, text: str) -> None:
+    """Put one part into the page, between its marks."""
+    found = {}
+    if page.exists():
+        old = page.read_text(encoding="utf-8")
+        found = dict(re.findall(r"<!-- part: (\w+) -->\n(.*?)<!-- end: \1 -->", old, flags=re.DOTALL))
+    found[part] = text.strip() + "\n"
+    parts = [f"<!-- part: {name} -->\n{found[name]}<!-- end: {name} -->\n" for name in PARTS if name in found]
+    page.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
+
+
+def fill(template: Path, values: dict[str, str]) -> str:
+    """The template's text with every {{name}} replaced.
+
+    Raises:
+        SystemExit: A name without a value: a sentence would stand without its figure.
+    """
+    text = template.read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace("{{" + name + "}}", value)
+    left = re.findall(r"\{\{\w+\}\}", text)
+    if left:
+        raise SystemExit(f"{template.name}: nothing to fill in for {', '.join(left)}")
+    return text
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join("---" for _ in header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds, in percent."""
+    points = [100 * value for value in values]
+    spread = statistics.stdev(points) if len(points) > 1 else 0.0
+    return f"{statistics.mean(points):.1f} ± {spread:.1f}"
+
+
+def difference(values: Sequence[float]) -> str:
+    """Mean and standard deviation of paired differences, in points, and how many are gains."""
+    points = [100 * value for value in values]
+    if not points:
+        return "-"
+    spread = statistics.stdev(points) if len(points) > 1 else 0.0
+    return f"{statistics.mean(points):+.1f} ± {spread:.1f} ({sum(p > 0 for p in points)} of {len(points)} up)"

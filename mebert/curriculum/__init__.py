@@ -1,0 +1,36 @@
+"""Curriculum learning: how difficult a sample is, and which samples are in use when."""
+
+from mebert.curriculum.cross_review import CrossReview
+from mebert.curriculum.measures import (
+    DataMeasure,
+    DifficultyMeasure,
+    ExitDepth,
+    KnownDifficulty,
+    Length,
+    Loss,
+    Margin,
+    ModelMeasure,
+    WordRarity,
+    Wrongness,
+)
+from mebert.curriculum.pacing import Annealing, BabySteps, LinearCompetence, OnePass, Pacing, RootCompetence
+
+__all__ = [
+    "Annealing",
+    "BabySteps",
+    "CrossReview",
+    "DataMeasure",
+    "DifficultyMeasure",
+    "ExitDepth",
+    "KnownDifficulty",
+    "Length",
+    "LinearCompetence",
+    "Loss",
+    "Margin",
+    "ModelMeasure",
+    "OnePass",
+    "Pacing",
+    "RootCompetence",
+    "WordRarity",
+    "Wrongness",
+]

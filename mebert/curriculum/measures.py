@@ -1,0 +1,156 @@
+"""How difficult a training sample is: measures of the data alone, and measures of what the model says of it.
+
+Shapes: N samples of a split, B batch, E exits, C classes. Larger is harder. To add a measure, subclass `DataMeasure`
+(one method, from the rows) or `ModelMeasure` (one method, from the logits) and name the class by `class_path`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from mebert.data.tokenised import TokenisedSplit
+
+__all__ = [
+    "DataMeasure",
+    "DifficultyMeasure",
+    "ExitDepth",
+    "KnownDifficulty",
+    "Length",
+    "Loss",
+    "Margin",
+    "ModelMeasure",
+    "WordRarity",
+    "Wrongness",
+]
+
+
+class DifficultyMeasure:
+    """What all measures are; subclass one of the two kinds instead."""
+
+
+class DataMeasure(DifficultyMeasure, ABC):
+    """A measure that is known before training."""
+
+    @abstractmethod
+    def of_split(self, split: TokenisedSplit) -> np.ndarray:
+        """The difficulty of every row, (N,)."""
+
+
+class Length(DataMeasure):
+    """Number of tokens."""
+
+    def of_split(self, split: TokenisedSplit) -> np.ndarray:
+        return split.lengths.astype(np.float64)
+
+
+class WordRarity(DataMeasure):
+    """How rare the tokens are: the sum of -ln p(token), p from the training split itself (Platanios et al. 2019).
+
+    Args:
+        average: Divide by the number of tokens, so that long texts are not harder only for being long.
+    """
+
+    def __init__(self, average: bool = False) -> None:
+        self.average = average
+
+    def of_split(self, split: TokenisedSplit) -> np.ndarray:
+        counts = np.bincount(split.tokens)
+        rarity = -np.log(np.maximum(counts, 1) / len(split.tokens))
+        # Sums over rows as differences of one running sum.
+        running = np.concatenate([[0.0], np.cumsum(rarity[split.tokens])])
+        sums: np.ndarray = running[split.offsets[1:]] - running[split.offsets[:-1]]
+        return sums / split.lengths if self.average else sums
+
+
+class KnownDifficulty(DataMeasure):
+    """The column `difficulty` of the data (the built-in task has one)."""
+
+    def of_split(self, split: TokenisedSplit) -> np.ndarray:
+        if split.difficulty is None:
+            raise UserError("difficulty KnownDifficulty needs rows with a column `difficulty`; this data has none")
+        return split.difficulty.astype(np.float64)
+
+
+class ModelMeasure(DifficultyMeasure, ABC):
+    """A measure of the model in training: re-scored by inference, or collected from the training steps."""
+
+    fits_regression = False
+
+    @abstractmethod
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The difficulty of each sample of a batch.
+
+        Args:
+            logits: All exits', (E, B, C).
+            labels: (B,).
+
+        Returns:
+            (B,).
+        """
+
+
+class Loss(ModelMeasure):
+    """The current loss: cross-entropy, or the squared error of a regression.
+
+    Args:
+        exits: `mean` over all exits, or of the `last` alone.
+    """
+
+    fits_regression = True
+
+    def __init__(self, exits: Literal["mean", "last"] = "mean") -> None:
+        self.exits = exits
+
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        chosen = _chosen(logits, self.exits)
+        if chosen.shape[-1] == 1:
+            return (chosen.squeeze(-1) - labels.float()).square().mean(0)
+        losses = F.cross_entropy(chosen.flatten(0, 1), labels.repeat(len(chosen)), reduction="none")
+        return losses.view(len(chosen), -1).mean(0)
+
+
+class Margin(ModelMeasure):
+    """The probability of the best wrong class minus that of the right one, in [-1, 1].
+
+    Args:
+        exits: `mean` over all exits, or of the `last` alone.
+    """
+
+    def __init__(self, exits: Literal["mean", "last"] = "mean") -> None:
+        self.exits = exits
+
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        p = _chosen(logits, self.exits).softmax(-1)
+        index = labels.view(1, -1, 1).expand(len(p), -1, 1)
+        right = p.gather(-1, index).squeeze(-1)
+        wrong = p.scatter(-1, index, -1.0).amax(-1)
+        return (wrong - right).mean(0)
+
+
+class ExitDepth(ModelMeasure):
+    """The first exit (0-based) from which the sample stays right; E where even the last exit is wrong."""
+
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        right = (logits.argmax(-1) == labels).int()
+        # How many exits, counted from the last one backwards, are right without a gap.
+        return (len(right) - right.flip(0).cumprod(0).sum(0)).float()
+
+
+class Wrongness(ModelMeasure):
+    """The share of the exits that are wrong, in [0, 1]."""
+
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return (logits.argmax(-1) != labels).float().mean(0)
+
+
+def _chosen(logits: Tensor, exits: Literal["mean", "last"]) -> Tensor:
+    return torch.as_tensor(logits if exits == "mean" else logits[-1:]).float()

@@ -1,0 +1,158 @@
+"""Distillation from deep exits to shallow ones, for training with a curriculum.
+
+Source: Gu et al., "Accelerating Multi-Exit BERT Inference via Curriculum Learning and Knowledge Distillation",
+IJSEKE 33(3) 395-413. Only its abstract is public: everything here is RECONSTRUCTED from the field's practice
+(docs/methods.md).
+Shapes: E exits, B batch, C classes, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mebert.distillation import (
+    DistillationKind,
+    FeatureLossKind,
+    averaging_matrix,
+    distillation_pairs,
+    feature_distances,
+    logit_distances,
+)
+from mebert.errors import UserError
+from mebert.models.multi_exit import ExitOutputs
+from mebert.modules.base import MultiExitModule
+from mebert.modules.teacher_logits import TeacherLogits
+
+__all__ = ["CurriculumDistillModule"]
+
+
+class CurriculumDistillModule(MultiExitModule):
+    """Joint training in which exits also learn from deeper exits; with CurriculumDataModule it is the paper's method.
+
+    loss = sum over exits of w_i [(1 - g_i) CE_i + g_i KD_i + b FD_i], where KD_i is the distance of the exit's softened
+    logits from its teacher's, FD_i that of its features, and g_i is `logit_weight` for exits that have a teacher.
+
+    Args:
+        distillation: Who teaches whom: `none` (joint training), `vanilla` (the last exit teaches all others),
+            `layerwise` (a chain, each exit learns from the next deeper one) or `both` (the mean of the two).
+        logit_weight: Share of the distillation against the cross-entropy, in [0, 1]; RomeBERT's gamma.
+        feature_weight: Weight b of the distance between features, at least 0; 0 leaves features alone.
+        temperature: T that softens the logits of teacher and student, above 0.
+        feature_loss: `cosine` (1 - cosine) or `mse` (mean squared difference).
+        projection: Compare features after a linear projection of the student's, one an exit (used in training only).
+        teacher: External teacher: Hub id or folder of any classifier for the same labels, a saved mebert model, or a
+            checkpoint of mebert. It stands above the last exit: it teaches all exits (vanilla) or the last one
+            (layerwise). Its logits are computed once a data set and kept in the cache.
+        kwargs: The settings of MultiExitModule.
+    """
+
+    def __init__(
+        self,
+        distillation: DistillationKind = "layerwise",
+        logit_weight: float = 0.5,
+        feature_weight: float = 0.0,
+        temperature: float = 2.0,
+        feature_loss: FeatureLossKind = "cosine",
+        projection: bool = False,
+        teacher: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not 0.0 <= logit_weight <= 1.0:
+            raise UserError(f"logit_weight must be in [0, 1], got {logit_weight}")
+        if not feature_weight >= 0:
+            raise UserError(f"feature_weight must be at least 0, got {feature_weight}")
+        if not temperature > 0:
+            raise UserError(f"temperature must be above 0, got {temperature}")
+        if teacher is not None and distillation == "none":
+            raise UserError(f"teacher {teacher!r} was given, but distillation is 'none'; choose vanilla or layerwise")
+        if projection and not feature_weight:
+            raise UserError("projection is true, but feature_weight is 0: no features are compared")
+        super().__init__(**kwargs)
+        self.distillation: DistillationKind = distillation
+        self.logit_weight = logit_weight
+        self.feature_weight = feature_weight
+        self.temperature = temperature
+        self.feature_loss: FeatureLossKind = feature_loss
+        self._teacher = None if teacher is None else TeacherLogits(teacher)
+        exits = self.model.num_exits
+        # An external teacher stands above the last exit; it has no features to compare.
+        self._on_logits = _Pairs(distillation, exits if teacher is not None else exits - 1)
+        self._on_features = _Pairs(distillation if feature_weight else "none", exits - 1)
+        self.share: Tensor  # of the distillation in each exit's loss
+        share = torch.zeros(exits)
+        share[: self._on_logits.num_students] = logit_weight
+        self.register_buffer("share", share, persistent=False)
+        self.projections: nn.ModuleList | None = None
+        if projection:
+            size = self.model.hidden_size
+            self.projections = nn.ModuleList(_identity(size) for _ in range(exits - 1))
+
+    def on_fit_start(self) -> None:
+        """Compute the external teacher's logits, or read them from the cache."""
+        if self._teacher is not None:
+            self._teacher.prepare(self.trainer)
+
+    def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """In training `loss` and its parts `ce`, `kd` (logits) and `fd` (features); in evaluation the cross-entropy."""
+        ce = self.losses_of_exits(outputs, batch)
+        parts = {"ce": (self.exit_weights * ce).sum()}
+        if not self.training:
+            return {"loss": parts["ce"]}
+        loss = parts["ce"]
+        if self._on_logits.num_students and self.logit_weight:
+            kd = F.pad(self._logit_distances(outputs, batch), (0, len(ce) - self._on_logits.num_students))
+            parts["kd"] = (self.exit_weights * kd).sum()
+            loss = (self.exit_weights * ((1.0 - self.share) * ce + self.share * kd)).sum()
+        if self._on_features.num_students:
+            parts["fd"] = (self.exit_weights[:-1] * self._feature_distances(outputs.features)).sum()
+            loss = loss + self.feature_weight * parts["fd"]
+        return {"loss": loss, **{name: value.detach() for name, value in parts.items()}}
+
+    def _logit_distances(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
+        """KD of each student, (S,)."""
+        levels = outputs.logits.float()
+        if self._teacher is not None:
+            levels = torch.cat([levels, self._teacher.for_batch(batch["index"]).to(levels).unsqueeze(0)])
+        pairs = self._on_logits
+        return pairs.average @ logit_distances(levels[pairs.students], levels[pairs.teachers], self.temperature)
+
+    def _feature_distances(self, features: Tensor) -> Tensor:
+        """FD of each student, (E - 1,)."""
+        pairs = self._on_features
+        students = features[:-1]
+        if self.projections is not None:
+            students = torch.stack([layer(h) for layer, h in zip(self.projections, students, strict=True)])
+        distances = feature_distances(students[pairs.students], features[pairs.teachers], self.feature_loss)
+        return pairs.average @ distances
+
+
+def _identity(size: int) -> nn.Linear:
+    """A projection that starts as none at all."""
+    layer = nn.Linear(size, size)
+    nn.init.eye_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class _Pairs(nn.Module):
+    """The pairs of a kind of distillation as index tensors on the module's device."""
+
+    students: Tensor
+    teachers: Tensor
+    average: Tensor
+
+    def __init__(self, kind: DistillationKind, num_students: int) -> None:
+        super().__init__()
+        pairs = distillation_pairs(kind, num_students)
+        self.num_students = num_students if pairs else 0
+        for name, value in {
+            "students": torch.tensor([student for student, _ in pairs], dtype=torch.long),
+            "teachers": torch.tensor([teacher for _, teacher in pairs], dtype=torch.long),
+            "average": averaging_matrix(pairs, num_students),
+        }.items():
+            self.register_buffer(name, value, persistent=False)
