@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["silence_known_noise"]
+__all__ = ["quiet_trainer", "silence_known_noise"]
+
+LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
 
 def silence_known_noise() -> None:
@@ -20,10 +24,26 @@ def silence_known_noise() -> None:
     ):
         warnings.filterwarnings("ignore", message=message)
     # An advertisement: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger = logging.getLogger(LIGHTNING_LOGGERS[0])
     if _no_advertisement not in logger.filters:
         logger.addFilter(_no_advertisement)
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless" not in record.getMessage()
+
+
+@contextmanager
+def quiet_trainer() -> Iterator[None]:
+    """For a trainer inside a run: its lines on devices and precision would be taken for the run's own."""
+    loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

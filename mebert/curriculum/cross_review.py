@@ -21,6 +21,7 @@ from torch import Tensor
 
 from mebert.curriculum.measures import DataMeasure, Loss, Margin, ModelMeasure
 from mebert.errors import UserError
+from mebert.noise import quiet_trainer
 from mebert.processes import alone
 from mebert.scoring import evaluation_mode, score_split
 
@@ -58,6 +59,7 @@ class CrossReview(DataMeasure):
         self.score = score
         self.seed = seed
         self._scores: np.ndarray | None = None
+        self._path: Path | None = None
 
     def of_split(self, split: TokenisedSplit) -> np.ndarray:
         """The scores that `prepare` found."""
@@ -76,14 +78,18 @@ class CrossReview(DataMeasure):
         if len(split) < self.teachers:
             raise UserError(f"CrossReview: {len(split)} training rows cannot be shared by {self.teachers} teachers")
         path = self.cache_file(split, trainer.lightning_module, data)
-        if not path.exists():
+        if path == self._path:
+            return
+        if path.exists():
+            rank_zero_info(f"curriculum: cross-review's scores of {len(split):,} rows read from {path}")
+        else:
             with alone():
                 scores = self._train_and_score(split, data, trainer)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             with unfinished.open("wb") as file:
                 np.save(file, scores)
             os.replace(unfinished, path)
-        self._scores = np.load(path, allow_pickle=False)
+        self._scores, self._path = np.load(path, allow_pickle=False), path
 
     def cache_file(self, split: TokenisedSplit, module: L.LightningModule, data: SplitLoaders) -> Path:
         """Where the scores of this data, module and these settings are kept."""
@@ -120,7 +126,7 @@ class CrossReview(DataMeasure):
         for number, part in enumerate(parts):
             begin = time.perf_counter()
             rest = np.sort(np.concatenate([other for other in parts if other is not part]))
-            with isolate_rng():
+            with isolate_rng(), quiet_trainer():
                 torch.manual_seed(self.seed + number)
                 sums[rest] += self._review(split, np.sort(part), rest, data, trainer)
             rank_zero_info(

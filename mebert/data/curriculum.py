@@ -258,7 +258,10 @@ def planned_batches(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
     if trainer.max_epochs not in (None, -1):
         ends.append(trainer.max_epochs * epoch)
     if trainer.max_steps not in (None, -1):
-        ends.append(trainer.max_steps * trainer.accumulate_grad_batches)
+        # The last batches of an epoch make a step, too, where there are too few to accumulate.
+        steps = -(-epoch // trainer.accumulate_grad_batches)
+        epochs, rest = divmod(trainer.max_steps, steps)
+        ends.append(epochs * epoch + rest * trainer.accumulate_grad_batches)
     if not ends:
         raise UserError("a curriculum has to know the length of the training: give trainer.max_epochs or max_steps")
     return epoch, max(min(ends), 1)

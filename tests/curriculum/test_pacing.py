@@ -1,0 +1,117 @@
+"""Every pacing at times worked out by hand, and what all of them keep to."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mebert.curriculum import Annealing, BabySteps, LinearCompetence, OnePass, Pacing, RootCompetence
+from mebert.errors import UserError
+
+EPS = 1e-9
+
+
+def high(pacing, *times):
+    """The upper end of the window; the lower one must be 0."""
+    windows = [pacing.window(time) for time in times]
+    assert {low for low, _ in windows} == {0.0}
+    return [share for _, share in windows]
+
+
+def test_root_competence_lets_new_rows_in_more_slowly_as_time_goes_on():
+    pacing = RootCompetence(until=0.5, start=0.6)
+    # At t of the way to `until`: sqrt(0.64 t + 0.36).
+    assert high(pacing, 0.0, 0.25, 0.5, 0.75, 1.0) == pytest.approx([0.6, math.sqrt(0.68), 1.0, 1.0, 1.0])
+    assert high(pacing, 0.5 - EPS) == pytest.approx([1.0])
+    assert RootCompetence(until=1.0, start=0.01).window(0.25)[1] == pytest.approx(math.sqrt(0.25 * 0.9999 + 0.0001))
+
+
+def test_linear_competence_lets_rows_in_at_a_constant_rate():
+    pacing = LinearCompetence(until=0.8, start=0.2)
+    # A half of the way is 0.2 + 0.8 / 2.
+    assert high(pacing, 0.0, 0.2, 0.4, 0.8 - EPS, 0.8, 1.0) == pytest.approx([0.2, 0.4, 0.6, 1.0, 1.0, 1.0])
+
+
+def test_baby_steps_add_buckets_in_equal_times():
+    pacing = BabySteps(until=0.8, buckets=4)  # a stage takes 0.2
+    assert high(pacing, 0.0, 0.2 - EPS, 0.2 + EPS, 0.4 + EPS, 0.6 + EPS) == [0.25, 0.25, 0.5, 0.75, 1.0]
+    assert high(pacing, 0.8 - EPS, 0.8, 1.0) == [1.0, 1.0, 1.0]
+
+
+def test_annealing_gives_later_stages_more_time():
+    # 3 buckets: stages of 1, 2 and 3 parts in 6.
+    pacing = Annealing(until=1.0, buckets=3)
+    assert high(pacing, 0.0, 1 / 6 - EPS, 1 / 6 + EPS, 1 / 2 - EPS, 1 / 2 + EPS, 1 - EPS) == pytest.approx(
+        [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1.0, 1.0]
+    )
+    assert high(Annealing(until=0.6, buckets=2), 0.0, 0.2 - EPS, 0.2 + EPS, 0.6, 0.9) == [0.5, 0.5, 1.0, 1.0, 1.0]
+
+
+def test_one_pass_shows_each_bucket_alone_and_then_all():
+    pacing = OnePass(until=0.8, buckets=4)
+    stages = [(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)]
+    for number, stage in enumerate(stages):
+        for time in (number * 0.2 + EPS, (number + 1) * 0.2 - EPS):
+            assert pacing.window(time) == pytest.approx(stage)
+    assert pacing.window(0.0) == pytest.approx(stages[0])
+    assert pacing.window(0.8) == (0.0, 1.0)
+    assert pacing.window(1.0) == (0.0, 1.0)
+
+
+shares = st.floats(0.001, 1.0)
+pacings = st.one_of(
+    st.builds(RootCompetence, until=shares, start=shares),
+    st.builds(LinearCompetence, until=shares, start=shares),
+    st.builds(BabySteps, until=shares, buckets=st.integers(2, 50)),
+    st.builds(Annealing, until=shares, buckets=st.integers(2, 50)),
+    st.builds(OnePass, until=shares, buckets=st.integers(2, 50)),
+)
+
+
+@given(pacings, st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))
+def test_the_window_lies_within_the_data_and_never_shrinks_at_its_hard_end(pacing, times):
+    windows = [pacing.window(time) for time in sorted(times)]
+    assert all(-1e-12 <= low < share <= 1.0 for low, share in windows)
+    ends = [share for _, share in windows]
+    assert ends == sorted(ends)
+    assert pacing.window(1.0) == (0.0, 1.0)
+    assert pacing.window(pacing.until) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("buckets", [2, 3, 7, 50])
+def test_buckets_come_one_at_a_time_and_all_of_them(buckets):
+    for kind in (BabySteps, Annealing, OnePass):
+        ends = [round(kind(1.0, buckets).share(step / 2600) * buckets) for step in range(2600)]
+        assert sorted(set(ends)) == list(range(1, buckets + 1))
+
+
+@pytest.mark.parametrize("kind", [RootCompetence, LinearCompetence, BabySteps, Annealing, OnePass])
+@pytest.mark.parametrize("until", [0.0, -0.1, 1.5, float("nan")])
+def test_a_wrong_until_is_told(kind, until):
+    with pytest.raises(UserError, match=rf"{kind.__name__}: until must be in \(0, 1\], got {until}"):
+        kind(until=until)
+
+
+@pytest.mark.parametrize("kind", [RootCompetence, LinearCompetence])
+@pytest.mark.parametrize("start", [0.0, -1.0, 1.01])
+def test_a_wrong_start_is_told(kind, start):
+    with pytest.raises(UserError, match=rf"{kind.__name__}: start must be in \(0, 1\], got {start}"):
+        kind(start=start)
+
+
+@pytest.mark.parametrize("kind", [BabySteps, Annealing, OnePass])
+def test_too_few_buckets_are_told(kind):
+    with pytest.raises(UserError, match=f"{kind.__name__}: buckets must be at least 2, got 1"):
+        kind(buckets=1)
+
+
+def test_a_pacing_of_ones_own_needs_one_method():
+    class Squared(Pacing):
+        def share(self, time):
+            return 0.5 + time**2  # more than 1 in the end: the window stops at all rows
+
+    pacing = Squared(until=0.5)
+    assert high(pacing, 0.0, 0.25, 0.45, 0.5, 0.9) == pytest.approx([0.5, 0.75, 1.0, 1.0, 1.0])
