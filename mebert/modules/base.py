@@ -20,6 +20,7 @@ from mebert.metrics import predictions_of
 from mebert.models.encoder import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
+from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import Entropy, ExitPolicy, MaxProbability, ValueChange, policy_from_spec
@@ -77,12 +78,12 @@ class MultiExitModule(L.LightningModule):
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
         super().__init__()
-        _check_range("learning_rate", learning_rate, 0.0, float("inf"), low_open=True)
-        _check_range("weight_decay", weight_decay, 0.0, float("inf"))
-        _check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
-        _check_range("target_speedup", target_speedup, 1.0, float("inf"))
+        check_range("learning_rate", learning_rate, 0.0, float("inf"), low_open=True)
+        check_range("weight_decay", weight_decay, 0.0, float("inf"))
+        check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
+        check_range("target_speedup", target_speedup, 1.0, float("inf"))
         if threshold is not None:
-            _check_range("threshold", threshold, 0.0, 1.0)
+            check_range("threshold", threshold, 0.0, 1.0)
         self.save_hyperparameters()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -258,17 +259,7 @@ class MultiExitModule(L.LightningModule):
         names = getattr(datamodule, "label_names", None)
         if names and len(names) == self.model.num_labels:
             self.model.label_names = [str(name) for name in names]
-        longest, limit = getattr(datamodule, "max_length", None), self.model.walk.max_length
-        if longest is not None and longest > limit:
-            raise UserError(
-                f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length"
-            )
-        tokenizer, size = getattr(datamodule, "tokenizer", None), self.model.walk.config.vocab_size
-        if tokenizer is not None and len(tokenizer) > size:
-            raise UserError(
-                f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "
-                "use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
-            )
+        check_fit(self.model, datamodule)
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:
             self.class_weights.copy_(balanced_weights(train_labels(datamodule), self.model.num_labels))
 
@@ -289,9 +280,3 @@ class MultiExitModule(L.LightningModule):
             self.class_weights.copy_(self.class_weights.new_tensor(saved["class_weights"]))
         if self.threshold is None:
             self.policy = policy_from_spec(saved["policy"]).bind(self.model)
-
-
-def _check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
-    inside = (low < value if low_open else low <= value) and value <= high
-    if not inside:
-        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {high:g}], got {value}")

@@ -1,0 +1,35 @@
+"""Checks of a module's settings, and of the data against its encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["check_fit", "check_range"]
+
+
+def check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
+    """Raise a UserError that names the setting and its value when it lies outside [low, high] (or (low, high])."""
+    inside = (low < value if low_open else low <= value) and value <= high
+    if not inside:
+        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {high:g}], got {value}")
+
+
+def check_fit(model: MultiExitModel, datamodule: Any) -> None:
+    """Raise a UserError when texts are longer than the encoder takes, or tokens are none of its vocabulary.
+
+    Args:
+        model: The model to be run.
+        datamodule: Its `max_length` and `tokenizer` are read, if it has them; may be None.
+    """
+    longest, limit = getattr(datamodule, "max_length", None), model.walk.max_length
+    if longest is not None and longest > limit:
+        raise UserError(f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length")
+    tokenizer, size = getattr(datamodule, "tokenizer", None), model.walk.config.vocab_size
+    if tokenizer is not None and len(tokenizer) > size:
+        raise UserError(
+            f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "
+            "use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
+        )
