@@ -51,15 +51,28 @@ DISTILLATION: dict[str, dict[str, Any]] = {
 ONLY_VANILLA = ("features", "strong_features")  # what gains nothing there is not tried twice
 TUNED_ON = ("snli", "wikiqa")  # in these small sizes the exits of the other two differ by little but chance
 # What `tune` compares as curriculum: measure, pacing and further settings of the data module.
+ROOT_HALF, ROOT_LONG = ("RootCompetence", {"until": 0.5}), ("RootCompetence", {"until": 0.9})
 CURRICULA: dict[str, dict[str, Any]] = {
-    "length_root": {"difficulty": "Length", "pacing": ("RootCompetence", {"until": 0.5})},
-    "rarity_root": {"difficulty": "WordRarity", "pacing": ("RootCompetence", {"until": 0.5})},
-    "loss_root": {"difficulty": "Loss", "initial": "Length", "pacing": ("RootCompetence", {"until": 0.9})},
-    "depth_steps": {"difficulty": "ExitDepth", "initial": "Length", "pacing": ("BabySteps", {"until": 0.9})},
-    "wrongness_hard": {"difficulty": "Wrongness", "direction": "hard_first", "pacing": None},
-    "review_root": {"difficulty": "CrossReview", "pacing": ("RootCompetence", {"until": 0.5})},
-    "review_annealing": {"difficulty": "CrossReview", "pacing": ("Annealing", {"until": 0.5})},
-}
+    "length_root_balanced": {"difficulty": "Length", "pacing": ROOT_HALF},
+    "loss_root_balanced": {"difficulty": "Loss", "initial": "Length", "pacing": ROOT_LONG},
+    "wrongness_sorted_balanced": {"difficulty": "Wrongness", "pacing": None},
+    "review_root_balanced": {"difficulty": "CrossReview", "pacing": ROOT_HALF},
+    "review_annealing_balanced": {"difficulty": "CrossReview", "pacing": ("Annealing", {"until": 0.5})},
+    # All classes ranked together.
+    "length_root": {"difficulty": "Length", "pacing": ROOT_HALF, "within_class": False},
+    "rarity_root": {"difficulty": "WordRarity", "pacing": ROOT_HALF, "within_class": False},
+    "loss_root": {"difficulty": "Loss", "initial": "Length", "pacing": ROOT_LONG, "within_class": False},
+    "depth_steps": {
+        "difficulty": "ExitDepth", "initial": "Length", "pacing": ("BabySteps", {"until": 0.9}), "within_class": False,
+    },
+    "wrongness_hard": {
+        "difficulty": "Wrongness", "direction": "hard_first", "pacing": None, "within_class": False,
+    },
+    "review_root": {"difficulty": "CrossReview", "pacing": ROOT_HALF, "within_class": False},
+    "review_annealing": {
+        "difficulty": "CrossReview", "pacing": ("Annealing", {"until": 0.5}), "within_class": False,
+    },
+}  # fmt: skip
 
 
 def trainings(kinds: Any = ("vanilla", "layerwise", "both")) -> dict[str, dict[str, Any]]:

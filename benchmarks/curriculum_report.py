@@ -127,7 +127,8 @@ def tune_tables(results: Results) -> tuple[str, str]:
         if parts["pacing"] is not None:
             pacing = f"{parts['pacing'][0]}, until {parts['pacing'][1]['until']}"
         order = parts.get("direction", "easy_first").replace("_", " ")
-        curricula.append([parts["difficulty"], pacing, order, *cells("joint", name)])
+        ranked = "within classes" if parts.get("within_class", True) else "all together"
+        curricula.append([parts["difficulty"], pacing, f"{order}, {ranked}", *cells("joint", name)])
     return (
         table(["settings", "kind", *header], distillation),
         table(["difficulty", "pacing", "order", *header], curricula),

@@ -19,13 +19,17 @@ Direction = Literal["easy_first", "hard_first", "random"]
 MOVES = 100
 
 
-def rank_rows(difficulty: np.ndarray, direction: Direction, generator: np.random.Generator) -> np.ndarray:
+def rank_rows(
+    difficulty: np.ndarray, direction: Direction, generator: np.random.Generator, classes: np.ndarray | None = None
+) -> np.ndarray:
     """The rows in the order in which they come into use, (N,); ties are broken by chance.
 
     Args:
         difficulty: (N,), larger is harder; NaN where not known yet: such rows stand in the middle.
         direction: `random` ignores the difficulty: a control for what pacing alone does.
         generator: Source of chance.
+        classes: Class of each row (N,): rows are ranked within their class, and every part of the ranking holds the
+            classes in the same shares. None ranks all rows together, whatever their class.
 
     >>> rank_rows(np.array([3.0, 1.0, 2.0]), "easy_first", np.random.default_rng(0)).tolist()
     [1, 2, 0]
@@ -39,8 +43,20 @@ def rank_rows(difficulty: np.ndarray, direction: Direction, generator: np.random
         values[unknown] = np.median(values[~unknown]) if not unknown.all() else 0.0
     if direction == "hard_first":
         values = -values
-    ranked: np.ndarray = shuffled[np.argsort(values, kind="stable")]
+    order = np.argsort(values, kind="stable")
+    if classes is not None:
+        order = order[np.argsort(_places_within(classes[shuffled][order]), kind="stable")]
+    ranked: np.ndarray = shuffled[order]
     return ranked
+
+
+def _places_within(classes: np.ndarray) -> np.ndarray:
+    """Each row's place among those of its class, as a share in (0, 1), (N,)."""
+    places = np.empty(len(classes))
+    for label in np.unique(classes):
+        members = classes == label
+        places[members] = (np.arange(members.sum()) + 0.5) / members.sum()
+    return places
 
 
 def draw_rows(

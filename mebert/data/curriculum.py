@@ -23,6 +23,7 @@ from mebert.data.datamodule import TextDataModule
 from mebert.data.loaders import SplitLoaders
 from mebert.data.samplers import OrderedSampler
 from mebert.data.synthetic import SyntheticEntailmentDataModule
+from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.processes import gather_rows
 from mebert.scoring import evaluation_mode, score_split
@@ -37,6 +38,9 @@ class CurriculumOrder(SplitLoaders):
         difficulty: The measure of difficulty; null for the length in tokens.
         pacing: Which part of the ranked rows is in use when; null shows all rows in every epoch, sorted.
         direction: `easy_first`, `hard_first`, or `random`: a control that shows what the pacing alone does.
+        within_class: Rank rows within their class, so that easy and hard parts hold the classes in the same shares.
+            Scores of a model are lower for the class that it prefers: ranked together, training would start on that
+            class alone. No effect in a regression.
         scores_from: Where a measure of the model takes its scores from: the steps of the `training` itself, at no
             cost, or one pass of `inference` over the training rows at the start of every epoch but the first.
         initial: Measure of the first epoch, before the model has scores; null shuffles that epoch.
@@ -49,6 +53,7 @@ class CurriculumOrder(SplitLoaders):
         difficulty: DifficultyMeasure | None = None,
         pacing: Pacing | None = None,
         direction: Direction = "easy_first",
+        within_class: bool = True,
         scores_from: Literal["training", "inference"] = "training",
         initial: DataMeasure | None = None,
         smoothing: float = 0.0,
@@ -60,6 +65,7 @@ class CurriculumOrder(SplitLoaders):
         self.difficulty: DifficultyMeasure = Length() if difficulty is None else difficulty
         self.pacing = pacing
         self.direction: Direction = direction
+        self.within_class = within_class
         self.scores_from: Literal["training", "inference"] = scores_from
         self.initial = initial
         self.smoothing = smoothing
@@ -87,7 +93,7 @@ class CurriculumOrder(SplitLoaders):
         first = measure if isinstance(measure, DataMeasure) else self.initial
         self._fixed = None if first is None else _checked(first, split.index, first.of_split(split))
         if isinstance(measure, ModelMeasure):
-            if split.labels is not None and split.labels.dtype.kind == "f" and not measure.fits_regression:
+            if _is_regression(split) and not measure.fits_regression:
                 name = type(measure).__name__
                 raise UserError(f"difficulty {name} needs classes, but this task is a regression; use Loss")
             callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
@@ -111,6 +117,7 @@ class CurriculumOrder(SplitLoaders):
         """Rows by difficulty and pacing; equally long epochs on one process or many."""
         split, (replicas, rank) = self.split("train"), self._world()
         batches = max(len(split) // replicas, 1)
+        classes = split.labels if self.within_class and not _is_regression(split) else None
         epoch_batches, total_batches = planned_batches(self.trainer, -(-batches // self.batch_size))
         return CurriculumSampler(
             split.lengths,
@@ -124,6 +131,7 @@ class CurriculumOrder(SplitLoaders):
             rank,
             self.seed,
             self.group_by_length,
+            classes,
         )
 
     def current_difficulty(self, epoch: int) -> np.ndarray | None:
@@ -265,6 +273,10 @@ def planned_batches(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
     if not ends:
         raise UserError("a curriculum has to know the length of the training: give trainer.max_epochs or max_steps")
     return epoch, max(min(ends), 1)
+
+
+def _is_regression(split: TokenisedSplit) -> bool:
+    return split.labels is not None and split.labels.dtype.kind == "f"
 
 
 def _checked(measure: DataMeasure, index: np.ndarray, scores: np.ndarray) -> np.ndarray:

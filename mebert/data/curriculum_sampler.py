@@ -34,6 +34,7 @@ class CurriculumSampler(OrderedSampler):
         rank: This process, from 0.
         seed: Seed of the order.
         group_by_length: Put rows of similar length into one batch, within a fifth of an epoch.
+        classes: Class of each row (N,) within which it is ranked; None ranks all rows together.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class CurriculumSampler(OrderedSampler):
         rank: int = 0,
         seed: int = 0,
         group_by_length: bool = True,
+        classes: np.ndarray | None = None,
     ) -> None:
         super().__init__(len(lengths), num_replicas, rank, seed)
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.difficulty = difficulty
         self.direction = direction
+        self.classes = classes
         self.pacing = pacing
         self.batches = -(-self.num_samples // batch_size)
         self.epoch_batches = self.batches if epoch_batches is None else epoch_batches
@@ -69,11 +72,11 @@ class CurriculumSampler(OrderedSampler):
         if difficulty is None or (self.direction == "random" and self.pacing is None):
             order, blocks = generator.permutation(len(self.lengths)), 4  # as without a curriculum
         elif self.pacing is None:
-            order, blocks = rank_rows(difficulty, self.direction, generator), MIN_BLOCKS
+            order, blocks = rank_rows(difficulty, self.direction, generator, self.classes), MIN_BLOCKS
         else:
             # By chance alone, the ranking is the same in every epoch: the same rows come into use early.
             ranking = np.random.default_rng(self.seed) if self.direction == "random" else generator
-            ranked = rank_rows(difficulty, self.direction, ranking)
+            ranked = rank_rows(difficulty, self.direction, ranking, self.classes)
             order, blocks = draw_rows(ranked, self.total_size, global_batch, self._window, generator), MIN_BLOCKS
         if self.group_by_length:
             order = group_by_length(order, self.lengths, global_batch, blocks, generator)

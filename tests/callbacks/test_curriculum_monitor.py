@@ -58,7 +58,8 @@ def table(folder):
 def test_a_measure_and_a_pacing_of_ones_own_by_class_path(folder):
     (folder / "own_curriculum.py").write_text(OWN)
     own = {"class_path": "own_curriculum.Backwards", "init_args": {"step": 2.0}}
-    settings = curriculum(difficulty=own, pacing={"class_path": "own_curriculum.Always", "init_args": {"part": 0.25}})
+    pacing = {"class_path": "own_curriculum.Always", "init_args": {"part": 0.25}}
+    settings = curriculum(difficulty=own, pacing=pacing, within_class=False)
     write_config(folder, settings)
     assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "2") == 0
     # The easiest quarter of 96 rows are rows 72 to 95, each shown 4 times in both epochs; difficulty is -2 * row.

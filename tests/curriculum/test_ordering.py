@@ -149,3 +149,29 @@ def test_the_window_moves_at_most_a_hundred_times_in_a_long_epoch():
     assert times == sorted(times)
     assert times[0] == 0.0
     assert times[-1] < 1.0
+
+
+def test_rows_are_ranked_within_their_class():
+    """Class 1 is harder throughout; each half of the ranking still holds both classes in equal shares."""
+    difficulty = np.array([1.0, 2.0, 3.0, 4.0, 15.0, 16.0])
+    classes = np.array([0, 0, 0, 0, 1, 1])
+    generator = np.random.default_rng(0)
+    ranked = rank_rows(difficulty, "easy_first", generator, classes)
+    assert sorted(ranked[:3].tolist()) == [0, 1, 4]
+    assert sorted(ranked[3:].tolist()) == [2, 3, 5]
+    hardest = rank_rows(difficulty, "hard_first", generator, classes)
+    assert sorted(hardest[:3].tolist()) == [2, 3, 5]
+    assert ranked.tolist() != np.argsort(difficulty).tolist()
+
+
+@given(st.integers(0, 5), st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array))
+def test_every_part_of_the_ranking_holds_the_classes_in_their_shares(seed, classes):
+    difficulty = np.random.default_rng(seed).normal(size=len(classes)) + 100 * classes
+    ranked = rank_rows(difficulty, "easy_first", np.random.default_rng(seed), classes)
+    assert sorted(ranked.tolist()) == list(range(len(classes)))
+    for label in np.unique(classes):
+        members = difficulty[ranked][classes[ranked] == label]
+        assert (np.diff(members) >= 0).all(), "within a class by difficulty"
+        for part in range(1, len(classes) + 1):
+            shown = (classes[ranked[:part]] == label).sum()
+            assert abs(shown - part * (classes == label).mean()) <= len(np.unique(classes))

@@ -87,7 +87,7 @@ def test_scores_do_not_depend_on_how_often_they_are_saved():
 
 
 def test_an_epoch_is_ordered_by_the_scores_of_the_one_before():
-    data, steps = data_of(difficulty=Loss()), Steps()
+    data, steps = data_of(difficulty=Loss(), within_class=False), Steps()
     fit(data, steps)
     scores = expected_scores(steps, Loss(), {0})
     assert sorted(steps.rows(0)) == sorted(steps.rows(1)) == list(range(50))
