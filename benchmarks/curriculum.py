@@ -55,9 +55,7 @@ ROOT_HALF, ROOT_LONG = ("RootCompetence", {"until": 0.5}), ("RootCompetence", {"
 CURRICULA: dict[str, dict[str, Any]] = {
     "length_root_balanced": {"difficulty": "Length", "pacing": ROOT_HALF},
     "loss_root_balanced": {"difficulty": "Loss", "initial": "Length", "pacing": ROOT_LONG},
-    "wrongness_sorted_balanced": {"difficulty": "Wrongness", "pacing": None},
     "review_root_balanced": {"difficulty": "CrossReview", "pacing": ROOT_HALF},
-    "review_annealing_balanced": {"difficulty": "CrossReview", "pacing": ("Annealing", {"until": 0.5})},
     # All classes ranked together.
     "length_root": {"difficulty": "Length", "pacing": ROOT_HALF, "within_class": False},
     "rarity_root": {"difficulty": "WordRarity", "pacing": ROOT_HALF, "within_class": False},

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mebert.data.curriculum import planned_batches
+from mebert.data.planned_batches import planned_batches
 from mebert.errors import UserError
 
 
