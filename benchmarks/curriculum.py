@@ -208,7 +208,7 @@ def choose(results: dict[Any, Any], seed: int = SEEDS[0]) -> dict[str, str]:
     """The setting of each kind of distillation, and the curriculum: the best mean gain on validation data."""
 
     def mean_gain(training: str, curriculum: str | None) -> float:
-        found = gains(results, training, curriculum, list(TASKS), seed)
+        found = gains(results, training, curriculum, list(TUNED_ON), seed)
         return statistics.mean(found.values()) if found else float("-inf")
 
     best = {
