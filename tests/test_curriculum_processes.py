@@ -44,7 +44,8 @@ def train(folder, monkeypatch, processes, **data):
     """Train without dropout in batches of 16 over all processes; return the global batches and the checkpoint."""
     name = f"on_{processes}"
     prepare(folder, monkeypatch, devices=processes, strategy="ddp" if processes > 1 else "auto")
-= {"train_samples": 96, "batch_size": BATCH // processes}|= {"train_samples": 96, "batch_size": BATCH // processes}
+    # All rows ranked together, so that the order can be told from the scores alone.
+    data |= {"train_samples": 96, "batch_size": BATCH // processes, "within_class": False}
     change(folder, data, dropout=0.0)
     notes = fit(folder, name, "--experiment", name, in_process=processes == 1)
     assert len(notes) == processes
@@ -68,7 +69,7 @@ def test_two_processes_see_the_same_batches_and_learn_the_same(tmp_path, monkeyp
 
 def test_two_processes_know_the_same_difficulty(tmp_path, monkeypatch):
     """Rows come several times in an epoch: what counts is the newest score, whichever process has it."""
-= {"train_samples": 96, "batch_size": BATCH // processes}= {"difficulty": LOSS, "initial": KNOWN, "pacing": PACING, "smoothing": 0.3}
+    data = {"difficulty": LOSS, "initial": KNOWN, "pacing": PACING, "smoothing": 0.3}
     one, two = (train(tmp_path, monkeypatch, n, **data) for n in (1, 2))
     first = {place: rows for place, rows in one[0].items() if place[0] == 0}
     assert first == {place: rows for place, rows in two[0].items() if place[0] == 0}
