@@ -117,8 +117,10 @@ def main() -> None:
     split = random_rows(args.rows, seed=0)
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     passes: list[float] = []
-    for _ in range(args.rounds):
-        for name, settings in VARIANTS.items():
+    for turn in range(args.rounds):
+        names = list(VARIANTS)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:  # each comes first in turn
+            settings = VARIANTS[name]
             L.seed_everything(0, verbose=False)
             module = CurriculumDistillModule(encoder_config=SHAPE, num_labels=3, pooling="mean")
             clock = EpochClock()

@@ -35,9 +35,31 @@ def last(run: Run, metric: str) -> float:
     return value
 
 
+def shallow(run: Run, metric: str) -> float:
+    """The mean over exits 1 to 3."""
+    values: list[float] = run["splits"]["test"]["exits"][metric][:3]
+    return statistics.mean(values)
+
+
+def deep(run: Run, metric: str) -> float:
+    """The mean over exits 4 to 6."""
+    values: list[float] = run["splits"]["test"]["exits"][metric][3:]
+    return statistics.mean(values)
+
+
 def area(run: Run, metric: str) -> float:
     """The area under the accuracy-speed curve (of the main metric)."""
     value: float = run["splits"]["test"]["area"]
+    return value
+
+
+def at_speed(target: float) -> Callable[[Run, str], float]:
+    """The main metric where entropy's threshold gives this speed-up by layers."""
+
+    def value(run: Run, metric: str) -> float:
+        found: float | None = run["splits"]["test"]["at"][str(target)]
+        return float("nan") if found is None else found
+
     return value
 
 
@@ -107,6 +129,35 @@ class Comparison:
         tasks = [f"{NAMES[task]}, 1-5" for task in bench.TASKS]
         return table(["distillation", "curriculum", *tasks, "all, 1-5", "all, last exit", "all, area"], rows)
 
+    def at_equal_speed(self) -> str:
+        """Every training against joint training without a curriculum at speed-ups by layers."""
+        rows = []
+        for curriculum in self.curricula:
+            for kind in KINDS:
+                if (kind, curriculum) == ("joint", None):
+                    continue
+                cells = []
+                for tasks in (*((task,) for task in bench.TASKS), bench.TASKS):
+                    for target in (2.0, 3.0):
+                        pairs = self.paired(at_speed(target), (kind, curriculum), ("joint", None), tasks)
+                        cells.append(f"{100 * statistics.mean(pairs):+.1f}" if pairs else "-")
+                rows.append([kind, "yes" if curriculum else "no", *cells])
+        names = [*(NAMES[task] for task in bench.TASKS), "all"]
+        return table(["distillation", "curriculum", *(f"{n}, {x}x" for n in names for x in (2, 3))], rows)
+
+    def halves(self) -> str:
+        """Distillation without a curriculum against joint training: exits 1 to 3 and exits 4 to 6."""
+        rows = []
+        for kind in KINDS[1:]:
+            cells = []
+            for tasks in (*((task,) for task in bench.TASKS), bench.TASKS):
+                for value in (shallow, deep):
+                    pairs = self.paired(value, (kind, None), ("joint", None), tasks)
+                    cells.append(f"{100 * statistics.mean(pairs):+.1f}" if pairs else "-")
+            rows.append([kind, *cells])
+        names = [*(NAMES[task] for task in bench.TASKS), "all"]
+        return table(["distillation", *(f"{n}, {part}" for n in names for part in ("1-3", "4-6"))], rows)
+
 
 def tune_tables(results: Results) -> tuple[str, str]:
     """Gains on validation data that the choices were made by."""
@@ -119,7 +170,7 @@ def tune_tables(results: Results) -> tuple[str, str]:
     header = [*(NAMES[t] for t in bench.TUNED_ON), "mean"]
     distillation = []
     for name, settings in bench.DISTILLATION.items():
-        kinds = ("vanilla", "layerwise")
+        kinds = ("vanilla",) if name in bench.ONLY_VANILLA else ("vanilla", "layerwise")
         distillation += [[_words(settings), kind, *cells(f"{kind}-{name}", None)] for kind in kinds]
     curricula = []
     for name, parts in bench.CURRICULA.items():
@@ -133,6 +184,22 @@ def tune_tables(results: Results) -> tuple[str, str]:
         table(["settings", "kind", *header], distillation),
         table(["difficulty", "pacing", "order", *header], curricula),
     )
+
+
+def _missing(comparison: Comparison) -> str:
+    """In words, which cells have fewer seeds than the others."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for task in bench.TASKS:
+        for curriculum in comparison.curricula:
+            for kind in KINDS:
+                seeds = sorted(comparison.group(task, kind, curriculum))
+                if len(seeds) < len(bench.SEEDS):
+                    name = f"{NAMES[task]} {'with' if curriculum else 'without'} the curriculum"
+                    found.setdefault((name, ", ".join(map(str, seeds)) or "none"), []).append(kind)
+    if not found:
+        return "Every cell has all seeds."
+    parts = [f"{name} ({', '.join(kinds)}): seed {seeds}" for (name, seeds), kinds in found.items()]
+    return "Not all seeds have been run yet: " + "; ".join(parts) + "."
 
 
 def _words(settings: dict[str, Any]) -> str:
@@ -191,6 +258,7 @@ def write_report(docs: Path) -> None:
     values = {
         "seeds": ", ".join(map(str, sorted({r["seed"] for r in runs}))),
         "runs": str(len(runs)),
+        "missing": _missing(comparison),
         "threads": ", ".join(sorted({str(r["threads"]) for r in runs})),
         "precision": ", ".join(sorted({r["precision"] for r in runs})),
         "epochs": str(bench.EPOCHS),
@@ -204,6 +272,9 @@ def write_report(docs: Path) -> None:
         "tune_curricula": curricula,
         "tuned_on": " and ".join(NAMES[t] for t in bench.TUNED_ON),
         "against_joint": comparison.against_joint(),
+        "halves": comparison.halves(),
+        "at_equal_speed": comparison.at_equal_speed(),
+        "snli_2x": difference(comparison.paired(at_speed(2.0), ("vanilla", None), ("joint", None), ("snli",))),
     }
     for task in bench.TASKS:
         for metric in first[task]["metrics"]:
