@@ -47,7 +47,7 @@ def train(folder, monkeypatch, processes, **data):
     # All rows ranked together, so that the order can be told from the scores alone.
     data |= {"train_samples": 96, "batch_size": BATCH // processes, "within_class": False}
     change(folder, data, dropout=0.0)
-    notes = fit(folder, name, "--experiment", name, in_process=processes == 1)
+    notes = fit(folder, name, "--experiment", name)
     assert len(notes) == processes
     batches = {}
     for epoch, batch, rows in (line for rank in notes for line in rank):
@@ -117,10 +117,9 @@ def test_teachers_of_a_cross_review_are_trained_on_one_process_while_the_other_w
 def test_a_killed_curriculum_ends_as_the_whole_one(tmp_path, monkeypatch, data, pull_at, resumed_at):
     prepare(tmp_path, monkeypatch)
     change(tmp_path, {"difficulty": LOSS, "pacing": PACING, **data}, max_epochs=3)
-    whole = fit(tmp_path, "whole", "--experiment", "whole", in_process=True)
+    whole = fit(tmp_path, "whole", "--experiment", "whole")
     cut = fit(tmp_path, "cut", "--experiment", "cut", pull_at=pull_at)
-    torch.manual_seed(99)
-    rest = fit(tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last", in_process=True)
+    rest = fit(tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last")
     assert_goes_on_exactly(whole, cut, rest, resumed_at)
     states = [last_checkpoint(name)[DATA] for name in ("whole", "cut")]
     assert all(state["latest"].isfinite().all() for state in states)
