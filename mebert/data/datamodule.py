@@ -40,7 +40,7 @@ class TextDataModule(PreparedSplits):
 
     Args:
         task: Name in the task table (cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, snli, scitail, wikiqa,
-            trecqa), or null for own files.
+            trecqa, ag_news, dbpedia_14, yahoo, yelp_full, yelp_polarity, imdb, chnsenticorp), or null for own files.
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
         max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the
             longer text first).
@@ -150,7 +150,7 @@ class TextDataModule(PreparedSplits):
         self.metrics: tuple[str, ...] = tuple(metrics or own_metrics)
         check_queries(self.query_column, self.num_labels, self.metrics)
 
-        if self.task is not None and not holdout:
+        if self.task is not None and self.task.validation_splits and not holdout:
             self.validation_names = list(self.task.validation_splits)
 
     def build_tokenizer(self) -> PreTrainedTokenizerBase:

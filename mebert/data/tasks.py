@@ -18,6 +18,36 @@ NLI = ("entailment", "neutral", "contradiction")
 GLUE = "nyu-mll/glue"
 SENTENCES = ("sentence1", "sentence2")
 ANSWERS = ("irrelevant", "relevant")
+SENTIMENT = ("negative", "positive")
+STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+DBPEDIA = (
+    "Company",
+    "EducationalInstitution",
+    "Artist",
+    "Athlete",
+    "OfficeHolder",
+    "MeanOfTransportation",
+    "Building",
+    "NaturalPlace",
+    "Village",
+    "Animal",
+    "Plant",
+    "Album",
+    "Film",
+    "WrittenWork",
+)
+YAHOO = (
+    "Society & Culture",
+    "Science & Mathematics",
+    "Health",
+    "Education & Reference",
+    "Computers & Internet",
+    "Sports",
+    "Business & Finance",
+    "Entertainment & Music",
+    "Family & Relationships",
+    "Politics & Government",
+)
 
 
 def _splits(**names: str) -> Mapping[str, str]:
@@ -38,7 +68,7 @@ class Task:
         label_column: Holds class numbers, names out of `label_names`, or the number to be estimated.
         regression: The label is a number to be estimated; a negative one means that it is hidden.
         train_split: Name of the training split on the Hub.
-        validation_splits: Stage name to split on the Hub.
+        validation_splits: Stage name to split on the Hub; empty where there is none.
         test_splits: Stage name to split on the Hub.
         public_test_labels: The test splits hold real labels, not -1.
         query_column: In answer selection, the column whose equal values name one question; class 1 is a right answer.
@@ -59,12 +89,28 @@ class Task:
     query_column: str | None = None
 
 
+def _classified(
+    name: str, hub_id: str, text_columns: tuple[str, ...], label_names: tuple[str, ...], label_column: str = "label"
+) -> Task:
+    """A task of texts and their class without a validation split of its own: `holdout` keeps training rows for it."""
+    return Task(
+        name,
+        hub_id,
+        None,
+        text_columns,
+        label_names,
+        label_column=label_column,
+        validation_splits=_splits(),
+        public_test_labels=True,
+    )
+
+
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
         for task in (
             Task("cola", GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
-            Task("sst2", GLUE, "sst2", ("sentence",), ("negative", "positive")),
+            Task("sst2", GLUE, "sst2", ("sentence",), SENTIMENT),
             Task(
                 "mrpc",
                 GLUE,
@@ -127,6 +173,19 @@ TASKS: Mapping[str, Task] = MappingProxyType(
                 public_test_labels=True,
                 query_column="question",  # the set has no column of question numbers
             ),
+            _classified("ag_news", "fancyzhx/ag_news", ("text",), ("World", "Sports", "Business", "Sci/Tech")),
+            _classified("dbpedia_14", "fancyzhx/dbpedia_14", ("title", "content"), DBPEDIA),
+            _classified(
+                "yahoo",
+                "community-datasets/yahoo_answers_topics",
+                ("question_title", "best_answer"),  # the column between them, question_content, is often empty
+                YAHOO,
+                label_column="topic",
+            ),
+            _classified("yelp_full", "Yelp/yelp_review_full", ("text",), STARS),
+            _classified("yelp_polarity", "fancyzhx/yelp_polarity", ("text",), SENTIMENT),
+            _classified("imdb", "stanfordnlp/imdb", ("text",), SENTIMENT),
+            Task("chnsenticorp", "lansinuote/ChnSentiCorp", None, ("text",), SENTIMENT, public_test_labels=True),
         )
     }
 )

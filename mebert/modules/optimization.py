@@ -1,14 +1,16 @@
-"""AdamW with linear warm-up and decay: the optimiser of every recipe unless it overrides it."""
+"""AdamW with linear warm-up and decay: the optimiser of every recipe unless it overrides it, and one of two stages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
-__all__ = ["adamw_with_linear_decay"]
+__all__ = ["adamw_with_linear_decay", "two_stage_adamw", "warmup_and_decay"]
 
 
 def adamw_with_linear_decay(
@@ -26,12 +28,73 @@ def adamw_with_linear_decay(
         warmup_ratio: Share of `num_steps` with rising rate.
         num_steps: Optimiser steps of the whole run.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type in ("cpu", "cuda") for p in trained)
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=fused)
+    optimizer = _adamw(_groups(model.parameters(), learning_rate, weight_decay))
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * num_steps), num_steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def two_stage_adamw(
+    first: Iterable[nn.Parameter],
+    second: Iterable[nn.Parameter],
+    learning_rates: tuple[float, float],
+    weight_decay: float,
+    warmup_ratio: float,
+    ends: tuple[int, int],
+) -> dict[str, Any]:
+    """What `configure_optimizers` returns where one part of the parameters is trained after the other.
+
+    Each part's rate rises and falls within its own stage and is 0 outside of it. A parameter without a gradient is not
+    touched by AdamW at all, weight decay included.
+
+    Args:
+        first: Parameters of stage 1.
+        second: Parameters of stage 2.
+        learning_rates: Peak rates of the two stages.
+        weight_decay: For parameters of two or more dimensions.
+        warmup_ratio: Share of each stage's steps with rising rate.
+        ends: Optimiser steps after which stage 1 and stage 2 end.
+    """
+    begins = (0, ends[0])
+    groups: list[dict[str, Any]] = []
+    factors: list[Callable[[int], float]] = []
+    for part, rate, begin, end in zip((first, second), learning_rates, begins, ends, strict=True):
+        made = _groups(part, rate, weight_decay)
+        groups += made
+        factors += [partial(warmup_and_decay, begin=begin, end=end, warmup_ratio=warmup_ratio)] * len(made)
+    optimizer = _adamw(groups)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def warmup_and_decay(step: int, begin: int, end: int, warmup_ratio: float) -> float:
+    """Share of the peak rate at a step: linear up and down again between two steps, 0 outside.
+
+    Args:
+        step: From 0.
+        begin: First step with a rate.
+        end: The step at which the rate is 0 again.
+        warmup_ratio: Share of the steps from `begin` to `end` with rising rate.
+
+    >>> [warmup_and_decay(step, 2, 6, 0.5) for step in range(8)]
+    [0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+    """
+    if not begin <= step < end:
+        return 0.0
+    warmup = round(warmup_ratio * (end - begin))
+    done = step - begin
+    return done / warmup if done < warmup else (end - step) / (end - begin - warmup)
+
+
+def _groups(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups of what is trained: matrices, and the rest without weight decay."""
+    trained = [p for p in parameters if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay, "lr": learning_rate},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0, "lr": learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    return torch.optim.AdamW(groups, fused=fused)

@@ -9,9 +9,10 @@ from mebert.data.tasks import METRICS, TASKS, find_task
 from mebert.errors import UserError
 
 
-def test_table_holds_glue_snli_scitail_and_answer_selection():
+def test_table_holds_glue_snli_scitail_answer_selection_topics_and_sentiment():
     glue = {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"}
-    assert set(TASKS) == glue | {"snli", "scitail", "wikiqa", "trecqa"}
+    topics = {"ag_news", "dbpedia_14", "yahoo", "yelp_full", "yelp_polarity", "imdb", "chnsenticorp"}
+    assert set(TASKS) == glue | {"snli", "scitail", "wikiqa", "trecqa"} | topics
     for name, task in TASKS.items():
         assert task.name == name
         assert len(task.label_names) == (1 if task.regression else len(set(task.label_names)))
@@ -28,6 +29,11 @@ def test_table_holds_glue_snli_scitail_and_answer_selection():
         ("mnli", "acc", 3),
         ("scitail", "acc", 2),
         ("wikiqa", "map", 2),
+        ("ag_news", "acc", 4),
+        ("dbpedia_14", "acc", 14),
+        ("yahoo", "acc", 10),
+        ("yelp_full", "acc", 5),
+        ("chnsenticorp", "acc", 2),
     ],
 )
 def test_data_module_answers_before_loading(name, main, labels):
@@ -39,6 +45,12 @@ def test_data_module_answers_before_loading(name, main, labels):
 def test_mnli_validates_matched_and_mismatched():
     assert TextDataModule(task="mnli").validation_names == ["val", "val_mismatched"]
     assert TextDataModule(task="mnli", holdout=0.1).validation_names == ["val"]
+
+
+def test_tasks_without_a_validation_split_hold_rows_out():
+    for name in ("ag_news", "imdb", "yelp_polarity"):
+        assert not TASKS[name].validation_splits
+        assert TextDataModule(task=name, holdout=0.05).validation_names == ["val"]
 
 
 def test_unknown_task_names_close_ones():

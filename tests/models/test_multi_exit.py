@@ -35,7 +35,7 @@ def test_forward_layers_stops_when_the_caller_stops():
     assert calls == [0]
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention", "fastbert"])
 def test_padding_never_changes_an_exit(pooling):
     model = tiny_model(pooling=pooling)
     short = tiny_batch(batch=2, tokens=5, padded=False)
