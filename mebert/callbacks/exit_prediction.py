@@ -1,0 +1,156 @@
+"""After training: which exit a text will take is learnt from adaptive runs of the best checkpoint, and kept in it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from typing_extensions import override
+
+from mebert.checkpoints import read_checkpoint
+from mebert.errors import UserError
+from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.fitting import (
+    Coverage,
+    PredictorKind,
+    PredictorSettings,
+    ScoredRows,
+    as_scored,
+    fit_from_scores,
+    score_batch,
+)
+from mebert.exit_predictor.linear import LinearExitPredictor
+from mebert.policies import policy_from_spec
+from mebert.scoring import score_split
+
+if TYPE_CHECKING:
+    from mebert.models.multi_exit import MultiExitModel
+    from mebert.modules import MultiExitModule
+    from mebert.policies import ExitPolicy
+
+__all__ = ["ExitPrediction"]
+
+
+class ExitPrediction(L.Callback):
+    """Fits exit predictors (GEEP's exit-layer prediction) at the end of `fit`; does nothing unless `kind` is given.
+
+    One pass of the best checkpoint over a split serves the policy's own threshold and every stored speed-up: each gets
+    a predictor, kept in that checkpoint and in the model folder. `test` then reports how well they predict, and the
+    engine `predicted` runs by them.
+
+    Args:
+        kind: `token` is GEEP's table of the exits that texts with a token took, `linear` a small head on the embedding
+            output, to compare with; null makes none.
+        ngram: Longest run of tokens that the table counts, at least 1; runs of 2 and more are hashed.
+        coverage: How a predicted distribution becomes one exit: null takes the likeliest, a number in (0, 1] the
+            smallest exit whose cumulative mass reaches it, and `match` the number at which the predicted exits are, on
+            the validation split, as fast as those that the policy took.
+        split: Rows to learn from: `train` has more of them, `val` was not trained on.
+        max_rows: At most this many of them, drawn by a fixed seed; null for all.
+        buckets: Rows of the table that runs of 2 and more tokens share by their hash.
+        prior_strength: How many occurrences of a token the shares of all samples weigh as, above 0.
+    """
+
+    def __init__(
+        self,
+        kind: PredictorKind | None = None,
+        ngram: int = 1,
+        coverage: Coverage = "match",
+        split: Literal["train", "val"] = "train",
+        max_rows: int | None = 20_000,
+        buckets: int = 2**18,
+        prior_strength: float = 10.0,
+    ) -> None:
+        if max_rows is not None and max_rows < 1:
+            raise UserError(f"exit_prediction.max_rows must be at least 1, or null for all rows; got {max_rows}")
+        self.settings = PredictorSettings(kind or "token", ngram, coverage, buckets, prior_strength)
+        self.kind = kind
+        self.split = split
+        self.max_rows = max_rows
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if stage == "fit" and self.kind is not None and not hasattr(data, "collate_for"):
+            given = "plain loaders" if data is None else type(data).__name__
+            raise UserError(
+                f"exit_prediction.kind is {self.kind}, but {given} has no tokenised rows to learn from; train with "
+                "TextDataModule (or a subclass) as datamodule, or set exit_prediction.kind to null"
+            )
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if self.kind is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        found = (c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))
+        best = next((path for path in found if path), None)
+        if best is None:
+            rank_zero_warn("exit_prediction: no checkpoint was written, so no exit predictor is made")
+            return
+        started = time.perf_counter()
+        content = read_checkpoint(Path(best))
+        # A copy: what training left in the module is nobody's business here.
+        model = copy.deepcopy(pl_module.model).eval()
+        weights = content["state_dict"].items()
+        model.load_state_dict({k.removeprefix("model."): v for k, v in weights if k.startswith("model.")})
+        policy = policy_from_spec(content["mebert"]["policy"]).bind(model)
+        points = content["mebert"]["operating_points"].get(policy.name, {})
+        predictors = self._fit(trainer, model, policy, points)
+        if trainer.is_global_zero:
+            content["mebert"]["exit_predictors"] = [predictor.state() for predictor in predictors]
+            _rewrite(content, Path(best))
+            rows = predictors[0].origin.rows if predictors[0].origin else 0
+            rank_zero_info(
+                f"exit prediction: {self.kind} predictors for {len(predictors)} operating points of {policy.name} from "
+                f"{rows:,} {self.split} rows in {time.perf_counter() - started:.1f} s"
+            )
+        trainer.strategy.barrier()
+
+    def _fit(
+        self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, points: dict[float, float]
+    ) -> list[ExitPredictor]:
+        """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes."""
+        validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
+        scored = self._score(trainer, model, policy, "train" if self.split == "train" else validation)
+        fresh = None
+        if self.split == "train" and self.settings.coverage == "match":
+            fresh = self._score(trainer, model, policy, validation)
+        if not trainer.is_global_zero:
+            return []
+        targets: dict[float, float | None] = {policy.threshold: None}
+        targets |= {min(max(threshold, 0.0), 1.0): target for target, threshold in points.items()}
+        return [
+            fit_from_scores(model, scored, policy.with_threshold(threshold), self.settings, target, self.split, fresh)
+            for threshold, target in targets.items()
+        ]
+
+    def _score(self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, name: str) -> ScoredRows:
+        """An adaptive run over (at most `max_rows` rows of) a split, shared by the processes."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        rows = data.split(name)
+        if self.max_rows is not None and len(rows) > self.max_rows:
+            drawn = np.random.default_rng(0).permutation(len(rows))[: self.max_rows]
+            rows = rows.take(np.sort(drawn))
+        head = None
+        if self.kind == "linear":
+            head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model)
+        rank_zero_info(f"exit prediction: running the best checkpoint on {len(rows):,} rows of {name}")
+        score = partial(score_batch, model, policy, head)
+        values = score_split(trainer, rows, data.collate_for(), score, data.eval_batch_size)
+        return as_scored(rows, values, model.num_exits)
+
+
+def _rewrite(content: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint in place of the old one, whole or not at all."""
+    new = path.with_suffix(".new")
+    torch.save(content, new)
+    os.replace(new, path)

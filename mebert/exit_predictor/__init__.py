@@ -1,0 +1,35 @@
+"""Exit-layer prediction: at which exit a text will leave, said before any layer runs (GEEP)."""
+
+from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin, predictor_from_state
+from mebert.exit_predictor.coverage import choose_exits, coverage_for_speedup
+from mebert.exit_predictor.fitting import (
+    PredictorKind,
+    PredictorSettings,
+    fit_from_scores,
+    fit_predictor,
+    score_rows,
+)
+from mebert.exit_predictor.linear import LinearExitPredictor
+from mebert.exit_predictor.report import PredictionReport, report
+from mebert.exit_predictor.storage import choose_predictor, load_predictors, save_predictors
+from mebert.exit_predictor.tokens import TokenExitPredictor
+
+__all__ = [
+    "ExitPredictor",
+    "LinearExitPredictor",
+    "PredictionReport",
+    "PredictorKind",
+    "PredictorOrigin",
+    "PredictorSettings",
+    "TokenExitPredictor",
+    "choose_exits",
+    "choose_predictor",
+    "coverage_for_speedup",
+    "fit_from_scores",
+    "fit_predictor",
+    "load_predictors",
+    "predictor_from_state",
+    "report",
+    "save_predictors",
+    "score_rows",
+]

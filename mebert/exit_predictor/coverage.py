@@ -1,0 +1,74 @@
+"""From a distribution over exits to one exit: the likeliest, or the first that covers enough of the mass.
+
+Shapes: B samples, E exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mebert.curve import speedup_layers
+from mebert.errors import UserError
+
+__all__ = ["check_coverage", "choose_exits", "coverage_for_speedup"]
+
+
+def check_coverage(coverage: float | None) -> None:
+    """Raise a UserError for a coverage that is no share."""
+    if coverage is not None and not 0.0 < coverage <= 1.0:
+        raise UserError(f"coverage must be in (0, 1], or null for the likeliest exit; got {coverage}")
+
+
+def choose_exits(distribution: Tensor, coverage: float | None) -> Tensor:
+    """The 0-based exit (B,) of each distribution.
+
+    Args:
+        distribution: (B, E), rows summing to 1.
+        coverage: The smallest exit whose cumulative mass is at least this much, in (0, 1]: a larger one is surer of
+            the answer, and slower. None takes the likeliest exit, the earlier of equals.
+    """
+    if coverage is None:
+        # argmax may name any of equals; the first one is wanted, wherever this runs.
+        return (distribution == distribution.amax(-1, keepdim=True)).int().argmax(-1)
+    reached = distribution.cumsum(-1) >= coverage
+    # A sum of 0.9999999 does not reach 1: whatever is left after rounding is the last exit's.
+    reached = torch.cat([reached[:, :-1], torch.ones_like(reached[:, :1])], dim=1)
+    return reached.int().argmax(-1)
+
+
+def coverage_for_speedup(distribution: Tensor, exit_layers: Sequence[int], target: float) -> float | None:
+    """The largest coverage whose predicted exits reach a speed-up by layers, or None if none does.
+
+    The speed-up falls as the coverage rises, and changes only where the coverage passes a cumulative mass, so a
+    bisection over those is exact. The coverage lies between two masses that occur, so that rounding decides nothing.
+
+    Args:
+        distribution: (B, E), rows summing to 1.
+        exit_layers: The layer of each exit, (E,), the last one L.
+        target: Wanted speed-up by layers, at least 1.
+    """
+    if target <= 1.0:
+        return 1.0
+    masses = torch.unique(distribution.cumsum(-1)[:, :-1].double())  # sorted
+    masses = masses[(masses > 0) & (masses < 1)]
+    if not len(masses):
+        candidates = torch.tensor([1.0], dtype=torch.float64)
+    else:
+        # From "below every mass" by way of the middles to "above every mass".
+        middles = (masses[1:] + masses[:-1]) / 2
+        candidates = torch.cat([masses[:1] / 2, middles, masses.new_tensor([1.0])])
+    # Two masses next to each other in float32 may have no float32 between them; as they are compared so they count.
+    candidates = torch.unique(candidates.float())
+    low, high = 0, len(candidates) - 1
+    if speedup_layers(choose_exits(distribution, float(candidates[low])), exit_layers) < target:
+        return None
+    while low < high:
+        middle = (low + high + 1) // 2
+        if speedup_layers(choose_exits(distribution, float(candidates[middle])), exit_layers) >= target:
+            low = middle
+        else:
+            high = middle - 1
+    return float(candidates[low])

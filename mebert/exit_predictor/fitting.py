@@ -1,0 +1,249 @@
+"""From adaptive runs on a split to predictors: one pass serves any number of thresholds.
+
+Shapes: N rows, E exits, B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mebert.curve import replay, speedup_layers
+from mebert.data.tokenised import TokenisedSplit, collate
+from mebert.errors import UserError
+from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
+from mebert.exit_predictor.coverage import check_coverage, coverage_for_speedup
+from mebert.exit_predictor.linear import LinearExitPredictor
+from mebert.exit_predictor.tokens import TokenExitPredictor
+from mebert.models.multi_exit import model_inputs
+from mebert.scoring import evaluation_mode
+
+if TYPE_CHECKING:
+    from mebert.models.multi_exit import MultiExitModel
+    from mebert.policies import ExitPolicy
+
+__all__ = [
+    "Coverage",
+    "PredictorKind",
+    "PredictorSettings",
+    "ScoredRows",
+    "fit_from_scores",
+    "fit_predictor",
+    "score_rows",
+]
+
+PredictorKind = Literal["token", "linear"]
+Coverage = float | Literal["match"] | None
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """How predictors are made.
+
+    Attributes:
+        kind: `token`, GEEP's table, or `linear`, a head on the embedding output.
+        ngram: Longest run of tokens that the table counts.
+        coverage: How a distribution becomes one exit: None takes the likeliest, a number in (0, 1] the smallest exit
+            whose cumulative mass reaches it, and `match` the number at which the predicted exits are as fast as those
+            that the policy took.
+        buckets: Rows of the table for runs of 2 and more tokens.
+        prior_strength: How many occurrences of a token the shares of all samples weigh as.
+    """
+
+    kind: PredictorKind = "token"
+    ngram: int = 1
+    coverage: Coverage = "match"
+    buckets: int = 2**18
+    prior_strength: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("token", "linear"):
+            raise UserError(f"kind must be token or linear, got {self.kind!r}")
+        if self.kind == "linear" and self.ngram != 1:
+            raise UserError(f"ngram {self.ngram} belongs to kind token; kind linear reads no runs of tokens")
+        if isinstance(self.coverage, str):
+            if self.coverage != "match":
+                raise UserError(f"coverage must be match, a number in (0, 1] or null; got {self.coverage!r}")
+        else:
+            check_coverage(self.coverage)
+        TokenExitPredictor(1, 1, None, self.ngram, 1, self.prior_strength)  # says what is wrong with the rest
+
+
+@dataclass
+class ScoredRows:
+    """Rows and what an adaptive run said of them.
+
+    Attributes:
+        rows: N rows.
+        scores: The policy's scores at every exit, (E, N), on the CPU.
+        features: What the linear head reads, (N, H+1); None where it is not asked for.
+    """
+
+    rows: TokenisedSplit
+    scores: Tensor
+    features: Tensor | None = None
+
+    @property
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """Token ids of all rows, and where each row starts, (N+1,)."""
+        offsets = torch.from_numpy(np.asarray(self.rows.offsets, dtype=np.int64))
+        return torch.from_numpy(np.asarray(self.rows.tokens, dtype=np.int64)), offsets
+
+
+def score_batch(
+    model: MultiExitModel, policy: ExitPolicy, head: LinearExitPredictor | None, batch: Mapping[str, Tensor]
+) -> Tensor:
+    """A policy's scores at every exit and, with a head, its features beside them: (B, E) or (B, E+H+1) float32."""
+    outputs = model(**model_inputs(batch))
+    scores = policy.score_exits(outputs.logits, outputs.features).T.float()
+    if head is None:
+        return scores
+    return torch.cat([scores, head.features(batch["input_ids"], batch["attention_mask"])], dim=1)
+
+
+def as_scored(rows: TokenisedSplit, values: Tensor, num_exits: int) -> ScoredRows:
+    """The rows with what `score_batch` gave for all of them, (N, ...)."""
+    features = values[:, num_exits:].contiguous() if values.shape[1] > num_exits else None
+    return ScoredRows(rows, values[:, :num_exits].T.contiguous(), features)
+
+
+@torch.no_grad()
+def score_rows(
+    model: MultiExitModel, policy: ExitPolicy, rows: TokenisedSplit, kind: PredictorKind = "token", batch_size: int = 64
+) -> ScoredRows:
+    """Run all exits on all rows, the longest first, and keep the policy's scores.
+
+    Args:
+        model: On any device; it is run in evaluation mode.
+        policy: Bound to the model.
+        rows: The rows; labels are not needed.
+        kind: Of the predictor that is to be fitted.
+        batch_size: Rows a batch.
+    """
+    head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model) if kind == "linear" else None
+    device = next(model.parameters()).device
+    pad = int(getattr(model.walk.config, "pad_token_id", 0) or 0)
+    order = np.argsort(-rows.lengths, kind="stable")
+    parts = []
+    with evaluation_mode(model):
+        for start in range(0, len(order), batch_size):
+            batch = collate([rows[int(row)] for row in order[start : start + batch_size]], pad)
+            moved = {name: value.to(device) for name, value in batch.items()}
+            parts.append(score_batch(model, policy, head, moved).cpu())
+    found = torch.cat(parts)
+    values = torch.empty_like(found)
+    values[torch.from_numpy(order)] = found
+    return as_scored(rows, values, model.num_exits)
+
+
+def fit_from_scores(
+    model: MultiExitModel,
+    scored: ScoredRows,
+    policy: ExitPolicy,
+    settings: PredictorSettings,
+    speedup: float | None = None,
+    split: str = "",
+    fresh: ScoredRows | None = None,
+) -> ExitPredictor:
+    """A predictor of the exits that a policy took at its threshold, on the CPU and bound to the model.
+
+    Args:
+        model: The multi-exit model.
+        scored: What the predictor learns from.
+        policy: At the threshold in question.
+        settings: Kind and its settings.
+        speedup: The target for which the threshold was chosen, if it was; noted with the predictor.
+        split: Name of the split; noted, too.
+        fresh: Rows that the predictor has not learnt from, for the coverage `match`. None chooses it on the same rows,
+            each with its own counts left out (the linear head, which has few weights, is taken as it is).
+    """
+    taken = replay(scored.scores, policy.threshold)
+    tokens, offsets = scored.tokens
+    predictor: ExitPredictor
+    if settings.kind == "token":
+        vocabulary = int(model.walk.config.vocab_size)
+        predictor = TokenExitPredictor(
+            model.num_exits, vocabulary, None, settings.ngram, settings.buckets, settings.prior_strength
+        ).fit(tokens, offsets, taken)
+    else:
+        assert scored.features is not None
+        head = LinearExitPredictor(model.num_exits, model.walk.hidden_size)
+        predictor = head.fit(scored.features, taken).bind(model)
+    predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(taken))
+    if settings.coverage == "match":
+        predictor.coverage = _matching_coverage(model, predictor, policy, scored, taken, fresh)
+    else:
+        predictor.coverage = settings.coverage
+    return predictor.eval()
+
+
+def fit_predictor(
+    model: MultiExitModel,
+    policy: ExitPolicy,
+    rows: TokenisedSplit,
+    batch_size: int = 64,
+    speedup: float | None = None,
+    split: str = "",
+    **settings: Any,
+) -> ExitPredictor:
+    """Run a policy on rows and fit a predictor of the exits that it took, for a model that is trained already.
+
+    For several thresholds, call `score_rows` once and `fit_from_scores` for each.
+
+    Args:
+        model: The multi-exit model.
+        policy: Bound to it, at the threshold in question.
+        rows: Tokenised rows; labels are not needed.
+        batch_size: Rows a batch.
+        speedup: The target speed-up for which the threshold was chosen, if it was.
+        split: Name of the split, for the record.
+        settings: Those of `PredictorSettings`.
+
+    Returns:
+        On the model's device; `save(<model folder>)` puts it beside the model.
+    """
+    chosen = PredictorSettings(**settings)
+    if not len(rows):
+        raise UserError("fit_predictor: there are no rows to learn from")
+    scored = score_rows(model, policy, rows, chosen.kind, batch_size)
+    predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
+    return predictor.to(next(model.parameters()).device)
+
+
+def distribution_of(predictor: ExitPredictor, scored: ScoredRows, batch_size: int = 512) -> Tensor:
+    """What a predictor says of rows, (N, E) float32."""
+    rows, parts = scored.rows, []
+    if isinstance(predictor, LinearExitPredictor) and scored.features is not None:
+        return (scored.features @ predictor.weight.T + predictor.bias).softmax(-1)
+    for start in range(0, len(rows), batch_size):
+        batch = collate([rows[row] for row in range(start, min(start + batch_size, len(rows)))], 0)
+        parts.append(predictor.distribution(batch["input_ids"], batch["attention_mask"]))
+    return torch.cat(parts)
+
+
+def _matching_coverage(
+    model: MultiExitModel,
+    predictor: ExitPredictor,
+    policy: ExitPolicy,
+    scored: ScoredRows,
+    taken: Tensor,
+    fresh: ScoredRows | None,
+) -> float | None:
+    """The coverage at which predicted exits run no more layers than those that the policy took."""
+    if fresh is not None:
+        taken = replay(fresh.scores, policy.threshold)
+        distribution = distribution_of(predictor, fresh)
+    elif isinstance(predictor, TokenExitPredictor):
+        distribution = predictor.leave_one_out(*scored.tokens, taken)
+    else:
+        distribution = distribution_of(predictor, scored)
+    layers: Sequence[int] = model.exit_layers
+    target = speedup_layers(taken, layers)
+    found = coverage_for_speedup(distribution, layers, target)
+    # Out of reach only where no mass at all is early enough: then as early as it goes.
+    return found if found is not None else torch.finfo(torch.float32).tiny

@@ -1,0 +1,104 @@
+"""A small linear head on the embedding output that says where a text will leave: the comparison for GEEP's table.
+
+Shapes: B samples, S tokens, E exits, H hidden, N fitted samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mebert.errors import UserError
+from mebert.exit_predictor.base import ExitPredictor
+
+if TYPE_CHECKING:
+    from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["LinearExitPredictor"]
+
+
+class LinearExitPredictor(ExitPredictor):
+    """softmax(W x + b), x the mean embedding output of a text's tokens and the logarithm of its length.
+
+    RECONSTRUCTED: a predictor to compare GEEP's table with. It reads the model's embeddings, so it must be bound to the
+    model (`bind`); no layer runs. Special tokens are read, too: they are the same in every text.
+
+    Args:
+        num_exits: E.
+        hidden_size: H.
+        coverage: As in `ExitPredictor`.
+        penalty: Weight of the squared norm of W against the summed cross-entropy, at least 0.
+    """
+
+    def __init__(self, num_exits: int, hidden_size: int, coverage: float | None = None, penalty: float = 1.0) -> None:
+        super().__init__(num_exits, coverage)
+        if not penalty >= 0:
+            raise UserError(f"penalty must be at least 0, got {penalty}")
+        self.hidden_size = hidden_size
+        self.penalty = penalty
+        self.weight: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", torch.zeros(num_exits, hidden_size + 1))
+        self.register_buffer("bias", torch.zeros(num_exits))
+        self._models: list[MultiExitModel] = []  # in a list: the model is no part of the predictor
+
+    def bind(self, model: MultiExitModel) -> Self:
+        if model.walk.hidden_size != self.hidden_size:
+            raise UserError(
+                f"this exit predictor is for a hidden size of {self.hidden_size}, "
+                f"the model has {model.walk.hidden_size}"
+            )
+        self._models = [model]
+        return self
+
+    @torch.no_grad()
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads of a batch, (B, H+1) float32."""
+        if not self._models:
+            raise UserError("LinearExitPredictor is not bound to a model yet: call predictor.bind(model)")
+        hidden = self._models[0].walk.embed(input_ids, None).float()
+        mask = attention_mask.to(hidden.dtype).unsqueeze(1)
+        length = mask.sum(-1)
+        mean = (mask @ hidden).squeeze(1) / length.clamp(min=1)
+        return torch.cat([mean, length.clamp(min=1).log()], dim=1)
+
+    def fit(self, features: Tensor, exits: Tensor, steps: int = 200) -> Self:
+        """Fit the head by L-BFGS to the exits that samples took; the loss is convex, so the start does not matter.
+
+        Args:
+            features: (N, H+1).
+            exits: 0-based, (N,).
+            steps: Most iterations.
+        """
+        x = features.double()
+        mean, std = x.mean(0), x.std(0, unbiased=False).clamp(min=1e-6)
+        x = (x - mean) / std
+        weight = torch.zeros(self.num_exits, x.shape[1], dtype=x.dtype, device=x.device, requires_grad=True)
+        bias = torch.zeros(self.num_exits, dtype=x.dtype, device=x.device, requires_grad=True)
+        optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            loss = F.cross_entropy(x @ weight.T + bias, exits, reduction="sum")
+            loss = (loss + self.penalty * weight.square().sum()) / len(x)
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimiser.step(closure)
+        scaled = weight.detach() / std  # for features as they come
+        self.weight.copy_(scaled)
+        self.bias.copy_(bias.detach() - scaled @ mean)
+        return self
+
+    def distribution(
+        self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
+    ) -> Tensor:
+        features = self.features(input_ids, attention_mask)
+        return F.linear(features, self.weight, self.bias).softmax(-1)
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "hidden_size": self.hidden_size, "penalty": self.penalty}

@@ -1,0 +1,111 @@
+"""How well exits are predicted, and what the predictions cost in accuracy.
+
+Shapes: N samples, E exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mebert.curve import speedup_layers
+from mebert.exit_predictor.base import PredictorOrigin
+
+__all__ = ["PredictionReport", "accuracy_at", "report"]
+
+
+@dataclass
+class PredictionReport:
+    """Predicted exits against those that a policy took; shares are of all samples.
+
+    Attributes:
+        samples: N.
+        exact: Predicted the very exit.
+        within_one: Predicted it or one next to it.
+        under: Predicted an earlier one: fewer layers, and an answer that the policy did not trust yet.
+        over: Predicted a later one: layers that the policy would have saved.
+        most_frequent: What `exact` would be if every sample were predicted the exit that most samples took.
+        layers_predicted: Mean layers run by prediction.
+        layers_taken: Mean layers run by the policy.
+        speedup_predicted: Speed-up by layers of the prediction.
+        speedup_taken: Speed-up by layers of the policy.
+        metric_predicted: The metric at the predicted exits; None where there are no labels. So below.
+        metric_taken: The metric at the exits that the policy took.
+        metric_full: The metric of the last exit.
+        origin: What the predictor learnt from, if it is known.
+        kind: Class of the predictor.
+        coverage: Its coverage.
+    """
+
+    samples: int
+    exact: float
+    within_one: float
+    under: float
+    over: float
+    most_frequent: float
+    layers_predicted: float
+    layers_taken: float
+    speedup_predicted: float
+    speedup_taken: float
+    metric_predicted: float | None = None
+    metric_taken: float | None = None
+    metric_full: float | None = None
+    origin: PredictorOrigin | None = None
+    kind: str = ""
+    coverage: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def accuracy_at(correct: Tensor) -> Callable[[Tensor], float]:
+    """The accuracy at some exits (N,), from who is right where, (E, N) bool."""
+
+    def accuracy(exits: Tensor) -> float:
+        return float(correct[exits, torch.arange(correct.shape[1])].double().mean())
+
+    return accuracy
+
+
+def report(
+    predicted: Tensor,
+    taken: Tensor,
+    exit_layers: Sequence[int],
+    metric_at: Callable[[Tensor], float] | None = None,
+) -> PredictionReport:
+    """Compare predicted exits with those that a policy took.
+
+    Args:
+        predicted: 0-based, (N,); N is at least 1.
+        taken: 0-based, (N,).
+        exit_layers: The layer of each exit, (E,), the last one L.
+        metric_at: The metric at exits (N,), `accuracy_at(correct)` for one; None where there are no labels.
+    """
+    layers = torch.as_tensor(exit_layers, dtype=torch.float64)
+    off = predicted - taken
+    result = PredictionReport(
+        samples=len(taken),
+        exact=_share(off == 0),
+        within_one=_share(off.abs() <= 1),
+        under=_share(off < 0),
+        over=_share(off > 0),
+        most_frequent=float(torch.bincount(taken).max()) / len(taken),
+        layers_predicted=float(layers[predicted].mean()),
+        layers_taken=float(layers[taken].mean()),
+        speedup_predicted=speedup_layers(predicted, exit_layers),
+        speedup_taken=speedup_layers(taken, exit_layers),
+    )
+    if metric_at is not None:
+        result.metric_predicted = metric_at(predicted)
+        result.metric_taken = metric_at(taken)
+        result.metric_full = metric_at(torch.full_like(taken, len(exit_layers) - 1))
+    return result
+
+
+def _share(rows: Tensor) -> float:
+    return float(rows.double().mean())

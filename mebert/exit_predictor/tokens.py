@@ -1,0 +1,195 @@
+"""GEEP's token-level table of exit layers: which exits the texts took that a token stands in.
+
+Shapes: B samples, S tokens, E exits, V vocabulary, R rows of the table (tokens, then buckets), N counted samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mebert.errors import UserError
+from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.ngrams import ngram_rows, num_rows, table_rows
+
+__all__ = ["TokenExitPredictor", "count_exits"]
+
+# Probabilities in the table are multiples of this. Sums of them over up to 2048 keys have no rounding in float32, so
+# that a sample's distribution, hence its exit, is the same in every batch, whatever its padding.
+GRAIN = 2.0**-13
+
+CHUNK = 2000  # samples whose keys are in memory at a time
+
+
+class TokenExitPredictor(ExitPredictor):
+    """The mean over a text's tokens of how often texts with that token left at each exit. RECONSTRUCTED.
+
+    The released words are: a hash table holds the token-level exit-layer distribution. Here, for the tokens t of a text
+    (each occurrence) and, if `ngram` is more than 1, its runs of 2..ngram tokens by their hash:
+
+        p_t(e) = (count[t][e] + k g(e)) / (Σ_e count[t][e] + k),   p(e) = mean over t of p_t(e)
+
+    g is the share of samples that left at e, k the `prior_strength`: an unseen token says g. One gather and one sum a
+    batch (`embedding_bag`).
+
+    Args:
+        num_exits: E.
+        vocab_size: V. An id outside of it counts as unseen.
+        coverage: As in `ExitPredictor`.
+        ngram: Longest run of tokens that is counted, at least 1.
+        buckets: Rows that the runs of 2 and more tokens share by their hash; not used if `ngram` is 1.
+        prior_strength: k, above 0: how many occurrences the global shares g weigh as.
+    """
+
+    def __init__(
+        self,
+        num_exits: int,
+        vocab_size: int,
+        coverage: float | None = None,
+        ngram: int = 1,
+        buckets: int = 2**18,
+        prior_strength: float = 10.0,
+    ) -> None:
+        super().__init__(num_exits, coverage)
+        if ngram < 1 or buckets < 1 or vocab_size < 1:
+            raise UserError(
+                f"ngram, buckets and vocab_size must be at least 1, got {ngram}, {buckets} and {vocab_size}"
+            )
+        if not prior_strength > 0:
+            raise UserError(f"prior_strength must be above 0, got {prior_strength}")
+        self.vocab_size = vocab_size
+        self.ngram = ngram
+        self.buckets = buckets
+        self.prior_strength = prior_strength
+        # Rows: the counted ones, then "unseen" (the prior alone), then "nothing" (padding: no key at all).
+        rows = num_rows(vocab_size, ngram, buckets)
+        self.table: Tensor
+        self.register_buffer("table", torch.full((rows + 2, num_exits), 1.0 / num_exits), persistent=False)
+        self.table[-1] = 0
+        self.counts = torch.zeros(rows, num_exits, dtype=torch.int64)  # on the CPU: only `table` is needed to predict
+        self.exits = torch.zeros(num_exits, dtype=torch.int64)
+
+    def fit(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Self:
+        """Count the tokens of samples that left, in place of what was counted before.
+
+        Args:
+            tokens: Token ids of all samples, one after the other.
+            offsets: Where each sample starts, (N+1,) int64.
+            exits: 0-based exit that each sample took, (N,).
+        """
+        rows, samples = self._keys(tokens, offsets)
+        counts = count_exits(rows, exits[samples], len(self.counts), self.num_exits)
+        return self._set(counts, torch.bincount(exits, minlength=self.num_exits))
+
+    def leave_one_out(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
+        """What the table would say of each sample that it was fitted on, had it not counted that sample, (N, E).
+
+        The counts of a sample make its own exit look likely, most of all where its tokens are rare; a coverage chosen
+        on such distributions would not hold for new texts. Arguments as `fit`.
+        """
+        parts = []
+        for start in range(0, len(exits), CHUNK):
+            own = slice(start, start + CHUNK)
+            ends = offsets[start : start + CHUNK + 1]
+            parts.append(self._without_own(tokens[ends[0] : ends[-1]], ends - ends[0], exits[own]))
+        return torch.cat(parts) if parts else torch.zeros(0, self.num_exits)
+
+    def _without_own(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
+        rows, samples = self._keys(tokens, offsets)
+        # How often a key stands in its sample: as many of the key's counts are the sample's own.
+        pairs, times = torch.unique(samples * len(self.counts) + rows, return_counts=True)
+        own, key = pairs // len(self.counts), pairs % len(self.counts)
+        counts = self.counts[key].double()
+        taken = exits[own]
+        counts[torch.arange(len(key)), taken] -= times.double()
+        share = self.exits.double().expand(len(exits), -1).clone()
+        share[torch.arange(len(exits)), exits] -= 1
+        share = share / share.sum(1, keepdim=True).clamp(min=1)
+        each = self._smoothed(counts, share[own]) * times.unsqueeze(1)
+        total = torch.zeros(len(exits), self.num_exits, dtype=torch.float64).index_add_(0, own, each)
+        keys = torch.bincount(samples, minlength=len(exits)).unsqueeze(1)
+        mean = torch.where(keys > 0, total / keys.clamp(min=1), share)
+        return _normalised(mean, share).float()
+
+    def distribution(
+        self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
+    ) -> Tensor:
+        special = None if special_tokens_mask is None else special_tokens_mask.bool()
+        rows = ngram_rows(input_ids, attention_mask.bool(), special, self.vocab_size, self.ngram, self.buckets)
+        unseen = self.table.shape[0] - 2
+        rows = torch.where(rows >= 0, rows, unseen - 1 - rows)  # -1 to "unseen", -2 to "nothing"
+        total = F.embedding_bag(rows, self.table, mode="sum")
+        return _normalised(total, self.table[unseen])
+
+    def settings(self) -> dict[str, Any]:
+        own = ("vocab_size", "ngram", "buckets", "prior_strength")
+        return {**super().settings(), **{name: getattr(self, name) for name in own}}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The counts of the keys that occurred: most of a vocabulary does not."""
+        rows = self.counts.any(1).nonzero().squeeze(1)
+        return {"rows": rows.int(), "counts": self.counts[rows].int(), "exits": self.exits}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        counts = torch.zeros_like(self.counts)
+        counts[tensors["rows"].long()] = tensors["counts"].long()
+        self._set(counts, tensors["exits"].long())
+
+    def _keys(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """The table's row of every key of every sample, and the sample that it stands in, both (keys,)."""
+        rows, samples = [], []
+        tokens = tokens.long()
+        sample = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
+        for n in range(1, self.ngram + 1):
+            if len(tokens) < n:
+                break
+            found = table_rows(tokens, self.vocab_size, n, self.buckets)
+            last = len(tokens) - n + 1
+            # A run must not reach into the next sample.
+            kept = (found >= 0) & (sample[:last] == sample[n - 1 :])
+            rows.append(found[kept])
+            samples.append(sample[:last][kept])
+        empty = torch.zeros(0, dtype=torch.int64)
+        return torch.cat([empty, *rows]), torch.cat([empty, *samples])
+
+    def _set(self, counts: Tensor, exits: Tensor) -> Self:
+        self.counts, self.exits = counts, exits
+        total = exits.sum().clamp(min=1)
+        uniform = torch.full((self.num_exits,), 1.0 / self.num_exits, dtype=torch.float64)
+        share = exits.double() / total if int(exits.sum()) else uniform
+        # The keys that never occurred (most of them) say the prior; the others are worked out.
+        table = share.repeat(len(counts) + 1, 1)
+        rows = counts.any(1).nonzero().squeeze(1)
+        table[rows] = self._smoothed(counts[rows].double(), share)
+        table = (table / GRAIN).round() * GRAIN
+        self.table = torch.cat([table, table.new_zeros(1, self.num_exits)]).float().to(self.table.device)
+        return self
+
+    def _smoothed(self, counts: Tensor, share: Tensor) -> Tensor:
+        """(count + k g) / (Σ count + k), (keys, E) float64."""
+        k = self.prior_strength
+        return (counts + k * share) / (counts.sum(1, keepdim=True) + k)
+
+
+def count_exits(rows: Tensor, exits: Tensor, num_rows: int, num_exits: int) -> Tensor:
+    """How often each key stood in a sample that left at each exit, (R, E) int64.
+
+    Args:
+        rows: The key's row in the table, (keys,) int64.
+        exits: The exit of its sample, (keys,) int64.
+        num_rows: R.
+        num_exits: E.
+    """
+    flat = torch.bincount(rows * num_exits + exits, minlength=num_rows * num_exits)
+    return flat.view(num_rows, num_exits)
+
+
+def _normalised(total: Tensor, backoff: Tensor) -> Tensor:
+    """Rows that sum to 1; the back-off where there was nothing to add up."""
+    mass = total.sum(-1, keepdim=True)
+    filled = torch.where(mass > 0, total, backoff)
+    return filled / filled.sum(-1, keepdim=True)

@@ -1,0 +1,81 @@
+"""How well stored predictors predict the exits of a recorded split, as reports and as a table.
+
+Shapes: N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from rich.table import Table
+from torch import Tensor
+
+from mebert.curve import ExitRecord, replay
+from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.report import PredictionReport, report
+from mebert.metrics import metric_value
+
+__all__ = ["prediction_reports", "prediction_table"]
+
+
+def prediction_reports(
+    record: ExitRecord, predictors: Sequence[ExitPredictor], exit_layers: Sequence[int], metric: str
+) -> list[PredictionReport]:
+    """A report on each predictor whose policy was recorded.
+
+    Args:
+        record: The pass, with what the predictors said of its samples.
+        predictors: In the order of `record.predicted`.
+        exit_layers: The layer of each exit.
+        metric: Name of the main metric.
+    """
+    reports = []
+    metric_at: Callable[[Tensor], float] = partial(_metric_at, record, metric)
+    for predictor, predicted in zip(predictors, record.predicted, strict=True):
+        origin = predictor.origin
+        if origin is None or origin.policy not in record.scores:
+            continue
+        taken = replay(record.scores[origin.policy], origin.threshold)
+        found = report(predicted, taken, exit_layers, metric_at)
+        found.origin, found.kind, found.coverage = origin, type(predictor).__name__, predictor.coverage
+        reports.append(found)
+    return reports
+
+
+def _metric_at(record: ExitRecord, metric: str, exits: Tensor) -> float:
+    return metric_value(metric, record.logits_at(exits), record.labels, record.queries)
+
+
+def prediction_table(reports: Sequence[PredictionReport], metric: str, split: str) -> Table:
+    """Predicted exits against those that the policy took, one line an operating point."""
+    kinds = ", ".join(sorted({found.kind for found in reports}))
+    table = Table(
+        title=f"Predicted exits against those that the policy takes: {kinds} ({split})",
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+    )
+    table.add_column("policy")
+    columns = ["coverage", "exact", "within 1", "earlier", "later", "speed-up predicted", "policy"]
+    metrics = [f"{metric} predicted", "policy", "full"] if reports[0].metric_full is not None else []
+    for column in [*columns, *metrics]:
+        table.add_column(column, justify="right")
+    for found in reports:
+        origin = found.origin
+        name = "" if origin is None else f"{origin.policy} {origin.threshold:.4g}"
+        if origin is not None and origin.speedup is not None:
+            name += f" ({origin.speedup:g}x)"
+        values = (found.metric_predicted, found.metric_taken, found.metric_full) if metrics else ()
+        table.add_row(
+            name,
+            "likeliest" if found.coverage is None else f"{found.coverage:.3f}",
+            *(f"{share:.1%}" for share in (found.exact, found.within_one, found.under, found.over)),
+            f"{found.speedup_predicted:.2f}x",
+            f"{found.speedup_taken:.2f}x",
+            *("" if value is None else f"{value:.4f}" for value in values),
+        )
+    frequent = ", ".join(f"{found.most_frequent:.1%}" for found in reports)
+    table.caption = f"Speed-up by layers. Always the exit that most samples take would be exact for {frequent}."
+    return table
