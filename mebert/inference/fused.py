@@ -1,0 +1,163 @@
+"""Transformer layers for inference: one projection for query, key and value, and not one operation on padding.
+
+A layer's weights are taken from the Hugging Face layer (a test compares the two), for all supported families. Hidden
+states are packed: only the tokens that are there, one row after the other, so that projections, LayerNorm and
+activations never see padding, a smaller batch costs one selection, and rows of any length can be put together.
+Attention alone is computed on padded rows. Temporary results are changed in place, since fresh memory costs more than
+the activation function. Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
+
+
+@dataclass
+class LayerParts:
+    """Where a family keeps the parts of a layer.
+
+    Attributes:
+        query: Projection of the query; `key` and `value` likewise.
+        out: Projection after attention.
+        attention_norm: LayerNorm after attention.
+        up: First projection of the feed-forward part.
+        activation: Its activation function.
+        down: Its second projection.
+        output_norm: LayerNorm at the end.
+        heads: Attention heads.
+    """
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    out: nn.Linear
+    attention_norm: nn.LayerNorm
+    up: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+    down: nn.Linear
+    output_norm: nn.LayerNorm
+    heads: int
+
+
+def _bert_parts(layer: Any) -> LayerParts:
+    attention, out = layer.attention.self, layer.attention.output
+    return LayerParts(
+        *(attention.query, attention.key, attention.value, out.dense, out.LayerNorm),
+        *(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense, layer.output.LayerNorm),
+        heads=attention.num_attention_heads,
+    )
+
+
+def _albert_parts(layer: Any) -> LayerParts:
+    attention = layer.attention
+    return LayerParts(
+        *(attention.query, attention.key, attention.value, attention.dense, attention.LayerNorm),
+        *(layer.ffn, layer.activation, layer.ffn_output, layer.full_layer_layer_norm),
+        heads=attention.num_attention_heads,
+    )
+
+
+def _distilbert_parts(layer: Any) -> LayerParts:
+    attention = layer.attention
+    return LayerParts(
+        *(attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, layer.sa_layer_norm),
+        *(layer.ffn.lin1, layer.ffn.activation, layer.ffn.lin2, layer.output_layer_norm),
+        heads=attention.n_heads,
+    )
+
+
+class FusedLayer(nn.Module):
+    """One layer in evaluation mode, with its own copy of the projections of query, key and value.
+
+    Args:
+        parts: The layer's parts, shared but for the three projections.
+    """
+
+    def __init__(self, parts: LayerParts) -> None:
+        super().__init__()
+        linears = (parts.query, parts.key, parts.value)
+        self.qkv = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears))
+        self.qkv.to(linears[0].weight.device, linears[0].weight.dtype)
+        with torch.no_grad():
+            self.qkv.weight.copy_(torch.cat([linear.weight for linear in linears]))
+            self.qkv.bias.copy_(torch.cat([linear.bias for linear in linears]))
+        self.out = parts.out
+        self.attention_norm = parts.attention_norm
+        self.up = parts.up
+        self.down = parts.down
+        self.output_norm = parts.output_norm
+        self.heads = parts.heads
+        activation: Any = parts.activation
+        self.is_gelu = activation is F.gelu or getattr(activation, "act", None) is F.gelu
+        self.activation = activation
+
+    def forward(
+        self, hidden: Tensor, batch: int, tokens: int, mask: Tensor | None, pad: Tensor | None, real: Tensor | None
+    ) -> Tensor:
+        """Packed hidden states (T, H) to those after the layer, (T, H).
+
+        Args:
+            hidden: Packed hidden states.
+            batch: B.
+            tokens: S.
+            mask: What is added to attention scores, (B, 1, 1, S); None: nothing is hidden.
+            pad: For every place of the padded rows the packed token there, (B S,), any token for padding; None where
+                all rows are of one length.
+            real: For every packed token its place in the padded rows, (T,); None likewise.
+        """
+        qkv = self.qkv(hidden)
+        if pad is not None:
+            qkv = qkv.index_select(0, pad)
+        query, key, value = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        context = context.transpose(1, 2).reshape(batch * tokens, -1)
+        if real is not None:
+            context = context.index_select(0, real)
+        hidden = self.attention_norm(self.out(context).add_(hidden))
+        inner = self.up(hidden)
+        inner = torch.ops.aten.gelu_(inner) if self.is_gelu else self.activation(inner)
+        result: Tensor = self.output_norm(self.down(inner).add_(hidden))
+        return result
+
+
+def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
+    """The encoder's layers, fused; a list each, because a layer of ALBERT may be several.
+
+    Layers that share their weights (ALBERT's) share their fused form.
+
+    Args:
+        encoder: A Hugging Face base model.
+
+    Returns:
+        One list a layer, or None for a family (or a kind of layer) whose parts are not known.
+    """
+    config = encoder.config
+    if getattr(config, "is_decoder", False):
+        return None
+    if config.model_type == "albert":
+        groups = [[FusedLayer(_albert_parts(x)) for x in g.albert_layers] for g in encoder.encoder.albert_layer_groups]
+        share = config.num_hidden_layers / config.num_hidden_groups
+        return [groups[int(index / share)] for index in range(config.num_hidden_layers)]
+    if config.model_type == "distilbert":
+        return [[FusedLayer(_distilbert_parts(layer))] for layer in encoder.transformer.layer]
+    if config.model_type in ("bert", "roberta", "xlm-roberta", "electra"):
+        return [[FusedLayer(_bert_parts(layer))] for layer in encoder.encoder.layer]
+    return None
+
+
+def drop_layers(encoder: Any) -> None:
+    """Take the encoder's own layers out of it, once they are fused, so that no weight is kept twice."""
+    if encoder.config.model_type == "albert":
+        encoder.encoder.albert_layer_groups = nn.ModuleList()
+    elif encoder.config.model_type == "distilbert":
+        encoder.transformer.layer = nn.ModuleList()
+    else:
+        encoder.encoder.layer = nn.ModuleList()

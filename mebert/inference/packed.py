@@ -1,0 +1,181 @@
+"""The walk over fused layers, with hidden states packed: only tokens that are there.
+
+Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from mebert.models.encoder import EncoderWalk, LayerState
+from mebert.models.fastbert_pooling import FoldedFastBertPooling
+from mebert.models.heads import ClsPooling, MeanPooling
+
+if TYPE_CHECKING:
+    from mebert.models.heads import ExitHead
+
+__all__ = ["FusedWalk", "PackedState"]
+
+
+@dataclass
+class PackedState(LayerState):
+    """Where a batch stands, without its padding.
+
+    Attributes:
+        hidden: Tokens of all rows, one row after the other, (T, H).
+        attention_mask: (B, S), S the longest of `spans`.
+        layer_mask: What is added to attention scores, (B, 1, 1, S), or None.
+        spans: Tokens of each row, up to its last that is not padding, (B,), on the host.
+        holes: Whether a row has masked tokens within its span (padding on the left), (B,), on the host.
+        starts: Where each row starts among the packed tokens, (B,).
+        pad: Packed token at every place of the padded rows, (B S,), or None where all spans are equal.
+        real: Place in the padded rows of every packed token, (T,), or None likewise.
+    """
+
+    spans: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    holes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    starts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    pad: Tensor | None = None
+    real: Tensor | None = None
+
+    @override
+    def keep(self, rows: Tensor) -> PackedState:
+        places = rows.cpu().numpy()
+        spans = self.spans[places]
+        starts = np.cumsum(self.spans) - self.spans
+        tokens = _ranges(starts[places], spans)
+        device = self.hidden.device
+        hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(device))
+        mask = self.attention_mask.index_select(0, rows.to(device))
+        return _laid_out(hidden, mask, spans, self.holes[places], self.depth)
+
+    @override
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, S, H), anything where there is padding, and mask (B, S)."""
+        hidden = self.hidden if self.pad is None else self.hidden.index_select(0, self.pad)
+        return hidden.view(*self.attention_mask.shape, -1), self.attention_mask
+
+    def with_hidden(self, hidden: Tensor, depth: int) -> PackedState:
+        """The same rows after further layers."""
+        rest = (self.spans, self.holes, self.starts, self.pad, self.real)
+        return PackedState(hidden, self.attention_mask, self.layer_mask, depth, *rest)
+
+
+def _ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The numbers from each start on, one range after the other."""
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
+
+
+def _laid_out(hidden: Tensor, mask: Tensor, spans: np.ndarray, holes: np.ndarray, depth: int) -> PackedState:
+    """The state of packed rows (T, H), with what attention needs; `mask` (B, S or longer) is cut to the longest row."""
+    longest = int(spans.max()) if len(spans) else 0
+    mask = mask[:, :longest]
+    pad = real = layer_mask = None
+    equal = bool((spans == longest).all())
+    if not equal:
+        device = hidden.device
+        places = _ranges(np.arange(len(spans)) * longest, spans)
+        packed = np.zeros(len(spans) * longest, dtype=np.int64)
+        packed[places] = np.arange(len(places))
+        pad, real = torch.from_numpy(packed).to(device), torch.from_numpy(places).to(device)
+    if not equal or holes.any():
+        layer_mask = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
+        layer_mask = layer_mask.masked_fill_(mask == 0, float("-inf"))[:, None, None, :]
+    starts = torch.from_numpy(np.cumsum(spans) - spans).to(hidden.device)
+    return PackedState(hidden, mask, layer_mask, depth, spans, holes, starts, pad, real)
+
+
+class FusedWalk(EncoderWalk):
+    """Walks fused layers; embeddings remain those of the family's own walk.
+
+    Args:
+        base: The family's walk, whose layers are not used any more.
+        layers: Per layer of the encoder, the fused layers that it consists of.
+    """
+
+    def __init__(self, base: EncoderWalk, layers: Sequence[Sequence[nn.Module]]) -> None:
+        super().__init__(base.encoder)
+        self.base = base
+        self.layers = layers
+
+    @property
+    @override
+    def intermediate_size(self) -> int:
+        return self.base.intermediate_size
+
+    @override
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        return self.base.embed(input_ids, token_type_ids)
+
+    @override
+    def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> PackedState:
+        """Embed a batch and leave its padding behind. Two synchronisations at most, for the lengths."""
+        if bool(attention_mask.all()):  # one text, or texts of one length: nothing to find out
+            spans = np.full(attention_mask.shape[0], attention_mask.shape[1])
+            hidden = self.embed(input_ids, token_type_ids).flatten(0, 1)
+            return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0)
+        columns = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
+        there = (attention_mask != 0).long()
+        spans, counts = torch.stack([(there * columns).amax(1), there.sum(1)]).cpu().numpy()
+        spans = np.maximum(spans, 1)
+        longest = int(spans.max())
+        if token_type_ids is not None:
+            token_type_ids = token_type_ids[:, :longest]
+        hidden = self.embed(input_ids[:, :longest], token_type_ids).flatten(0, 1)
+        holes = counts != spans
+        state = _laid_out(hidden, attention_mask, spans, holes, 0)
+        if state.real is not None:
+            state.hidden = hidden.index_select(0, state.real)
+        return state
+
+    @override
+    def advance(self, state: LayerState, depth: int) -> LayerState:
+        assert isinstance(state, PackedState)
+        hidden: Tensor = state.hidden
+        batch, tokens = state.attention_mask.shape
+        for index in range(state.depth, depth):
+            for layer in self.layers[index]:
+                hidden = layer(hidden, batch, tokens, state.layer_mask, state.pad, state.real)
+        return state.with_hidden(hidden, depth)
+
+    @override
+    def join(self, states: Sequence[Any]) -> LayerState:
+        if len(states) == 1:
+            return states[0]
+        width = max(state.attention_mask.shape[1] for state in states)
+        masks = [F.pad(s.attention_mask, (0, width - s.attention_mask.shape[1])) for s in states]
+        return _laid_out(
+            torch.cat([state.hidden for state in states]),
+            torch.cat(masks),
+            np.concatenate([state.spans for state in states]),
+            np.concatenate([state.holes for state in states]),
+            states[0].depth,
+        )
+
+    @override
+    def pool(self, state: LayerState, head: ExitHead) -> Tensor:
+        """What the head reads, from the packed tokens where its pooling can be had so; padded rows cost a copy."""
+        assert isinstance(state, PackedState)
+        pooling, mask = head.pooling, state.attention_mask
+        if type(pooling) is ClsPooling:
+            return state.hidden.index_select(0, state.starts)
+        if type(pooling) is MeanPooling and not state.holes.any():
+            if state.pad is None:
+                return state.hidden.view(*mask.shape, -1).mean(1)
+            # The mean of rows of a table, summed in float32 whatever the precision: here the tokens are the table.
+            every = torch.arange(state.hidden.shape[0], device=mask.device)
+            return F.embedding_bag(every, state.hidden, state.starts, mode="mean")
+        if isinstance(pooling, FoldedFastBertPooling):
+            tokens = torch.tanh(pooling.project(state.hidden))  # a sixth as wide as the hidden states of BERT-base
+            tokens = tokens if state.pad is None else tokens.index_select(0, state.pad)
+            return pooling.read(tokens.view(*mask.shape, -1), mask)
+        return head.pool(*state.padded())

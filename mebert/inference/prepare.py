@@ -1,0 +1,95 @@
+"""A copy of a model for inference: its precision, fused layers, compiled layers."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mebert.errors import UserError
+from mebert.inference.fused import drop_layers, fused_layers
+from mebert.inference.packed import FusedWalk
+from mebert.models.fastbert_pooling import FastBertPooling
+from mebert.models.multi_exit import MultiExitModel
+from mebert.precision import PrecisionName
+
+if TYPE_CHECKING:
+    from mebert.policies import ExitPolicy
+
+__all__ = ["PrecisionName", "prepare_model", "prepare_policy"]
+
+
+def prepare_model(
+    model: MultiExitModel,
+    precision: PrecisionName = "float32",
+    compile: bool = False,
+    device: torch.device | str | None = None,
+) -> MultiExitModel:
+    """A copy of the model for inference, in evaluation mode; the model itself is left as it is.
+
+    The copy cannot be trained or saved: its layers are fused (`mebert.inference.fused`).
+
+    Args:
+        model: Any.
+        precision: `bfloat16` casts the weights once, where autocast would do so at every call; `int8` quantises the
+            weights of the layers, and their inputs as they come (CPU). Logits and policies are float32 in all.
+        compile: Compile the layers (`torch.compile`), which takes a minute at the first batches.
+        device: Where it shall be; None: where the model is.
+
+    Raises:
+        UserError: An unknown precision, int8 away from the CPU, or no compiler.
+    """
+    place = next(model.parameters()).device if device is None else torch.device(device)
+    if precision not in ("float32", "bfloat16", "int8"):
+        raise UserError(f"precision must be float32, bfloat16 or int8, got {precision!r}")
+    if precision == "int8" and place.type != "cpu":
+        raise UserError(f"precision int8 runs on the CPU only, and the device is {place.type}; use bfloat16 there")
+    if compile:
+        _check_compiler(place)
+    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    layers = fused_layers(fast.encoder)
+    unique = {id(layer): layer for parts in layers or [] for layer in parts}
+    if layers is not None:
+        fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
+        fast.walk = FusedWalk(fast.walk, layers)
+        drop_layers(fast.encoder)
+    for index in range(fast.num_exits):
+        head = fast.exit(index)
+        if isinstance(head.pooling, FastBertPooling):
+            head.pooling = head.pooling.folded()
+    fast = fast.to(place, torch.bfloat16 if precision == "bfloat16" else None)
+    if fast.prototypes is not None and model.prototypes is not None:
+        # Distances are measured in float32, to prototypes that have not been rounded.
+        fast.prototypes.prototypes = model.prototypes.prototypes.clone().to(place)
+    for layer in unique.values() if unique else [fast.encoder]:
+        if precision == "int8":
+            _quantise(layer)
+        if compile:
+            layer.compile(dynamic=True)
+    return fast
+
+
+def prepare_policy(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
+    """The same policy, bound to the prepared copy of its model."""
+    return policy.with_threshold(policy.threshold).bind(model)
+
+
+def _quantise(module: nn.Module) -> None:
+    with warnings.catch_warnings():
+        # torch announces the move to another package, years ahead; the warning is not for our users.
+        warnings.simplefilter("ignore")
+        torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
+
+
+def _check_compiler(device: torch.device) -> None:
+    wanted = os.environ.get("CXX") or "g++"
+    if device.type == "cpu" and not (shutil.which(wanted) or shutil.which("clang++")):
+        raise UserError(
+            f"compile needs a C++ compiler, and {wanted} was not found; install one (Debian: apt install g++), "
+            "name it by the environment variable CXX, or do without compile"
+        )

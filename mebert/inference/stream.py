@@ -1,0 +1,137 @@
+"""Texts through an engine: tokens, windows, batches, and answers in the order of the input, in bounded memory.
+
+Shapes: B batch, C classes, S tokens of the longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.inference.batching import BatchPlan, plan_batches
+from mebert.inference.engine import Engine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Text", "TextEncoder", "classify_stream"]
+
+Text = str | tuple[str, str]
+"""A text, or a pair of texts."""
+
+T = TypeVar("T")
+
+
+class TextEncoder:
+    """Texts or pairs to token ids, and token ids to batches.
+
+    Args:
+        tokenizer: Any.
+        max_length: Longest row in tokens; longer ones are cut, the longer text of a pair first.
+        device: Where batches go.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.device = device
+        self.fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0}
+        self._pairs: bool | None = None
+        self._seen = 0
+
+    def encode(self, texts: Sequence[Any]) -> dict[str, list[list[int]]]:
+        """Token ids (and segment ids where the model has such) of some texts, unpadded.
+
+        Raises:
+            UserError: Something that is neither a text nor a pair, or both kinds in one input; the text says where.
+        """
+        for place, text in enumerate(texts):
+            pair = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
+            if not pair and not isinstance(text, str):
+                where = self._seen + place + 1
+                raise UserError(f"input {where} is {_described(text)}; give a text or a pair of texts (a, b)")
+            if self._pairs is None:
+                self._pairs = pair
+            elif self._pairs != pair:
+                kinds = ("a pair", "a text") if pair else ("a text", "a pair")
+                raise UserError(f"input {self._seen + place + 1} is {kinds[0]}, those before it are {kinds[1]} each")
+        self._seen += len(texts)
+        columns = zip(*texts, strict=True) if self._pairs else (texts,)
+        encoded = self.tokenizer(
+            *map(list, columns),
+            truncation="longest_first",
+            max_length=self.max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        return {name: encoded[name] for name in self.fill if name in encoded}
+
+    def collate(self, rows: dict[str, list[list[int]]], places: np.ndarray) -> dict[str, Tensor]:
+        """Some of the rows as a batch, padded to the longest of them."""
+        chosen = [rows["input_ids"][place] for place in places]
+        lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
+        there = np.arange(int(lengths.max())) < lengths[:, None]
+        batch = {"attention_mask": there.astype(np.int64)}
+        for name, values in rows.items():
+            padded = np.full(there.shape, self.fill[name], dtype=np.int64)
+            padded[there] = np.concatenate([values[place] for place in places])
+            batch[name] = padded
+        return {name: torch.from_numpy(values).to(self.device) for name, values in batch.items()}
+
+
+def classify_stream(
+    engine: Engine, encoder: TextEncoder, texts: Iterable[Any], plan: BatchPlan, window: int
+) -> Iterator[tuple[list[float], int]]:
+    """Logits (C) and 0-based exit of each text, in the order of the texts.
+
+    Texts are read a window at a time and only when the answers are asked for. What waits in the engine and what is
+    done but not yet in turn is all that is kept, so that the engine must not hold a row back for long (`max_wait`).
+
+    Args:
+        engine: Any; nothing must wait in it.
+        encoder: Makes the batches.
+        texts: Any number of them.
+        plan: Limits of a batch.
+        window: Texts that are looked at together; a batch is made of those of similar length.
+    """
+    done: dict[int, tuple[list[float], int]] = {}
+    first = turn = 0
+    for part in _windows(texts, window):
+        rows = encoder.encode(part)
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        finished = [
+            engine.feed(encoder.collate(rows, places), torch.from_numpy(places + first))
+            for places in plan_batches(lengths, plan.tokens_per_batch, plan.max_batch)
+        ]
+        first += len(part)
+        for answer in finished:
+            _store(done, answer)
+        while turn in done:
+            yield done.pop(turn)
+            turn += 1
+    _store(done, engine.flush())
+    while turn in done:
+        yield done.pop(turn)
+        turn += 1
+
+
+def _store(done: dict[int, tuple[list[float], int]], answer: Any) -> None:
+    if len(answer):
+        columns = (answer.rows.tolist(), answer.logits.tolist(), answer.exits.tolist())
+        done.update({row: (logits, index) for row, logits, index in zip(*columns, strict=True)})
+
+
+def _windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _described(value: object) -> str:
+    return "None" if value is None else f"of the type {type(value).__name__}"

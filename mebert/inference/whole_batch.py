@@ -1,0 +1,130 @@
+"""Engines that answer a batch at once: `full` runs every layer and then decides, `shrink` drops samples as they leave.
+
+Shapes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from mebert.inference.decisions import ExitDecisions, Finished
+from mebert.inference.engine import Engine
+from mebert.inference.policy_state import keep_state
+
+if TYPE_CHECKING:
+    from mebert.models.multi_exit import MultiExitModel
+    from mebert.policies import ExitPolicy
+
+__all__ = ["ENGINES", "FullEngine", "ShrinkEngine", "run_full", "run_shrink"]
+
+
+@torch.inference_mode()
+def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
+    """All layers for all samples, then the decisions: the reference, and the fastest where nothing leaves.
+
+    Args:
+        model: In evaluation mode.
+        policy: Bound to the model.
+        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
+    """
+    last = model.num_exits - 1
+    state = model.start(**inputs)
+    batch = inputs["input_ids"].shape[0]
+    exits = torch.full((batch,), last, device=state.hidden.device)
+    tried = [index for index in range(last) if policy.may_leave(index)]
+    result: Tensor | None = None
+    staying: Tensor | None = None
+    policy_state: Any = None
+    for index in tried:
+        state, logits, features = model.step(state, index)
+        leave, policy_state = policy.decide(index, logits, features, policy_state)
+        if result is None or staying is None:
+            result, staying = logits, torch.ones_like(leave)
+        now = staying & leave
+        exits = torch.where(now, index, exits)
+        # Those that stay get the logits of a later exit in any case.
+        result = torch.where(staying.unsqueeze(-1), logits, result)
+        staying = staying & ~leave
+    _, logits, _ = model.step(state, last)
+    if result is not None and staying is not None:
+        logits = torch.where(staying.unsqueeze(-1), logits, result)
+    return ExitDecisions(logits, exits)
+
+
+@torch.inference_mode()
+def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
+    """Survivors go on in a smaller batch; hidden states, masks and the policy's state are filtered together.
+
+    One synchronisation an exit on an accelerator: the number of survivors must be known. Exits at which the policy
+    lets nobody leave are not computed. Arguments as `run_full`.
+    """
+    state = model.start(**inputs)
+    batch, last = inputs["input_ids"].shape[0], model.num_exits - 1
+    device = state.hidden.device
+    rows: Tensor | None = None  # the survivors' places in the batch; None: all of it
+    result: Tensor | None = None
+    exits = torch.full((batch,), last, device=device)
+    policy_state: Any = None
+    for index in range(last):
+        if not policy.may_leave(index):
+            continue
+        state, logits, feature = model.step(state, index)
+        leave, policy_state = policy.decide(index, logits, feature, policy_state)
+        if batch == 1:
+            if bool(leave):
+                return ExitDecisions(logits, exits.fill_(index))
+            continue
+        places = (~leave.cpu()).nonzero().squeeze(-1)  # on the host, where the engine has to know their number
+        if len(places) == len(leave):
+            continue
+        stay = places.to(device)
+        # Everybody's answer is written: who stays is overwritten by a later exit, and no second look at who left
+        # is needed.
+        if rows is None or result is None:
+            result, rows = logits, stay
+            exits = torch.where(leave, index, exits)
+        else:
+            result[rows] = logits
+            exits[rows] = torch.where(leave, index, last)
+            rows = rows[stay]
+        if not len(places):
+            return ExitDecisions(result, exits)
+        state = state.keep(places)
+        policy_state = keep_state(policy_state, stay)
+    _, logits, _ = model.step(state, last)
+    if rows is None or result is None:
+        return ExitDecisions(logits, exits)
+    result[rows] = logits
+    return ExitDecisions(result, exits)
+
+
+ENGINES: dict[str, Callable[[MultiExitModel, ExitPolicy, dict[str, Tensor]], ExitDecisions]] = {
+    "full": run_full,
+    "shrink": run_shrink,
+}
+
+
+class _WholeBatchEngine(Engine):
+    @override
+    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
+        if not rows.shape[0]:
+            return Finished.none(self.model.num_labels, self.device)
+        decisions = ENGINES[self.name](self.model, self.policy, inputs)
+        return Finished(rows.to(decisions.exits.device), decisions.logits, decisions.exits)
+
+
+class FullEngine(_WholeBatchEngine):
+    """Every layer for every sample, then the decisions."""
+
+    name = "full"
+
+
+class ShrinkEngine(_WholeBatchEngine):
+    """Samples leave the batch as soon as they may; the batch goes on smaller."""
+
+    name = "shrink"
