@@ -1,0 +1,97 @@
+"""What the measured models and engines cost by count, and the threshold that meets a speed-up by that count.
+
+Shapes: N samples, E exits. FLOPs are those of `mebert.flops`: matrix products, at each sample's own length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mebert.curve import replay
+from mebert.flops import encoder_flops, exit_flops, single_exit_flops
+from mebert.inference import EngineName
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import ExitPolicy
+
+__all__ = ["Costs", "flops_speedup", "threshold_for_flops"]
+
+
+def flops_speedup(exits: Tensor, flops: Tensor, plain: Tensor) -> float:
+    """Cost of the plain model over the cost of the exits taken.
+
+    Args:
+        exits: 0-based exit of each sample, (N,).
+        flops: Cost of leaving at each exit, (E, N).
+        plain: Cost of the plain model, (N,).
+    """
+    return float(plain.sum() / flops.gather(0, exits.unsqueeze(0)).sum())
+
+
+def threshold_for_flops(scores: Tensor, flops: Tensor, plain: Tensor, target: float) -> float | None:
+    """The strictest threshold that reaches a speed-up by FLOPs, or None where none does.
+
+    The speed-up rises with the threshold and changes only at scores that occur, so a bisection over them is exact.
+
+    Args:
+        scores: A policy's score of every sample at every exit, (E, N).
+        flops: Cost of leaving at each exit, (E, N).
+        plain: Cost of the plain model, (N,).
+        target: Wanted speed-up.
+    """
+    values = torch.unique(scores[:-1])
+    values = values[values < 1.0]  # thresholds end at 1, and a score must lie below its threshold
+    if not len(values):
+        return None
+    candidates = torch.nextafter(values, torch.ones_like(values))
+    low, high = 0, len(candidates) - 1
+    if flops_speedup(replay(scores, float(candidates[high])), flops, plain) < target:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if flops_speedup(replay(scores, float(candidates[middle])), flops, plain) >= target:
+            high = middle
+        else:
+            low = middle + 1
+    return float(candidates[low])
+
+
+class Costs:
+    """Counted costs of all that is measured on the same samples.
+
+    Args:
+        model: The multi-exit model.
+        lengths: Tokens of each sample, (N,).
+    """
+
+    def __init__(self, model: MultiExitModel, lengths: Tensor) -> None:
+        self.model = model
+        self.lengths = lengths
+        self.plain = single_exit_flops(model, lengths)
+
+    def of_engine(self, name: EngineName, policy: ExitPolicy) -> Tensor:
+        """What an engine spends on a sample that leaves at each exit, (E, N)."""
+        if name == "predicted":
+            return self.predicted()
+        return self.all_layers(policy) if name == "full" else self.tried(policy)
+
+    def tried(self, policy: ExitPolicy) -> Tensor:
+        """Exits are tried one after another until one is taken, (E, N): the engines `shrink` and `refill`."""
+        return exit_flops(self.model, self.lengths, policy)
+
+    def all_layers(self, policy: ExitPolicy) -> Tensor:
+        """All exits and decisions are computed whichever is taken, (E, N): the engine `full`."""
+        return self.tried(policy)[-1:].expand(self.model.num_exits, -1)
+
+    def predicted(self) -> Tensor:
+        """The layers up to the exit and its head alone, (E, N): the engine `predicted`."""
+        rows = [
+            encoder_flops(self.model.walk, self.lengths, depth) + self.model.exit(e).flops(self.lengths.double())
+            for e, depth in enumerate(self.model.exit_layers)
+        ]
+        return torch.stack(rows)
+
+    def first_layers(self, depth: int) -> Tensor:
+        """The first layers alone with one head, (1, N)."""
+        head = self.model.exit(self.model.num_exits - 1).flops(self.lengths.double())
+        return (encoder_flops(self.model.walk, self.lengths, depth) + head).unsqueeze(0)

@@ -1,0 +1,99 @@
+"""What a user gets for three lines of code: Hugging Face's own classifier, cast, quantised, or cut short.
+
+Shapes: B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from mebert.inference import Finished, PrecisionName
+from mebert.models import MultiExitModel
+from mebert.models.encoder import quiet_loading
+
+__all__ = ["HuggingFaceModel", "hugging_face_model"]
+
+LAYER_COUNTS = ("num_hidden_layers", "n_layers")  # as the configurations call it
+
+
+def hugging_face_model(
+    model: MultiExitModel,
+    device: torch.device,
+    precision: PrecisionName = "float32",
+    layers: int | None = None,
+    compile: bool = False,
+) -> PreTrainedModel:
+    """`AutoModelForSequenceClassification` of the same encoder and weights, in evaluation mode.
+
+    Its head is Hugging Face's own with random weights: what it answers does not matter here, what it costs does.
+
+    Args:
+        model: Whose encoder is taken, in float32.
+        device: Where it shall run.
+        precision: `bfloat16` casts the weights; `int8` quantises the Linear layers dynamically.
+        layers: The first so many layers alone; None: all.
+        compile: Run it through `torch.compile`.
+    """
+    config = copy.deepcopy(model.encoder.config)
+    config.num_labels = model.num_labels
+    with quiet_loading():
+        classifier = AutoModelForSequenceClassification.from_config(
+            config, attn_implementation=model.encoder.config._attn_implementation
+        )
+    # Our encoder has no pooler, which some of Hugging Face's classifiers read; it stays random.
+    missing, unexpected = classifier.base_model.load_state_dict(model.encoder.state_dict(), strict=False)
+    assert not unexpected and all("pooler" in name for name in missing)  # noqa: PT018
+    if layers is not None:
+        _cut(classifier, layers)
+    classifier.eval().requires_grad_(False)
+    if precision == "int8":
+        classifier = _quantised(classifier)
+    elif precision == "bfloat16":
+        classifier = classifier.to(torch.bfloat16)
+    classifier = classifier.to(device)
+    return torch.compile(classifier, dynamic=True) if compile else classifier
+
+
+def _quantised(classifier: PreTrainedModel) -> PreTrainedModel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch announces that this will move to another package
+        return torch.ao.quantization.quantize_dynamic(classifier, {nn.Linear}, dtype=torch.qint8)
+
+
+def _cut(classifier: Any, layers: int) -> None:
+    for name in LAYER_COUNTS:
+        if name in classifier.config.to_dict():
+            setattr(classifier.config, name, layers)
+    base = classifier.base_model
+    stacks: list[Any] = [getattr(base, "encoder", None), getattr(base, "transformer", None)]
+    for stack in stacks:
+        if hasattr(stack, "layer"):  # ALBERT shares its layers, and goes by its configuration alone
+            stack.layer = stack.layer[:layers]
+
+
+class HuggingFaceModel:
+    """A Hugging Face classifier behind the protocol of the engines; every sample takes its only exit.
+
+    Args:
+        classifier: From `hugging_face_model`.
+    """
+
+    def __init__(self, classifier: PreTrainedModel) -> None:
+        self.classifier = classifier
+
+    @torch.inference_mode()
+    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
+        """Take a batch and return all of it."""
+        logits = self.classifier(**inputs).logits
+        return Finished(rows, logits.float(), torch.zeros_like(rows))
+
+    def flush(self) -> Finished:
+        """Nothing ever waits."""
+        rows = torch.zeros(0, dtype=torch.int64)
+        return Finished(rows, torch.zeros(0, self.classifier.config.num_labels), rows)

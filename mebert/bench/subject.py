@@ -1,0 +1,133 @@
+"""The model that is measured: a trained one, an encoder with fresh exits, or random weights of a named size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import cached_file
+
+from mebert.errors import UserError
+from mebert.hub import hub_errors
+from mebert.models import MultiExitModel, PrototypeBank, build_encoder, load_policy
+from mebert.models.encoder import quiet_loading
+from mebert.models.heads import HeadKind, PoolingKind
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    HybridDistanceEntropy,
+    MaxProbability,
+    ValueChange,
+)
+
+__all__ = ["SIZES", "Subject", "open_subject"]
+
+DEFAULT_SIZE = "minilm"
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128},
+    "minilm": {"num_hidden_layers": 6, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536},
+    "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
+    "bert-large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
+}
+POLICIES: tuple[type[ExitPolicy], ...] = (Entropy, MaxProbability, DistanceRatio, HybridDistanceEntropy, ValueChange)
+PROTOTYPE_DIM = 128
+
+
+@dataclass
+class Subject:
+    """What is measured.
+
+    Attributes:
+        name: As a reader knows it.
+        model: In float32, in evaluation mode.
+        policies: Bound to the model; their thresholds do not matter.
+        trained: Its exits were trained, so that policies decide; otherwise exits are simulated.
+        tokenizer: Hub id or folder, or None where there is none.
+    """
+
+    name: str
+    model: MultiExitModel
+    policies: list[ExitPolicy] = field(default_factory=list)
+    trained: bool = False
+    tokenizer: str | None = None
+
+
+def open_subject(
+    model: str | None,
+    size: str | None,
+    encoder_config: dict[str, Any] | None,
+    policies: Sequence[str] | None,
+    num_labels: int,
+    pooling: PoolingKind,
+    head: HeadKind,
+    seed: int,
+) -> Subject:
+    """The model that the arguments of `bench` describe.
+
+    Raises:
+        UserError: More than one of model, size and encoder_config; an unknown size or policy; or it cannot be had.
+    """
+    given = [name for name, value in (("model", model), ("size", size), ("encoder_config", encoder_config)) if value]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
+    torch.manual_seed(seed)
+    if model is not None and (folder := _multi_exit_folder(model)) is not None:
+        opened = MultiExitModel.from_pretrained(folder)
+        chosen = load_policy(folder, opened) if policies is None else None
+        bound = [chosen] if chosen is not None else _policies(policies, opened, random_prototypes=False)
+        return Subject(model, opened, bound, trained=True, tokenizer=folder)
+    if model is not None:
+        name, encoder = model, build_encoder(model)
+    else:
+        config = encoder_config or _size(size or DEFAULT_SIZE)
+        name = f"{size or DEFAULT_SIZE} size" if encoder_config is None else "encoder_config"
+        with quiet_loading():
+            encoder = build_encoder(name, config)
+    fresh = MultiExitModel(encoder, num_labels, pooling=pooling, head=head).eval()
+    return Subject(name, fresh, _policies(policies, fresh, random_prototypes=True), tokenizer=model)
+
+
+def _size(name: str) -> dict[str, Any]:
+    if name not in SIZES:
+        raise UserError(f"size {name!r} is not known; choose one of {', '.join(SIZES)}, or give encoder_config")
+    return {"model_type": "bert", **SIZES[name]}
+
+
+def _multi_exit_folder(model: str) -> str | None:
+    """The folder or Hub id that holds the exits: `model` itself or, in a run, its folder `model`; None: no exits."""
+    path = Path(model)
+    if path.is_dir():
+        holding = [p for p in (path, path / "model") if (p / "exits.json").is_file()]
+        return str(holding[0]) if holding else None
+    with hub_errors(f"model {model!r}"):
+        found = cached_file(model, "exits.json", _raise_exceptions_for_missing_entries=False)
+    return None if found is None else model
+
+
+def _policies(names: Sequence[str] | None, model: MultiExitModel, random_prototypes: bool) -> list[ExitPolicy]:
+    """The policies with these names, bound to the model; None: what suits its task."""
+    known = {policy.name: policy for policy in POLICIES}
+    suited = names or [ValueChange.name if model.num_labels == 1 else Entropy.name]
+    found = []
+    for name in suited:
+        if name not in known:
+            raise UserError(f"policy {name!r} is not known; choose of {', '.join(known)}")
+        if (name == ValueChange.name) != (model.num_labels == 1):
+            kind = "regression" if model.num_labels == 1 else f"{model.num_labels} classes"
+            raise UserError(f"policy {name!r} does not fit a model for {kind}")
+        policy = known[name]()
+        if isinstance(policy, DistanceRatio) and model.prototypes is None and random_prototypes:
+            model.prototypes = _random_prototypes(model)
+        found.append(policy.bind(model))
+    return found
+
+
+def _random_prototypes(model: MultiExitModel) -> PrototypeBank:
+    bank = PrototypeBank(model.num_exits - 1, model.exit(0).feature_size, model.num_labels, dim=PROTOTYPE_DIM)
+    bank.prototypes.normal_()
+    bank.seen.fill_(True)
+    return bank

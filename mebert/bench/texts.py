@@ -1,0 +1,132 @@
+"""The inputs that are measured: a task, own texts, or random tokens; and how they are put into batches.
+
+N samples, B batch, S tokens of the longest row in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mebert.bench.lengths import draw_lengths
+from mebert.data.datamodule import TextDataModule
+from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
+from mebert.errors import UserError
+from mebert.inference import plan_batches
+from mebert.models import model_inputs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Batch", "file_texts", "make_batches", "random_texts", "task_texts"]
+
+Batch = tuple[dict[str, Tensor], Tensor]
+"""The model's inputs, each (B, S), and the rows' numbers (B,) int64 on the CPU."""
+
+STAGES = {"train": "fit", "val": "validate", "test": "test"}
+SMALLEST_ID = 10  # below are the special tokens of most vocabularies
+
+
+def random_texts(lengths: str, samples: int, max_length: int, vocab_size: int, seed: int) -> TokenisedSplit:
+    """Random tokens with the lengths of a distribution; see `draw_lengths`."""
+    counts = draw_lengths(lengths, samples, max_length, seed)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    generator = np.random.default_rng(seed)
+    tokens = generator.integers(min(SMALLEST_ID, vocab_size - 1), vocab_size, size=int(offsets[-1]))
+    return TokenisedSplit(tokens, offsets, None, index=np.arange(samples))
+
+
+def task_texts(task: str, split: str, tokenizer: str, samples: int, max_length: int, seed: int) -> TokenisedSplit:
+    """Rows of a split of a named task, drawn by `seed`.
+
+    Raises:
+        UserError: No such task or split, or it cannot be had.
+    """
+    group = split.partition("_")[0]
+    if group not in STAGES:
+        raise UserError(f"split must be train, val or test (or such as val_mismatched), got {split!r}")
+    data = TextDataModule(task, tokenizer, max_length, max_train_samples=samples, max_eval_samples=samples, seed=seed)
+    data.setup(STAGES[group])
+    return _numbered(data.split(split))
+
+
+def file_texts(
+    path: str, tokenizer: str, samples: int, max_length: int, seed: int, text_column: str, pair_column: str | None
+) -> TokenisedSplit:
+    """Texts of a file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column), drawn by `seed`.
+
+    Raises:
+        UserError: The file cannot be read, or has no such column.
+    """
+    if Path(path).suffix.lower() == ".txt":
+        rows = _lines(path, load_tokenizer(tokenizer), max_length)
+    else:
+        data = TextDataModule(
+            tokenizer=tokenizer,
+            max_length=max_length,
+            predict_file=path,
+            text_column=text_column,
+            text_pair_column=pair_column,
+            labels=["unknown", "not known"],  # nothing is trained; a data module of own files must have labels
+        )
+        data.setup("predict")
+        rows = data.split("predict")
+    if len(rows) > samples:
+        rows = rows.take(np.random.default_rng(seed).permutation(len(rows))[:samples])
+    return _numbered(rows)
+
+
+def make_batches(
+    rows: TokenisedSplit,
+    size: int,
+    pad_token_id: int,
+    device: torch.device,
+    sort: bool,
+    pad_to: int | None = None,
+) -> list[Batch]:
+    """All rows in batches of at most `size`, already on the device: the transfer is not measured.
+
+    Args:
+        rows: Whose numbers are their places here.
+        size: Rows a batch.
+        pad_token_id: Fills `input_ids`.
+        device: Where the model is.
+        sort: Rows of similar length go together, the longest first; otherwise the order of the rows.
+        pad_to: Pad every batch to this many tokens; None: to its longest row.
+    """
+    chosen: Sequence[np.ndarray]
+    if sort:
+        chosen = plan_batches(rows.lengths, max_batch=size)
+    else:
+        chosen = [np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
+    batches = []
+    for numbers in chosen:
+        padded = collate([rows[int(n)] for n in numbers], pad_token_id, pad_to_multiple_of=pad_to)
+        inputs = {name: value.to(device) for name, value in model_inputs(padded).items()}
+        batches.append((inputs, torch.from_numpy(np.asarray(numbers, dtype=np.int64))))
+    return batches
+
+
+def _lines(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    texts = [line.strip() for line in content.splitlines() if line.strip()]
+    if not texts:
+        raise UserError(f"{path} is empty; it must hold a text a line")
+    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+    parts = {name: [np.asarray(row) for row in encoded[name]] for name in encoded}
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in parts["input_ids"]])])
+    types = np.concatenate(parts["token_type_ids"]) if "token_type_ids" in parts else None
+    return TokenisedSplit(np.concatenate(parts["input_ids"]), offsets, types, index=np.arange(len(texts)))
+
+
+def _numbered(rows: TokenisedSplit) -> TokenisedSplit:
+    """The same rows without labels, their numbers being their places."""
+    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
