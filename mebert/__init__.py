@@ -14,14 +14,22 @@ _HOMES = {
     "AccuracySpeedCurve": "mebert.callbacks",
     "ExitAccuracy": "mebert.callbacks",
     "ExitFLOPs": "mebert.callbacks",
+    "ExitPrediction": "mebert.callbacks",
     "PredictionWriter": "mebert.callbacks",
+    "EarlyExitClassifier": "mebert.classifier",
+    "Prediction": "mebert.classifier",
     "CurriculumDataModule": "mebert.data",
     "SyntheticCurriculumDataModule": "mebert.data",
     "SyntheticEntailmentDataModule": "mebert.data",
     "TextDataModule": "mebert.data",
     "UserError": "mebert.errors",
+    "ExitPredictor": "mebert.exit_predictor",
+    "LinearExitPredictor": "mebert.exit_predictor",
+    "TokenExitPredictor": "mebert.exit_predictor",
     "MultiExitModel": "mebert.models",
     "CurriculumDistillModule": "mebert.modules",
+    "FastBERTModule": "mebert.modules",
+    "GEEPModule": "mebert.modules",
     "MultiExitModule": "mebert.modules",
     "ProtoExitModule": "mebert.modules",
     "DistanceRatio": "mebert.policies",
@@ -38,27 +46,36 @@ __all__ = [
     "CurriculumDataModule",
     "CurriculumDistillModule",
     "DistanceRatio",
+    "EarlyExitClassifier",
     "Entropy",
     "ExitAccuracy",
     "ExitFLOPs",
     "ExitPolicy",
+    "ExitPrediction",
+    "ExitPredictor",
+    "FastBERTModule",
     "FixedExit",
+    "GEEPModule",
     "HybridDistanceEntropy",
+    "LinearExitPredictor",
     "MaxProbability",
     "MultiExitModel",
     "MultiExitModule",
+    "Prediction",
     "PredictionWriter",
     "ProtoExitModule",
     "SyntheticCurriculumDataModule",
     "SyntheticEntailmentDataModule",
     "TextDataModule",
+    "TokenExitPredictor",
     "UserError",
     "ValueChange",
     "__version__",
 ]
 
 if TYPE_CHECKING:
-    from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
+    from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, ExitPrediction, PredictionWriter
+    from mebert.classifier import EarlyExitClassifier, Prediction
     from mebert.data import (
         CurriculumDataModule,
         SyntheticCurriculumDataModule,
@@ -66,8 +83,15 @@ if TYPE_CHECKING:
         TextDataModule,
     )
     from mebert.errors import UserError
+    from mebert.exit_predictor import ExitPredictor, LinearExitPredictor, TokenExitPredictor
     from mebert.models import MultiExitModel
-    from mebert.modules import CurriculumDistillModule, MultiExitModule, ProtoExitModule
+    from mebert.modules import (
+        CurriculumDistillModule,
+        FastBERTModule,
+        GEEPModule,
+        MultiExitModule,
+        ProtoExitModule,
+    )
     from mebert.policies import (
         DistanceRatio,
         Entropy,

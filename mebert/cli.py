@@ -1,17 +1,16 @@
-"""The command line: `python -m mebert {fit,validate,test,predict}`.
+"""The command line: `python -m mebert {fit,validate,test,predict}`, and the commands of `mebert.commands`.
 
 LightningCLI does the parsing; this file adds what every run of mebert has: its callbacks, its own folder, its
-precision, and a last word on what was saved and what to type next. Commands of their own belong elsewhere.
+precision, and a last word on what was saved and what to type next.
 """
 
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 import torch
@@ -22,14 +21,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
-from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, PredictionWriter
+from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, ExitPrediction, PredictionWriter
 from mebert.callbacks.curriculum_monitor import CurriculumMonitor
 from mebert.callbacks.exact_resume import ExactResume
 from mebert.callbacks.last_checkpoint import LastCheckpoint
-from mebert.callbacks.prediction_writer import stored_threshold
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoints import find_checkpoint, read_checkpoint
+from mebert.commands import COMMANDS, run_command
 from mebert.data import (
     CurriculumDataModule,
     SyntheticCurriculumDataModule,
@@ -37,8 +36,11 @@ from mebert.data import (
     TextDataModule,
 )
 from mebert.errors import UserError
-from mebert.modules import CurriculumDistillModule, MultiExitModule, ProtoExitModule
+from mebert.exit_predictor import choose_predictor, save_predictors
+from mebert.modules import CurriculumDistillModule, FastBERTModule, GEEPModule, MultiExitModule, ProtoExitModule
 from mebert.noise import silence_known_noise
+from mebert.operating_points import stored_threshold
+from mebert.parser import CommandParser, MebertParser
 from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
 from mebert.report.closing import print_saved
@@ -50,10 +52,18 @@ DESCRIPTION = (
     "Early-exit BERT: train a multi-exit encoder (fit), evaluate it at several speeds (validate, test), classify texts "
     "at a chosen speed (predict). Start with: python -m mebert fit --config configs/quickstart.yaml"
 )
+COMMAND_HELP = {
+    "fit": "Train, then test the best checkpoint and save it as a folder.",
+    "validate": "Evaluate a checkpoint on the validation split.",
+    "test": "Evaluate a checkpoint on the test split: exits, curve, operating points.",
+    "predict": "Classify texts at a chosen speed.",
+}
 NEEDS_CHECKPOINT = ("validate", "test", "predict")
 SHORT_NAMES = (
     CurriculumDataModule,
     CurriculumDistillModule,
+    FastBERTModule,
+    GEEPModule,
     MultiExitModule,
     ProtoExitModule,
     SyntheticCurriculumDataModule,
@@ -61,13 +71,6 @@ SHORT_NAMES = (
     TextDataModule,
 )  # resolve once imported
 DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].default
-
-
-class MebertParser(LightningArgumentParser):
-    """Says what is wrong in one line, where argparse prints the whole usage first."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(_essence(message)) from ex
 
 
 class MebertCLI(LightningCLI):
@@ -106,6 +109,17 @@ class MebertCLI(LightningCLI):
         parser.add_lightning_class_args(ExitFLOPs, "exit_flops")  # after the curve, which it reads
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(CurriculumMonitor, "curriculum")
+        parser.add_lightning_class_args(ExitPrediction, "exit_prediction")
+
+    @override
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's commands, and for `--help` the names of our own, which `main` runs without LightningCLI."""
+        super()._add_subcommands(parser, **kwargs)
+        listed = parser._subcommands_action  # jsonargparse has no public name for it
+        for line in listed._choices_actions:
+            line.help = COMMAND_HELP.get(line.dest, line.help)  # Lightning's docstrings are cut after two lines
+        for name, description in COMMANDS.items():
+            listed.add_subcommand(name, CommandParser(description=description), help=description)
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -178,6 +192,10 @@ class MebertCLI(LightningCLI):
             saved = self._checkpoint["mebert"]
             name = policy_from_spec(saved["policy"]).name
             stored_threshold(name, saved["operating_points"], speedup)
+        engine = self.config[self.subcommand].predictions.engine
+        has_predictor = bool(self._checkpoint["mebert"].get("exit_predictors"))
+        if self.subcommand == "predict" and engine == "predicted" and not has_predictor:
+            choose_predictor([], self.model.policy)  # raises, with what to do
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -223,6 +241,7 @@ class MebertCLI(LightningCLI):
             self.model.model.save_pretrained(
                 folder / "model", tokenizer, self.model.policy, operating_points=self.model.operating_points
             )
+            save_predictors(folder / "model", self.model.exit_predictors)
             print_saved(folder, Path(best), self.datamodule, self.model)
 
 
@@ -238,7 +257,11 @@ def main(args: ArgsType = None) -> int:
     silence_known_noise()
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
+    given = sys.argv[1:] if args is None else args
     try:
+        if isinstance(given, list) and given and given[0] in COMMANDS:
+            run_command(given[0], given[1:])
+            return 0
         MebertCLI(
             MultiExitModule,
             L.LightningDataModule,
@@ -302,26 +325,3 @@ def _user_error_in(error: BaseException) -> UserError | None:
         return error
     behind = [e for e in (error.__cause__, error.__context__) if e is not None]
     return next((found for e in behind if (found := _user_error_in(e)) is not None), None)
-
-
-def _essence(message: str) -> str:
-    """The line of a jsonargparse message that says what is wrong.
-
-    A value that fits none of several types is answered with a list of all types and their errors, most of
-    them about `None`, and with the whole value; what helps is the one error about the type that was meant.
-    """
-    message = re.sub(r'Parser key "([^"]+)":', r"\1:", message)
-    head, found, errors = message.partition("Errors:")
-    if found:
-        errors, _, given = errors.partition("Given value type:")
-        parts = [part.strip() for part in re.split(r"(?:^|\n)\s*- ", errors) if part.strip()]
-        meant = [part for part in parts if "NoneType" not in part and not part.startswith("Subtypes:")]
-        key = head.split(":")[0].strip()
-        message = f"{key}: " + "; ".join(meant or parts)
-        value = given.partition("Given value:")[2].strip()
-        if value and len(value) < 60 and "NestedArg" not in value:
-            message += f", got {value}"
-    message = re.sub(
-        r"Expected a dot import path string: (\S+)", r"no class \1 (give its import path, or a name of mebert)", message
-    )
-    return " ".join(message.split())

@@ -40,6 +40,7 @@ class ExitRecord:
         scores: Policy name to its scores, each (E, N) float32.
         difficulty: Known difficulty of each sample, (N,) int64, or None.
         queries: Question that each sample answers, (N,) int64, -1 for those that are not ranked; or None.
+        predicted: The 0-based exits that each exit predictor expected, (N,) int64 each.
     """
 
     logits: Tensor
@@ -49,6 +50,7 @@ class ExitRecord:
     scores: dict[str, Tensor] = field(default_factory=dict)
     difficulty: Tensor | None = None
     queries: Tensor | None = None
+    predicted: list[Tensor] = field(default_factory=list)
 
     @property
     def num_exits(self) -> int:

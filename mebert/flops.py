@@ -15,7 +15,7 @@ from mebert.models.encoder import EncoderWalk
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["encoder_flops", "exit_flops", "single_exit_flops"]
+__all__ = ["encoder_flops", "exit_flops", "single_exit_flops", "straight_flops"]
 
 
 def encoder_flops(walk: EncoderWalk, lengths: Tensor, depth: int) -> Tensor:
@@ -55,6 +55,19 @@ def exit_flops(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None
         decisions = decision * min(index + 1, model.num_exits - 1)
         costs.append(encoder_flops(model.walk, lengths, depth) + heads + decisions)
     return torch.stack(costs)
+
+
+def straight_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
+    """Cost of running straight to each exit, whose head alone is computed, (E, N) float64: fixed and predicted exits.
+
+    Args:
+        model: The multi-exit model.
+        lengths: Tokens of each sample, (N,).
+    """
+    s = lengths.double()
+    return torch.stack(
+        [encoder_flops(model.walk, lengths, d) + model.exit(i).flops(s) for i, d in enumerate(model.exit_layers)]
+    )
 
 
 def single_exit_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ __all__ = [
     "distance_ratio",
     "hybrid_indicator",
     "normalised_entropy",
+    "policy_by_name",
     "policy_from_spec",
 ]
 
@@ -92,6 +93,16 @@ class ExitPolicy:
             leave (B,) bool, and the new state.
         """
         return self.score(exit_index, logits, features) < self.threshold, state
+
+    def may_leave(self, exit_index: int) -> bool:
+        """Whether `decide` has to be asked at this exit; where not, an engine need not compute the exit at all.
+
+        A policy that overrides `decide` is asked everywhere, unless it overrides this, too.
+
+        Args:
+            exit_index: 0-based.
+        """
+        return self.threshold > 0.0 or type(self).decide is not ExitPolicy.decide
 
     def flops(self) -> int:
         """Counted cost of one decision for one sample beyond the exit head, 2 x multiply-adds."""
@@ -207,6 +218,9 @@ class FixedExit(ExitPolicy):
         value = 0.0 if exit_index + 1 >= self.exit else 1.0
         return torch.full((logits.shape[0],), value, device=logits.device)
 
+    def may_leave(self, exit_index: int) -> bool:
+        return exit_index + 1 >= self.exit
+
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         leave = torch.full((logits.shape[0],), exit_index + 1 >= self.exit, device=logits.device)
         return leave, state
@@ -232,11 +246,31 @@ class ValueChange(ExitPolicy):
         never = torch.full_like(values[:1], float("inf"))
         return torch.cat([never, value_change(values[1:], values[:-1])])
 
+    def may_leave(self, exit_index: int) -> bool:
+        return self.threshold > 0.0  # the first exit, where nobody leaves, has to be remembered
+
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         values = logits.squeeze(-1).float()
         if state is None:
             return torch.zeros_like(values, dtype=torch.bool), values
         return value_change(values, state) < self.threshold, values
+
+
+def policy_by_name(name: str) -> type[ExitPolicy]:
+    """The class of the policy with this `name`, one of ours or of an imported subclass.
+
+    Raises:
+        UserError: There is none; the text lists those that there are.
+    """
+    found: dict[str, type[ExitPolicy]] = {}
+    left: list[type[ExitPolicy]] = ExitPolicy.__subclasses__()
+    while left:
+        policy = left.pop()
+        found.setdefault(policy.name, policy)
+        left += policy.__subclasses__()
+    if name not in found:
+        raise UserError(f"policy {name!r} is not known; choose one of: {', '.join(sorted(found))}")
+    return found[name]
 
 
 def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:

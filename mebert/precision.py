@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
-__all__ = ["pick_precision"]
+__all__ = ["PrecisionName", "inference_precision", "pick_precision"]
+
+PrecisionName = Literal["float32", "bfloat16", "int8"]
+"""Precision of a model that is prepared for inference."""
 
 # Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
 FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
@@ -34,3 +39,12 @@ def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
             return "bf16-mixed", f"this CPU has {found[0]}"
         return "32-true", "this CPU has no fast bfloat16"
     return "32-true", f"bfloat16 is not known to be fast on {accelerator!r}"
+
+
+def inference_precision(trainer_precision: object) -> PrecisionName:
+    """In what a prepared model answers for a Trainer: bfloat16 for its bf16 settings, float32 for all others.
+
+    Args:
+        trainer_precision: `trainer.precision`, such as `bf16-mixed` or `32-true`.
+    """
+    return "bfloat16" if str(trainer_precision).startswith("bf16") else "float32"

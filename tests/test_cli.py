@@ -218,12 +218,15 @@ def test_predict_at_a_chosen_speed(in_run, capsys):
     assert "stored: 1.2, 1.5, 2" in capsys.readouterr().err
     assert newest(in_run) == before, "a mistake leaves no run folder"
     tables = []
-    for engine in ("full", "shrink"):
+    for engine in ("full", "shrink", "refill"):
         assert run(*args, "--predictions.path", f"{engine}.csv", "--predictions.engine", engine) == 0
         assert f"engine {engine}" in capsys.readouterr().out
         with (in_run / f"{engine}.csv").open() as file:
             tables.append([(row["index"], row["label"], row["exit"]) for row in csv.DictReader(file)])
-    assert tables[0] == tables[1]
+    assert tables[0] == tables[1] == tables[2]
+    assert len(tables[0]) == 41
+    assert run(*args, "--predictions.engine", "predicted") == 2
+    assert "no exit predictor is stored with this model; train with" in capsys.readouterr().err
 
 
 def test_checkpoint_overrides_are_said(in_run, capsys, caplog):

@@ -50,5 +50,10 @@ def test_all_asked_for_are_there():
     wanted |= {f"de3_minilm_{task}" for task in ("mnli", "snli", "sst2", "mrpc")}
     wanted |= {f"cd_{task}" for task in ("snli", "scitail", "rte", "mnli", "qnli", "wikiqa", "trecqa")}
     wanted |= {f"cd_minilm_{task}" for task in ("rte", "snli", "mrpc", "wikiqa")}
+    chinese = ("chnsenticorp", "book_review", "shopping_review", "weibo", "thucnews", "lcqmc")
+    english = ("ag_news", "amazon_full", "dbpedia", "yahoo", "yelp_full", "yelp_polarity")
+    wanted |= {f"geep_{task}" for task in (*chinese, *english)}
+    wanted |= {f"geep_minilm_{task}" for task in ("ag_news", "sst2", "imdb", "book_review")}
+    wanted |= {f"fastbert_minilm_{task}" for task in ("ag_news", "sst2")}
     assert wanted <= {path.stem for path in EXPERIMENTS}
     assert {path.stem for path in OVERLAYS} >= {"cpu", "gpu", "ddp", "wandb"}

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_batch, tiny_encoder, tiny_model
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mebert.flops import exit_flops, single_exit_flops
+from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.inference import run_shrink
 from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, PrototypeBank
 from mebert.policies import FixedExit, HybridDistanceEntropy
@@ -34,11 +34,13 @@ def test_equal_to_the_flop_counter(family, attn):
     assert single_exit_flops(model, lengths).sum() == counted(lambda: model.last_exit(**batch))
     for index in range(model.num_exits):
         policy = FixedExit(exit=index + 1)
-        assert cost[index].sum() == counted(lambda p=policy: run_shrink(model, p, batch)), f"exit {index + 1}"
+        straight = straight_flops(model, lengths)[index].sum()  # the heads before a fixed exit are not run
+        assert straight == counted(lambda p=policy: run_shrink(model, p, batch)), f"exit {index + 1}"
+        assert (straight < cost[index].sum()) == (index > 0)
 
 
 @pytest.mark.parametrize("head", ["mlp", "linear"])
-@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention", "fastbert"])
 def test_heads_and_poolings_are_counted(pooling, head):
     model = tiny_model(pooling=pooling, head=head, exit_layers=[2, 3])
     batch = tiny_batch(batch=3, tokens=7, padded=False)
@@ -50,9 +52,12 @@ def test_the_policys_own_products_are_counted():
     model.prototypes = PrototypeBank(2, 32, 3, dim=8)
     model.prototypes.update(torch.randn(2, 6, 8), torch.arange(6) % 3)
     batch = tiny_batch(batch=4, padded=False)
-    never = HybridDistanceEntropy(0.0).bind(model)
+    lengths = batch["attention_mask"].sum(1)
+    never = HybridDistanceEntropy(1e-6).bind(model)
     expected = counted(lambda: run_shrink(model, never, batch))
-    assert exit_flops(model, batch["attention_mask"].sum(1), never)[-1].sum() == expected
+    assert exit_flops(model, lengths, never)[-1].sum() == expected
+    off = never.with_threshold(0.0)  # a rule that can let nobody leave is not asked, and costs nothing
+    assert counted(lambda: run_shrink(model, off, batch)) == single_exit_flops(model, lengths).sum()
 
 
 def test_a_sample_costs_its_own_tokens_not_its_padding():

@@ -63,3 +63,40 @@ def test_one_and_two_processes_agree(tmp_path, monkeypatch):
     assert again["samples"] == reports[1]["samples"] == 41
     for key in ("exits", "operating_points", "operating_point", "oracle", "leaving", "area_under_curve"):
         assert again[key] == reports[1][key], key
+
+    # An engine that holds rows back answers all of them, in order, on each process.
+    tables = []
+    args = ["predict", "--config", "tiny.yaml", "--ckpt_path", best, "--predictions.path"]
+    done = run_process(*args, "table.csv", "--predictions.engine", "refill", *QUIET, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path / "1")
+    assert run(*args, "table.csv", "--predictions.engine", "full") == 0
+    for processes in (1, 2):
+        with (tmp_path / str(processes) / "table.csv").open() as file:
+            tables.append([(row["index"], row["label"], row["exit"]) for row in csv.DictReader(file)])
+    assert tables[0] == tables[1]
+    assert [int(index) for index, _, _ in tables[0]] == list(range(41))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [("GEEPModule", {}), ("FastBERTModule", {"stage1_epochs": 2, "student_learning_rate": 1e-2})],
+)
+def test_recipes_with_a_step_of_their_own_agree(tmp_path, recipe, settings):
+    """FastBERT leaves out parameters in each stage, which DDP must be told; `strategy: ddp` is enough for that."""
+    weights = {}
+    for processes in (1, 2):
+        given = experiment(**settings)
+        given["model"]["class_path"] = f"mebert.{recipe}"
+        del given["model"]["init_args"]["prototype_dim"]
+        given["trainer"] |= {"devices": processes, "max_epochs": 4, "strategy": "ddp" if processes > 1 else "auto"}
+        given["data"]["init_args"] |= {"batch_size": 16 // processes}
+        given |= {"experiment": f"on_{processes}", "test_after_fit": False}
+        write_config(tmp_path, given)
+        done = run_process("fit", "--config", "tiny.yaml", *QUIET, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        path = tmp_path / f"runs/on_{processes}/version_0/checkpoints/last.ckpt"
+        weights[processes] = torch.load(path, weights_only=True)["state_dict"]
+    for name, value in weights[1].items():
+        torch.testing.assert_close(weights[2][name], value, rtol=1e-3, atol=1e-3, msg=f"{name} differs")

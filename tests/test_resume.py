@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from runs import QUIET, experiment, run, run_process, write_config
 
 # A user's own callback: notes the rows of every batch, and may pull the plug.
@@ -154,6 +155,31 @@ def test_settings_of_the_trainer_under_which_it_is_exact(
     tmp_path, monkeypatch, every_n_steps, trainer, pull_at, resumed_at
 ):
     prepare(tmp_path, monkeypatch, every_n_steps=every_n_steps, **trainer)
+    whole = fit(tmp_path, "whole", "--experiment", "whole")
+    cut = fit(tmp_path, "cut", "--experiment", "cut", pull_at=pull_at)
+    rest = fit(tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last")
+    assert_goes_on_exactly(whole, cut, rest, resumed_at)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "pull_at", "resumed_at"),
+    [
+        ("mebert.GEEPModule", [1, 7], [1, 4]),
+        ("mebert.FastBERTModule", [0, 8], [0, 5]),
+        ("mebert.FastBERTModule", [1, 7], [1, 4]),
+        ("mebert.FastBERTModule", [1, 1], [1, 0]),
+    ],
+    ids=["GEEP", "FastBERT, stage 1", "FastBERT, stage 2", "FastBERT, between the stages"],
+)
+def test_recipes_with_a_step_of_their_own_go_on_exactly(tmp_path, monkeypatch, recipe, pull_at, resumed_at):
+    prepare(tmp_path, monkeypatch)
+    settings = yaml.safe_load(Path("tiny.yaml").read_text(encoding="utf-8"))
+    settings["model"]["class_path"] = recipe
+    del settings["model"]["init_args"]["prototype_dim"]
+    if recipe.endswith("FastBERTModule"):
+        settings["model"]["init_args"]["stage1_epochs"] = 1
+    write_config(tmp_path, settings)
     whole = fit(tmp_path, "whole", "--experiment", "whole")
     cut = fit(tmp_path, "cut", "--experiment", "cut", pull_at=pull_at)
     rest = fit(tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last")

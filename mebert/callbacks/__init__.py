@@ -3,6 +3,7 @@
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.callbacks.exit_accuracy import ExitAccuracy
 from mebert.callbacks.exit_flops import ExitFLOPs
+from mebert.callbacks.exit_prediction import ExitPrediction
 from mebert.callbacks.prediction_writer import PredictionWriter
 
-__all__ = ["AccuracySpeedCurve", "ExitAccuracy", "ExitFLOPs", "PredictionWriter"]
+__all__ = ["AccuracySpeedCurve", "ExitAccuracy", "ExitFLOPs", "ExitPrediction", "PredictionWriter"]

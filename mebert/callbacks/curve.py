@@ -19,7 +19,9 @@ from mebert.callbacks.stages import main_metrics, stage_prefix
 from mebert.curve import CurvePoint, ExitRecord, area_under_curve
 from mebert.errors import UserError
 from mebert.policies import HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.precision import inference_precision
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
+from mebert.report.exit_prediction import prediction_reports
 from mebert.report.files import write_evaluation
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_evaluation
@@ -76,7 +78,9 @@ class AccuracySpeedCurve(L.Callback):
 
     def _update(self, trainer: L.Trainer, module: MultiExitModule, outputs: Any, batch: Any, loader: int) -> None:
         if not trainer.sanity_checking and isinstance(outputs, Mapping):
-            self._recorders.setdefault(loader, ExitRecorder()).update(outputs, batch, module.score_policies())
+            predictors = [] if trainer.state.fn == TrainerFn.FITTING else module.exit_predictors
+            recorder = self._recorders.setdefault(loader, ExitRecorder())
+            recorder.update(outputs, batch, module.score_policies(), predictors)
 
     def _records(self, trainer: L.Trainer, module: MultiExitModule, stage: str) -> dict[int, ExitRecord]:
         recorders, self._recorders = self._recorders, {}
@@ -183,7 +187,7 @@ class AccuracySpeedCurve(L.Callback):
         policies = module.score_policies()
         names = [name for name in dict.fromkeys([module.policy.name, "entropy"]) if name in policies]
         self._warn_missing(module, names)
-        return evaluate(
+        evaluation = evaluate(
             module.model,
             record,
             split,
@@ -193,6 +197,10 @@ class AccuracySpeedCurve(L.Callback):
             module.operating_points,
             self.points,
         )
+        if record.predicted:
+            layers = module.model.exit_layers
+            evaluation.predictions = prediction_reports(record, module.exit_predictors, layers, metrics[0])
+        return evaluation
 
     def _warn_missing(self, module: MultiExitModule, names: list[str]) -> None:
         for name in names:
@@ -216,7 +224,7 @@ class AccuracySpeedCurve(L.Callback):
             module.model,
             at_points,
             batches,
-            trainer.precision_plugin.forward_context,
+            inference_precision(trainer.precision),
             self.wall_rounds,
             self.wall_budget,
         )

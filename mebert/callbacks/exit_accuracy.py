@@ -28,7 +28,8 @@ class ExitAccuracy(L.Callback):
 
     Names are `val/exit_03/acc` for each exit (from 1) and `val/mean/acc` for the mean over exits; which
     metrics is the data module's `metrics` (default: accuracy). `val/score` is the mean over exits of the main
-    metric on the first validation split: the number by which the best checkpoint is chosen.
+    metric on the first validation split (unless the module's `score_of_exits` says otherwise): the number by which the
+    best checkpoint is chosen.
 
     Values are of the whole split, over all processes. Rows with index -1 (padding) do not count.
 
@@ -65,7 +66,8 @@ class ExitAccuracy(L.Callback):
             # The values are equal on all processes; `sync_dist` only says so to Lightning.
             module.log_dict(scalars, sync_dist=True)
             if stage == "val" and number == 0:
-                module.log("val/score", values[split.names[0]].mean(), prog_bar=True, sync_dist=True)
+                score = getattr(module, "score_of_exits", torch.mean)(values[split.names[0]])
+                module.log("val/score", score, prog_bar=True, sync_dist=True)
 
     @override
     def on_train_batch_end(

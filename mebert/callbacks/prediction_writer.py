@@ -17,6 +17,7 @@ from typing_extensions import override
 from mebert.callbacks.recorder import gather_rows
 from mebert.errors import UserError
 from mebert.inference import EngineName
+from mebert.operating_points import stored_threshold
 from mebert.report.prediction_files import check_table_path, write_table
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_pairs
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
-__all__ = ["PredictionWriter", "stored_threshold"]
+__all__ = ["PredictionWriter"]
 
 CHUNK = 10_000  # rows whose texts are in memory at a time
 
@@ -41,8 +42,9 @@ class PredictionWriter(L.Callback):
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
             instead of the checkpoint's own. One of those stored in training (`curve.points`).
         threshold: Leave at this threshold, in [0, 1], instead.
-        engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first; null for the
-            module's own.
+        engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first, `refill` lets those
+            that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
+            null for the module's own.
     """
 
     def __init__(
@@ -87,11 +89,18 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        self._add(outputs)
+
+    def _add(self, outputs: Any) -> None:
+        """Keep the rows of a step, if any: an engine may hold some back until the end."""
         if isinstance(outputs, Mapping):
             self._parts.append({name: outputs[name].cpu() for name in ("index", "label", "probabilities", "exit")})
 
     @override
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        flush = getattr(pl_module, "flush_predictions", None)
+        if flush is not None:
+            self._add(flush())
         if not self._parts:
             return
         parts, self._parts = self._parts, []
@@ -122,27 +131,6 @@ class PredictionWriter(L.Callback):
         if self._own is not None:
             pl_module.policy, pl_module.engine = self._own
             self._own = None
-
-
-def stored_threshold(policy: str, operating_points: Mapping[str, Mapping[float, float]], speedup: float) -> float:
-    """The threshold that validation data gave for a speed-up by layers.
-
-    Args:
-        policy: Name of the policy.
-        operating_points: Policy name to speed-up to threshold, as in the checkpoint.
-        speedup: One of those stored.
-
-    Raises:
-        UserError: It is not stored; the text lists those that are.
-    """
-    stored = operating_points.get(policy, {})
-    if speedup not in stored:
-        known = ", ".join(f"{target:g}" for target in stored) or "none"
-        raise UserError(
-            f"no {policy} threshold for a speed-up of {speedup:g} in this checkpoint "
-            f"(stored: {known}); choose one of these, or give predictions.threshold"
-        )
-    return min(max(stored[speedup], 0.0), 1.0)
 
 
 def _chunks(trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> Iterator[dict[str, list[Any]]]:

@@ -5,7 +5,7 @@ Shapes: B batch, C classes, E exits, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from mebert.curve import ExitRecord
 if TYPE_CHECKING:
     from lightning import LightningModule
 
+    from mebert.exit_predictor import ExitPredictor
     from mebert.policies import ExitPolicy
 
 __all__ = ["ExitRecorder", "gather_rows"]
@@ -39,13 +40,20 @@ class ExitRecorder:
         self._parts: dict[str, list[Tensor]] = {}
 
     @torch.no_grad()
-    def update(self, outputs: Mapping[str, Any], batch: Mapping[str, Any], policies: Mapping[str, ExitPolicy]) -> None:
+    def update(
+        self,
+        outputs: Mapping[str, Any],
+        batch: Mapping[str, Any],
+        policies: Mapping[str, ExitPolicy],
+        predictors: Sequence[ExitPredictor] = (),
+    ) -> None:
         """Add one batch; scores are computed now, so that the features need not be kept.
 
         Args:
             outputs: A step's outputs: logits (E, B, C), features (E, B, H), labels (B,), index (B,).
             batch: The batch itself; `attention_mask` and, where present, `difficulty` and `query` are read.
             policies: Name to policy whose scores are recorded.
+            predictors: Those whose expected exits are recorded.
         """
         if outputs.get("labels") is None:
             return
@@ -59,6 +67,9 @@ class ExitRecorder:
                 self._add(name, batch[name])
         for name, policy in policies.items():
             self._add(f"score/{name}", policy.score_exits(logits, features).T)
+        for number, predictor in enumerate(predictors):
+            predictor.to(logits.device)
+            self._add(f"predicted/{number}", predictor.predict(batch["input_ids"], batch["attention_mask"]))
 
     def gather(self, pl_module: LightningModule) -> ExitRecord | None:
         """The record of all processes on the CPU, in the order of the split; None where there were no labels.
@@ -84,6 +95,7 @@ class ExitRecorder:
             scores=scores,
             difficulty=rows.get("difficulty"),
             queries=rows.get("query"),
+            predicted=[values for name, values in rows.items() if name.startswith("predicted/")],
         )
 
     def _add(self, name: str, rows: Tensor) -> None:

@@ -7,19 +7,23 @@ any layer and may drop samples from the batch on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
 from mebert.hub import hub_errors
+
+if TYPE_CHECKING:
+    from mebert.models.heads import ExitHead
 
 __all__ = ["SUPPORTED_FAMILIES", "EncoderWalk", "LayerState", "build_encoder", "quiet_loading", "walk_for"]
 
@@ -44,12 +48,17 @@ class LayerState:
         """The same state for some rows of the batch only.
 
         Args:
-            rows: Row numbers to keep, (B',) int64. The layer mask is filtered with them.
+            rows: Row numbers to keep, (B',) int64, on any device. The layer mask is filtered with them.
         """
+        rows = rows.to(self.hidden.device)
         mask = None if self.layer_mask is None else self.layer_mask.index_select(0, rows)
         return LayerState(
             self.hidden.index_select(0, rows), self.attention_mask.index_select(0, rows), mask, self.depth
         )
+
+    def padded(self) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, S, H) and mask (B, S), as exit heads read them."""
+        return self.hidden, self.attention_mask
 
 
 class EncoderWalk:
@@ -106,8 +115,32 @@ class EncoderWalk:
     def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
         """Embed a batch and build its layer mask once."""
         hidden = self.embed(input_ids, token_type_ids)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
-        return LayerState(hidden, attention_mask, mask)
+        return LayerState(hidden, attention_mask, self.layer_mask(hidden, attention_mask))
+
+    def layer_mask(self, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
+        """What the layers read as a mask, from hidden states (B, S, H) and the tokenizer's mask (B, S)."""
+        mask: Tensor | None = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden, attention_mask=attention_mask
+        )
+        return mask
+
+    def pool(self, state: LayerState, head: ExitHead) -> Tensor:
+        """What an exit reads of the hidden states, (B, H) (or as wide as the head's pooling makes it)."""
+        return head.pool(*state.padded())
+
+    def join(self, states: Sequence[LayerState]) -> LayerState:
+        """The rows of several states of one depth as one state, padded to the longest.
+
+        Args:
+            states: At least one.
+        """
+        if len(states) == 1:
+            return states[0]
+        width = max(state.attention_mask.shape[1] for state in states)
+        short = [width - state.attention_mask.shape[1] for state in states]
+        hidden = torch.cat([F.pad(s.hidden, (0, 0, 0, more)) for s, more in zip(states, short, strict=True)])
+        mask = torch.cat([F.pad(s.attention_mask, (0, more)) for s, more in zip(states, short, strict=True)])
+        return LayerState(hidden, mask, self.layer_mask(hidden, mask), states[0].depth)
 
     def advance(self, state: LayerState, depth: int) -> LayerState:
         """Run the layers between `state.depth` and `depth` (a number of layers, 1..L)."""

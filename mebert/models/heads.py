@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mebert.models.fastbert_pooling import FastBertPooling
+
 __all__ = [
     "AttentionPooling",
     "ClsPooling",
@@ -19,10 +21,11 @@ __all__ = [
     "MaxPooling",
     "MeanPooling",
     "PoolingKind",
+    "feature_size_of",
     "make_pooling",
 ]
 
-PoolingKind = Literal["cls", "mean", "max", "attention"]
+PoolingKind = Literal["cls", "mean", "max", "attention", "fastbert"]
 HeadKind = Literal["mlp", "linear"]
 
 
@@ -83,11 +86,18 @@ def make_pooling(kind: PoolingKind, hidden_size: int) -> nn.Module:
     """The pooling module with this name, for features of width `hidden_size`."""
     if kind == "attention":
         return AttentionPooling(hidden_size)
+    if kind == "fastbert":
+        return FastBertPooling(hidden_size)
     return {"cls": ClsPooling, "mean": MeanPooling, "max": MaxPooling}[kind]()
 
 
+def feature_size_of(kind: PoolingKind, hidden_size: int) -> int:
+    """Width F of the feature that this pooling makes of hidden states of width `hidden_size`."""
+    return FastBertPooling.width if kind == "fastbert" else hidden_size
+
+
 class ExitHead(nn.Module):
-    """One exit: pool the hidden states, then classify the pooled feature.
+    """One exit: pool the hidden states, then classify the pooled feature, whose width is F (H, or 128 of `fastbert`).
 
     Args:
         hidden_size: H.
@@ -108,11 +118,14 @@ class ExitHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pooling = make_pooling(pooling, hidden_size)
+        self.feature_size = feature_size_of(pooling, hidden_size)
         layers: list[nn.Module] = []
         if head == "mlp":
-            layers += [nn.Linear(hidden_size, hidden_size), nn.Tanh()]
-        layers += [nn.Dropout(dropout), nn.Linear(hidden_size, num_labels)]
+            layers += [nn.Linear(self.feature_size, self.feature_size), nn.Tanh()]
+        layers += [nn.Dropout(dropout), nn.Linear(self.feature_size, num_labels)]
         self.classifier = nn.Sequential(*layers)
+        if pooling == "fastbert":
+            return  # PyTorch's own, as in the released code: BERT's shrinks the signal fourfold a layer of width 128
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)  # BERT's own initialisation
@@ -120,12 +133,12 @@ class ExitHead(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def pool(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states (B, S, H) to the exit's feature (B, H)."""
+        """Hidden states (B, S, H) to the exit's feature (B, F)."""
         feature: Tensor = self.pooling(hidden, attention_mask)
         return feature
 
     def classify(self, feature: Tensor) -> Tensor:
-        """Feature (B, H) to logits (B, C), in float32 whatever the precision of the layers."""
+        """Feature (B, F) to logits (B, C), in float32 whatever the precision of the layers."""
         logits: Tensor = self.classifier(feature)
         return logits.float()
 

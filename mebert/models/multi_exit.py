@@ -1,6 +1,7 @@
 """The shared multi-exit model: one encoder, an exit head after some or all of its layers.
 
-Shapes: B batch, S tokens, H hidden, C classes, E exits, L layers. E = L unless `exit_layers` says otherwise.
+Shapes: B batch, S tokens, H hidden, F feature, C classes, E exits, L layers. E = L unless `exit_layers` says otherwise;
+F = H unless the pooling is `fastbert`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class ExitOutputs:
 
     Attributes:
         logits: (E, B, C), float32.
-        features: What each exit pooled, (E, B, H).
+        features: What each exit pooled, (E, B, F).
     """
 
     logits: Tensor
@@ -102,6 +103,11 @@ class MultiExitModel(nn.Module):
     def hidden_size(self) -> int:
         return self.walk.hidden_size
 
+    @property
+    def feature_size(self) -> int:
+        """Width F of what an exit pools."""
+        return self.exit(0).feature_size
+
     def exit(self, exit_index: int) -> ExitHead:
         """The head of the exit with this 0-based index."""
         head: ExitHead = self.exits[exit_index]  # type: ignore[assignment]
@@ -126,7 +132,7 @@ class MultiExitModel(nn.Module):
     def forward_layers(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Exit by exit, so that the caller may stop: yields (exit index, logits (B, C), features (B, H))."""
+        """Exit by exit, so that the caller may stop: yields (exit index, logits (B, C), features (B, F))."""
         state = self.start(input_ids, attention_mask, token_type_ids)
         for exit_index in range(self.num_exits):
             state, logits, feature = self.step(state, exit_index)
@@ -137,17 +143,17 @@ class MultiExitModel(nn.Module):
         return self.walk.start(input_ids, attention_mask, token_type_ids)
 
     def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
-        """Run up to the next exit: returns the new state, its logits (B, C) and its features (B, H)."""
+        """Run up to the next exit: returns the new state, its logits (B, C) and its features (B, F)."""
         state = self.walk.advance(state, self.exit_layers[exit_index])
         head = self.exit(exit_index)
-        feature = head.pool(state.hidden, state.attention_mask)
+        feature = self.walk.pool(state, head)
         return state, head.classify(feature), feature
 
     def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits (B, C) of the last exit alone: the plain model without early exits."""
         state = self.walk.advance(self.start(input_ids, attention_mask, token_type_ids), self.num_layers)
         head = self.exit(self.num_exits - 1)
-        return head.classify(head.pool(state.hidden, state.attention_mask))
+        return head.classify(self.walk.pool(state, head))
 
     def save_pretrained(
         self,

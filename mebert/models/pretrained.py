@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 from mebert.errors import UserError
 from mebert.hub import hub_errors
 from mebert.models.encoder import build_encoder
+from mebert.models.heads import feature_size_of
 from mebert.models.prototypes import PrototypeBank
 from mebert.policies import ExitPolicy, policy_from_spec
 
@@ -91,7 +92,8 @@ def load_model(cls: type[MultiExitModel], path: str) -> MultiExitModel:
     bank = None
     if settings["prototypes"] is not None:
         exits, labels = len(settings["exit_layers"]), settings["num_labels"]
-        bank = PrototypeBank(exits - 1, encoder.config.hidden_size, labels, **settings["prototypes"])
+        size = feature_size_of(settings["pooling"], encoder.config.hidden_size)
+        bank = PrototypeBank(exits - 1, size, labels, **settings["prototypes"])
     model = cls(
         encoder,
         num_labels=settings["num_labels"],

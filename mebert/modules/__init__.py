@@ -2,6 +2,8 @@
 
 from mebert.modules.base import MultiExitModule
 from mebert.modules.curriculum_distill import CurriculumDistillModule
+from mebert.modules.fastbert import FastBERTModule
+from mebert.modules.geep import GEEPModule
 from mebert.modules.proto_exit import ProtoExitModule
 
-__all__ = ["CurriculumDistillModule", "MultiExitModule", "ProtoExitModule"]
+__all__ = ["CurriculumDistillModule", "FastBERTModule", "GEEPModule", "MultiExitModule", "ProtoExitModule"]

@@ -1,6 +1,6 @@
 """The base of all recipes: joint training of every exit, one step for all stages, a policy with its threshold.
 
-Shapes: B batch, C classes, E exits, H hidden.
+Shapes: B batch, C classes, E exits, F feature.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from torch import Tensor
 
 from mebert.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
 from mebert.errors import UserError
-from mebert.inference import ENGINES, EngineName
+from mebert.exit_predictor import ExitPredictor, predictor_from_state
+from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_weights
-from mebert.metrics import predictions_of
 from mebert.models.encoder import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
 from mebert.modules.optimization import adamw_with_linear_decay
+from mebert.modules.prediction import EnginePrediction
 from mebert.policies import Entropy, ExitPolicy, MaxProbability, ValueChange, policy_from_spec
 
 __all__ = ["MultiExitModule"]
@@ -42,7 +43,8 @@ class MultiExitModule(L.LightningModule):
         num_labels: Number of classes; 1 means regression. The command line takes it from the data.
         encoder_config: Build the encoder from scratch with these Hugging Face settings (`model_type` and others)
             instead of loading `encoder`.
-        pooling: What every exit reads: the [CLS] token, the masked mean or maximum over tokens, or a small attention.
+        pooling: What every exit reads: the [CLS] token, the masked mean or maximum over tokens, a small attention, or
+            FastBERT's, whose feature is of width 128.
         head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear.
         exit_layers: Layers with an exit, from 1, ending with the last layer; null gives every layer one.
         exit_weights: `uniform`, or `depth` (exit i weighs i, as in PABEE).
@@ -54,7 +56,8 @@ class MultiExitModule(L.LightningModule):
         warmup_ratio: Share of the steps with rising learning rate, in [0, 1); linear decay follows.
         target_speedup: Speed-up by layers, at least 1, for which the policy's threshold is chosen on validation data.
         threshold: Threshold of the policy, in [0, 1], instead of the one chosen on validation data.
-        engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers.
+        engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
+            that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names.
         attn_implementation: `sdpa` or `eager`.
     """
 
@@ -99,6 +102,8 @@ class MultiExitModule(L.LightningModule):
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
         self.policy: ExitPolicy = self.default_policy().bind(self.model)
         self.operating_points: dict[str, dict[float, float]] = {}
+        self._prediction: EnginePrediction | None = None
+        self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
 
     # ---- what a recipe overrides ---------------------------------------------------------------------------------
 
@@ -107,15 +112,21 @@ class MultiExitModule(L.LightningModule):
         hp = self.hparams
         encoder = build_encoder(hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"])
         head_dropout = 0.1 if hp["dropout"] is None else hp["dropout"]
+        exit_layers = self.exit_layers(encoder.config.num_hidden_layers)
         return MultiExitModel(
-            encoder, hp["num_labels"], hp["exit_layers"], hp["pooling"], hp["head"], head_dropout=head_dropout
+            encoder, hp["num_labels"], exit_layers, hp["pooling"], hp["head"], head_dropout=head_dropout
         )
+
+    def exit_layers(self, num_layers: int) -> list[int] | None:
+        """The layers with an exit, from 1, for an encoder of `num_layers`; None gives every layer one."""
+        layers: list[int] | None = self.hparams["exit_layers"]
+        return layers
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The loss and its named parts, each logged as `<stage>/<name>`.
 
         Args:
-            outputs: Logits (E, B, C) and features (E, B, H) of all exits.
+            outputs: Logits (E, B, C) and features (E, B, F) of all exits.
             batch: Has `labels` (B,).
 
         Returns:
@@ -135,6 +146,10 @@ class MultiExitModule(L.LightningModule):
 
     def choose_policy(self, record: ExitRecord) -> None:
         """Choose what the policy has to choose besides its threshold, from a pass over validation data."""
+
+    def score_of_exits(self, values: Tensor) -> Tensor:
+        """`val/score`, by which the best checkpoint is chosen, from the main metric of every exit (E,)."""
+        return values.mean()
 
     def configure_optimizers(self) -> Any:
         """AdamW (fused where it can be) with linear warm-up and decay."""
@@ -232,21 +247,26 @@ class MultiExitModule(L.LightningModule):
         return self._step(batch, self._stage_name("test_names", "test", dataloader_idx))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Run the engine with the policy.
+        """Feed the engine with the batch.
 
         Returns:
-            `index` (B,), `label` (B,), `probabilities` (B, C) (the value itself for regression), and `exit` (B,),
-            counted from 1.
+            The rows that finished, which may be others than those of the batch, or none (`refill` and `predicted` hold
+            rows back; `flush_predictions` gives the last of them): `index` (n,), `label` (n,), `probabilities` (n, C)
+            (the value itself for regression), and `exit` (n,), counted from 1.
         """
-        decisions = ENGINES[self.engine](self.model, self.policy, model_inputs(batch))
-        logits = decisions.logits
-        probabilities = logits if logits.shape[-1] == 1 else logits.softmax(-1)
-        return {
-            "index": batch["index"],
-            "label": predictions_of(logits),
-            "probabilities": probabilities,
-            "exit": decisions.exits + 1,
-        }
+        if self._prediction is None:
+            self._prediction = EnginePrediction(self, len(batch["index"]))
+        return self._prediction.feed(batch)
+
+    def flush_predictions(self) -> dict[str, Tensor] | None:
+        """The rows that the engine still holds at the end, as `predict_step` returns them; None: it was never fed."""
+        return None if self._prediction is None else self._prediction.flush()
+
+    def on_predict_start(self) -> None:
+        self._prediction = None  # weights, policy or engine may be others than the last time
+
+    def on_predict_end(self) -> None:
+        self._prediction = None
 
     def _stage_name(self, attribute: str, default: str, dataloader_idx: int) -> str:
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -275,6 +295,9 @@ class MultiExitModule(L.LightningModule):
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
         self.operating_points = saved["operating_points"]
+        # Not saved again by `on_save_checkpoint`: training on makes other exits of them.
+        states = saved.get("exit_predictors", [])
+        self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]
         if self.class_weights is not None and self.hparams["class_weights"] == "balanced":
             # Without the training rows (validate, test) they could not be worked out again.
             self.class_weights.copy_(self.class_weights.new_tensor(saved["class_weights"]))

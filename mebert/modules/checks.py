@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_fit", "check_range"]
+__all__ = ["check_fit", "check_range", "refuse_exit_weights"]
 
 
 def check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
@@ -15,6 +16,15 @@ def check_range(name: str, value: float, low: float, high: float, low_open: bool
     inside = (low < value if low_open else low <= value) and value <= high
     if not inside:
         raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {high:g}], got {value}")
+
+
+def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:
+    """Raise a UserError where a recipe whose loss has no weights was given some."""
+    if settings.get("exit_weights", "uniform") != "uniform":
+        raise UserError(
+            f"exit_weights ({settings['exit_weights']}) has no place in {recipe}'s loss; leave it out, or take "
+            "MultiExitModule"
+        )
 
 
 def check_fit(model: MultiExitModel, datamodule: Any) -> None:

@@ -89,7 +89,7 @@ class CurriculumDistillModule(MultiExitModule):
         self.register_buffer("share", share, persistent=False)
         self.projections: nn.ModuleList | None = None
         if projection:
-            size = self.model.hidden_size
+            size = self.model.feature_size
             self.projections = nn.ModuleList(_identity(size) for _ in range(exits - 1))
 
     def on_fit_start(self) -> None:

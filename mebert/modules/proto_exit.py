@@ -76,7 +76,7 @@ class ProtoExitModule(MultiExitModule):
             if model.num_exits < 2:
                 raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
             model.prototypes = PrototypeBank(
-                model.num_exits - 1, model.hidden_size, model.num_labels, hp["prototype_dim"], hp["gamma"]
+                model.num_exits - 1, model.feature_size, model.num_labels, hp["prototype_dim"], hp["gamma"]
             )
         return model
 

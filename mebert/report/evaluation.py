@@ -22,6 +22,7 @@ from mebert.curve import (
     point_at,
     sweep,
 )
+from mebert.exit_predictor.report import PredictionReport
 from mebert.flops import exit_flops, single_exit_flops
 from mebert.metrics import metric_value
 from mebert.models.multi_exit import MultiExitModel
@@ -108,6 +109,7 @@ class Evaluation:
             an answer is not right or wrong by itself.
         leaving: Where groups of samples left at `current`.
         wall_setting: How wall-clock times were measured; empty if they were not.
+        predictions: How well the stored exit predictors predict; empty if there are none.
     """
 
     split: str
@@ -125,6 +127,7 @@ class Evaluation:
     oracle: CurvePoint | None = None
     leaving: list[Leaving] = field(default_factory=list)
     wall_setting: str = ""
+    predictions: list[PredictionReport] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the curves are left to their own table."""
@@ -151,6 +154,7 @@ class Evaluation:
             "oracle": _point_dict(self.oracle),
             "leaving": [vars(row) for row in self.leaving],
             "wall_setting": self.wall_setting,
+            "exit_prediction": [found.as_dict() for found in self.predictions],
         }
 
 

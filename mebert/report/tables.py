@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mebert.curve import CurvePoint, area_under_curve
 from mebert.report.evaluation import Evaluation
+from mebert.report.exit_prediction import prediction_table
 
 __all__ = [
     "curve_table",
@@ -41,6 +42,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         out.print(operating_table(evaluation))
     if evaluation.leaving:
         out.print(leaving_table(evaluation))
+    if evaluation.predictions:
+        out.print(prediction_table(evaluation.predictions, evaluation.metric, evaluation.split))
 
 
 def exit_table(evaluation: Evaluation) -> Table:

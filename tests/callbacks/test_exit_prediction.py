@@ -1,0 +1,207 @@
+"""Exit predictors through the command line: made after training, kept, reported, found again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import pytest
+import torch
+import yaml
+from runs import QUIET, experiment, newest, run, run_process, write_config
+
+from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
+from mebert.curve import replay
+from mebert.exit_predictor import choose_predictor, load_predictors
+from mebert.models import load_policy
+
+
+def settings_of(**more):
+    settings = experiment()
+    settings["trainer"]["max_epochs"] = 1
+    settings["curve"]["wall_samples"] = 0
+    settings["exit_prediction"] = {"kind": "token", **more}
+    return settings
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predicting")
+    write_config(folder, settings_of(max_rows=50))
+    out = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out):
+        assert run("fit", "--config", "tiny.yaml") == 0
+    return folder / "runs/tiny/version_0", out.getvalue()
+
+
+def test_test_prints_and_writes_how_well_exits_are_predicted(trained):
+    run_dir, out = trained
+    assert "Predicted exits against those that the policy takes" in out
+    written = json.loads((run_dir / "evaluation.json").read_text())
+    reports = written["exit_prediction"]
+    points = {point["target"]: point for point in written["operating_points"]["edr"]}
+    thresholds = [found["origin"]["threshold"] for found in reports]
+    assert len(set(thresholds)) == len(thresholds), "targets may share a threshold, and then a predictor"
+    assert {min(point["threshold"], 1.0) for point in points.values()} <= set(thresholds)
+    for found in reports:
+        assert found["samples"] == 41
+        assert found["origin"]["rows"] == 50
+        assert found["under"] + found["exact"] + found["over"] == pytest.approx(1.0)
+        assert found["metric_full"] == pytest.approx(written["exits"][-1]["acc"])
+        point = points[found["origin"]["speedup"]]
+        assert found["metric_taken"] == pytest.approx(point["metric"])
+        assert found["speedup_taken"] == pytest.approx(point["speedup_layers"])
+
+
+def test_predictors_are_in_the_checkpoint_and_in_the_model_folder(trained):
+    folder = trained[0]
+    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)["mebert"]
+    last = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["mebert"]
+    loaded = load_predictors(folder / "model")
+    assert "exit_predictors" not in last
+    assert len(loaded) == len(best["exit_predictors"]) >= 2
+    model = MultiExitModel.from_pretrained(folder / "model")
+    policy = load_policy(folder / "model", model)
+    own = choose_predictor(loaded, policy)
+    assert isinstance(own, TokenExitPredictor)
+    assert own.origin.threshold == policy.threshold
+    assert 0 < own.coverage <= 1
+    for threshold in best["operating_points"]["edr"].values():
+        found = choose_predictor(loaded, policy.with_threshold(min(threshold, 1.0)))
+        assert found.origin.threshold == min(threshold, 1.0)
+
+
+def test_the_exits_learnt_are_those_of_the_best_checkpoint(trained):
+    """Recomputed from the checkpoint alone: the global shares of the exits over all rows counted."""
+    from mebert.data import SyntheticEntailmentDataModule
+    from mebert.exit_predictor import score_rows
+
+    folder = trained[0]
+    model = MultiExitModel.from_pretrained(folder / "model")
+    policy = load_policy(folder / "model", model)
+    config = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
+    data = SyntheticEntailmentDataModule(**config)
+    data.prepare_data()
+    data.setup("fit")
+    own = choose_predictor(load_predictors(folder / "model"), policy)
+    taken = replay(score_rows(model, policy, data.split("train")).scores, policy.threshold)
+    assert int(own.exits.sum()) == 50
+    assert set(own.exits.nonzero().squeeze(1).tolist()) <= set(taken.tolist())
+
+
+def test_test_again_finds_them_by_the_checkpoint(trained, tmp_path, monkeypatch, capsys):
+    run_dir = trained[0]
+    monkeypatch.chdir(tmp_path)
+    written = json.loads((run_dir / "evaluation.json").read_text())["exit_prediction"]
+    checkpoint = str(run_dir / "checkpoints/best.ckpt")
+    assert run("test", "--config", str(run_dir / "config.yaml"), "--ckpt_path", checkpoint) == 0
+    assert "Predicted exits" in capsys.readouterr().out
+    again = json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"]
+    assert again == written
+
+
+def test_going_on_from_such_a_checkpoint_leaves_old_predictors_behind(trained, monkeypatch, tmp_path):
+    home = trained[0].parents[2]
+    monkeypatch.chdir(home)
+    settings = settings_of()
+    settings["exit_prediction"]["kind"] = None
+    settings["trainer"]["max_epochs"] = 2
+    settings["test_after_fit"] = False
+    checkpoint = str(trained[0] / "checkpoints/best.ckpt")
+    assert run("fit", "--config", str(write_config(tmp_path, settings)), "--ckpt_path", checkpoint) == 0
+    run_dir = newest(home)
+    assert run_dir != trained[0]
+    assert not (run_dir / "model/exit_predictor.json").exists()
+    content = torch.load(run_dir / "checkpoints/last.ckpt", weights_only=True)
+    assert (content["epoch"], "exit_predictors" in content["mebert"]) == (1, False)
+
+
+def test_linear_on_the_validation_split_without_a_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of(kind="linear", split="val", coverage=None)
+    settings["test_after_fit"] = False
+    settings["model"] = {
+        "class_path": "mebert.MultiExitModule",
+        "init_args": {"encoder_config": settings["model"]["init_args"]["encoder_config"], "threshold": 0.9},
+    }
+    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
+    loaded = load_predictors(newest(tmp_path) / "model")
+    assert {found.origin.split for found in loaded} == {"val"}
+    assert {found.origin.rows for found in loaded} == {41}
+    assert loaded[0].origin.threshold == 0.9
+    assert loaded[0].coverage is None
+
+
+def test_nothing_is_made_unless_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of()
+    del settings["exit_prediction"]
+    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
+    assert "Predicted exits" not in capsys.readouterr().out
+    assert not (newest(tmp_path) / "model/exit_predictor.json").exists()
+    assert json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (["--exit_prediction.kind", "linear", "--exit_prediction.ngram", "2"], "ngram 2 belongs to kind token"),
+        (["--exit_prediction.coverage", "1.5"], "coverage"),
+        (["--exit_prediction.max_rows", "0"], "max_rows"),
+        (["--exit_prediction.kind", "forest"], "exit_prediction.kind"),
+    ],
+)
+def test_wrong_settings_are_told_in_one_line(tmp_path, monkeypatch, capsys, wrong, says):
+    monkeypatch.chdir(tmp_path)
+    assert run("fit", "--config", str(write_config(tmp_path)), *wrong) == 2
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err.startswith("mebert: error:")
+    assert says in err
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_all_rows_together(tmp_path, monkeypatch):
+    settings = settings_of(split="val")
+    settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
+    write_config(tmp_path, settings)
+    result = run_process("fit", "--config", "tiny.yaml", *QUIET, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
+    run_dir = newest(tmp_path)
+    for found in load_predictors(run_dir / "model"):
+        assert found.origin.rows == int(found.exits.sum()) == 41
+    written = json.loads((run_dir / "evaluation.json").read_text())["exit_prediction"]
+    checkpoint = str(run_dir / "checkpoints/best.ckpt")
+    one = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
+    assert run("test", "--config", "tiny.yaml", "--ckpt_path", checkpoint, *one) == 0
+    again = json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"]
+    assert len(again) == len(written) > 0
+    for alone, together in zip(again, written, strict=True):
+        assert alone["origin"] == together["origin"]
+        # A threshold lies on a score of some row: two batchings may round that row to either side.
+        assert alone["exact"] == pytest.approx(together["exact"], abs=0.05)
+
+
+def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, monkeypatch, tmp_path):
+    run_dir, _ = trained
+    monkeypatch.chdir(tmp_path)
+    args = ["predict", "--config", str(run_dir / "config.yaml"), "--ckpt_path", str(run_dir / "checkpoints/best.ckpt")]
+    tables = {}
+    for engine in ("predicted", "full"):
+        assert run(*args, "--predictions.path", f"{engine}.jsonl", "--predictions.engine", engine) == 0
+        tables[engine] = [json.loads(line) for line in (tmp_path / f"{engine}.jsonl").read_text().splitlines()]
+    predicted = tables["predicted"]
+    assert [row["index"] for row in predicted] == [row["index"] for row in tables["full"]]
+
+    model = MultiExitModel.from_pretrained(run_dir / "model")
+    predictor = choose_predictor(load_predictors(run_dir / "model"), load_policy(run_dir / "model", model)).bind(model)
+    classify = EarlyExitClassifier.from_pretrained(run_dir, device="cpu", precision="float32")
+    pairs = [(row["premise"], row["hypothesis"]) for row in predicted]
+    inputs = classify.tokenizer(*zip(*pairs, strict=True), padding=True, return_tensors="pt")
+    exits = predictor.predict(inputs["input_ids"], inputs["attention_mask"])
+    assert [row["exit"] for row in predicted] == (exits + 1).tolist()
+    with torch.no_grad():
+        labels = model(**inputs).logits[exits, torch.arange(len(exits))].argmax(-1)
+    assert [row["label"] for row in predicted] == [model.label_names[label] for label in labels]
+    assert [a.label for a in classify(pairs, engine="predicted")] == [row["label"] for row in predicted]
