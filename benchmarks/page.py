@@ -7,12 +7,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("de3", "curriculum")
+PARTS = ("de3", "curriculum", "geep")
 HEAD = """# Results
 
-*Made by the commands named in each part; every figure comes from there. Two comparisons:
-[DE3-BERT](#de3-bert-with-all-minilm-l6-v2), and
-[curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits).*
+*Made by the commands named in each part; every figure comes from there. Three comparisons:
+[DE3-BERT](#de3-bert-with-all-minilm-l6-v2),
+[curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits), and
+[GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). How fast the engines are stands in
+[speed.md](speed.md).*
 """
 
 

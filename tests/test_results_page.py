@@ -17,7 +17,9 @@ def page():
     return pytest.importorskip("page", reason="the folder benchmarks is not there")
 
 
-@pytest.mark.parametrize(("report", "results"), [("minilm_report", "minilm"), ("curriculum_report", "curriculum")])
+@pytest.mark.parametrize(
+    ("report", "results"), [("minilm_report", "minilm"), ("curriculum_report", "curriculum"), ("geep_report", "geep")]
+)
 def test_every_figure_of_the_page_is_made_from_the_results(report, results, tmp_path):
     (tmp_path / "results.md").write_text((ROOT / "docs/results.md").read_text(encoding="utf-8"), encoding="utf-8")
     arguments = "Path('benchmarks/results/minilm'), " if results == "minilm" else ""

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mebert.inference.attention import attend
+
 __all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
 
 
@@ -117,7 +119,7 @@ class FusedLayer(nn.Module):
         if pad is not None:
             qkv = qkv.index_select(0, pad)
         query, key, value = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        context = attend(query, key, value, mask)
         context = context.transpose(1, 2).reshape(batch * tokens, -1)
         if real is not None:
             context = context.index_select(0, real)
