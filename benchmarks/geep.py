@@ -1,6 +1,7 @@
 """GEEP, FastBERT and joint training with all-MiniLM-L6-v2 on AG's News, SST-2 and IMDB, and on ChnSentiCorp.
 
     python benchmarks/geep.py run      # every task, recipe and seed that has no result yet
+    python benchmarks/geep.py run --recipes geep --seeds 1 --save models    # keep the models, for `mebert bench`
     python benchmarks/geep.py report   # the part of docs/results.md and the plot
 
 ChnSentiCorp has no pretrained Chinese encoder here: one of the same size is trained from scratch, on characters. Sizes
@@ -96,8 +97,8 @@ def make_data(task: str, seed: int, folder: Path) -> Any:
     return TextDataModule(task=task, tokenizer=tokenizer, **settings)
 
 
-def one_run(task: str, recipe: str, seed: int) -> dict[str, Any]:
-    """Train and evaluate once: every exit, the curve of the entropy policy, and exits predicted by the token table."""
+def one_run(task: str, recipe: str, seed: int, save: Path | None = None) -> dict[str, Any]:
+    """Train and evaluate once: every exit, the curve of the entropy policy, and how well exits are predicted."""
     import lightning as L
     import torch
     from geep_prediction import prediction_figures
@@ -108,6 +109,8 @@ def one_run(task: str, recipe: str, seed: int) -> dict[str, Any]:
         data = make_data(task, seed, Path(folder))
         module = make_module(recipe, task, data.num_labels, len(data.tokenizer))
         done = train(module, data, epochs_of(recipe, task))
+    if save is not None:
+        module.model.save_pretrained(save / f"{task}_{recipe}_{seed}", data.tokenizer, module.policy)
     (record,) = (record for name, record in done.records.items() if name in data.test_names)
     return {
         "task": task,
@@ -127,7 +130,7 @@ def one_run(task: str, recipe: str, seed: int) -> dict[str, Any]:
     }
 
 
-def once(task: str, recipe: str, seed: int) -> None:
+def once(task: str, recipe: str, seed: int, save: Path | None = None) -> None:
     """Do a run that has no result yet and is not being done by another command."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{task}_{recipe}_{seed}.json"
@@ -139,7 +142,7 @@ def once(task: str, recipe: str, seed: int) -> None:
     except FileExistsError:
         return
     try:
-        result = one_run(task, recipe, seed)
+        result = one_run(task, recipe, seed, save)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
         os.replace(partial, path)
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--save", type=Path, help="a folder for the trained models")
     args = parser.parse_args()
     if args.command == "report":
         from geep_report import write_report
@@ -175,7 +179,7 @@ def main() -> None:
     for seed in args.seeds:  # seed by seed, so that whatever is finished is balanced
         for recipe in args.recipes:
             for task in args.tasks:
-                once(task, recipe, seed)
+                once(task, recipe, seed, args.save)
 
 
 if __name__ == "__main__":
