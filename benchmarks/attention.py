@@ -1,6 +1,9 @@
-"""Attention in bfloat16 on the CPU: PyTorch's fused kernel against two batched products, in turn.
+"""Attention on the CPU: plain products against PyTorch's fused kernel, and rows in groups against all at once.
 
-python benchmarks/attention.py --threads 2
+    python benchmarks/attention.py --threads 2           # bfloat16: products against the fused kernel
+    python benchmarks/attention.py --groups --threads 2  # six layers of MiniLM's size: how large a group should be
+
+Random numbers; runs are taken in turn in one process.
 """
 
 from __future__ import annotations
@@ -8,8 +11,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -20,41 +24,93 @@ SHAPES = [
     *((32, 12, s, 32) for s in (16, 24, 31, 32, 36, 48, 60, 64, 100)),
     *((b, 12, s, 64) for b, s in ((1, 128), (32, 128), (8, 512))),
 ]
+LIMITS = (None, *(2**k for k in range(12, 18)))
+SIZE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Of one call."""
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+def in_turn(runs: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each run in each round, after one that is not counted."""
+    taken: list[list[float]] = []
+    for _ in range(rounds + 1):
+        taken.append([])
+        for run in runs:
+            begin = time.perf_counter()
+            run()
+            taken[-1].append(time.perf_counter() - begin)
+    return taken[1:]
+
+
+def fused_run(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """PyTorch's own."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def compare_kernels(rounds: int) -> None:
+    """Products against the fused kernel."""
+    print(" rows heads tokens width    fused products  ratio  largest error")
+    for batch, heads, tokens, width in SHAPES:
+        qkv = torch.randn(batch, tokens, 3, heads, width).bfloat16().permute(2, 0, 3, 1, 4)
+        mask = torch.zeros(batch, 1, 1, tokens, dtype=torch.bfloat16)
+        mask[..., -3:] = float("-inf")
+        inputs = (*qkv, mask)
+        error = float((fused_run(*inputs).float() - attend(*inputs).float()).abs().max())
+
+        def fused(inputs: tuple[torch.Tensor, ...] = inputs) -> torch.Tensor:
+            return fused_run(*inputs)
+
+        def products(inputs: tuple[torch.Tensor, ...] = inputs) -> torch.Tensor:
+            return attend(*inputs)
+
+        taken = in_turn([fused, products], rounds)
+        medians = [1e3 * statistics.median(column) for column in zip(*taken, strict=True)]
+        ratio = statistics.median(b / a for a, b in taken)
+        print(f"{batch:5}{heads:6}{tokens:7}{width:6}{medians[0]:9.2f}{medians[1]:9.2f}{ratio:7.2f}{error:15.4f}")
+
+
+def compare_groups(rounds: int) -> None:
+    """Most scores of a group, over batches of sorted, mixed and long rows."""
+    from transformers import BertConfig, BertModel
+
+    from mebert.inference import prepare_model
+    from mebert.models import MultiExitModel
+
+    model = MultiExitModel(BertModel(BertConfig(**SIZE), add_pooling_layer=False), 3, pooling="mean").eval()
+    generator = np.random.default_rng(0)
+    drawn = np.clip(np.exp(generator.normal(np.log(40), 0.45, 1024)).astype(np.int64), 8, 128)
+    print("milliseconds, median;  batch      lengths " + "".join(f"{limit or 'all':>8}" for limit in LIMITS))
+    for precision in ("bfloat16", "float32"):
+        fast = prepare_model(model, precision)  # type: ignore[arg-type]
+        for batch in (32, 128):
+            kinds = {"sorted": np.sort(drawn)[500 : 500 + batch], "mixed": drawn[:batch], "long": np.full(batch, 128)}
+            for kind, lengths in kinds.items():
+                ids = torch.randint(5, 30000, (batch, int(lengths.max())))
+                mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64))
+
+                def run(limit: int | None, ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> None:
+                    fast.walk.scores = limit  # type: ignore[attr-defined]  # noqa: B023
+                    fast.last_exit(ids, mask)  # noqa: B023
+
+                taken = in_turn([lambda limit=limit: run(limit) for limit in LIMITS], rounds)
+                medians = [1e3 * statistics.median(column) for column in zip(*taken, strict=True)]
+                print(f"{precision:>22}{batch:7}{kind:>13} " + "".join(f"{value:8.1f}" for value in medians))
 
 
 @torch.inference_mode()
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--rounds", type=int, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"bfloat16, CPU, {args.threads} thread(s), {args.rounds} rounds in turn; milliseconds, median")
-    print(
-        f"{'rows':>5}{'heads':>6}{'tokens':>7}{'width':>6}{'fused':>9}{'products':>9}{'ratio':>7}{'largest error':>15}"
-    )
-    for batch, heads, tokens, width in SHAPES:
-        qkv = torch.randn(batch, tokens, 3, heads, width).bfloat16().permute(2, 0, 3, 1, 4)
-        mask = torch.zeros(batch, 1, 1, tokens, dtype=torch.bfloat16)
-        mask[..., -3:] = float("-inf")
-        query, key, value = qkv
-        runs: list[Callable[[], torch.Tensor]] = [
-            lambda q=query, k=key, v=value, m=mask: F.scaled_dot_product_attention(q, k, v, attn_mask=m),
-            lambda q=query, k=key, v=value, m=mask: attend(q, k, v, m),
-        ]
-        error = float((runs[0]().float() - runs[1]().float()).abs().max())
-        taken = [[seconds(run) for run in runs] for _ in range(args.rounds)]
-        fused, products = (1e3 * statistics.median(column) for column in zip(*taken, strict=True))
-        ratio = statistics.median(b / a for a, b in taken)
-        print(f"{batch:5}{heads:6}{tokens:7}{width:6}{fused:9.2f}{products:9.2f}{ratio:7.2f}{error:15.4f}")
+    rounds = args.rounds or (5 if args.groups else 21)
+    print(f"CPU, {args.threads} thread(s), {rounds} rounds in turn")
+    if args.groups:
+        compare_groups(rounds)
+    else:
+        print("bfloat16; milliseconds, median")
+        compare_kernels(rounds)
 
 
 if __name__ == "__main__":

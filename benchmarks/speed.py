@@ -4,7 +4,8 @@
     python benchmarks/speed.py run --models models      # on an idle machine; about 20 minutes on two cores
     python benchmarks/speed.py report                   # the part of docs/speed.md
 
-One folder a measurement in benchmarks/results/speed/; one that is there is skipped.
+One folder a measurement in benchmarks/results/speed/, and in its folder `shares` where the time of `shrink` goes; what
+is there is skipped.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ TRAINED = {"ag_news": "test", "sst2": "val", "imdb": "test", "chnsenticorp": "te
 MAX_LENGTH = {"imdb": "128"}  # as trained; the others: 64
 
 RUNS: dict[str, list[str]] = {
-    "minilm": ["--size=minilm", "--lengths=ag_news", "--batch_sizes=[1,32]", "--samples=256", "--rounds=5"],
+    "minilm": ["--size=minilm", "--lengths=ag_news", "--batch_sizes=[1,32]", "--samples=256", "--rounds=3"],
     "minilm_batches": [
         *("--size=minilm", "--lengths=ag_news", "--batch_sizes=[8,128]", "--samples=1024", "--rounds=3"),
         "--precisions=[bfloat16]",
     ],
     "bert_base": [
-        *("--size=bert-base", "--lengths=128", "--pooling=fastbert", "--batch_sizes=[1,32]", "--samples=64"),
+        *("--size=bert-base", "--lengths=128", "--pooling=fastbert", "--batch_sizes=[1,32]", "--samples=32"),
         *("--rounds=3", "--precisions=[float32,bfloat16]"),
     ],
 }
+
+
+SHARES = ["--engines=[shrink]", "--baselines=[usual]", "--rounds=1"]
 
 
 def arguments(models: Path | None) -> dict[str, list[str]]:
@@ -46,6 +50,15 @@ def arguments(models: Path | None) -> dict[str, list[str]]:
     return found
 
 
+def measure(folder: Path, settings: list[str], threads: int) -> None:
+    """Run the bench command, unless its results are there."""
+    if (folder / "bench.json").exists():
+        return
+    command = [sys.executable, "-m", "mebert", "bench", *settings, f"--threads={threads}", f"--out={folder}"]
+    print(f"{folder.name}: {' '.join(command[1:])}", flush=True)
+    subprocess.run(command, check=True)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -60,12 +73,10 @@ def main() -> None:
         write_report(ROOT / "docs" / "speed.md")
         return
     for name, settings in arguments(args.models).items():
-        folder = RESULTS / name
-        if (folder / "bench.json").exists() or (args.only and name not in args.only):
+        if args.only and name not in args.only:
             continue
-        command = [sys.executable, "-m", "mebert", "bench", *settings, f"--threads={args.threads}", f"--out={folder}"]
-        print(f"{name}: {' '.join(command[1:])}", flush=True)
-        subprocess.run(command, check=True)
+        measure(RESULTS / name, [*settings, "--breakdown=false"], args.threads)
+        measure(RESULTS / name / "shares", [*settings, *SHARES], args.threads)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,13 @@ ENGINES = ("full", "shrink", "refill", "predicted")
 
 
 class Measurement:
-    """One `bench.json`."""
+    """One `bench.json`, with the shares of time from another."""
 
-    def __init__(self, name: str, content: dict[str, Any]) -> None:
+    def __init__(self, name: str, content: dict[str, Any], shares: dict[str, Any]) -> None:
         self.name = name
         self.rows: list[Row] = content["rows"]
         self.setting: dict[str, Any] = content["setting"]
-        self.breakdown: list[dict[str, Any]] = content["breakdown"]
+        self.breakdown: list[dict[str, Any]] = shares["breakdown"]
         self.verdict: str = content["verdict"]
 
     def find(self, precision: str, batch: int, name: str, target: float | None = None) -> Row | None:
@@ -51,7 +51,7 @@ class Measurement:
         base = self.find(precision, row["batch_size"], name)
         if base is None:
             return None
-        return median(b / a for a, b in zip(row["seconds"], base["seconds"], strict=True))
+        return float(median(b / a for a, b in zip(row["seconds"], base["seconds"], strict=True)))
 
     def table(self) -> str:
         """Every contender: samples a second, latency, FLOPs, wall clock, their ratio, and against Hugging Face."""
@@ -101,7 +101,8 @@ def load() -> dict[str, Measurement]:
     for name in TITLES:
         path = bench.RESULTS / name / "bench.json"
         if path.exists():
-            found[name] = Measurement(name, json.loads(path.read_text(encoding="utf-8")))
+            files = (path, path.parent / "shares" / "bench.json")
+            found[name] = Measurement(name, *(json.loads(file.read_text(encoding="utf-8")) for file in files))
     return found
 
 

@@ -33,6 +33,18 @@ def test_every_figure_of_the_page_is_made_from_the_results(report, results, tmp_
     assert list(tmp_path.glob("*.png")), "with its picture"
 
 
+def test_every_figure_of_speed_is_made_from_the_measurements(tmp_path):
+    shipped = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    (tmp_path / "speed.md").write_text(shipped, encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'benchmarks'); "
+        f"from speed_report import write_report; write_report(Path({str(tmp_path / 'speed.md')!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "speed.md").read_text(encoding="utf-8") == shipped
+    assert "| wall/FLOPs |" in shipped
+
+
 def test_a_part_leaves_the_others_alone(page, tmp_path):
     target = tmp_path / "page.md"
     page.write_part(target, "curriculum", "new")

@@ -85,9 +85,10 @@ def _clocked(model: MultiExitModel, policy: ExitPolicy, clock: _Clock) -> Iterat
     parts: list[tuple[Any, str, str]] = [
         (model.walk, "start", "embeddings"),
         (model.walk, "advance", "layers"),
+        (model.walk, "pool", "heads"),  # with the head's own pooling, where it is asked for that
         (decides, "decide", "deciding"),
     ]
-    parts += [(head, name, "heads") for head in model.exits for name in ("pool", "classify")]
+    parts += [(head, "classify", "heads") for head in model.exits]
     for owner, name, part in parts:
         object.__setattr__(owner, name, clock.around(part, getattr(owner, name)))
     try:

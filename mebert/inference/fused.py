@@ -3,7 +3,8 @@
 A layer's weights are taken from the Hugging Face layer (a test compares the two), for all supported families. Hidden
 states are packed: only the tokens that are there, one row after the other, so that projections, LayerNorm and
 activations never see padding, a smaller batch costs one selection, and rows of any length can be put together.
-Attention alone is computed on padded rows. Temporary results are changed in place, since fresh memory costs more than
+Attention alone is computed on padded rows, in groups of
+similar length. Temporary results are changed in place, since fresh memory costs more than
 the activation function. Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
 """
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mebert.inference.attention import attend
+from mebert.inference.attention_plan import AttentionGroup, AttentionPlan
 
 __all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
 
@@ -101,33 +103,25 @@ class FusedLayer(nn.Module):
         self.is_gelu = activation is F.gelu or getattr(activation, "act", None) is F.gelu
         self.activation = activation
 
-    def forward(
-        self, hidden: Tensor, batch: int, tokens: int, mask: Tensor | None, pad: Tensor | None, real: Tensor | None
-    ) -> Tensor:
+    def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """Packed hidden states (T, H) to those after the layer, (T, H).
 
         Args:
             hidden: Packed hidden states.
-            batch: B.
-            tokens: S.
-            mask: What is added to attention scores, (B, 1, 1, S); None: nothing is hidden.
-            pad: For every place of the padded rows the packed token there, (B S,), any token for padding; None where
-                all rows are of one length.
-            real: For every packed token its place in the padded rows, (T,); None likewise.
+            plan: Which rows attend together.
         """
-        qkv = self.qkv(hidden)
-        if pad is not None:
-            qkv = qkv.index_select(0, pad)
-        query, key, value = qkv.view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        context = attend(query, key, value, mask)
-        context = context.transpose(1, 2).reshape(batch * tokens, -1)
-        if real is not None:
-            context = context.index_select(0, real)
+        context = plan.run(self.qkv(hidden), self._attend)
         hidden = self.attention_norm(self.out(context).add_(hidden))
         inner = self.up(hidden)
         inner = torch.ops.aten.gelu_(inner) if self.is_gelu else self.activation(inner)
         result: Tensor = self.output_norm(self.down(inner).add_(hidden))
         return result
+
+    def _attend(self, qkv: Tensor, group: AttentionGroup) -> Tensor:
+        """Padded queries, keys and values of a group (n W, 3 H) to what its tokens have read, (n W, H)."""
+        query, key, value = qkv.view(group.rows, group.tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        context = attend(query, key, value, group.mask)
+        return context.transpose(1, 2).reshape(group.rows * group.tokens, -1)
 
 
 def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges
 from mebert.models.encoder import EncoderWalk, LayerState
 from mebert.models.fastbert_pooling import FoldedFastBertPooling
 from mebert.models.heads import ClsPooling, MeanPooling
@@ -32,30 +33,32 @@ class PackedState(LayerState):
     Attributes:
         hidden: Tokens of all rows, one row after the other, (T, H).
         attention_mask: (B, S), S the longest of `spans`.
-        layer_mask: What is added to attention scores, (B, 1, 1, S), or None.
+        layer_mask: None; `plan` has what hides tokens from each other.
         spans: Tokens of each row, up to its last that is not padding, (B,), on the host.
         holes: Whether a row has masked tokens within its span (padding on the left), (B,), on the host.
         starts: Where each row starts among the packed tokens, (B,).
         pad: Packed token at every place of the padded rows, (B S,), or None where all spans are equal.
-        real: Place in the padded rows of every packed token, (T,), or None likewise.
+        plan: Which rows attend together.
+        scores: Most scores of one attention head in a group of them; None: all rows are one group.
     """
 
     spans: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     holes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     starts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     pad: Tensor | None = None
-    real: Tensor | None = None
+    plan: AttentionPlan = field(default_factory=lambda: AttentionPlan([]))
+    scores: int | None = None
 
     @override
     def keep(self, rows: Tensor) -> PackedState:
         places = rows.cpu().numpy()
         spans = self.spans[places]
         starts = np.cumsum(self.spans) - self.spans
-        tokens = _ranges(starts[places], spans)
+        tokens = ranges(starts[places], spans)
         device = self.hidden.device
         hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(device))
         mask = self.attention_mask.index_select(0, rows.to(device))
-        return _laid_out(hidden, mask, spans, self.holes[places], self.depth)
+        return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.scores)
 
     @override
     def padded(self) -> tuple[Tensor, Tensor]:
@@ -65,33 +68,24 @@ class PackedState(LayerState):
 
     def with_hidden(self, hidden: Tensor, depth: int) -> PackedState:
         """The same rows after further layers."""
-        rest = (self.spans, self.holes, self.starts, self.pad, self.real)
-        return PackedState(hidden, self.attention_mask, self.layer_mask, depth, *rest)
+        rest = (self.spans, self.holes, self.starts, self.pad, self.plan, self.scores)
+        return PackedState(hidden, self.attention_mask, None, depth, *rest)
 
 
-def _ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The numbers from each start on, one range after the other."""
-    ends = np.cumsum(sizes)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)
-
-
-def _laid_out(hidden: Tensor, mask: Tensor, spans: np.ndarray, holes: np.ndarray, depth: int) -> PackedState:
+def _laid_out(
+    hidden: Tensor, mask: Tensor, spans: np.ndarray, holes: np.ndarray, depth: int, scores: int | None
+) -> PackedState:
     """The state of packed rows (T, H), with what attention needs; `mask` (B, S or longer) is cut to the longest row."""
     longest = int(spans.max()) if len(spans) else 0
     mask = mask[:, :longest]
-    pad = real = layer_mask = None
-    equal = bool((spans == longest).all())
-    if not equal:
-        device = hidden.device
-        places = _ranges(np.arange(len(spans)) * longest, spans)
+    pad = None
+    if not bool((spans == longest).all()):
         packed = np.zeros(len(spans) * longest, dtype=np.int64)
-        packed[places] = np.arange(len(places))
-        pad, real = torch.from_numpy(packed).to(device), torch.from_numpy(places).to(device)
-    if not equal or holes.any():
-        layer_mask = torch.zeros(mask.shape, dtype=hidden.dtype, device=hidden.device)
-        layer_mask = layer_mask.masked_fill_(mask == 0, float("-inf"))[:, None, None, :]
+        packed[ranges(np.arange(len(spans)) * longest, spans)] = np.arange(int(spans.sum()))
+        pad = torch.from_numpy(packed).to(hidden.device)
+    plan = plan_attention(spans, mask, holes, hidden.dtype, scores)
     starts = torch.from_numpy(np.cumsum(spans) - spans).to(hidden.device)
-    return PackedState(hidden, mask, layer_mask, depth, spans, holes, starts, pad, real)
+    return PackedState(hidden, mask, None, depth, spans, holes, starts, pad, plan, scores)
 
 
 class FusedWalk(EncoderWalk):
@@ -100,12 +94,15 @@ class FusedWalk(EncoderWalk):
     Args:
         base: The family's walk, whose layers are not used any more.
         layers: Per layer of the encoder, the fused layers that it consists of.
+        scores: Most scores of one attention head in a group of rows that attend together; None: all rows are one
+            group, which is fewer kernels and more padding.
     """
 
-    def __init__(self, base: EncoderWalk, layers: Sequence[Sequence[nn.Module]]) -> None:
+    def __init__(self, base: EncoderWalk, layers: Sequence[Sequence[nn.Module]], scores: int | None = None) -> None:
         super().__init__(base.encoder)
         self.base = base
         self.layers = layers
+        self.scores = scores
 
     @property
     @override
@@ -122,7 +119,7 @@ class FusedWalk(EncoderWalk):
         if bool(attention_mask.all()):  # one text, or texts of one length: nothing to find out
             spans = np.full(attention_mask.shape[0], attention_mask.shape[1])
             hidden = self.embed(input_ids, token_type_ids).flatten(0, 1)
-            return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0)
+            return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0, self.scores)
         columns = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
         there = (attention_mask != 0).long()
         spans, counts = torch.stack([(there * columns).amax(1), there.sum(1)]).cpu().numpy()
@@ -131,20 +128,18 @@ class FusedWalk(EncoderWalk):
         if token_type_ids is not None:
             token_type_ids = token_type_ids[:, :longest]
         hidden = self.embed(input_ids[:, :longest], token_type_ids).flatten(0, 1)
-        holes = counts != spans
-        state = _laid_out(hidden, attention_mask, spans, holes, 0)
-        if state.real is not None:
-            state.hidden = hidden.index_select(0, state.real)
-        return state
+        if int(spans.min()) < longest:
+            tokens = ranges(np.arange(len(spans)) * longest, spans)
+            hidden = hidden.index_select(0, torch.from_numpy(tokens).to(hidden.device))
+        return _laid_out(hidden, attention_mask, spans, counts != spans, 0, self.scores)
 
     @override
     def advance(self, state: LayerState, depth: int) -> LayerState:
         assert isinstance(state, PackedState)
         hidden: Tensor = state.hidden
-        batch, tokens = state.attention_mask.shape
         for index in range(state.depth, depth):
             for layer in self.layers[index]:
-                hidden = layer(hidden, batch, tokens, state.layer_mask, state.pad, state.real)
+                hidden = layer(hidden, state.plan)
         return state.with_hidden(hidden, depth)
 
     @override
@@ -159,6 +154,7 @@ class FusedWalk(EncoderWalk):
             np.concatenate([state.spans for state in states]),
             np.concatenate([state.holes for state in states]),
             states[0].depth,
+            self.scores,
         )
 
     @override

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mebert.errors import UserError
+from mebert.inference.attention_plan import CACHED_SCORES
 from mebert.inference.fused import drop_layers, fused_layers
 from mebert.inference.packed import FusedWalk
 from mebert.models.fastbert_pooling import FastBertPooling
@@ -56,7 +57,9 @@ def prepare_model(
     unique = {id(layer): layer for parts in layers or [] for layer in parts}
     if layers is not None:
         fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
-        fast.walk = FusedWalk(fast.walk, layers)
+        # A compiled layer is compiled for each number of groups; an accelerator wants few kernels.
+        grouped = place.type == "cpu" and not compile
+        fast.walk = FusedWalk(fast.walk, layers, CACHED_SCORES if grouped else None)
         drop_layers(fast.encoder)
     for index in range(fast.num_exits):
         head = fast.exit(index)

@@ -1,0 +1,150 @@
+"""Which rows of a packed batch attend together: groups of similar length, small enough for the processor's cache.
+
+Shapes: B batch, S tokens of the longest row, T packed tokens, n rows of a group, W tokens of its longest row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["AttentionGroup", "AttentionPlan", "plan_attention", "ranges"]
+
+CACHED_SCORES = 2**15
+"""Scores of one attention head (n W W) in a group on a CPU; measured by benchmarks/attention.py --groups."""
+
+LANES = 32
+"""Widths of groups in bfloat16 on a CPU are multiples of this, and their rows powers of two: each new shape of a
+batched product costs a third of a millisecond (oneDNN makes code for it), and softmax does what is over one by one."""
+
+
+@dataclass
+class AttentionGroup:
+    """Rows that attend together, padded to the longest of them.
+
+    Attributes:
+        rows: n, with rows that are made up to have a usual number of them.
+        tokens: W, likewise.
+        first: Where its tokens start among the packed ones, if `pad` is None: they are as they should be.
+        pad: For every place of the padded rows the packed token there, (n W,), any token for padding.
+        mask: What is added to attention scores, (n, 1, 1, W); None: nothing is hidden.
+    """
+
+    rows: int
+    tokens: int
+    first: int = 0
+    pad: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass
+class AttentionPlan:
+    """All groups of a batch, in the order in which they are computed.
+
+    Attributes:
+        groups: At least one, unless the batch is empty.
+        back: For every packed token its place in the outputs of all groups, one after the other, (T,); None: the same.
+    """
+
+    groups: list[AttentionGroup]
+    back: Tensor | None = None
+
+    def run(self, packed: Tensor, attend: Callable[[Tensor, AttentionGroup], Tensor]) -> Tensor:
+        """Attention over packed tokens (T, D) to packed tokens (T, D').
+
+        Args:
+            packed: Queries, keys and values of all tokens.
+            attend: From the padded tokens of a group (n W, D) to what each has read (n W, D').
+        """
+        parts = []
+        for group in self.groups:
+            if group.pad is not None:
+                tokens = packed.index_select(0, group.pad)
+            else:
+                tokens = packed if len(self.groups) == 1 else packed.narrow(0, group.first, group.rows * group.tokens)
+            parts.append(attend(tokens, group))
+        read = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return read if self.back is None else read.index_select(0, self.back)
+
+
+def plan_attention(
+    spans: np.ndarray, mask: Tensor, holes: np.ndarray, dtype: torch.dtype, scores: int | None = CACHED_SCORES
+) -> AttentionPlan:
+    """Put rows of similar length together.
+
+    Args:
+        spans: Tokens of each row, (B,), on the host.
+        mask: 1 for a token and 0 for padding, (B, S or longer), on the device.
+        holes: Whether a row has masked tokens within its span, (B,).
+        dtype: Of the scores.
+        scores: Scores of one attention head that a group may have, rows being at least one; None: one group of all.
+    """
+    batch = len(spans)
+    if not batch:
+        return AttentionPlan([AttentionGroup(0, 0)])
+    starts = np.cumsum(spans) - spans
+    longest = int(spans.max())
+    shaped = scores is not None and dtype == torch.bfloat16
+    lanes = LANES if shaped else 1
+    equal = bool((spans == longest).all()) and not holes.any() and (batch == 1 or longest % lanes == 0)
+    order = np.arange(batch) if equal else np.argsort(-spans, kind="stable")
+    groups: list[AttentionGroup] = []
+    place = 0  # among the padded outputs of all groups
+    back = np.zeros(0 if equal else int(spans.sum()), dtype=np.int64)
+    first = 0
+    while first < batch:
+        width = -(-int(spans[order[first]]) // lanes) * lanes if not equal else longest
+        most = batch if scores is None else max(1, scores // (width * width))
+        size = min(batch - first, _power_of_two(most + 1) // 2 if shaped else most)
+        rows = order[first : first + size]
+        if equal:
+            groups.append(AttentionGroup(size, width, int(starts[rows[0]])))
+        else:
+            own = spans[rows]
+            tokens = ranges(starts[rows], own)
+            places = ranges(np.arange(size) * width, own)
+            padded = _power_of_two(size) if shaped else size  # the rows that are made up are never read
+            pad = np.zeros(padded * width, dtype=np.int64)
+            pad[places] = tokens
+            back[tokens] = place + places
+            hidden = None
+            if bool((own != width).any()) or holes[rows].any():
+                seen = np.zeros((padded, width), dtype=bool)
+                seen.ravel()[places] = True
+                seen[size:] = True
+                hidden = ~torch.from_numpy(seen).to(mask.device)
+                if holes[rows].any():
+                    given = mask.index_select(0, torch.from_numpy(rows).to(mask.device))[:, :width] == 0
+                    hidden[:size, : given.shape[1]] |= given
+            on_device = torch.from_numpy(pad).to(mask.device)
+            groups.append(AttentionGroup(padded, width, 0, on_device, _added(hidden, dtype)))
+            place += padded * width
+        first += size
+    return AttentionPlan(groups, None if equal else torch.from_numpy(back).to(mask.device))
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest power of two that is no smaller."""
+    return 1 << (number - 1).bit_length()
+
+
+def _added(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """What hides the tokens (n, W) when added to scores, (n, 1, 1, W)."""
+    if hidden is None:
+        return None
+    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return zeros.masked_fill_(hidden, float("-inf"))[:, None, None, :]
+
+
+def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The numbers from each start on, one range after the other.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    ends = np.cumsum(sizes)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - sizes), sizes)

@@ -1,0 +1,64 @@
+"""Groups of rows that attend together: every token reads its own row, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mebert.inference.attention_plan import LANES, plan_attention
+
+
+def who_reads_what(plan, tokens):
+    """For every packed token the packed tokens that it sees, by a stand-in for attention."""
+
+    def attend(packed, group):
+        numbers = packed.view(group.rows, group.tokens).long()
+        hidden = torch.zeros(group.rows, group.tokens) if group.mask is None else group.mask[:, 0, 0].float()
+        seen = torch.zeros(group.rows, group.tokens, tokens)
+        for row in range(group.rows):
+            read = numbers[row][hidden[row] == 0]
+            seen[row, :, read] += 1.0
+        return seen.flatten(0, 1)
+
+    return plan.run(torch.arange(tokens).float().unsqueeze(1), attend)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=9),
+    st.sampled_from([None, 64, 2048, 2**15]),
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.booleans(),
+)
+def test_every_token_reads_its_own_row_once(lengths, scores, dtype, with_holes):
+    spans = np.array(lengths)
+    mask = torch.from_numpy((np.arange(spans.max()) < spans[:, None]).astype(np.int64))
+    holes = np.zeros(len(spans), dtype=bool)
+    if with_holes and spans[0] > 1:
+        mask[0, 0] = 0
+        holes[0] = True
+    tokens = int(spans.sum())
+    seen = who_reads_what(plan_attention(spans, mask, holes, dtype, scores), tokens)
+    row = np.repeat(np.arange(len(spans)), spans)
+    expected = torch.from_numpy((row[:, None] == row[None, :]).astype(np.float32))
+    if holes[0]:
+        expected[:, 0] = 0
+    torch.testing.assert_close(seen, expected)
+
+
+@pytest.mark.parametrize("lengths", [[40, 8, 8, 8, 7, 30, 3], [33] * 5, [64] * 5])
+def test_shapes_in_bfloat16_are_few(lengths):
+    spans = np.array(lengths)
+    mask = torch.from_numpy((np.arange(spans.max()) < spans[:, None]).astype(np.int64))
+    groups = plan_attention(spans, mask, np.zeros(len(spans), dtype=bool), torch.bfloat16, 2048).groups
+    assert all(group.tokens % LANES == 0 for group in groups)
+    assert all(group.rows & (group.rows - 1) == 0 for group in groups)
+    assert all(group.rows == 1 or group.rows * group.tokens**2 <= 2048 for group in groups)
+
+
+def test_one_row_is_left_as_it_is():
+    (group,) = plan_attention(np.array([7]), torch.ones(1, 7), np.array([False]), torch.bfloat16, 2**15).groups
+    assert (group.rows, group.tokens, group.pad, group.mask) == (1, 7, None, None)
