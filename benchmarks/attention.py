@@ -12,6 +12,8 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,6 +69,13 @@ def compare_kernels(rounds: int) -> None:
         print(f"{batch:5}{heads:6}{tokens:7}{width:6}{medians[0]:9.2f}{medians[1]:9.2f}{ratio:7.2f}{error:15.4f}")
 
 
+def last_exit(model: Any, limit: int | None, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The whole prepared model, with at most so many scores in a group."""
+    model.walk.scores = limit
+    logits: torch.Tensor = model.last_exit(ids, mask)
+    return logits
+
+
 def compare_groups(rounds: int) -> None:
     """Most scores of a group, over batches of sorted, mixed and long rows."""
     from transformers import BertConfig, BertModel
@@ -79,18 +88,15 @@ def compare_groups(rounds: int) -> None:
     drawn = np.clip(np.exp(generator.normal(np.log(40), 0.45, 1024)).astype(np.int64), 8, 128)
     print("milliseconds, median;  batch      lengths " + "".join(f"{limit or 'all':>8}" for limit in LIMITS))
     for precision in ("bfloat16", "float32"):
-        fast = prepare_model(model, precision)  # type: ignore[arg-type]
+        fast = prepare_model(model, precision)
         for batch in (32, 128):
             kinds = {"sorted": np.sort(drawn)[500 : 500 + batch], "mixed": drawn[:batch], "long": np.full(batch, 128)}
             for kind, lengths in kinds.items():
                 ids = torch.randint(5, 30000, (batch, int(lengths.max())))
                 mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64))
 
-                def run(limit: int | None, ids: torch.Tensor = ids, mask: torch.Tensor = mask) -> None:
-                    fast.walk.scores = limit  # type: ignore[attr-defined]  # noqa: B023
-                    fast.last_exit(ids, mask)  # noqa: B023
-
-                taken = in_turn([lambda limit=limit: run(limit) for limit in LIMITS], rounds)
+                runs = [partial(last_exit, fast, limit, ids, mask) for limit in LIMITS]
+                taken = in_turn(runs, rounds)
                 medians = [1e3 * statistics.median(column) for column in zip(*taken, strict=True)]
                 print(f"{precision:>22}{batch:7}{kind:>13} " + "".join(f"{value:8.1f}" for value in medians))
 
