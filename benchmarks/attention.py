@@ -2,6 +2,7 @@
 
     python benchmarks/attention.py --threads 2           # bfloat16: products against the fused kernel
     python benchmarks/attention.py --groups --threads 2  # six layers of MiniLM's size: how large a group should be
+    python benchmarks/attention.py --shapes --threads 2  # a batched product of a shape that was not seen before
 
 Random numbers; runs are taken in turn in one process.
 """
@@ -101,18 +102,35 @@ def compare_groups(rounds: int) -> None:
                 print(f"{precision:>22}{batch:7}{kind:>13} " + "".join(f"{value:8.1f}" for value in medians))
 
 
+def compare_shapes() -> None:
+    """The first and the second product of each of 30 shapes, in bfloat16."""
+    taken: list[list[float]] = []
+    for rows in range(8, 38):
+        left, right = torch.randn(12 * rows, 37, 64).bfloat16(), torch.randn(12 * rows, 64, 32).bfloat16()
+        taken.append([])
+        for _ in range(2):
+            begin = time.perf_counter()
+            torch.bmm(left, right)
+            taken[-1].append(1e3 * (time.perf_counter() - begin))
+    new, seen = (statistics.median(column) for column in zip(*taken, strict=True))
+    print(f"a new shape {new:.2f} ms, the same again {seen:.2f} ms (medians of {len(taken)} shapes)")
+
+
 @torch.inference_mode()
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", action="store_true")
+    parser.add_argument("--shapes", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rounds = args.rounds or (5 if args.groups else 21)
     print(f"CPU, {args.threads} thread(s), {rounds} rounds in turn")
-    if args.groups:
+    if args.shapes:
+        compare_shapes()
+    elif args.groups:
         compare_groups(rounds)
     else:
         print("bfloat16; milliseconds, median")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -145,24 +144,13 @@ def one_run(task: str, training: str, curriculum: str | None, seed: int) -> dict
 
 def once(task: str, training: str, curriculum: str | None, seed: int) -> None:
     """Do a run that has no result yet and is not being done by another command."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    from harness import run_once
+
     path = RESULTS / f"{task}_{training}_{curriculum or 'plain'}_{seed}.json"
-    claim = path.with_suffix(".running")
-    if path.exists():
-        return
-    try:
-        claim.touch(exist_ok=False)
-    except FileExistsError:
-        return
-    try:
-        result = one_run(task, training, curriculum, seed)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        claim.unlink()
-    exits = " ".join(f"{100 * value:.1f}" for value in result["splits"]["val"]["exits"][result["metrics"][0]])
-    print(f"{path.stem}: val {exits}; {result['train_seconds']:.0f} s", flush=True)
+    result = run_once(path, lambda: one_run(task, training, curriculum, seed))
+    if result is not None:
+        exits = " ".join(f"{100 * value:.1f}" for value in result["splits"]["val"]["exits"][result["metrics"][0]])
+        print(f"{path.stem}: val {exits}; {result['train_seconds']:.0f} s", flush=True)
 
 
 def load() -> dict[tuple[str, str, str | None, int], dict[str, Any]]:

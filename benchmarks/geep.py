@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -132,24 +131,13 @@ def one_run(task: str, recipe: str, seed: int, save: Path | None = None) -> dict
 
 def once(task: str, recipe: str, seed: int, save: Path | None = None) -> None:
     """Do a run that has no result yet and is not being done by another command."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    from harness import run_once
+
     path = RESULTS / f"{task}_{recipe}_{seed}.json"
-    claim = path.with_suffix(".running")
-    if path.exists():
-        return
-    try:
-        claim.touch(exist_ok=False)
-    except FileExistsError:
-        return
-    try:
-        result = one_run(task, recipe, seed, save)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        claim.unlink()
-    exits = " ".join(f"{100 * value:.1f}" for value in result["exits"])
-    print(f"{path.stem}: {exits}; {result['train_seconds']:.0f} s", flush=True)
+    result = run_once(path, lambda: one_run(task, recipe, seed, save))
+    if result is not None:
+        exits = " ".join(f"{100 * value:.1f}" for value in result["exits"])
+        print(f"{path.stem}: {exits}; {result['train_seconds']:.0f} s", flush=True)
 
 
 def load() -> dict[tuple[str, str, int], dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -119,6 +121,30 @@ def curve_figures(
         "at": at,
         "curve": [[round(p.speedup_layers, 4), round(p.metric, 5)] for p in points],
     }
+
+
+def run_once(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """Do a run that has no result yet and is not being done by another command; its result goes to the path as JSON.
+
+    Returns:
+        The result, or None where there was nothing to do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    claim = path.with_suffix(".running")
+    if path.exists():
+        return None
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        return None
+    try:
+        result = run()
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        claim.unlink()
+    return result
 
 
 def threads(count: int) -> None:
