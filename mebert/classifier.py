@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
+from mebert.calibration.stored import read_max_drops, threshold_for_max_drop
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor, load_predictors
 from mebert.inference import BatchPlan, Engine, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
@@ -63,6 +64,7 @@ class EarlyExitClassifier:
         device: `cpu`, `cuda`, ...; None: an accelerator where there is one.
         precision: `float32`, `bfloat16` or `int8` (CPU); None: bfloat16 where the hardware is fast at it.
         compile: Compile the layers, which takes a minute at the first texts; needs a C++ compiler on a CPU.
+        max_drops: Policy name to most allowed loss to threshold, for `max_drop`.
 
     Raises:
         UserError: A setting that does not fit this machine.
@@ -78,6 +80,7 @@ class EarlyExitClassifier:
         device: str | torch.device | None = None,
         precision: PrecisionName | None = None,
         compile: bool = False,
+        max_drops: dict[str, dict[float, float]] | None = None,
     ) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if precision is None:
@@ -87,6 +90,7 @@ class EarlyExitClassifier:
         self.tokenizer = tokenizer
         self.policy = None if policy is None else prepare_policy(policy, self.model)
         self.operating_points = operating_points or {}
+        self.max_drops = max_drops or {}
         self.predictors = [predictor.to(self.device).bind(self.model) for predictor in predictors]
 
     @classmethod
@@ -120,7 +124,8 @@ class EarlyExitClassifier:
             tokenizer = AutoTokenizer.from_pretrained(name)
         points = read_operating_points(settings)
         policy, predictors = load_policy(name, model), load_predictors(name)
-        return cls(model, tokenizer, policy, points, predictors, device, precision, compile)
+        drops = read_max_drops(settings)
+        return cls(model, tokenizer, policy, points, predictors, device, precision, compile, drops)
 
     @property
     def label_names(self) -> list[str]:
@@ -133,6 +138,7 @@ class EarlyExitClassifier:
         policy: str | ExitPolicy | None = None,
         threshold: float | None = None,
         speedup: float | None = None,
+        max_drop: float | None = None,
         engine: EngineName | Literal["auto"] = "auto",
         batch_size: int = 32,
         tokens_per_batch: int | None = None,
@@ -148,6 +154,8 @@ class EarlyExitClassifier:
             policy: Its name (`entropy`, `max_prob`, ...) or the policy itself; None: the model's own.
             threshold: Leave at this threshold, in [0, 1], instead of the stored one.
             speedup: Leave at the threshold that validation data gave for this speed-up by layers; one of those stored.
+            max_drop: Leave at the threshold that `calibrate` stored for this most allowed loss: the promised one where
+                it is the epsilon of a guarantee, else the measured one.
             engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.
             batch_size: Most texts a batch.
             tokens_per_batch: Most tokens a batch, padding included; None: no such limit.
@@ -163,7 +171,7 @@ class EarlyExitClassifier:
         if window < 1:
             raise UserError(f"window must be at least 1, got {window}")
         encoder = TextEncoder(self.tokenizer, self._max_length(max_length), self.device)
-        runner = self._engine(engine, self.choose_policy(policy, threshold, speedup), plan, window)
+        runner = self._engine(engine, self.choose_policy(policy, threshold, speedup, max_drop), plan, window)
         if isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2 and isinstance(texts[0], str)):
             return next(self._predictions(runner, encoder, [texts], plan, window))
         if isinstance(texts, dict) or not isinstance(texts, Iterable):
@@ -176,11 +184,17 @@ class EarlyExitClassifier:
         return _with_bar(answers, None) if progress else answers
 
     def choose_policy(
-        self, policy: str | ExitPolicy | None = None, threshold: float | None = None, speedup: float | None = None
+        self,
+        policy: str | ExitPolicy | None = None,
+        threshold: float | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
     ) -> ExitPolicy:
         """The policy that these settings mean, bound to the model; arguments as in a call."""
-        if threshold is not None and speedup is not None:
-            raise UserError("threshold and speedup were both given; give one of them")
+        numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
+        given = [name for name, value in numbers.items() if value is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} were both given; give one of them")
         if isinstance(policy, ExitPolicy):
             chosen = policy.bind(self.model)
         elif policy is None or (self.policy is not None and policy == self.policy.name):
@@ -190,12 +204,14 @@ class EarlyExitClassifier:
             chosen = self.policy
         else:
             chosen = policy_by_name(policy)().bind(self.model)
-            if threshold is None and speedup is None:
+            if not given:
                 raise UserError(f"policy {policy!r} is not the model's own: give a threshold or a speedup for it")
         if speedup is not None:
             threshold = stored_threshold(
                 chosen.name, self.operating_points, float(speedup), "with this model", "give a threshold"
             )
+        if max_drop is not None:
+            threshold = threshold_for_max_drop(chosen.name, self.max_drops, float(max_drop))
         return chosen if threshold is None else chosen.with_threshold(threshold)
 
     def _engine(self, name: str, policy: ExitPolicy, plan: BatchPlan, window: int) -> Engine:

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
+from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
 from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, ExitPrediction, PredictionWriter
 from mebert.callbacks.curriculum_monitor import CurriculumMonitor
 from mebert.callbacks.exact_resume import ExactResume
@@ -37,7 +38,19 @@ from mebert.data import (
 )
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor, save_predictors
-from mebert.modules import CurriculumDistillModule, FastBERTModule, GEEPModule, MultiExitModule, ProtoExitModule
+from mebert.modules import (
+    BERxiTModule,
+    CurriculumDistillModule,
+    DeeBERTModule,
+    ElasticBERTModule,
+    FastBERTModule,
+    GEEPModule,
+    LearnedWeightsModule,
+    MultiExitModule,
+    PABEEModule,
+    ProtoExitModule,
+    RomeBERTModule,
+)
 from mebert.noise import silence_known_noise
 from mebert.operating_points import stored_threshold
 from mebert.parser import CommandParser, MebertParser
@@ -60,12 +73,18 @@ COMMAND_HELP = {
 }
 NEEDS_CHECKPOINT = ("validate", "test", "predict")
 SHORT_NAMES = (
+    BERxiTModule,
     CurriculumDataModule,
     CurriculumDistillModule,
+    DeeBERTModule,
+    ElasticBERTModule,
     FastBERTModule,
     GEEPModule,
+    LearnedWeightsModule,
     MultiExitModule,
+    PABEEModule,
     ProtoExitModule,
+    RomeBERTModule,
     SyntheticCurriculumDataModule,
     SyntheticEntailmentDataModule,
     TextDataModule,
@@ -168,7 +187,7 @@ class MebertCLI(LightningCLI):
             return
         after = _flat(config.get("model"))
         for key, value in self._given_model.items():
-            if not key.endswith("num_labels") and key in after and after[key] != value:
+            if not key.endswith("num_labels") and key in after and not _same(key, after[key], value):
                 rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
 
     @override
@@ -192,6 +211,11 @@ class MebertCLI(LightningCLI):
             saved = self._checkpoint["mebert"]
             name = policy_from_spec(saved["policy"]).name
             stored_threshold(name, saved["operating_points"], speedup)
+        max_drop = self.config[self.subcommand].predictions.max_drop
+        if self.subcommand == "predict" and max_drop is not None:  # likewise
+            drops = max_drops_beside(self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"])
+            name = policy_from_spec(self._checkpoint["mebert"]["policy"]).name
+            threshold_for_max_drop(name, drops, max_drop)
         engine = self.config[self.subcommand].predictions.engine
         has_predictor = bool(self._checkpoint["mebert"].get("exit_predictors"))
         if self.subcommand == "predict" and engine == "predicted" and not has_predictor:
@@ -317,6 +341,13 @@ def _name_encoder_once(config: Namespace) -> None:
 
 def _flat(group: Namespace | None) -> dict[str, Any]:
     return {} if group is None else dict(vars(group.as_flat()))
+
+
+def _same(key: str, value: Any, other: Any) -> bool:
+    """Whether two settings say the same; a class may be named by its short path or its whole one."""
+    if key.endswith("class_path"):
+        return str(value).rpartition(".")[2] == str(other).rpartition(".")[2]
+    return bool(value == other)
 
 
 def _user_error_in(error: BaseException) -> UserError | None:

@@ -1,4 +1,4 @@
-"""How unsure an exit is, as pure functions: normalised entropy, distance ratio, their hybrid, the change of a value.
+"""How unsure an exit is, as pure functions: entropy, distance ratio, their hybrid, and changes from exit to exit.
 
 Shapes: C classes; `...` any. All are in [0, 1]; lower is surer.
 """
@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["distance_ratio", "hybrid_indicator", "normalised_entropy", "value_change"]
+__all__ = ["distance_ratio", "hybrid_indicator", "jensen_shannon", "normalised_entropy", "value_change"]
 
 
 def normalised_entropy(logits: Tensor) -> Tensor:
@@ -74,6 +74,21 @@ def hybrid_indicator(dr: Tensor, entropy: Tensor, lam: float) -> Tensor:
         return dr
     below = lam * entropy + dr
     return torch.where(below > 0, (lam + 1) * dr * entropy / below.clamp_min(1e-30), 0.0)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    """The Jensen-Shannon divergence in bits, in [0, 1]: H((p + q) / 2) - (H(p) + H(q)) / 2, 0 where p = q.
+
+    Args:
+        p: Probabilities (..., C).
+        q: Probabilities (..., C).
+
+    >>> jensen_shannon(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[0.0, 1.0], [0.5, 0.5]])).tolist()
+    [1.0, 0.0]
+    """
+    entropies = [torch.special.entr(x.float()).sum(-1) for x in ((p + q) / 2, p, q)]
+    divergence = entropies[0] - (entropies[1] + entropies[2]) / 2
+    return (divergence / math.log(2.0)).clamp(0.0, 1.0)
 
 
 def value_change(values: Tensor, before: Tensor) -> Tensor:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["balanced_weights", "dar_hinge", "dar_softmax", "depth_weights", "exit_losses", "uniform_weights"]
+__all__ = [
+    "balanced_weights",
+    "dar_hinge",
+    "dar_softmax",
+    "depth_weights",
+    "exit_losses",
+    "uniform_weights",
+    "wrongness",
+]
 
 
 def uniform_weights(num_exits: int) -> Tensor:
@@ -61,6 +69,22 @@ def exit_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None = N
         logits.flatten(0, 1).float(), labels.repeat(num_exits), weight=class_weights, reduction="none"
     )
     return flat.view(num_exits, batch).mean(1)
+
+
+def wrongness(logits: Tensor, labels: Tensor) -> Tensor:
+    """Where each exit is wrong, (E, B) float32: 1 or 0; where C = 1, tanh of the absolute error.
+
+    Args:
+        logits: (E, B, C).
+        labels: (B,), int64 classes, or float targets where C = 1.
+
+    >>> wrongness(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), torch.tensor([1, 1]))
+    tensor([[0., 1.]])
+    """
+    with torch.no_grad():
+        if logits.shape[-1] == 1:
+            return (logits.squeeze(-1).float() - labels.float()).abs().tanh()
+        return (logits.argmax(-1) != labels).float()
 
 
 def dar_hinge(distances: Tensor, labels: Tensor, margin: float) -> Tensor:

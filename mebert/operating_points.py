@@ -18,8 +18,9 @@ def stored_threshold(
     speedup: float,
     where: str = "in this checkpoint",
     instead: str = "give predictions.threshold",
+    what: str = "speed-up",
 ) -> float:
-    """The threshold that validation data gave for a speed-up by layers.
+    """The threshold that validation data gave for a speed-up by layers (or for a most allowed drop).
 
     Args:
         policy: Name of the policy.
@@ -27,6 +28,7 @@ def stored_threshold(
         speedup: One of those stored.
         where: Where they are stored, in words, for the error.
         instead: What to do instead, likewise.
+        what: The number, likewise.
 
     Raises:
         UserError: It is not stored; the text lists those that are.
@@ -35,7 +37,7 @@ def stored_threshold(
     if speedup not in stored:
         known = ", ".join(f"{target:g}" for target in stored) or "none"
         raise UserError(
-            f"no {policy} threshold for a speed-up of {speedup:g} {where} "
+            f"no {policy} threshold for a {what} of {speedup:g} {where} "
             f"(stored: {known}); choose one of these, or {instead}"
         )
     return min(max(stored[speedup], 0.0), 1.0)

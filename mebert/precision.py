@@ -1,4 +1,4 @@
-"""Which floating-point precision a run uses when none is asked for."""
+"""Which floating-point precision and which device a run uses when none is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Literal
 
 import torch
 
-__all__ = ["PrecisionName", "inference_precision", "pick_precision"]
+from mebert.errors import UserError
+
+__all__ = ["PrecisionName", "inference_precision", "pick_device", "pick_precision"]
 
 PrecisionName = Literal["float32", "bfloat16", "int8"]
 """Precision of a model that is prepared for inference."""
@@ -48,3 +50,20 @@ def inference_precision(trainer_precision: object) -> PrecisionName:
         trainer_precision: `trainer.precision`, such as `bf16-mixed` or `32-true`.
     """
     return "bfloat16" if str(trainer_precision).startswith("bf16") else "float32"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device with this name; `auto`: an accelerator if there is one.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator()
+        return torch.device("cpu") if accelerator is None else accelerator
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {error}") from error
+    return device

@@ -11,6 +11,7 @@ from mebert.cli import main
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
+FAMILY = ("pabee", "elasticbert", "deebert", "berxit", "romebert", "learned_weights")
 OVERLAYS = sorted([*CONFIGS.glob("trainer/*.yaml"), *CONFIGS.glob("logger/*.yaml")])
 
 
@@ -55,5 +56,6 @@ def test_all_asked_for_are_there():
     wanted |= {f"geep_{task}" for task in (*chinese, *english)}
     wanted |= {f"geep_minilm_{task}" for task in ("ag_news", "sst2", "imdb", "book_review")}
     wanted |= {f"fastbert_minilm_{task}" for task in ("ag_news", "sst2")}
+    wanted |= {f"{recipe}_minilm_sst2" for recipe in FAMILY}
     assert wanted <= {path.stem for path in EXPERIMENTS}
     assert {path.stem for path in OVERLAYS} >= {"cpu", "gpu", "ddp", "wandb"}

@@ -39,7 +39,7 @@ def test_equal_to_the_flop_counter(family, attn):
         assert (straight < cost[index].sum()) == (index > 0)
 
 
-@pytest.mark.parametrize("head", ["mlp", "linear"])
+@pytest.mark.parametrize("head", ["mlp", "linear", "shared"])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention", "fastbert"])
 def test_heads_and_poolings_are_counted(pooling, head):
     model = tiny_model(pooling=pooling, head=head, exit_layers=[2, 3])

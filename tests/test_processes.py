@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 
@@ -81,10 +82,21 @@ def test_one_and_two_processes_agree(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "settings"),
-    [("GEEPModule", {}), ("FastBERTModule", {"stage1_epochs": 2, "student_learning_rate": 1e-2})],
+    [
+        ("GEEPModule", {}),
+        ("FastBERTModule", {"stage1_epochs": 2, "student_learning_rate": 1e-2}),
+        ("DeeBERTModule", {"stage1_epochs": 2, "student_learning_rate": 1e-2}),
+        ("PABEEModule", {}),
+        ("ElasticBERTModule", {}),
+        ("BERxiTModule", {}),
+        ("RomeBERTModule", {}),
+    ],
 )
 def test_recipes_with_a_step_of_their_own_agree(tmp_path, recipe, settings):
-    """FastBERT leaves out parameters in each stage, which DDP must be told; `strategy: ddp` is enough for that."""
+    """FastBERT leaves out parameters in each stage, which DDP must be told; `strategy: ddp` is enough for that.
+
+    DeeBERT and BERxiT do likewise; PABEE's exits share parameters, and RomeBERT's gradients are changed after DDP's sum.
+    """
     weights = {}
     for processes in (1, 2):
         given = experiment(**settings)

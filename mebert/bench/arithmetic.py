@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mebert.curve import replay
+from mebert.calibration import threshold_for_cost
 from mebert.flops import encoder_flops, exit_flops, single_exit_flops
 from mebert.inference import EngineName
 from mebert.models.multi_exit import MultiExitModel
@@ -31,29 +31,13 @@ def flops_speedup(exits: Tensor, flops: Tensor, plain: Tensor) -> float:
 def threshold_for_flops(scores: Tensor, flops: Tensor, plain: Tensor, target: float) -> float | None:
     """The strictest threshold that reaches a speed-up by FLOPs, or None where none does.
 
-    The speed-up rises with the threshold and changes only at scores that occur, so a bisection over them is exact.
-
     Args:
         scores: A policy's score of every sample at every exit, (E, N).
         flops: Cost of leaving at each exit, (E, N).
         plain: Cost of the plain model, (N,).
         target: Wanted speed-up.
     """
-    values = torch.unique(scores[:-1])
-    values = values[values < 1.0]  # thresholds end at 1, and a score must lie below its threshold
-    if not len(values):
-        return None
-    candidates = torch.nextafter(values, torch.ones_like(values))
-    low, high = 0, len(candidates) - 1
-    if flops_speedup(replay(scores, float(candidates[high])), flops, plain) < target:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        if flops_speedup(replay(scores, float(candidates[middle])), flops, plain) >= target:
-            high = middle
-        else:
-            low = middle + 1
-    return float(candidates[low])
+    return threshold_for_cost(scores, flops, float(plain.mean()) / target)
 
 
 class Costs:

@@ -20,7 +20,7 @@ from mebert.bench.output import print_breakdown, print_rows, write_files
 from mebert.bench.picture import save_bars
 from mebert.bench.progress import Progress
 from mebert.bench.results import Row, results, verdict
-from mebert.bench.settings import BenchSettings, pick_device, pick_precisions
+from mebert.bench.settings import BenchSettings, pick_precisions
 from mebert.bench.subject import Subject, open_subject
 from mebert.bench.texts import file_texts, random_texts, task_texts
 from mebert.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass
@@ -28,6 +28,7 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model
 from mebert.models import MultiExitModel
+from mebert.precision import pick_device
 from mebert.report.tables import print_pairs
 
 __all__ = ["run_bench"]

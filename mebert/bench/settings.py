@@ -14,7 +14,7 @@ from mebert.inference import EngineName, PrecisionName
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.precision import pick_precision
 
-__all__ = ["BenchSettings", "pick_device", "pick_precisions"]
+__all__ = ["BenchSettings", "pick_precisions"]
 
 
 @dataclass
@@ -62,23 +62,6 @@ class BenchSettings:
             raise UserError(f"speedups must be numbers above 1, got {list(self.speedups)}")
         if self.task is not None and self.texts is not None:
             raise UserError("task and texts were both given; give one of them")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device with this name; `auto`: an accelerator if there is one.
-
-    Raises:
-        UserError: It cannot be used.
-    """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator()
-        return torch.device("cpu") if accelerator is None else accelerator
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used: {error}") from error
-    return device
 
 
 def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device) -> list[PrecisionName]:

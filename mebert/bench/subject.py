@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import cached_file
 
 from mebert.errors import UserError
-from mebert.hub import hub_errors
 from mebert.models import MultiExitModel, PrototypeBank, build_encoder, load_policy
 from mebert.models.encoder import quiet_loading
 from mebert.models.heads import HeadKind, PoolingKind
+from mebert.models.pretrained import multi_exit_folder
 from mebert.policies import (
     DistanceRatio,
     Entropy,
@@ -75,7 +73,7 @@ def open_subject(
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
     torch.manual_seed(seed)
-    if model is not None and (folder := _multi_exit_folder(model)) is not None:
+    if model is not None and (folder := multi_exit_folder(model)) is not None:
         opened = MultiExitModel.from_pretrained(folder)
         chosen = load_policy(folder, opened) if policies is None else None
         bound = [chosen] if chosen is not None else _policies(policies, opened, random_prototypes=False)
@@ -95,17 +93,6 @@ def _size(name: str) -> dict[str, Any]:
     if name not in SIZES:
         raise UserError(f"size {name!r} is not known; choose one of {', '.join(SIZES)}, or give encoder_config")
     return {"model_type": "bert", **SIZES[name]}
-
-
-def _multi_exit_folder(model: str) -> str | None:
-    """The folder or Hub id that holds the exits: `model` itself or, in a run, its folder `model`; None: no exits."""
-    path = Path(model)
-    if path.is_dir():
-        holding = [p for p in (path, path / "model") if (p / "exits.json").is_file()]
-        return str(holding[0]) if holding else None
-    with hub_errors(f"model {model!r}"):
-        found = cached_file(model, "exits.json", _raise_exceptions_for_missing_entries=False)
-    return None if found is None else model
 
 
 def _policies(names: Sequence[str] | None, model: MultiExitModel, random_prototypes: bool) -> list[ExitPolicy]:

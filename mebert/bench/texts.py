@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mebert.bench.lengths import draw_lengths
 from mebert.data.datamodule import TextDataModule
+from mebert.data.opening import open_split
 from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import plan_batches
@@ -28,7 +29,6 @@ __all__ = ["Batch", "file_texts", "make_batches", "random_texts", "task_texts"]
 Batch = tuple[dict[str, Tensor], Tensor]
 """The model's inputs, each (B, S), and the rows' numbers (B,) int64 on the CPU."""
 
-STAGES = {"train": "fit", "val": "validate", "test": "test"}
 SMALLEST_ID = 10  # below are the special tokens of most vocabularies
 
 
@@ -47,12 +47,8 @@ def task_texts(task: str, split: str, tokenizer: str, samples: int, max_length: 
     Raises:
         UserError: No such task or split, or it cannot be had.
     """
-    group = split.partition("_")[0]
-    if group not in STAGES:
-        raise UserError(f"split must be train, val or test (or such as val_mismatched), got {split!r}")
     data = TextDataModule(task, tokenizer, max_length, max_train_samples=samples, max_eval_samples=samples, seed=seed)
-    data.setup(STAGES[group])
-    return _numbered(data.split(split))
+    return _numbered(open_split(data, split))
 
 
 def file_texts(

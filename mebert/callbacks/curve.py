@@ -18,7 +18,7 @@ from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
 from mebert.curve import CurvePoint, ExitRecord, area_under_curve
 from mebert.errors import UserError
-from mebert.policies import HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.policies import ExitPolicy
 from mebert.precision import inference_precision
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
@@ -294,7 +294,7 @@ def _numbers(values: Iterable[float]) -> str:
 
 
 def _rescore(module: MultiExitModule, record: ExitRecord) -> None:
-    """Score a further validation split with the lambda that was just chosen on the first one."""
-    if isinstance(module.policy, HybridDistanceEntropy) and "dr" in record.scores:
-        entropy = normalised_entropy(record.logits)
-        record.scores["edr"] = hybrid_indicator(record.scores["dr"], entropy, module.policy.lam)
+    """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
+    policy = module.policy
+    if policy.name in record.scores and type(policy).score_record is not ExitPolicy.score_record:
+        record.scores[policy.name] = policy.score_record(record)

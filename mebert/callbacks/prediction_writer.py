@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
 from mebert.callbacks.recorder import gather_rows
 from mebert.errors import UserError
 from mebert.inference import EngineName
@@ -45,6 +46,8 @@ class PredictionWriter(L.Callback):
         engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
             null for the module's own.
+        max_drop: Leave at the threshold that `python -m mebert calibrate` stored with the run's model for this most
+            allowed loss (`--max_drop`, or `--epsilon` for a promised one). Needs the best checkpoint.
     """
 
     def __init__(
@@ -53,16 +56,20 @@ class PredictionWriter(L.Callback):
         speedup: float | None = None,
         threshold: float | None = None,
         engine: EngineName | None = None,
+        max_drop: float | None = None,
     ) -> None:
         if path is not None:
             check_table_path(Path(path))
-        if speedup is not None and threshold is not None:
-            raise UserError("predictions.speedup and predictions.threshold were both given; give one of them")
+        numbers = {"speedup": speedup, "threshold": threshold, "max_drop": max_drop}
+        given = [f"predictions.{name}" for name, value in numbers.items() if value is not None]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} were both given; give one of them")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise UserError(f"predictions.threshold must be in [0, 1], got {threshold}")
         self.path = None if path is None else Path(path)
         self.speedup = speedup
         self.threshold = threshold
+        self.max_drop = max_drop
         self._parts: list[dict[str, Tensor]] = []
         self.engine = engine
         self._own: tuple[ExitPolicy, EngineName] | None = None
@@ -76,6 +83,9 @@ class PredictionWriter(L.Callback):
         threshold = self.threshold
         if self.speedup is not None:
             threshold = stored_threshold(pl_module.policy.name, pl_module.operating_points, self.speedup)
+        if self.max_drop is not None:
+            drops = max_drops_beside(str(trainer.ckpt_path), pl_module.state_dict())
+            threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
 

@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "run_command"]
 
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
+    "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, with a guarantee if asked; store them.",
 }
 
 

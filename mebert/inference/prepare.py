@@ -69,6 +69,8 @@ def prepare_model(
     if fast.prototypes is not None and model.prototypes is not None:
         # Distances are measured in float32, to prototypes that have not been rounded.
         fast.prototypes.prototypes = model.prototypes.prototypes.clone().to(place)
+    if fast.exit_scorer is not None and model.exit_scorer is not None:  # nor shall near scores be rounded together
+        fast.exit_scorer.to(torch.float32).load_state_dict(model.exit_scorer.state_dict())
     for layer in unique.values() if unique else [fast.encoder]:
         if precision == "int8":
             _quantise(layer)

@@ -1,6 +1,7 @@
 """Plain PyTorch models: the shared multi-exit encoder, its exit heads and its prototypes."""
 
 from mebert.models.encoder import SUPPORTED_FAMILIES, EncoderWalk, LayerState, build_encoder, walk_for
+from mebert.models.fitted_prototypes import fit_prototypes
 from mebert.models.heads import ExitHead, make_pooling
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.models.pretrained import load_policy
@@ -15,6 +16,7 @@ __all__ = [
     "MultiExitModel",
     "PrototypeBank",
     "build_encoder",
+    "fit_prototypes",
     "load_policy",
     "make_pooling",
     "model_inputs",

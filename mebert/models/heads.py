@@ -6,6 +6,7 @@ the [CLS] vector of a shallow layer has seen little of the sentence, the masked 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -23,10 +24,11 @@ __all__ = [
     "PoolingKind",
     "feature_size_of",
     "make_pooling",
+    "share_first_linear",
 ]
 
 PoolingKind = Literal["cls", "mean", "max", "attention", "fastbert"]
-HeadKind = Literal["mlp", "linear"]
+HeadKind = Literal["mlp", "linear", "shared"]
 
 
 class ClsPooling(nn.Module):
@@ -104,7 +106,7 @@ class ExitHead(nn.Module):
         num_labels: C.
         pooling: What the exit reads.
         head: `mlp` is Linear, tanh, dropout, Linear (as BERT's pooler and classifier); `linear` is dropout and one
-            Linear.
+            Linear; `shared` is `mlp` whose first Linear all exits of a model share (`share_first_linear`).
         dropout: Dropout rate in the head, 0..1.
     """
 
@@ -120,7 +122,7 @@ class ExitHead(nn.Module):
         self.pooling = make_pooling(pooling, hidden_size)
         self.feature_size = feature_size_of(pooling, hidden_size)
         layers: list[nn.Module] = []
-        if head == "mlp":
+        if head != "linear":
             layers += [nn.Linear(self.feature_size, self.feature_size), nn.Tanh()]
         layers += [nn.Dropout(dropout), nn.Linear(self.feature_size, num_labels)]
         self.classifier = nn.Sequential(*layers)
@@ -147,3 +149,9 @@ class ExitHead(nn.Module):
         linear = sum(2 * m.in_features * m.out_features for m in self.classifier if isinstance(m, nn.Linear))
         pooled: Tensor = self.pooling.flops(tokens)  # type: ignore[operator]
         return pooled + linear
+
+
+def share_first_linear(heads: Sequence[ExitHead]) -> None:
+    """Let all heads classify through the first one's first Linear (PABEE's pooler), each with its own last one."""
+    for head in heads[1:]:
+        head.classifier[0] = heads[0].classifier[0]

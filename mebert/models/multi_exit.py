@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState, walk_for
-from mebert.models.heads import ExitHead, HeadKind, PoolingKind
+from mebert.models.heads import ExitHead, HeadKind, PoolingKind, share_first_linear
 from mebert.models.prototypes import PrototypeBank
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class MultiExitModel(nn.Module):
         head_dropout: Dropout rate in the heads.
         label_names: C names; None gives LABEL_0, LABEL_1, ...
         prototypes: DE3-BERT's prototypes, for the policies that use them.
+        exit_scorer: BERxiT's learning-to-exit head, Linear(F -> 1), one for all exits, for the policy that uses it.
 
     Raises:
         UserError: `exit_layers` do not fit the encoder, or its family is not supported.
@@ -76,6 +77,7 @@ class MultiExitModel(nn.Module):
         head_dropout: float = 0.1,
         label_names: Sequence[str] | None = None,
         prototypes: PrototypeBank | None = None,
+        exit_scorer: nn.Linear | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -89,7 +91,10 @@ class MultiExitModel(nn.Module):
         self.exits = nn.ModuleList(
             ExitHead(self.walk.hidden_size, num_labels, pooling, head, head_dropout) for _ in self.exit_layers
         )
+        if head == "shared":
+            share_first_linear([self.exit(index) for index in range(self.num_exits)])
         self.prototypes = prototypes
+        self.exit_scorer = exit_scorer
 
     @property
     def num_layers(self) -> int:

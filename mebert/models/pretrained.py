@@ -1,7 +1,7 @@
 """Saved multi-exit models: a Hugging Face folder of the encoder, with the exits beside it.
 
     config.json, model.safetensors    the encoder, as transformers writes it (`AutoModel` opens the folder)
-    exits.safetensors                 heads, prototypical networks, prototypes
+    exits.safetensors                 heads, prototypical networks, prototypes, the learning-to-exit head
     exits.json                        exit layers, pooling, label names, policy with threshold
     tokenizer files                   as transformers writes them
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["load_model", "load_policy", "read_settings", "save_model"]
+__all__ = ["load_model", "load_policy", "multi_exit_folder", "read_settings", "save_model"]
 
 FORMAT = 1
 SETTINGS, WEIGHTS = "exits.json", "exits.safetensors"
@@ -48,7 +49,7 @@ def save_model(
     model.encoder.config.id2label = dict(enumerate(model.label_names))
     model.encoder.config.label2id = {name: i for i, name in enumerate(model.label_names)}
     model.encoder.save_pretrained(folder)
-    state = {k: v.contiguous().cpu() for k, v in model.state_dict().items() if not k.startswith("encoder.")}
+    state = {name: value.detach().contiguous().cpu() for name, value in _own_state(model).items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
@@ -62,6 +63,7 @@ def save_model(
         "head": model.head,
         "head_dropout": model.head_dropout,
         "prototypes": None if bank is None else {"dim": bank.dim, "gamma": bank.gamma},
+        "exit_scorer": model.exit_scorer is not None,
         "policy": None if policy is None else policy.spec(),
         **extra,
     }
@@ -85,14 +87,29 @@ def read_settings(path: str) -> dict[str, Any]:
     return settings
 
 
+def multi_exit_folder(model: str) -> str | None:
+    """The folder or Hub id that holds the exits: `model` itself or, in a run, its folder `model`; None: no exits.
+
+    Raises:
+        UserError: There is no such folder or id.
+    """
+    path = Path(model)
+    if path.is_dir():
+        holding = [p for p in (path, path / "model") if (p / SETTINGS).is_file()]
+        return str(holding[0]) if holding else None
+    with hub_errors(f"model {model!r}"):
+        found = cached_file(model, SETTINGS, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else model
+
+
 def load_model(cls: type[MultiExitModel], path: str) -> MultiExitModel:
     """See `MultiExitModel.from_pretrained`."""
     settings = read_settings(path)
     encoder = build_encoder(path)
     bank = None
+    size = feature_size_of(settings["pooling"], encoder.config.hidden_size)
     if settings["prototypes"] is not None:
         exits, labels = len(settings["exit_layers"]), settings["num_labels"]
-        size = feature_size_of(settings["pooling"], encoder.config.hidden_size)
         bank = PrototypeBank(exits - 1, size, labels, **settings["prototypes"])
     model = cls(
         encoder,
@@ -103,11 +120,12 @@ def load_model(cls: type[MultiExitModel], path: str) -> MultiExitModel:
         head_dropout=settings["head_dropout"],
         label_names=settings["label_names"],
         prototypes=bank,
+        exit_scorer=nn.Linear(size, 1) if settings.get("exit_scorer") else None,  # not in older folders
     )
     with hub_errors(f"model {path!r}"):
         state = load_file(str(cached_file(path, WEIGHTS)))
     missing, unexpected = model.load_state_dict(state, strict=False)
-    lost = [name for name in missing if not name.startswith("encoder.")]
+    lost = sorted(_own_state(model).keys() & set(missing))
     if lost or unexpected:
         raise UserError(f"{path}: {WEIGHTS} does not fit {SETTINGS}: missing {lost[:3]}, unexpected {unexpected[:3]}")
     return model.eval()
@@ -117,3 +135,12 @@ def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
     """The policy saved in a model folder, bound to the model; None if it was saved without one."""
     spec = read_settings(str(path))["policy"]
     return None if spec is None else policy_from_spec(spec).bind(model)
+
+
+def _own_state(model: MultiExitModel) -> dict[str, Tensor]:
+    """Tensors beside the encoder's; one that exits share stands under its first name only, as safetensors wants it."""
+    own: dict[int, tuple[str, Tensor]] = {}
+    for name, value in model.state_dict(keep_vars=True).items():  # the tensors themselves, so that one is known again
+        if not name.startswith("encoder."):
+            own.setdefault(id(value), (name, value))
+    return dict(own.values())

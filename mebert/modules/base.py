@@ -24,7 +24,18 @@ from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.modules.prediction import EnginePrediction
-from mebert.policies import Entropy, ExitPolicy, MaxProbability, ValueChange, policy_from_spec
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    FixedExit,
+    HybridDistanceEntropy,
+    LearnedToExit,
+    Margin,
+    MaxProbability,
+    ValueChange,
+    policy_from_spec,
+)
 
 __all__ = ["MultiExitModule"]
 
@@ -45,7 +56,8 @@ class MultiExitModule(L.LightningModule):
             instead of loading `encoder`.
         pooling: What every exit reads: the [CLS] token, the masked mean or maximum over tokens, a small attention, or
             FastBERT's, whose feature is of width 128.
-        head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear.
+        head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear; `shared` is `mlp` whose first
+            Linear is the same for all exits.
         exit_layers: Layers with an exit, from 1, ending with the last layer; null gives every layer one.
         exit_weights: `uniform`, or `depth` (exit i weighs i, as in PABEE).
         class_weights: What a sample of each class weighs in the cross-entropy, in the order of the labels; `balanced`
@@ -56,6 +68,8 @@ class MultiExitModule(L.LightningModule):
         warmup_ratio: Share of the steps with rising learning rate, in [0, 1); linear decay follows.
         target_speedup: Speed-up by layers, at least 1, for which the policy's threshold is chosen on validation data.
         threshold: Threshold of the policy, in [0, 1], instead of the one chosen on validation data.
+        policy: When samples leave, by class_path (`mebert.Patience`, ...), instead of the recipe's own rule. What it
+            has to choose, its threshold included, is chosen on validation data; `threshold` fixes the latter.
         engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names.
         attn_implementation: `sdpa` or `eager`.
@@ -77,6 +91,7 @@ class MultiExitModule(L.LightningModule):
         warmup_ratio: float = 0.0,
         target_speedup: float = 2.0,
         threshold: float | None = None,
+        policy: ExitPolicy | None = None,
         engine: EngineName = "shrink",
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
@@ -100,7 +115,8 @@ class MultiExitModule(L.LightningModule):
         self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
-        self.policy: ExitPolicy = self.default_policy().bind(self.model)
+        self.policy: ExitPolicy = self.default_policy() if policy is None else self._given_policy(policy)
+        self.policy = self.policy.bind(self.model)
         self.operating_points: dict[str, dict[float, float]] = {}
         self._prediction: EnginePrediction | None = None
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
@@ -140,12 +156,28 @@ class MultiExitModule(L.LightningModule):
         return ValueChange(threshold) if self.model.num_labels == 1 else Entropy(threshold)
 
     def score_policies(self) -> dict[str, ExitPolicy]:
-        """The policies whose scores one evaluation pass records, by name, bound to the model."""
-        policies: list[ExitPolicy] = [ValueChange()] if self.model.num_labels == 1 else [Entropy(), MaxProbability()]
-        return {policy.name: policy.bind(self.model) for policy in policies}
+        """The policies whose scores one evaluation pass records, by name, bound to the model; the module's among them.
+
+        Not a fixed exit, which has nothing to sweep.
+        """
+        policies: list[ExitPolicy] = [Entropy(), MaxProbability(), Margin()]
+        if self.model.num_labels == 1:
+            policies = [ValueChange()]
+        if self.model.prototypes is not None:
+            policies += [DistanceRatio(), HybridDistanceEntropy()]
+        if self.model.exit_scorer is not None:
+            policies.append(LearnedToExit())
+        found = {policy.name: policy.bind(self.model) for policy in policies}
+        return found if isinstance(self.policy, FixedExit) else found | {self.policy.name: self.policy}
 
     def choose_policy(self, record: ExitRecord) -> None:
         """Choose what the policy has to choose besides its threshold, from a pass over validation data."""
+        if self.policy.name not in record.scores:
+            return
+        fitted = self.policy.fitted(record)
+        if fitted is not self.policy:
+            self.policy = fitted.bind(self.model)
+            record.scores[fitted.name] = fitted.score_record(record)
 
     def score_of_exits(self, values: Tensor) -> Tensor:
         """`val/score`, by which the best checkpoint is chosen, from the main metric of every exit (E,)."""
@@ -160,6 +192,12 @@ class MultiExitModule(L.LightningModule):
             self.warmup_ratio,
             int(self.trainer.estimated_stepping_batches),
         )
+
+    def _given_policy(self, given: Any) -> ExitPolicy:
+        """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
+        policy = given if isinstance(given, ExitPolicy) else policy_from_spec(dict(given))
+        self.hparams["policy"] = policy.spec()
+        return policy.with_threshold(policy.threshold if self.threshold is None else self.threshold)
 
     # ---- shared by all recipes -----------------------------------------------------------------------------------
 
@@ -301,5 +339,5 @@ class MultiExitModule(L.LightningModule):
         if self.class_weights is not None and self.hparams["class_weights"] == "balanced":
             # Without the training rows (validate, test) they could not be worked out again.
             self.class_weights.copy_(self.class_weights.new_tensor(saved["class_weights"]))
-        if self.threshold is None:
-            self.policy = policy_from_spec(saved["policy"]).bind(self.model)
+        policy = policy_from_spec(saved["policy"]).bind(self.model)
+        self.policy = policy if self.threshold is None else policy.with_threshold(self.threshold)

@@ -7,10 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning import Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
-__all__ = ["adamw_with_linear_decay", "two_stage_adamw", "warmup_and_decay"]
+__all__ = ["adamw_with_linear_decay", "allow_unused_parameters", "two_stage_adamw", "warmup_and_decay"]
 
 
 def adamw_with_linear_decay(
@@ -64,6 +66,16 @@ def two_stage_adamw(
     optimizer = _adamw(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def allow_unused_parameters(trainer: Trainer) -> None:
+    """Let DDP expect parameters without a gradient, for recipes of which some steps do not train everything.
+
+    Lightning has a public way only in the name of the strategy (ddp_find_unused_parameters_true), which a user should
+    not have to know.
+    """
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
 
 def warmup_and_decay(step: int, begin: int, end: int, warmup_ratio: float) -> float:

@@ -18,7 +18,7 @@ from mebert.losses import dar_hinge, dar_softmax
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.modules.base import MultiExitModule
-from mebert.policies import DistanceRatio, ExitPolicy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.policies import ExitPolicy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
 
 __all__ = ["ProtoExitModule"]
 
@@ -105,18 +105,10 @@ class ProtoExitModule(MultiExitModule):
         threshold = 0.5 if self.threshold is None else self.threshold
         return HybridDistanceEntropy(threshold, lam=1.0 if lam is None else lam)
 
-    def score_policies(self) -> dict[str, ExitPolicy]:
-        """Entropy and maximum probability, the distance ratio alone, and EDR with the current lambda."""
-        policies = super().score_policies()
-        if self.model.prototypes is not None:
-            lam = self.policy.lam if isinstance(self.policy, HybridDistanceEntropy) else 1.0
-            for policy in (DistanceRatio(), HybridDistanceEntropy(lam=lam)):
-                policies[policy.name] = policy.bind(self.model)
-        return policies
-
     def choose_policy(self, record: ExitRecord) -> None:
         """Choose lambda by the area under the validation curve, and put EDR's scores with it into the record."""
         if "dr" not in record.scores or not isinstance(self.policy, HybridDistanceEntropy):
+            super().choose_policy(record)
             return
         entropy = normalised_entropy(record.logits)
         dr = record.scores["dr"]

@@ -28,6 +28,7 @@ from mebert.metrics import metric_value
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.ranking import RANKING_METRICS
+from mebert.temperature import expected_calibration_error
 
 __all__ = ["Evaluation", "Leaving", "PolicyCosts", "curve_of", "evaluate"]
 
@@ -97,7 +98,8 @@ class Evaluation:
         metric: Name of the main metric.
         samples: Number of samples.
         exit_layers: The layer of each exit.
-        exit_metrics: Metric name to its value at each exit, (E,).
+        exit_metrics: Metric name to its value at each exit, (E,); of a classification also `ece`, the expected
+            calibration error.
         gflops: Mean cost of leaving at each exit, (E,), in 1e9 FLOPs.
         plain_gflops: Mean cost of the plain model: all layers, last head.
         fixed: Every sample at the same exit, one point an exit, from the first exit.
@@ -200,6 +202,8 @@ def evaluate(
         fixed=fixed,
         policy=policy.name,
     )
+    if model.num_labels > 1:
+        result.exit_metrics["ece"] = expected_calibration_error(record.logits, record.labels).tolist()
     for name, other in compared.items():
         result.curves[name] = curve_of(costs, other)
         chosen = thresholds.get(name, {})

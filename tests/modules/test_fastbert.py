@@ -8,7 +8,6 @@ import csv
 import lightning as L
 import pytest
 import torch
-from runs import experiment, newest, run, write_config
 from tiny import tiny_batch, tiny_config
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -17,8 +16,9 @@ from transformers import get_linear_schedule_with_warmup
 from mebert.errors import UserError
 from mebert.models import MultiExitModel, model_inputs
 from mebert.modules import FastBERTModule
-from mebert.modules.fastbert import staged_outputs
 from mebert.modules.optimization import warmup_and_decay
+from mebert.modules.two_stage import staged_outputs
+from runs import experiment, newest, run, write_config
 
 
 def make(**settings):
@@ -94,7 +94,7 @@ def test_each_stage_trains_its_own_part_and_leaves_the_other_alone(tmp_path):
 def test_stage_losses_by_hand():
     module, batch = make(dropout=0.0).train(), {**tiny_batch(6), "labels": torch.arange(6) % 3}
     plain = module.model(**model_inputs(batch)).logits
-    second = staged_outputs(module.model, model_inputs(batch), distil=True)
+    second = staged_outputs(module.model, model_inputs(batch), second=True)
     torch.testing.assert_close(second.logits, plain)
     p = plain[-1].detach().softmax(-1)
     expected = sum((p * (p.log() - plain[i].log_softmax(-1))).sum(-1).mean() for i in range(2))
@@ -106,7 +106,7 @@ def test_stage_losses_by_hand():
     assert {n for n, q in module.model.named_parameters() if q.grad is not None} == {
         n for n, _ in module.model.named_parameters() if is_student(n)
     }
-    first = staged_outputs(module.model, model_inputs(batch), distil=False)
+    first = staged_outputs(module.model, model_inputs(batch), second=False)
     torch.testing.assert_close(first.logits, plain)
 
 

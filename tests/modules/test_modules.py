@@ -101,7 +101,7 @@ def test_ablations_by_setting():
     plain = make(prototypes=False)
     assert plain.model.prototypes is None
     assert isinstance(plain.policy, Entropy)
-    assert set(plain.score_policies()) == {"entropy", "max_prob"}
+    assert set(plain.score_policies()) == {"entropy", "max_prob", "margin"}
     entropy_only = make(lam=0.0)
     assert entropy_only.policy == HybridDistanceEntropy(0.5, lam=0.0)
 

@@ -1,0 +1,23 @@
+"""Operating points from one pass over a split: for a speed-up, a budget, a most allowed drop, or with a guarantee."""
+
+from mebert.calibration.choose import (
+    Guarantee,
+    guaranteed_threshold,
+    threshold_for_cost,
+    threshold_for_drop,
+    threshold_grid,
+)
+from mebert.calibration.risks import RISKS, AccuracyDifference, Disagreement, NewMistakes, Risk
+
+__all__ = [
+    "RISKS",
+    "AccuracyDifference",
+    "Disagreement",
+    "Guarantee",
+    "NewMistakes",
+    "Risk",
+    "guaranteed_threshold",
+    "threshold_for_cost",
+    "threshold_for_drop",
+    "threshold_grid",
+]

@@ -1,0 +1,93 @@
+"""What n losses prove about their mean: p-values for "the risk is above a limit", and a test of many in sequence.
+
+The losses are n independent draws, each in [0, 1], with mean (risk) R; the hypothesis is R > limit, and a p-value is
+below d with probability at most d where it holds. Source: Angelopoulos, Bates, Candès et al., "Learn then Test"
+(arXiv 2110.01052), section 2; the bound is Proposition 1 there, after Bates et al. (arXiv 2101.02703). EXACT. All
+is computed in float64. Shapes: (...) any number of experiments at once, G hypotheses in order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "binomial_p_value",
+    "fixed_sequence",
+    "hoeffding_bentkus_p_value",
+    "log_binomial_cdf",
+    "smallest_binomial_split",
+]
+
+
+def log_binomial_cdf(n: int, p: float) -> Tensor:
+    """Ln P(Binomial(n, p) <= k) for k = 0..n, (n+1,) float64.
+
+    Args:
+        n: Draws, at least 1.
+        p: Probability, in (0, 1).
+    """
+    k = torch.arange(n + 1, dtype=torch.float64)
+    whole = torch.tensor(float(n), dtype=torch.float64)
+    choose = torch.lgamma(whole + 1) - torch.lgamma(k + 1) - torch.lgamma(whole - k + 1)
+    log_mass = choose + k * math.log(p) + (whole - k) * math.log1p(-p)
+    return log_mass.logcumsumexp(0).clamp(max=0.0)
+
+
+def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
+    """P(Binomial(n, limit) <= errors): exact for losses that are 0 or 1.
+
+    Args:
+        errors: Number of losses that are 1, (...), whole numbers.
+        n: Number of losses.
+        limit: In (0, 1).
+
+    Returns:
+        (...) float64.
+    """
+    return log_binomial_cdf(n, limit)[errors.long()].exp()
+
+
+def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
+    """The Hoeffding-Bentkus p-value, for any losses in [0, 1].
+
+    min(exp(-n h(min(r, a), a)), e P(Binomial(n, a) <= ceil(n r))) with r the mean loss, a the limit and
+    h(r, a) = r ln(r/a) + (1-r) ln((1-r)/(1-a)).
+
+    Args:
+        total: Sum of the losses, (...), in [0, n]; sums of halves and whole numbers are exact.
+        n: Number of losses.
+        limit: In (0, 1).
+
+    Returns:
+        (...) float64, at most 1.
+    """
+    total = total.double()
+    mean = (total / n).clamp(max=limit)
+    divergence = torch.xlogy(mean, mean / limit) + torch.xlogy(1 - mean, (1 - mean) / (1 - limit))
+    hoeffding = (-n * divergence).exp()
+    bentkus = (1 + log_binomial_cdf(n, limit)[total.ceil().long().clamp(max=n)]).exp()
+    return torch.minimum(hoeffding, bentkus).clamp(max=1.0)
+
+
+def fixed_sequence(p_values: Tensor, delta: float) -> Tensor:
+    """How many hypotheses are rejected when they are tested in order until the first that is not, (...) int64.
+
+    The chance that a true one is among them is at most delta, however many there are, provided their order was fixed
+    beforehand.
+
+    Args:
+        p_values: (..., G).
+        delta: Level of every single test, in (0, 1).
+    """
+    return (p_values <= delta).long().cumprod(-1).sum(-1)
+
+
+def smallest_binomial_split(limit: float, delta: float) -> int:
+    """The fewest losses with which `binomial_p_value` can be at most delta: none is 1, and (1 - limit)^n <= delta."""
+    n = max(1, math.floor(math.log(delta) / math.log1p(-limit)))
+    while n * math.log1p(-limit) > math.log(delta):  # the quotient is rounded
+        n += 1
+    return n

@@ -1,0 +1,183 @@
+"""Thresholds from one recorded pass: for a cost, for a most allowed drop, and with a guarantee.
+
+Shapes: E exits, N samples. Scores and thresholds lie in [0, 1], and a sample leaves where its score is below
+the threshold; a larger threshold lets every sample leave where it left before or earlier ("stricter" is smaller).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mebert.calibration.bounds import fixed_sequence
+from mebert.calibration.risks import NewMistakes, Risk
+from mebert.curve import ExitRecord, replay
+from mebert.errors import UserError
+
+__all__ = [
+    "Guarantee",
+    "check_levels",
+    "guaranteed_threshold",
+    "losses_at",
+    "threshold_for_cost",
+    "threshold_for_drop",
+    "threshold_grid",
+]
+
+
+def threshold_for_cost(scores: Tensor, costs: Tensor, most: float) -> float | None:
+    """The strictest threshold whose mean cost is within a budget, or None where leaving as early as can be is above it.
+
+    The mean cost falls as the threshold rises and changes only at scores that occur, so a bisection over them is exact.
+
+    Args:
+        scores: (E, N).
+        costs: What leaving at each exit costs each sample, (E, N), rising from exit to exit; in any unit.
+        most: The budget: mean cost a sample, in that unit.
+    """
+
+    def cost(threshold: float) -> float:
+        return float(costs.gather(0, replay(scores, threshold).unsqueeze(0)).mean())
+
+    if cost(0.0) <= most:
+        return 0.0
+    candidates = _candidates(scores)
+    if not len(candidates) or cost(float(candidates[-1])) > most:
+        return None
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if cost(float(candidates[middle])) <= most else (middle + 1, high)
+    return float(candidates[low])
+
+
+def threshold_for_drop(
+    scores: Tensor, metric_at: Callable[[Tensor], float], max_drop: float, most_candidates: int = 500
+) -> float:
+    """The fastest threshold at which the metric is at most `max_drop` below that of the full model, on these samples.
+
+    A measurement, not a promise: the threshold is chosen on the samples on which it is measured. It need not fall
+    evenly; of all thresholds that are within the drop the largest is taken. 0 (nobody leaves early) always is.
+
+    Args:
+        scores: (E, N).
+        metric_at: The metric when each sample leaves at its exit (N,); higher is better.
+        max_drop: In the metric's unit, at least 0.
+        most_candidates: Thresholds that are tried, evenly among those that make a difference.
+    """
+    wanted = metric_at(replay(scores, 0.0)) - max_drop
+    candidates = _candidates(scores)
+    if len(candidates) > most_candidates:
+        candidates = candidates[torch.linspace(0, len(candidates) - 1, most_candidates).long()]
+    for threshold in reversed(candidates.tolist()):
+        if metric_at(replay(scores, threshold)) >= wanted - 1e-6:  # metrics are float32, and 0.9 - 0.1 is not 0.8
+            return threshold
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A threshold with a promise.
+
+    Attributes:
+        threshold: Leave below it; 0 where nothing but the full model could be promised.
+        loss: Name of the risk that is bounded.
+        epsilon: The bound.
+        delta: With at least the probability 1 - delta over the draw of the samples.
+        samples: How many there were.
+        measured: The loss on them at the threshold.
+    """
+
+    threshold: float
+    loss: str
+    epsilon: float
+    delta: float
+    samples: int
+    measured: float
+
+
+def threshold_grid() -> Tensor:
+    """About a thousand fixed thresholds from strict to loose, float32: even in logits from 1e-6 to 1 - 1e-6, then 1.
+
+    Fixed, because the order of the tests must not depend on the samples; even in logits, because sure exits
+    have scores near 0. More points cost no certainty: a fixed sequence pays no price for its length.
+    """
+    inner = torch.linspace(-13.8, 13.8, 1105, dtype=torch.float64).sigmoid()
+    return torch.cat([inner, torch.ones(1)]).float().unique()  # near 1 some round to the same number
+
+
+def losses_at(record: ExitRecord, scores: Tensor, threshold: float, risk: Risk) -> Tensor:
+    """The loss of each sample at a threshold, (N,) float64.
+
+    Args:
+        record: The pass, of a classification.
+        scores: (E, N).
+        threshold: In [0, 1].
+        risk: Whose losses.
+    """
+    early = record.logits_at(replay(scores, threshold)).argmax(-1)
+    return risk.losses(early, record.logits[-1].argmax(-1), record.labels)
+
+
+def check_levels(epsilon: float, delta: float) -> None:
+    """Refuse an epsilon or a delta that is no share.
+
+    Raises:
+        UserError: One is not in (0, 1).
+    """
+    for name, value in (("epsilon", epsilon), ("delta", delta)):
+        if not 0.0 < value < 1.0:
+            raise UserError(f"{name} must be in (0, 1), got {value}")
+
+
+def guaranteed_threshold(
+    record: ExitRecord, scores: Tensor, epsilon: float, delta: float, risk: Risk | None = None
+) -> Guarantee:
+    """The fastest threshold whose risk is at most epsilon with probability at least 1 - delta: Learn then Test.
+
+    Thresholds are tested from the strictest on and until the first that cannot be vouched for, so that there is no
+    correction for their number. EXACT (arXiv 2110.01052, fixed-sequence testing); the grid is ours.
+
+    Args:
+        record: The pass over samples drawn independently from where later ones will come from, which played no part
+            in training the model or in choosing anything about it.
+        scores: The policy's, (E, N).
+        epsilon: Most allowed risk, in (0, 1).
+        delta: Most allowed probability that the risk is larger, in (0, 1).
+        risk: What is bounded; None for `NewMistakes`.
+
+    Raises:
+        UserError: There are too few samples to promise anything, or the record is of a regression.
+    """
+    risk = NewMistakes() if risk is None else risk
+    check_levels(epsilon, delta)
+    if record.logits.shape[-1] == 1:
+        raise UserError("a guarantee is about classes, and this is a regression; use max_drop, which measures")
+    samples = len(record.labels)
+    needed = risk.smallest_split(epsilon, delta)
+    if samples < needed:
+        raise UserError(
+            f"{samples} samples are too few to promise a loss of at most epsilon {epsilon:g} with probability "
+            f"{1 - delta:g} (delta {delta:g}): even without a single loss among them it takes {needed}; give a larger "
+            "split, or a larger epsilon or delta"
+        )
+    grid = threshold_grid().tolist()
+    totals = torch.stack([losses_at(record, scores, threshold, risk).sum() for threshold in grid])
+    passed = int(fixed_sequence(risk.p_value(totals, samples, epsilon), delta))
+    threshold = grid[passed - 1] if passed else 0.0
+    measured = risk.measured(float(losses_at(record, scores, threshold, risk).mean()))
+    return Guarantee(threshold, risk.name, epsilon, delta, samples, measured)
+
+
+def _candidates(scores: Tensor) -> Tensor:
+    """The thresholds in (0, 1] that take different exits, sorted: halfway from each score below 1 to the next larger.
+
+    Halfway, because the same sample's score may round otherwise in another batch.
+    """
+    values = torch.unique(scores[:-1])
+    values = values[values < 1.0]  # thresholds end at 1, and a score must lie below its threshold
+    one = values.new_ones(1)
+    return torch.maximum((values + torch.cat([values[1:], one])) / 2, torch.nextafter(values, one))

@@ -1,0 +1,67 @@
+"""The table that `calibrate` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mebert.calibration.points import Calibrated
+from mebert.calibration.risks import RISKS
+from mebert.report.tables import console
+
+__all__ = ["print_calibrated"]
+
+
+def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
+    """One row a policy and request, and a line for each request that is out of reach.
+
+    Args:
+        found: All answers.
+        metric: Name of the metric.
+        what: The samples, in words.
+    """
+    table = Table(
+        title=f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
+        caption=_caption(found),
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        caption_style="dim",
+    )
+    for column in ("policy", "asked for"):
+        table.add_column(column)
+    for column in ("threshold", metric, "drop", "speed-up layers", "FLOPs"):
+        table.add_column(column, justify="right")
+    table.add_column("promised")
+    for row in found:
+        if row.point is not None:
+            point = row.point
+            numbers = [f"{point.threshold:.6g}", f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
+            speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
+            table.add_row(row.policy, str(row.request), *numbers, *speeds, _promise(row))
+    if table.row_count:
+        console().print(table)
+    for row in found:
+        if row.point is None:
+            print(f"{row.policy} does not reach {row.request} here: at most {row.fastest:.2f}x by layers; not stored")
+
+
+def _promise(row: Calibrated) -> str:
+    if row.guarantee is None:
+        return "nothing: measured here"
+    if row.guarantee.threshold == 0.0:
+        return "the full model, nothing faster"
+    sure = 100 * (1 - row.guarantee.delta)
+    return f"{row.guarantee.loss} ≤ {row.guarantee.epsilon:g}, {sure:.4g} % sure (here {row.guarantee.measured:.3g})"
+
+
+def _caption(found: Sequence[Calibrated]) -> str | None:
+    losses = {row.guarantee.loss for row in found if row.guarantee is not None}
+    if not losses:
+        return None
+    lines = [f"{name}: {RISKS[name].meaning}, as a share of all samples." for name in sorted(losses)]
+    lines.append("A promise holds for samples drawn alike that chose nothing of the model (docs/calibration.md).")
+    if len({row.policy for row in found}) > 1:
+        lines.append("Each row is a promise by itself: to pick the best of k policies afterwards, ask for delta / k.")
+    return "\n".join(lines)

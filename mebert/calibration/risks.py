@@ -1,0 +1,109 @@
+"""Which loss against the full model is bounded, and by which test.
+
+Shapes: N samples, (...) experiments. Leaving early costs accuracy E[full right] - E[early right]; a sample is
+right or wrong at both exits, so that its own difference is -1, 0 or 1. Each risk here bounds that cost by epsilon.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mebert.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, smallest_binomial_split
+
+__all__ = ["RISKS", "AccuracyDifference", "Disagreement", "NewMistakes", "Risk"]
+
+
+class Risk:
+    """A loss of each sample, and the p-value for "its mean is above epsilon".
+
+    To bound another one, subclass: `losses` in [0, 1], and `p_value` where the losses are not 0 or 1.
+    """
+
+    name: ClassVar[str] = "risk"
+    meaning: ClassVar[str] = ""
+
+    def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each sample, (..., N) float64.
+
+        Args:
+            early: Class at the exit taken, (..., N).
+            full: Class at the last exit, (N,).
+            labels: (N,).
+        """
+        raise TypeError(f"{type(self).__name__} must define losses")
+
+    def p_value(self, total: Tensor, n: int, epsilon: float) -> Tensor:
+        """The p-value of summed losses (...), float64; exact for losses of 0 and 1."""
+        return binomial_p_value(total, n, epsilon)
+
+    def measured(self, mean: float) -> float:
+        """What a mean loss says of the accuracy lost, in the unit of epsilon."""
+        return mean
+
+    def smallest_split(self, epsilon: float, delta: float) -> int:
+        """The fewest samples that could promise anything, were leaving early never to lose."""
+        return smallest_binomial_split(epsilon, delta)
+
+
+class NewMistakes(Risk):
+    """1 where the full model is right and the early answer wrong.
+
+    Its mean is at least the loss of accuracy, which also counts what early exits put right; so the promise is stronger
+    than "accuracy falls by at most epsilon", and its exact test needs far fewer samples than one of the difference.
+    """
+
+    name = "mistakes"
+    meaning = "wrong where the full model is right"
+
+    def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
+        return ((early != labels) & (full == labels)).double()
+
+
+class Disagreement(Risk):
+    """1 where the early answer is another than the full model's; labels play no part, and its mean is larger still."""
+
+    name = "disagreement"
+    meaning = "another answer than the full model's"
+
+    def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
+        return (early != full).double()
+
+
+class AccuracyDifference(Risk):
+    """(1 + [full right] - [early right]) / 2, whose mean is (1 + loss of accuracy) / 2: Hoeffding-Bentkus.
+
+    What is put right makes up for what is lost; but a mean near 1/2 is hard to bound: more than a thousand samples for
+    an epsilon of 0.05, tens of thousands for 0.01.
+    """
+
+    name = "difference"
+    meaning = "accuracy lost, mistakes put right taken off"
+
+    def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
+        return (1.0 + (full == labels).double() - (early == labels).double()) / 2
+
+    def p_value(self, total: Tensor, n: int, epsilon: float) -> Tensor:
+        return hoeffding_bentkus_p_value(total, n, (1 + epsilon) / 2)
+
+    def measured(self, mean: float) -> float:
+        return 2 * mean - 1
+
+    def smallest_split(self, epsilon: float, delta: float) -> int:
+        def promises(n: int) -> bool:
+            return bool(self.p_value(torch.tensor(n / 2), n, epsilon) <= delta)
+
+        high = 2
+        while not promises(high):
+            high *= 2
+        low = high // 2
+        while low + 2 < high:  # among even numbers, at which half of n is a sum that can occur
+            middle = (low + high) // 4 * 2
+            low, high = (low, middle) if promises(middle) else (middle, high)
+        return high
+
+
+RISKS: dict[str, Risk] = {risk.name: risk for risk in (NewMistakes(), Disagreement(), AccuracyDifference())}
+"""Those that the command line knows, by name."""

@@ -1,0 +1,143 @@
+"""Calibration from end to end: open the model and the rows, one pass, choose, print, store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mebert.calibration.output import print_calibrated
+from mebert.calibration.points import Calibrated, Request, calibrate_policy
+from mebert.calibration.record import record_rows
+from mebert.calibration.source import file_data, run_data, task_data
+from mebert.calibration.stored import store
+from mebert.data.loaders import SplitLoaders
+from mebert.data.opening import open_split
+from mebert.data.tokenised import load_tokenizer
+from mebert.errors import UserError
+from mebert.inference import PrecisionName, prepare_model, prepare_policy
+from mebert.models import MultiExitModel, load_policy
+from mebert.models.pretrained import multi_exit_folder
+from mebert.policies import Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
+from mebert.precision import inference_precision, pick_device, pick_precision
+from mebert.report.evaluation import PolicyCosts
+
+__all__ = ["CalibrationSettings", "run_calibration"]
+
+
+@dataclass
+class CalibrationSettings:
+    """The arguments of `mebert.commands.calibrate.calibrate`, where they are explained."""
+
+    model: str
+    asked: Sequence[Request]
+    task: str | None = None
+    file: str | None = None
+    split: str = "val"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    max_length: int | None = None
+    policies: Sequence[str] | None = None
+    precision: PrecisionName | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    save: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task is not None and self.file is not None:
+            raise UserError("task and file were both given; give one of them")
+        for name in ("batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        if self.promises and self.file is None and self.split.startswith("train"):
+            raise UserError("the train split trained the model and promises nothing: give another split, or a file")
+
+    @property
+    def promises(self) -> bool:
+        """Whether a guarantee is asked for."""
+        return any(request.kind == "guarantee" for request in self.asked)
+
+
+def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
+    """Choose, print and store; returns the answers.
+
+    Raises:
+        UserError: A setting that cannot work, or a guarantee that the split is too small for.
+    """
+    folder = _own_folder(settings.model)
+    model = MultiExitModel.from_pretrained(folder)
+    policies = _policies(settings.policies, folder, model)
+    data = _data(settings, folder, model)
+    rows = open_split(data, "val" if settings.file is not None else settings.split)
+
+    device = pick_device(settings.device)
+    precision = settings.precision or inference_precision(pick_precision(device.type)[0])
+    prepared = prepare_model(model, precision, device=device)
+    live = [prepare_policy(policy, prepared) for policy in policies]
+    record = record_rows(prepared, live, rows, data.collate_for(), settings.batch_size)
+
+    metric = str(getattr(data, "metrics", ["acc"])[0])
+    costs = PolicyCosts(model, record, metric)
+    found = [answer for policy in policies for answer in calibrate_policy(policy, settings.asked, costs)]
+    print_calibrated(found, metric, f"{len(rows):,} samples of {_source(settings)} ({precision})")
+    if settings.promises and settings.file is None and settings.split.startswith("val"):
+        print(
+            "Note: if these rows chose the model's checkpoint or its policy's settings, the promise is weaker than it "
+            "reads; --split test or a file of other rows gives it in full."
+        )
+    if settings.save:
+        sections: dict[str, dict[str, dict[float, Any]]] = {}
+        for answer in found:
+            if answer.stored is not None:
+                section, number, value = answer.stored
+                sections.setdefault(section, {}).setdefault(answer.policy, {})[number] = value
+        if sections:
+            store(folder, sections)
+            print(f"Stored: {', '.join(sections)} in {Path(folder) / 'exits.json'}")
+    return found
+
+
+def _own_folder(model: str) -> str:
+    folder = multi_exit_folder(model) if Path(model).is_dir() else None
+    if folder is None:
+        raise UserError(
+            f"model {model!r} is no folder with exits; give a run or its folder model, as `fit` writes them"
+        )
+    return folder
+
+
+def _policies(names: Sequence[str] | None, folder: str, model: MultiExitModel) -> list[ExitPolicy]:
+    """The policies with these names; the model's own keeps its settings. None: the model's own."""
+    own = load_policy(folder, model)
+    if names is None:
+        default: ExitPolicy = ValueChange() if model.num_labels == 1 else Entropy()
+        found = [default.bind(model) if own is None else own]
+    else:
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"policies must be one or more different ones, got {list(names)}")
+        found = [own if own and own.name == n else policy_by_name(n)().bind(model) for n in names]
+    fixed = [policy.name for policy in found if isinstance(policy, FixedExit)]
+    if fixed:
+        raise UserError(f"the policy {fixed[0]!r} has no threshold to choose; name others by policies")
+    return found
+
+
+def _data(settings: CalibrationSettings, folder: str, model: MultiExitModel) -> SplitLoaders:
+    if settings.task is None and settings.file is None:
+        return run_data(folder, model)
+    # By default as long as the classifier reads them, so that what is promised is what runs.
+    longest = settings.max_length or min(model.walk.max_length, load_tokenizer(folder).model_max_length)
+    if settings.task is not None:
+        return task_data(settings.task, folder, model, longest)
+    assert settings.file is not None
+    columns = settings.text_column, settings.text_pair_column, settings.label_column
+    return file_data(settings.file, folder, model, longest, *columns)
+
+
+def _source(settings: CalibrationSettings) -> str:
+    if settings.file is not None:
+        return settings.file
+    return f"{settings.task or 'the run'}, {settings.split}"

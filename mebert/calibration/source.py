@@ -1,0 +1,77 @@
+"""Where the labelled rows come from: a named task, a file, or the data of the run that trained the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mebert.data.datamodule import TextDataModule
+from mebert.data.loaders import SplitLoaders
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["file_data", "run_data", "task_data"]
+
+
+def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
+    """A named task in the model's own tokens.
+
+    Raises:
+        UserError: No such task, or it has other labels than the model.
+    """
+    return _fitting(TextDataModule(task, folder, max_length), model, f"task {task!r}")
+
+
+def file_data(
+    path: str,
+    folder: str,
+    model: MultiExitModel,
+    max_length: int,
+    text_column: str,
+    text_pair_column: str | None,
+    label_column: str,
+) -> SplitLoaders:
+    """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
+    regression = model.num_labels == 1
+    return TextDataModule(
+        tokenizer=folder,
+        max_length=max_length,
+        validation_file=path,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        labels=None if regression else model.label_names,
+        regression=regression,
+    )
+
+
+def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
+    """The data of the run that wrote a model folder, by its `config.yaml`.
+
+    Raises:
+        UserError: The folder is not in a run, or the run's data cannot be made again.
+    """
+    config = Path(folder).parent / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
+    content: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    try:
+        data = parser.instantiate_classes(parser.parse_object({"data": content.get("data")})).data
+    except ArgumentError as error:
+        raise UserError(f"{config}: its data cannot be made again: {' '.join(str(error).split())}") from error
+    if not isinstance(data, SplitLoaders):
+        raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
+    return _fitting(data, model, str(config))
+
+
+def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoaders:
+    labels = getattr(data, "num_labels", model.num_labels)
+    if labels != model.num_labels:
+        raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")
+    return data

@@ -1,0 +1,89 @@
+"""Calibrated thresholds in a model folder's `exits.json`: written here, read by whoever predicts.
+
+operating_points    policy -> speed-up by layers -> threshold
+max_drops           policy -> most drop of the metric, as measured -> threshold
+guarantees          policy -> epsilon -> threshold, loss, delta, samples, ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.models.pretrained import SETTINGS, WEIGHTS, read_settings
+from mebert.operating_points import stored_threshold
+
+__all__ = ["max_drops_beside", "read_max_drops", "store", "threshold_for_max_drop"]
+
+SECTIONS = ("operating_points", "max_drops", "guarantees")
+
+
+def store(folder: str | Path, found: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
+    """Add thresholds to a model folder; those stored for the same policy and number are replaced, all others stay.
+
+    Args:
+        folder: Of the model.
+        found: Section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
+    """
+    settings = read_settings(str(folder))
+    for section in SECTIONS:
+        kept = settings.setdefault(section, {})
+        for policy, points in found.get(section, {}).items():
+            merged = {float(number): value for number, value in (kept.get(policy) or {}).items()} | dict(points)
+            kept[policy] = dict(sorted(merged.items()))
+    path = Path(folder) / SETTINGS
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)  # a folder is never without its settings
+
+
+def read_max_drops(settings: Mapping[str, Any]) -> dict[str, dict[float, float]]:
+    """Policy to drop to threshold, from the settings of a model folder; a promise wins over a measurement."""
+    drops: dict[str, dict[float, float]] = {}
+    for policy, points in (settings.get("max_drops") or {}).items():
+        drops.setdefault(policy, {}).update({float(drop): float(threshold) for drop, threshold in points.items()})
+    for policy, promises in (settings.get("guarantees") or {}).items():
+        drops.setdefault(policy, {}).update({float(e): float(p["threshold"]) for e, p in promises.items()})
+    return drops
+
+
+def max_drops_beside(checkpoint: str | Path, state: Mapping[str, Tensor]) -> dict[str, dict[float, float]]:
+    """The drops stored in the model folder of a checkpoint's run, if that folder holds the checkpoint's own weights.
+
+    Args:
+        checkpoint: `<run>/checkpoints/<name>.ckpt`.
+        state: The module's, as in the checkpoint; exits are compared, as any step of training changes them.
+
+    Raises:
+        UserError: There is no such folder, or its exits are those of another checkpoint.
+    """
+    folder = Path(checkpoint).parent.parent / "model"
+    advice = f"calibrate the model with python -m mebert calibrate --model {folder}, or give predictions.threshold"
+    if not (folder / SETTINGS).is_file():
+        raise UserError(f"max_drop: no calibrated model folder {folder} belongs to {checkpoint}; {advice}")
+    for name, saved in load_file(folder / WEIGHTS).items():
+        own = state.get(f"model.{name}")
+        if own is None or not torch.equal(saved.to(own.dtype), own.detach().cpu()):
+            raise UserError(
+                f"max_drop: {folder} holds other exits than {checkpoint} (it is the best checkpoint's): its thresholds "
+                "do not fit; give --ckpt_path <run>/checkpoints/best.ckpt, or predictions.threshold"
+            )
+    return read_max_drops(read_settings(str(folder)))
+
+
+def threshold_for_max_drop(policy: str, max_drops: Mapping[str, Mapping[float, float]], max_drop: float) -> float:
+    """The threshold stored for a most allowed drop.
+
+    Raises:
+        UserError: None is; the text lists those that are.
+    """
+    advice = "run python -m mebert calibrate with max_drop or epsilon on the model"
+    return stored_threshold(policy, max_drops, max_drop, "with this model", advice, "largest drop")

@@ -1,0 +1,49 @@
+"""Logistic regression, one model an exit, all fitted at once.
+
+Shapes: E exits, N samples, K features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mebert.errors import UserError
+
+__all__ = ["fit_logistic"]
+
+
+def fit_logistic(features: Tensor, targets: Tensor, penalty: float = 1.0) -> Tensor:
+    """The weights and the bias of each exit's model of P(target = 1), (E, K + 1), the bias last; by L-BFGS.
+
+    Minimises the sum over samples of the cross-entropy plus penalty / 2 times the squared weights, the bias left free:
+    scikit-learn's LogisticRegression with C = 1 / penalty. The sum is convex, so that the minimum is the only one.
+
+    Args:
+        features: (E, N, K), of about unit size.
+        targets: (E, N), 0 or 1.
+        penalty: At least 0.
+
+    Raises:
+        UserError: No sample.
+    """
+    if not features.shape[1]:
+        raise UserError("a logistic model is fitted to labelled rows, and there are none")
+    x, y = features.double().cpu(), targets.double().cpu()
+    weights = torch.zeros(len(x), x.shape[-1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weights], max_iter=300, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        z = torch.einsum("enk,ek->en", x, weights[:, :-1]) + weights[:, -1:]
+        loss = F.binary_cross_entropy_with_logits(z, y, reduction="sum") + penalty / 2 * weights[:, :-1].square().sum()
+        loss = loss / x.shape[1]
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    return weights.detach().float()

@@ -1,0 +1,38 @@
+"""PABEE's training: joint, deeper exits weigh more, and all exits share one pooler.
+
+Source: Zhou et al., "BERT Loses Patience: Fast and Robust Inference with Early Exit", NeurIPS 2020, and its released
+code (docs/methods.md). PCEE-BERT and F-PABEE train the same way.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from mebert.models.heads import HeadKind
+from mebert.modules.base import MultiExitModule
+from mebert.policies import ExitPolicy, Patience
+
+__all__ = ["PABEEModule"]
+
+
+class PABEEModule(MultiExitModule):
+    """PABEE: sum over exits of i CE_i, divided by the sum of i; one pooler, and a classifier of its own for each exit.
+
+    Samples leave by patience. (The earliest that it can let go is exit 2, so that a small encoder attains few speeds.)
+
+    Args:
+        head: `shared`, the paper's: Linear(F -> F) and tanh, the same for all exits, then each exit's own Linear.
+        exit_weights: `depth`, the paper's: exit i weighs i; or `uniform`.
+        kwargs: The settings of MultiExitModule.
+    """
+
+    def __init__(
+        self, head: HeadKind = "shared", exit_weights: Literal["uniform", "depth"] = "depth", **kwargs: Any
+    ) -> None:
+        super().__init__(head=head, exit_weights=exit_weights, **kwargs)
+
+    def default_policy(self) -> ExitPolicy:
+        """Patience: 1 until validation data has chosen, if no threshold was given; for regression as the base."""
+        if self.model.num_labels == 1:
+            return super().default_policy()
+        return Patience(patience=1) if self.threshold is None else Patience(self.threshold)

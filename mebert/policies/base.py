@@ -1,0 +1,199 @@
+"""The protocol of exit policies, and how a policy is named in files.
+
+Shapes: B batch, C classes, H hidden, E exits, N samples of a recorded pass.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from abc import ABC
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from mebert.curve import ExitRecord
+    from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["ExitPolicy", "policy_by_name", "policy_from_spec", "recorded"]
+
+
+@dataclass
+class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in the place of what is a dataclass only
+    """A rule that says when a sample leaves.
+
+    To add one, subclass (as a dataclass), give `score`, and name it by `class_path`. A policy that needs more than
+    this exit's own outputs gives `observe` instead, which carries a `state` from exit to exit.
+
+    Args:
+        threshold: A sample leaves when its score is below it. Range [0, 1]: 0 never leaves early.
+    """
+
+    threshold: float = 0.5
+
+    name: ClassVar[str] = "policy"
+    regression: ClassVar[bool | None] = None
+    """Whether it reads estimates (true) or classes (false); None reads either."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.threshold <= 1.0:
+            raise UserError(f"{type(self).__name__}: threshold must be in [0, 1], got {self.threshold}")
+
+    def bind(self, model: MultiExitModel) -> Self:
+        """Take from the model what the rule needs (prototypes, say); returns itself.
+
+        Raises:
+            UserError: The rule is for classes and the model for regression, or the other way round; or the model lacks
+                what the rule needs.
+        """
+        if self.regression is not None and self.regression != (model.num_labels == 1):
+            instead = "change" if model.num_labels == 1 else "entropy"
+            raise UserError(
+                f"the policy {self.name!r} does not fit a model with {model.num_labels} label(s); "
+                f"choose another, for example {instead!r}"
+            )
+        return self
+
+    def fitted(self, record: ExitRecord) -> Self:
+        """The policy with what it has to choose besides its threshold chosen on a recorded pass over validation data.
+
+        Args:
+            record: The pass; `record.scores` holds this policy's scores as it is now.
+        """
+        return self
+
+    def score_record(self, record: ExitRecord) -> Tensor:
+        """The scores (E, N) of a recorded pass, which has kept logits and scores but no features.
+
+        A policy that reads features takes what it needs from `record.scores`.
+        """
+        nothing = record.logits.new_zeros(*record.logits.shape[:2], 0)
+        return self.score_exits(record.logits, nothing)
+
+    def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
+        """How unsure an exit is of each sample, (B,) float32; lower is surer. Does not depend on the threshold.
+
+        Args:
+            exit_index: 0-based.
+            logits: (B, C).
+            features: What the exit pooled, (B, H).
+        """
+        raise TypeError(f"{type(self).__name__} has no score of a single exit: it must define score or observe")
+
+    def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """The score (B,) in the light of the exits before, and the new state; arguments as of `decide`."""
+        return self.score(exit_index, logits, features), state
+
+    def score_exits(self, logits: Tensor, features: Tensor) -> Tensor:
+        """The scores of all exits, (E, B) float32, as `decide` would see them exit by exit.
+
+        Args:
+            logits: (E, B, C).
+            features: (E, B, H).
+        """
+        state: Any = None
+        scores = []
+        for exit_index in range(logits.shape[0]):
+            score, state = self.observe(exit_index, logits[exit_index], features[exit_index], state)
+            scores.append(score.float())
+        return torch.stack(scores)
+
+    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Which samples leave here.
+
+        Args:
+            exit_index: 0-based.
+            logits: (B, C).
+            features: (B, H).
+            state: What `decide` returned at the exit before for these same samples; None at the first exit. A tensor
+                or a tuple of tensors with B first, so that an engine can filter it with the batch.
+
+        Returns:
+            leave (B,) bool, and the new state.
+        """
+        score, state = self.observe(exit_index, logits, features, state)
+        return score < self.threshold, state
+
+    def may_leave(self, exit_index: int) -> bool:
+        """Whether `decide` has to be asked at this exit; where not, an engine need not compute the exit at all.
+
+        A policy that overrides `decide` is asked everywhere, unless it overrides this, too.
+
+        Args:
+            exit_index: 0-based.
+        """
+        return self.threshold > 0.0 or type(self).decide is not ExitPolicy.decide
+
+    def flops(self) -> int:
+        """Counted cost of one decision for one sample beyond the exit head, 2 x multiply-adds."""
+        return 0
+
+    def with_threshold(self, threshold: float) -> Self:
+        """The same policy, bound to the same model, at another threshold."""
+        other = copy.copy(self)  # what `bind` took from the model goes along
+        other.threshold = threshold
+        other.__post_init__()
+        return other
+
+    def spec(self) -> dict[str, Any]:
+        """Plain values from which `policy_from_spec` makes the policy again."""
+        module = type(self).__module__
+        if module.startswith("mebert.policies."):
+            module = "mebert.policies"  # files name the public home, not the file of the day
+        return {"class_path": f"{module}.{type(self).__qualname__}", "init_args": asdict(self)}
+
+
+def policy_by_name(name: str) -> type[ExitPolicy]:
+    """The class of the policy with this `name`, one of ours or of an imported subclass.
+
+    Raises:
+        UserError: There is none; the text lists those that there are.
+    """
+    found: dict[str, type[ExitPolicy]] = {}
+    left: list[type[ExitPolicy]] = ExitPolicy.__subclasses__()
+    while left:
+        policy = left.pop()
+        if "name" in vars(policy):  # a base shared by several has none of its own
+            found.setdefault(policy.name, policy)
+        left += policy.__subclasses__()
+    if name not in found:
+        raise UserError(f"policy {name!r} is not known; choose one of: {', '.join(sorted(found))}")
+    return found[name]
+
+
+def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
+    """The policy that `ExitPolicy.spec` described; not bound to a model yet.
+
+    A class is only looked up in modules that are imported already, so that no file can name code to be loaded.
+
+    Raises:
+        UserError: The class is unknown, is no policy, or its settings do not fit.
+    """
+    path = str(spec.get("class_path", ""))
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, ExitPolicy)):
+        raise UserError(f"the saved policy {path!r} is not an imported exit policy; import its module first")
+    try:
+        return found(**spec.get("init_args", {}))
+    except TypeError as error:
+        raise UserError(f"the saved policy {path!r} has settings that do not fit: {error}") from error
+
+
+def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:
+    """Scores (E, N) that a pass has recorded and `policy` needs.
+
+    Raises:
+        UserError: They were not recorded.
+    """
+    if needed not in record.scores:
+        raise UserError(
+            f"the policy {policy!r} needs the scores of {needed!r}, which this pass has not recorded "
+            f"(recorded: {', '.join(record.scores) or 'none'})"
+        )
+    return record.scores[needed]

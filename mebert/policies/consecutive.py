@@ -1,0 +1,162 @@
+"""Rules that ask several exits in a row: patience (PABEE), PCEE, F-PABEE, and the change of an estimate.
+
+Each turns "t exits in a row" into one score that does not depend on the threshold, so that sweeps, stored thresholds
+and engines treat them like any other rule. Shapes: B batch, C classes, T = patience.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.indicators import jensen_shannon, normalised_entropy, value_change
+from mebert.policies.base import ExitPolicy
+
+__all__ = ["ConsecutiveExits", "Patience", "PatientDivergence", "PatientEntropy", "ValueChange"]
+
+
+@dataclass
+class Patience(ExitPolicy):
+    """PABEE: leave when t exits in a row have given the same answer as the exit before them (EXACT).
+
+    With a the number of agreements in a row that end here, the score is 1 / (1 + a), infinite for a = 0; t agreements
+    or more are a score below 1 / (t + 1/2), and any threshold tau means the patience t = floor(1 / tau). Nobody leaves
+    before exit t + 1, and only these few speeds can be had.
+    Source: Zhou et al., "BERT Loses Patience", arXiv 2006.04152. For regression see `ValueChange`.
+
+    Args:
+        threshold: On 1 / (1 + a), in [0, 1].
+        patience: t, at least 1: given instead of the threshold.
+    """
+
+    patience: int | None = None
+
+    name = "patience"
+    regression = False
+
+    def __post_init__(self) -> None:
+        if self.patience is not None:
+            _check_patience(self, self.patience)
+            self.threshold = 1.0 / (self.patience + 0.5)
+        super().__post_init__()
+
+    def with_threshold(self, threshold: float) -> Self:
+        if threshold == self.threshold:
+            return super().with_threshold(threshold)
+        other = copy.copy(self)
+        other.patience = None  # the new threshold says it
+        return super(Patience, other).with_threshold(threshold)
+
+    def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        answer = logits.argmax(-1)
+        if state is None:
+            agreements = torch.zeros_like(answer)
+        else:
+            before, run = state
+            agreements = torch.where(answer == before, run + 1, 0)
+        score = torch.where(agreements > 0, 1.0 / (1.0 + agreements.float()), math.inf)
+        return score, (answer, agreements)
+
+
+@dataclass
+class ConsecutiveExits(ExitPolicy):
+    """Base of the rules "t exits in a row below the threshold": the score is the largest of the last t evidences.
+
+    It is infinite until there are t. A subclass gives `evidence`.
+
+    Args:
+        threshold: On the evidence, in [0, 1].
+        patience: t, at least 1.
+    """
+
+    patience: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_patience(self, self.patience)
+
+    @abstractmethod
+    def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """How unsure this exit is, (B,), infinite where it cannot tell yet; and what the next one must remember.
+
+        Args:
+            logits: (B, C).
+            memory: What this returned at the exit before; None at the first.
+        """
+
+    def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        window, memory = (None, None) if state is None else state
+        value, memory = self.evidence(logits, memory)
+        if window is None:
+            window = value.new_full((len(value), self.patience), math.inf)
+        window = torch.cat([window[:, 1:], value.unsqueeze(1)], dim=1)
+        return window.amax(1), (window, memory)
+
+
+@dataclass
+class PatientEntropy(ConsecutiveExits):
+    """PCEE-BERT: leave when t exits in a row have a normalised entropy below the threshold (EXACT as a rule).
+
+    The earliest exit is t. Source: Zhang et al., "PCEE-BERT: Accelerating BERT Inference via Patient and Confident
+    Early Exiting", NAACL Findings 2022.
+    """
+
+    name = "pcee"
+    regression = False
+
+    def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        return normalised_entropy(logits), None
+
+
+@dataclass
+class PatientDivergence(ConsecutiveExits):
+    """F-PABEE: leave when t times in a row an exit's distribution diverged from the one before by less than delta.
+
+    The divergence is Jensen-Shannon's in bits, in [0, 1]: delta in nats is the threshold times ln 2. The earliest exit
+    is t + 1. Source: Gao et al., "F-PABEE", ICASSP 2023, arXiv 2305.11916; that the
+    divergence is measured in bits is ours.
+    """
+
+    name = "f_pabee"
+    regression = False
+
+    def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        probabilities = logits.float().softmax(-1)
+        if memory is None:
+            return torch.full_like(probabilities[:, 0], math.inf), probabilities
+        return jensen_shannon(probabilities, memory), probabilities
+
+
+@dataclass
+class ValueChange(ConsecutiveExits):
+    """For regression: leave when the estimate has stopped moving from one exit to the next (`value_change`).
+
+    PABEE's rule for regression: t changes in a row below the threshold. Nobody leaves before exit t + 1.
+
+    Args:
+        threshold: On d / (1 + d), in [0, 1]; the distance d is in the unit of the labels.
+        patience: t, at least 1.
+    """
+
+    patience: int = 1
+
+    name = "change"
+    regression = True
+
+    def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        values = logits.squeeze(-1).float()
+        if memory is None:
+            return torch.full_like(values, math.inf), values
+        return value_change(values, memory), values
+
+
+def _check_patience(policy: ExitPolicy, patience: int) -> None:
+    if patience < 1:
+        raise UserError(f"{type(policy).__name__}: patience must be at least 1, got {patience}")

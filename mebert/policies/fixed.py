@@ -1,0 +1,47 @@
+"""Every sample at the same exit.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.policies.base import ExitPolicy
+
+__all__ = ["FixedExit"]
+
+
+@dataclass
+class FixedExit(ExitPolicy):
+    """Every sample leaves at the same exit: the first layers alone.
+
+    Args:
+        threshold: Not used.
+        exit: Exit number, from 1.
+    """
+
+    exit: int = 1
+
+    name = "fixed"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.exit < 1:
+            raise UserError(f"FixedExit: exit must be at least 1, got {self.exit}")
+
+    def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
+        value = 0.0 if exit_index + 1 >= self.exit else 1.0
+        return torch.full((logits.shape[0],), value, device=logits.device)
+
+    def may_leave(self, exit_index: int) -> bool:
+        return exit_index + 1 >= self.exit
+
+    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        leave = torch.full((logits.shape[0],), exit_index + 1 >= self.exit, device=logits.device)
+        return leave, state

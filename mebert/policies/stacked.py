@@ -1,0 +1,120 @@
+"""Several indicators weighed against each other by what validation data says of them.
+
+Shapes: B batch, C classes, E exits, K indicators, N samples of a recorded pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.indicators import jensen_shannon, normalised_entropy
+from mebert.logistic import fit_logistic
+from mebert.policies.base import ExitPolicy, recorded
+from mebert.policies.distance import DistanceRatio
+from mebert.policies.voting import Voting
+
+if TYPE_CHECKING:
+    from mebert.curve import ExitRecord
+    from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["Stacked"]
+
+
+@dataclass
+class Stacked(ExitPolicy):
+    """Leave when sigmoid(w_i x_i + b_i), the chance that exit i is wrong, is below the threshold (ours).
+
+    x_i holds the normalised entropy, the votes against this answer (`Voting`), the divergence from the exit before (0
+    at the first) and, where the model has prototypes, the distance ratio. One logistic model an exit is fitted on
+    validation data (`fit_logistic`) to whether its answer is wrong, so that one threshold means the same at every exit.
+    Until then the score is the normalised entropy.
+
+    Args:
+        threshold: On the estimated chance of being wrong, in [0, 1].
+        weights: w_i and b_i of every exit, (E, K + 1), the bias last; empty: not fitted yet.
+    """
+
+    weights: tuple[tuple[float, ...], ...] = ()
+
+    name = "stacked"
+    regression = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.weights = tuple(tuple(float(value) for value in row) for row in self.weights)
+        if len({len(row) for row in self.weights}) > 1:
+            raise UserError(f"Stacked: weights must be as many at each exit, got {[len(row) for row in self.weights]}")
+
+    def bind(self, model: MultiExitModel) -> Self:
+        super().bind(model)
+        self._dr = None if model.prototypes is None else DistanceRatio().bind(model)
+        shape, wanted = (len(self.weights), len((*self.weights, ())[0])), (model.num_exits, self._indicators + 1)
+        if self.weights and shape != wanted:
+            raise UserError(
+                f"Stacked: weights of shape {shape}, but for the exits and indicators of this model it must be "
+                f"{wanted}; leave weights out, and validation data will give them"
+            )
+        return self
+
+    @property
+    def _distance(self) -> DistanceRatio | None:
+        return getattr(self, "_dr", None)
+
+    @property
+    def _indicators(self) -> int:
+        return 3 if self._distance is None else 4
+
+    def fitted(self, record: ExitRecord) -> Self:
+        known = record.labels >= 0
+        wrong = record.logits.argmax(-1) != record.labels
+        x = torch.stack([torch.stack(columns, dim=-1) for columns in self._recorded(record)])
+        weights = fit_logistic(x[:, known], wrong[:, known])
+        return replace(self, weights=tuple(map(tuple, weights.tolist())))
+
+    def score_record(self, record: ExitRecord) -> Tensor:
+        return torch.stack([self._weigh(index, x) for index, x in enumerate(self._recorded(record))])
+
+    def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        indicators, state = _from_logits(logits, exit_index, state)
+        if self._distance is not None:
+            indicators.append(self._distance.score(exit_index, logits, features))
+        return self._weigh(exit_index, indicators), state
+
+    def flops(self) -> int:
+        return 2 * self._indicators + (0 if self._distance is None else self._distance.flops())
+
+    def _recorded(self, record: ExitRecord) -> list[list[Tensor]]:
+        """The indicators, each (N,), of every exit of a recorded pass."""
+        state: Any = None
+        found = []
+        for index, logits in enumerate(record.logits):
+            indicators, state = _from_logits(logits, index, state)
+            if self._distance is not None:
+                indicators.append(recorded(record, self.name, "dr")[index])
+            found.append(indicators)
+        return found
+
+    def _weigh(self, exit_index: int, indicators: Sequence[Tensor]) -> Tensor:
+        if not self.weights:
+            return indicators[0]
+        *weights, bias = self.weights[exit_index]
+        # Plain numbers: weights in a tensor would have to be on the device that the model happens to be on.
+        total = torch.full_like(indicators[0], bias)
+        for weight, value in zip(weights, indicators, strict=True):
+            total = total + weight * value
+        return total.sigmoid()
+
+
+def _from_logits(logits: Tensor, exit_index: int, state: Any) -> tuple[list[Tensor], Any]:
+    """The indicators (n,) that logits (n, C) give, and what the next exit must remember."""
+    votes, before = (None, None) if state is None else state
+    against, votes = Voting().observe(exit_index, logits, logits, votes)
+    probabilities = logits.float().softmax(-1)
+    moved = torch.zeros_like(against) if before is None else jensen_shannon(probabilities, before)
+    return [normalised_entropy(logits), against, moved], (votes, probabilities)

@@ -1,0 +1,92 @@
+"""P-values against SciPy's binomial tails and the formula written out; the sequence of tests against a loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from mebert.calibration.bounds import (
+    binomial_p_value,
+    fixed_sequence,
+    hoeffding_bentkus_p_value,
+    log_binomial_cdf,
+    smallest_binomial_split,
+)
+from mebert.calibration.risks import RISKS
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 0.3), (7, 0.5), (229, 0.01), (2000, 0.05), (2000, 0.505), (50_000, 0.001)])
+def test_binomial_tail_is_scipys(n, p):
+    ours = log_binomial_cdf(n, p).numpy()
+    theirs = binom.logcdf(np.arange(n + 1), n, p)
+    seen = theirs > -700  # below, SciPy's own logarithm is that of a rounded zero
+    assert ours[seen] == pytest.approx(theirs[seen], rel=1e-7, abs=1e-9)
+    errors = torch.tensor([[0, min(3, n)], [n // 2, n]])
+    assert binomial_p_value(errors, n, p).numpy() == pytest.approx(binom.cdf(errors.numpy(), n, p), rel=1e-7)
+
+
+def written_out(total, n, limit):
+    mean = min(total / n, limit)
+    h = 0.0
+    if mean > 0:
+        h += mean * math.log(mean / limit)
+    if mean < 1:
+        h += (1 - mean) * math.log((1 - mean) / (1 - limit))
+    return min(math.exp(-n * h), math.e * binom.cdf(math.ceil(total), n, limit), 1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 900), share=st.floats(0, 1), limit=st.floats(0.005, 0.9))
+def test_hoeffding_bentkus_is_the_formula(n, share, limit):
+    total = round(2 * n * share) / 2  # halves are what AccuracyDifference sums
+    ours = hoeffding_bentkus_p_value(torch.tensor(total), n, limit)
+    assert float(ours) == pytest.approx(written_out(total, n, limit), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.02, 0.3])
+def test_p_values_are_small_no_more_often_than_they_say(limit):
+    """At the edge of the hypothesis, over every outcome with its own probability: no simulation."""
+    n = 150
+    k = torch.arange(n + 1)
+    chance = binom.pmf(k.numpy(), n, limit)
+    for p_value in (binomial_p_value, hoeffding_bentkus_p_value):
+        values = p_value(k.double(), n, limit).numpy()
+        for delta in (0.01, 0.05, 0.1, 0.3):
+            assert chance[values <= delta].sum() <= delta + 1e-12
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.99))
+def test_fixed_sequence_stops_at_the_first_that_fails(values, delta):
+    expected = 0
+    for value in values:
+        if value > delta:
+            break
+        expected += 1
+    assert int(fixed_sequence(torch.tensor(values, dtype=torch.float64), delta)) == expected
+
+
+@given(st.floats(0.001, 0.5), st.floats(0.001, 0.5))
+def test_smallest_split(limit, delta):
+    n = smallest_binomial_split(limit, delta)
+    assert binom.cdf(0, n, limit) <= delta * (1 + 1e-9)
+    assert n == 1 or binom.cdf(0, n - 1, limit) > delta * (1 - 1e-9)
+
+
+def test_the_figures_of_the_guide():
+    assert binom.cdf(13, 2000, 0.01) <= 0.1 < binom.cdf(14, 2000, 0.01)
+    for epsilon, least, most in ((0.05, 1_000, 2_000), (0.01, 20_000, 50_000)):
+        assert least < RISKS["difference"].smallest_split(epsilon, 0.1) < most
+
+
+def test_smallest_splits_by_name():
+    assert RISKS["mistakes"].smallest_split(0.01, 0.1) == 230  # ln 0.1 / ln 0.99 = 229.1
+    assert RISKS["disagreement"].smallest_split(0.05, 0.05) == 59  # a textbook's "59 without a fault"
+    n = RISKS["difference"].smallest_split(0.1, 0.1)
+    assert n % 2 == 0
+    assert written_out(n / 2, n, 0.55) <= 0.1 < written_out((n - 2) / 2, n - 2, 0.55)

@@ -1,0 +1,250 @@
+"""`python -m mebert calibrate` from end to end: what it stores does what it says, in the classifier and in predict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score
+from tiny import VOCABULARY, tiny_model
+from transformers import BertTokenizer
+
+from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule, UserError
+from mebert.calibration.points import Request
+from mebert.calibration.run import CalibrationSettings, run_calibration
+from mebert.calibration.stored import max_drops_beside, read_max_drops, store
+from mebert.cli import main
+from mebert.models.pretrained import read_settings
+from mebert.policies import Entropy, FixedExit
+from runs import experiment, newest, run, write_config
+
+SAMPLES, LAYERS = 300, 3
+ASKED = ["--speedup", "[1.2,1.4]", "--max_drop", "0.05", "--epsilon", "0.08", "--layers", "2.5", "--policies"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few seconds with 300 validation rows, calibrated; and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = experiment()
+    settings["data"]["init_args"]["eval_samples"] = SAMPLES
+    settings["trainer"]["max_epochs"] = 1
+    settings["test_after_fit"] = False
+    with chdir(folder):
+        assert run("fit", "--config", str(write_config(folder, settings))) == 0
+        with redirect_stdout(StringIO()) as printed:
+            assert main(["calibrate", "--model", str(newest(folder)), *ASKED, "[edr,entropy]", *FAST]) == 0
+    return newest(folder), printed.getvalue()
+
+
+FAST = ["--precision", "float32", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Pairs of texts and gold labels of the validation split."""
+    data = SyntheticEntailmentDataModule(train_samples=96, eval_samples=SAMPLES, batch_size=16, eval_batch_size=8)
+    data.setup("validate")
+    texts = data.texts("val", range(SAMPLES))
+    names = data.label_names
+    labels = [names[label] for label in data.split("val").labels]
+    return list(zip(texts["hypothesis"], texts["premise"], strict=True)), labels
+
+
+@pytest.fixture(scope="module")
+def classify(trained):
+    return EarlyExitClassifier.from_pretrained(trained[0], device="cpu", precision="float32")
+
+
+@pytest.mark.parametrize("policy", ["edr", "entropy"])
+def test_what_is_stored_keeps_to_what_was_asked(trained, rows, classify, policy):
+    texts, labels = rows
+    settings = json.loads((trained[0] / "model/exits.json").read_text())
+
+    def answers(**how):
+        found = classify(texts, policy=policy, **how)
+        return [a.label for a in found], [a.exit for a in found]
+
+    full, _ = answers(threshold=0.0)
+    for speedup in (1.2, 1.4):
+        if speedup in classify.operating_points[policy]:
+            _, exits = answers(speedup=speedup)
+            assert LAYERS * SAMPLES / sum(exits) >= speedup - 1e-9
+    measured, _ = answers(threshold=settings["max_drops"][policy]["0.05"])
+    assert accuracy_score(labels, measured) >= accuracy_score(labels, full) - 0.05 - 1e-6
+    kept, exits = answers(max_drop=0.05)
+    assert kept == measured
+    promised = settings["guarantees"][policy]["0.08"]
+    early, _ = answers(max_drop=0.08)
+    assert early == answers(threshold=promised["threshold"])[0]
+    mistakes = sum(f == y != e for f, e, y in zip(full, early, labels, strict=True))
+    assert mistakes / SAMPLES == pytest.approx(promised["measured"])
+    assert binom.cdf(mistakes, SAMPLES, 0.08) <= 0.1
+    assert {k: promised[k] for k in ("loss", "epsilon", "delta", "samples")} == {
+        "loss": "mistakes",
+        "epsilon": 0.08,
+        "delta": 0.1,
+        "samples": SAMPLES,
+    }
+
+
+def test_the_table_says_what_was_promised_and_what_was_not(trained):
+    printed = trained[1]
+    assert "300 samples of the run, val (float32)" in printed
+    for text in ("drop at most 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
+        assert text in printed
+    assert "wrong where the full model is right" in printed
+    assert "ask for delta / k" in printed, "two policies were given promises"
+    assert "if these rows chose the model's checkpoint" in printed
+
+
+def test_the_exits_are_those_that_the_classifier_takes(trained, rows, classify):
+    asked = [Request("layers", 2.3), Request("max_drop", 0.1), Request("gflops", 1.0), Request("speedup_flops", 1.1)]
+    asked += [Request("guarantee", 0.2, 0.05, name) for name in ("disagreement", "mistakes")]
+    settings = CalibrationSettings(str(trained[0]), asked, precision="float32", device="cpu", save=False, batch_size=7)
+    before = (trained[0] / "model/exits.json").read_bytes()
+    found = run_calibration(settings)
+    assert (trained[0] / "model/exits.json").read_bytes() == before, "save=False"
+    for answer in found:
+        exits = [a.exit for a in classify(rows[0], threshold=answer.point.threshold)]
+        assert exits == (answer.point.exits + 1).tolist()
+        if answer.request.kind == "layers":
+            assert sum(exits) / SAMPLES <= 2.3
+        if answer.request.kind == "speedup_flops":
+            assert answer.point.speedup_flops >= 1.1 - 1e-9
+        if answer.request.kind == "gflops":
+            assert answer.point.threshold == 0.0, "a budget above the full model's cost asks for nothing"
+
+
+def test_predict_takes_the_stored_threshold(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = trained[0]
+    common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
+    drop = read_max_drops(read_settings(str(folder / "model")))["edr"][0.05]
+    assert run(*common, "--predictions.max_drop", "0.05", "--predictions.path", "drop.csv") == 0
+    assert run(*common, "--predictions.threshold", repr(drop), "--predictions.path", "threshold.csv") == 0
+    assert (tmp_path / "drop.csv").read_text() == (tmp_path / "threshold.csv").read_text()
+
+
+def test_predict_says_what_is_stored(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config, best = trained[0] / "config.yaml", trained[0] / "checkpoints/best.ckpt"
+    arguments = ["predict", "--config", str(config), "--ckpt_path", str(best), "--predictions.max_drop"]
+    assert run(*arguments, "0.03") == 2
+    assert "no edr threshold for a largest drop of 0.03 with this model (stored: 0.05, 0.08)" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert run(*arguments, "0.05", "--predictions.speedup", "1.2") == 2
+    assert "predictions.speedup and predictions.max_drop were both given" in capsys.readouterr().err
+
+
+def test_the_model_folder_must_hold_the_checkpoints_exits(tmp_path):
+    model = tiny_model()
+    checkpoint = tmp_path / "checkpoints/best.ckpt"
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    with pytest.raises(UserError, match="no calibrated model folder"):
+        max_drops_beside(checkpoint, state)
+    model.save_pretrained(tmp_path / "model", policy=Entropy())
+    store(tmp_path / "model", {"max_drops": {"entropy": {0.01: 0.25}}})
+    assert max_drops_beside(checkpoint, state) == {"entropy": {0.01: 0.25}}
+    name = next(name for name in state if ".exits." in name)
+    with pytest.raises(UserError, match="holds other exits than"):
+        max_drops_beside(checkpoint, {**state, name: state[name] + 1e-3})
+
+
+def test_storing_keeps_the_rest_and_a_promise_wins(tmp_path):
+    tiny_model().save_pretrained(tmp_path, policy=Entropy(0.4), operating_points={"entropy": {2.0: 0.5}})
+    store(tmp_path, {"operating_points": {"entropy": {3.0: 0.7}, "max_prob": {2.0: 0.1}}})
+    store(tmp_path, {"max_drops": {"entropy": {0.01: 0.3, 0.02: 0.35}}})
+    store(tmp_path, {"guarantees": {"entropy": {0.01: {"threshold": 0.2, "delta": 0.1}}}})
+    settings = read_settings(str(tmp_path))
+    assert settings["operating_points"] == {"entropy": {"2.0": 0.5, "3.0": 0.7}, "max_prob": {"2.0": 0.1}}
+    assert settings["policy"]["init_args"]["threshold"] == 0.4
+    assert read_max_drops(settings) == {"entropy": {0.01: 0.2, 0.02: 0.35}}
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A model folder that belongs to no run, and a file of labelled texts."""
+    monkeypatch.chdir(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64)
+    model = tiny_model(label_names=["no", "maybe", "yes"])
+    model.save_pretrained("model", tokenizer, Entropy())
+    names = model.label_names
+    lines = [f"w{i % 40} w{i % 7},{names[i % 3]}" for i in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    return tmp_path / "model"
+
+
+def test_rows_of_a_file(saved, capsys):
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--max_drop", "1", *FAST]) == 0
+    assert "60 samples of own.csv" in capsys.readouterr().out
+    classify = EarlyExitClassifier.from_pretrained("model", device="cpu", precision="float32")
+    loosest = classify.max_drops["entropy"][1.0]  # every drop is allowed: the largest threshold that changes anything
+    texts = [f"w{i % 40} w{i % 7}" for i in range(60)]
+    assert [a.exit for a in classify(texts, max_drop=1)] == [a.exit for a in classify(texts, threshold=1.0)]
+    assert 0 < loosest <= 1
+
+
+def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "3.5", *FAST]) == 0
+    assert "entropy does not reach 3.5x by layers here: at most" in capsys.readouterr().out
+    assert "3.5" not in json.dumps(read_settings("model").get("operating_points", {}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "model is missing"),
+        (["--model", "nosuch", "--speedup", "2"], "model 'nosuch' is no folder with exits"),
+        (["--model", "model"], "say what the threshold is for: one or more of speedup"),
+        (["--model", "model", "--speedup", "0.5"], "speedup must be a number of at least 1, got 0.5"),
+        (["--model", "model", "--max_drop", "-0.1"], "max_drop must be a number of at least 0, got -0.1"),
+        (["--model", "model", "--speedup", "2"], "not in the folder of a run: say by task or file"),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--task", "rte"], "task and file were both given"),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[sharp]"], "policy 'sharp' is not"),
+        (
+            ["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[fixed]"],
+            "no threshold to choose",
+        ),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[]"], "one or more different ones"),
+        (["--model", "model", "--epsilon", "0.01", "--file", "own.csv"], "60 samples are too few to promise"),
+        (["--model", "model", "--epsilon", "0.1", "--delta", "0", "--file", "own.csv"], "delta must be in (0, 1)"),
+        (
+            ["--model", "model", "--speedup", "2", "--file", "own.csv", "--device", "warp"],
+            "device 'warp' cannot be used",
+        ),
+        (["--model", "model", "--epsilon", "0.1", "--loss", "none", "--file", "own.csv"], "loss: "),
+        (["--model", "model", "--speedup", "2", "--task", "rte"], "task 'rte' has 2 labels, but the model was trained"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(saved, arguments, message, capsys):
+    assert main(["calibrate", *FAST, *arguments]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if "error" in line]  # beside a bar of tokenising
+    assert len(told) == 1
+    assert told[0].startswith("mebert: error: ")
+    assert message in told[0]
+
+
+def test_training_rows_promise_nothing(trained, capsys):
+    assert main(["calibrate", "--model", str(trained[0]), "--split", "train", "--epsilon", "0.2", *FAST]) == 2
+    assert "the train split trained the model" in capsys.readouterr().err
+
+
+def test_a_damaged_run_configuration(trained, tmp_path, capsys):
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    (tmp_path / "config.yaml").write_text("data: {class_path: mebert.NoSuchModule}\n", encoding="utf-8")
+    assert main(["calibrate", "--model", str(tmp_path), "--speedup", "2", *FAST]) == 2
+    assert "its data cannot be made again" in capsys.readouterr().err
+
+
+def test_a_fixed_exit_as_the_models_own_policy(saved, capsys):
+    tiny_model().save_pretrained("model", policy=FixedExit(exit=2))
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "2", *FAST]) == 2
+    assert "the policy 'fixed' has no threshold to choose" in capsys.readouterr().err
+    assert torch.is_grad_enabled()

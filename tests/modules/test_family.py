@@ -1,0 +1,386 @@
+"""PABEE, ElasticBERT, BERxiT and RomeBERT: losses and gradients against plain transcriptions of their formulas."""
+
+from __future__ import annotations
+
+import copy
+
+import lightning as L
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny_batch, tiny_config, tiny_encoder
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from mebert.errors import UserError
+from mebert.inference import make_engine, prepare_model, prepare_policy
+from mebert.losses import wrongness
+from mebert.models import MultiExitModel, model_inputs
+from mebert.modules import BERxiTModule, ElasticBERTModule, PABEEModule, RomeBERTModule
+from mebert.modules.berxit import scorer_losses
+from mebert.modules.romebert import conflict, shared_matrices
+from mebert.policies import Entropy
+
+
+def make(kind, layers=4, family="bert", spread=0.1, **settings):
+    torch.manual_seed(0)
+    more = {} if family != "bert" else {"num_hidden_layers": layers}
+    settings = {"num_labels": 3, "dropout": 0.0, "learning_rate": 1e-3, **settings}
+    module = kind(encoder_config=tiny_config(family, **more), **settings)
+    with torch.no_grad():
+        for parameter in module.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * spread)
+    return module.train()
+
+
+def labelled(rows=6, seed=0, num_labels=3):
+    labels = torch.arange(rows) % num_labels if num_labels > 1 else torch.linspace(0, 5, rows)
+    return {**tiny_batch(rows, seed=seed), "labels": labels, "index": torch.arange(rows)}
+
+
+def answers(module, batch):
+    """The plain model's logits and features."""
+    return module.model(**model_inputs(batch))
+
+
+def gradients(module, loss):
+    module.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
+
+
+def same_gradients(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def loader(steps, rows=6):
+    items = []
+    for i in range(steps):
+        batch = labelled(rows, seed=i)
+        items += [{name: values[row] for name, values in batch.items()} for row in range(rows)]
+    return DataLoader(items, batch_size=rows)
+
+
+class Watch(L.Callback):
+    """Gradients as they were when the optimiser took its step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.global_step > len(self.steps):
+            self.steps.append({n: p.grad.clone() for n, p in module.model.named_parameters() if p.grad is not None})
+
+
+class Weights(L.Callback):
+    """The weights before every batch."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.states.append(copy.deepcopy(module.model.state_dict()))
+
+
+def fit(module, path, steps, callbacks, **settings):
+    L.Trainer(
+        **{
+            "default_root_dir": path, "accelerator": "cpu", "max_epochs": 1, "logger": False,
+            "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
+            "callbacks": callbacks, **settings,
+        }
+    ).fit(module, loader(steps))  # fmt: skip
+
+
+# ---- PABEE ---------------------------------------------------------------------------------------------------------
+
+
+def test_pabee_loss_weighs_by_depth():
+    module, batch = make(PABEEModule), labelled()
+    logits = answers(module, batch).logits
+    expected = sum(i * F.cross_entropy(logits[i - 1], batch["labels"]) for i in (1, 2, 3, 4)) / (1 + 2 + 3 + 4)
+    torch.testing.assert_close(module.compute_loss(answers(module, batch), batch)["loss"], expected)
+
+
+def test_pabee_exits_share_their_pooler_and_nothing_else():
+    module, batch = make(PABEEModule), labelled()
+    model = module.model
+    outputs = answers(module, batch)
+    pooler = model.exit(0).classifier[0]
+    for index in range(4):  # the released code: one pooler, then the exit's own Linear
+        own = model.exit(index).classifier[-1]
+        expected = own(torch.tanh(F.linear(outputs.features[index], pooler.weight, pooler.bias)))
+        torch.testing.assert_close(outputs.logits[index], expected)
+    own = {id(model.exit(index).classifier[-1].weight) for index in range(4)}
+    assert len(own) == 4
+    alone = MultiExitModel(tiny_encoder(num_hidden_layers=4), 3, head="mlp")
+    shared, single = (sum(p.numel() for p in m.exits.parameters()) for m in (model, alone))
+    assert single - shared == 3 * (32 * 32 + 32)
+    # One step moves the pooler once, by the sum of what all exits ask of it.
+    found = gradients(module, module.compute_loss(outputs, batch)["loss"])
+    names = [name for name in found if "classifier.0" in name]
+    assert names == ["exits.0.classifier.0.weight", "exits.0.classifier.0.bias"]
+
+
+def test_pabee_saved_and_loaded(tmp_path):
+    model, batch = make(PABEEModule).model.eval(), tiny_batch()
+    model.save_pretrained(tmp_path / "model", policy=Entropy(0.4))
+    names = load_file(tmp_path / "model" / "exits.safetensors").keys()
+    assert [n for n in names if "classifier.0.weight" in n] == ["exits.0.classifier.0.weight"]
+    again = MultiExitModel.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
+    assert again.exit(3).classifier[0] is again.exit(0).classifier[0]
+    for engine in ("full", "shrink"):
+        fast = prepare_model(again)
+        done = make_engine(engine, fast, prepare_policy(Entropy(0.4).bind(again), fast)).feed(batch, torch.arange(5))
+        exits = done.exits.tolist()
+        wanted = torch.stack([model(**batch).logits[exit_index, row] for row, exit_index in enumerate(exits)])
+        torch.testing.assert_close(done.logits.clone(), wanted.detach(), rtol=1e-4, atol=1e-4)
+
+
+# ---- ElasticBERT ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("family", "exit_layers"), [("bert", None), ("bert", [2, 3, 4]), ("albert", None)])
+def test_elasticbert_gradients_by_the_chain_rule(family, exit_layers):
+    """G_i, at the output of segment i, by hand: (g_i + (E - i - 1) G_{i+1} through the segment) / (E - i)."""
+    module, batch = make(ElasticBERTModule, family=family, exit_layers=exit_layers), labelled()
+    model, walk = module.model, module.model.walk
+    outputs = module(**model_inputs(batch))
+    torch.testing.assert_close(outputs.logits, answers(module, batch).logits)
+    loss = module.compute_loss(outputs, batch)["loss"]
+    ce = [F.cross_entropy(z, batch["labels"]) for z in answers(module, batch).logits]
+    torch.testing.assert_close(loss, sum(ce))
+    found = gradients(module, loss)
+
+    module.zero_grad()
+    states = [walk.start(**model_inputs(batch))]
+    cuts = [states[0].hidden]  # each segment starts at a leaf, so that gradients stop there
+    exits = model.num_exits
+    losses = []
+    for index, depth in enumerate(model.exit_layers):
+        state = walk.advance(states[-1], depth)
+        cuts.append(state.hidden)
+        leaf = copy.copy(state)
+        leaf.hidden = state.hidden.detach().requires_grad_()
+        states.append(leaf)
+        head = model.exit(index)
+        losses.append(F.cross_entropy(head.classify(head.pool(leaf.hidden, leaf.attention_mask)), batch["labels"]))
+    deeper = torch.zeros(())
+    for index in reversed(range(exits)):
+        losses[index].backward()  # fills the head's gradients and the leaf's
+        leaf = states[index + 1].hidden
+        # leaf.grad also holds what the segment above has sent down already
+        own = leaf.grad - deeper
+        combined = (own + (exits - index - 1) * deeper) / (exits - index)
+        below = states[index].hidden if index else None
+        cuts[index + 1].backward(combined)
+        deeper = below.grad.clone() if below is not None else torch.zeros(())
+    wanted = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    same_gradients(found, wanted)
+
+
+def test_elasticbert_layers_get_the_mean_over_the_exits_above():
+    module, batch = make(ElasticBERTModule), labelled()
+    found = gradients(module, module.compute_loss(module(**model_inputs(batch)), batch)["loss"])
+    mean = gradients(module, module.exit_loss(answers(module, batch), batch))
+    for name, gradient in found.items():
+        if name.startswith("encoder.encoder.layer.0.") or name.startswith("encoder.embeddings"):
+            torch.testing.assert_close(gradient, mean[name], rtol=1e-3, atol=1e-6, msg=name)
+        elif name.startswith("exits."):
+            torch.testing.assert_close(gradient, 4 * mean[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+# ---- BERxiT --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_labels", [3, 1])
+def test_berxit_losses_by_loops(num_labels):
+    module, batch = make(BERxiTModule, num_labels=num_labels), labelled(num_labels=num_labels)
+    outputs, scorer = answers(module, batch), module.model.exit_scorer
+    parts = module.compute_loss(answers(module, batch), batch)
+    ce = lte = 0.0
+    for i in range(4):
+        for row in range(6):
+            z, y = outputs.logits[i, row], batch["labels"][row]
+            wrong = torch.tanh((z[0] - y).abs()) if num_labels == 1 else float(int(z.argmax()) != int(y))
+            ce = ce + ((z[0] - y) ** 2 if num_labels == 1 else F.cross_entropy(z, y)) / 6
+            if i < 3:
+                u = 1 / (1 + torch.exp(-(scorer.weight[0] @ outputs.features[i, row] + scorer.bias[0])))
+                lte = lte + (u - (wrong.detach() if num_labels == 1 else wrong)) ** 2 / 6
+    torch.testing.assert_close(parts["ce"], ce.detach())
+    torch.testing.assert_close(parts["lte"], lte.detach())
+    torch.testing.assert_close(parts["loss"], ce + lte)
+    same_gradients(gradients(module, parts["loss"]), gradients(module, ce + lte))
+
+
+def test_berxit_takes_turns(tmp_path):
+    module, watch, weights = make(BERxiTModule), Watch(), Weights()
+    fit(module, tmp_path, 4, [watch, weights])
+    everything = {name for name, _ in module.model.named_parameters()}
+    early = {n for n in everything if n.startswith(("exits.0.", "exits.1.", "exits.2.", "exit_scorer."))}
+    assert [set(step) for step in watch.steps] == [everything - early, everything] * 2
+    batch = {**labelled(seed=2)}
+    module.model.load_state_dict(weights.states[2])
+    wanted = gradients(module, F.cross_entropy(module.model.last_exit(**model_inputs(batch)), batch["labels"]))
+    same_gradients(watch.steps[2], wanted)
+
+
+def test_berxit_steps_alternate_and_not_the_batches_of_a_step(tmp_path):
+    module, watch = make(BERxiTModule), Watch()
+    fit(module, tmp_path, 4, [watch], accumulate_grad_batches=2)
+    assert ["exit_scorer.weight" in step for step in watch.steps] == [False, True]
+
+
+def test_berxit_head_is_saved_with_the_model(tmp_path):
+    model = make(BERxiTModule).model.eval()
+    model.save_pretrained(tmp_path / "model")
+    again = MultiExitModel.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(again.exit_scorer.weight, model.exit_scorer.weight)
+    assert again.exit_scorer.in_features == model.feature_size
+    plain = make(PABEEModule).model
+    plain.save_pretrained(tmp_path / "plain")
+    assert MultiExitModel.from_pretrained(tmp_path / "plain").exit_scorer is None
+
+
+def test_the_head_learns_where_exits_are_wrong():
+    torch.manual_seed(0)
+    module, batch = make(BERxiTModule), labelled(12)
+    outputs = answers(module, batch)
+    scorer, labels = module.model.exit_scorer, batch["labels"]
+    outputs.features, outputs.logits = outputs.features.detach(), outputs.logits.detach()
+    optimizer = torch.optim.Adam(scorer.parameters(), lr=0.05)
+    before = scorer_losses(scorer, outputs, labels).sum().item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        scorer_losses(scorer, outputs, labels).sum().backward()
+        optimizer.step()
+    said = scorer(outputs.features[:-1]).squeeze(-1) > 0
+    assert scorer_losses(scorer, outputs, labels).sum().item() < 0.5 * before
+    assert (said == wrongness(outputs.logits[:-1], labels).bool()).float().mean() > 0.8
+
+
+# ---- RomeBERT ------------------------------------------------------------------------------------------------------
+
+
+def rome_parts(module, batch, gamma=0.9, t=3.0):
+    """The last exit's loss and the other exits' part, term by term."""
+    logits, y = module.model(**model_inputs(batch)).logits, batch["labels"]
+    others = 0.0
+    for z in logits[:-1]:
+        p, log_q = (logits[-1].detach() / t).softmax(-1), (z / t).log_softmax(-1)
+        kl = (p * (p.log() - log_q)).sum(-1).mean()
+        others = others + (1 - gamma) * F.cross_entropy(z, y) + gamma * t * t * kl
+    return F.cross_entropy(logits[-1], y), others
+
+
+def test_romebert_loss():
+    module, batch = make(RomeBERTModule), labelled()
+    parts = module.compute_loss(answers(module, batch), batch)
+    last, others = rome_parts(module, batch)
+    torch.testing.assert_close(parts["loss"], last + others)
+    torch.testing.assert_close(parts["last"], last.detach())
+    same_gradients(gradients(module, parts["loss"]), gradients(module, last + others))
+
+
+def is_regularised(name):
+    """What the released code regularises: matrices of the layers below the last."""
+    below_last = name.startswith("encoder.encoder.layer.") and ".layer.3." not in name
+    return below_last and "LayerNorm" not in name and "bias" not in name
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("opposed", [False, True])
+def test_romebert_gradients(tmp_path, accumulate, opposed):
+    gamma = 0.0 if opposed else 0.9
+    module, watch, weights = make(RomeBERTModule, logit_weight=gamma), Watch(), Weights()
+    if opposed:  # the last exit wants the opposite of what the others want
+        with torch.no_grad():
+            for index in range(4):
+                module.model.exit(index).classifier.load_state_dict(module.model.exit(0).classifier.state_dict())
+            module.model.exit(3).classifier[-1].weight.neg_()
+    fit(module, tmp_path, 2 * accumulate, [watch, weights], accumulate_grad_batches=accumulate)
+    conflicts = []
+    for step, found in enumerate(watch.steps):
+        module.model.load_state_dict(weights.states[step * accumulate])
+        g_last, g_others = {}, {}
+        for i in range(accumulate):
+            batch = labelled(seed=step * accumulate + i)
+            for into, which in ((g_last, 0), (g_others, 1)):
+                for name, g in gradients(module, rome_parts(module, batch, gamma)[which]).items():
+                    into[name] = into.get(name, 0) + g / accumulate
+        names = [n for n in g_last if is_regularised(n)]
+        a = torch.cat([g_others[n].flatten() for n in names]).double()
+        b = torch.cat([g_last[n].flatten() for n in names]).double()
+        c = min(float(a @ b / (b @ b)), 0.0)
+        conflicts.append(c)
+        assert len(names) == 3 * 6
+        wanted = {n: g_last.get(n, 0) + g_others.get(n, 0) for n in found}
+        for n in names:
+            wanted[n] = wanted[n] - c * g_last[n]
+        same_gradients(found, wanted)
+    assert len(conflicts) == 2
+    assert min(conflicts) < -0.05 or not opposed
+
+
+def test_romebert_takes_off_what_works_against_the_last_exit():
+    g, r = [torch.tensor([1.0, -3.0]), torch.tensor([[-2.0]])], [torch.tensor([1.0, 1.0]), torch.tensor([[2.0]])]
+    c = conflict(g, r)
+    assert float(c) == pytest.approx(-6 / 6)
+    left = [a - c * b for a, b in zip(g, r, strict=True)]
+    assert float(sum((a * b).sum() for a, b in zip(left, r, strict=True))) == pytest.approx(0, abs=1e-6)
+    assert float(conflict([-x for x in g], r)) == 0, "what agrees is left alone"
+    assert float(conflict(g, [torch.zeros_like(x) for x in r])) == 0
+
+
+def test_romebert_regularises_the_matrices_of_shared_layers():
+    model = make(RomeBERTModule).model
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert {names[id(p)] for p in shared_matrices(model)} == {n for n in names.values() if is_regularised(n)}
+    model = make(RomeBERTModule, exit_layers=[1, 2, 4]).model
+    layers = {n.split(".")[3] for n, p in model.named_parameters() if any(p is q for q in shared_matrices(model))}
+    assert layers == {"0", "1"}
+    for family in ("albert", "distilbert", "electra"):
+        assert shared_matrices(make(RomeBERTModule, family=family).model), family
+
+
+@pytest.mark.parametrize("settings", [{"gradient_regularisation": False}, {"exit_layers": [4]}])
+def test_romebert_without_regularisation_is_plain(tmp_path, settings):
+    module, watch, weights = make(RomeBERTModule, **settings), Watch(), Weights()
+    fit(module, tmp_path, 1, [watch, weights])
+    module.model.load_state_dict(weights.states[0])
+    same_gradients(watch.steps[0], gradients(module, sum(rome_parts(module, labelled(seed=0)))))
+
+
+# ---- all -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [PABEEModule, ElasticBERTModule, BERxiTModule, RomeBERTModule])
+def test_evaluation_loss_and_regression(kind):
+    module, batch = make(kind, num_labels=1), labelled(num_labels=1)
+    assert torch.isfinite(module.compute_loss(module(**model_inputs(batch)), batch)["loss"])
+    module = make(kind).eval()
+    batch = labelled()
+    outputs = module(**model_inputs(batch))
+    ce = torch.stack([F.cross_entropy(z, batch["labels"]) for z in outputs.logits])
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0]) / 10 if kind is PABEEModule else torch.full((4,), 0.25)
+    parts = module.compute_loss(outputs, batch)
+    assert parts.keys() == {"loss"}
+    torch.testing.assert_close(parts["loss"], (weights * ce).sum())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "text"),
+    [
+        (ElasticBERTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in ElasticBERT's loss"),
+        (BERxiTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in BERxiT's loss"),
+        (RomeBERTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in RomeBERT's loss"),
+        (RomeBERTModule, {"logit_weight": 1.5}, r"logit_weight must be in \[0, 1\], got 1.5"),
+        (RomeBERTModule, {"temperature": 0.0}, r"temperature must be in \(0, inf\], got 0.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(kind, settings, text):
+    with pytest.raises(UserError, match=text):
+        make(kind, **settings)

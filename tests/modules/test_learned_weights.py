@@ -1,0 +1,78 @@
+"""Learnt exit weights: the loss by loops, its minimum, and the rate at which the weights move."""
+
+from __future__ import annotations
+
+import math
+
+import lightning as L
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from tiny import tiny_batch, tiny_config
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from mebert.errors import UserError
+from mebert.models import model_inputs
+from mebert.modules import LearnedWeightsModule
+from mebert.modules.learned_weights import uncertainty_loss
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    settings = {"encoder_config": tiny_config("bert"), "num_labels": 3, "dropout": 0.0, **settings}
+    return LearnedWeightsModule(**settings).train()
+
+
+def batch_of(rows=6, num_labels=3):
+    labels = torch.arange(rows) % num_labels if num_labels > 1 else torch.linspace(0, 5, rows)
+    return {**tiny_batch(rows), "labels": labels, "index": torch.arange(rows)}
+
+
+@pytest.mark.parametrize("num_labels", [3, 1])
+def test_loss_by_loops(num_labels):
+    module, batch = make(num_labels=num_labels, weights_learning_rate=1e-2, learning_rate=1e-3), batch_of(6, num_labels)
+    with torch.no_grad():
+        module.scaled_log_variances.copy_(torch.tensor([0.03, -0.02, 0.05]))
+    logits = module.model(**model_inputs(batch)).logits
+    expected = 0.0
+    for z, s in zip(logits, (0.3, -0.2, 0.5), strict=True):  # ten times the parameter: the ratio of the rates
+        if num_labels == 1:
+            expected = expected + math.exp(-s) * F.mse_loss(z.squeeze(-1), batch["labels"]) / 2 + s / 2
+        else:
+            expected = expected + math.exp(-s) * F.cross_entropy(z, batch["labels"]) + s / 2
+    parts = module.compute_loss(module(**model_inputs(batch)), batch)
+    torch.testing.assert_close(parts["loss"], expected)
+    assert [float(parts[f"weight_0{i}"]) for i in (1, 2, 3)] == pytest.approx(
+        [math.exp(-0.3), math.exp(0.2), math.exp(-0.5)]
+    )
+    assert module.eval().compute_loss(module(**model_inputs(batch)), batch).keys() == {"loss"}
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("loss", [0.1, 0.7, 3.0])
+def test_at_the_minimum_a_loss_counts_by_its_inverse(loss, regression):
+    def of(s):
+        return float(uncertainty_loss(torch.tensor([loss]).double(), torch.tensor([s]).double(), regression))
+
+    best = float(minimize_scalar(of).x)
+    multiplier = math.exp(-best) * (0.5 if regression else 1.0)
+    assert multiplier == pytest.approx(1 / (2 * loss), rel=1e-4)
+
+
+def test_weights_move_at_their_own_rate(tmp_path):
+    module = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1)
+    rows = [{name: values[row] for name, values in batch_of(6).items()} for row in range(6)]
+    L.Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    ).fit(module, DataLoader(rows, batch_size=6))  # fmt: skip
+    # Adam's first step is the rate itself; CE begins above 1/2, so that every weight exp(-s) falls.
+    torch.testing.assert_close(module.log_variances.detach(), torch.full((3,), 0.05), rtol=1e-3, atol=0)
+
+
+def test_settings_out_of_range_are_named():
+    with pytest.raises(UserError, match=r"weights_learning_rate must be in \(0, inf\], got 0"):
+        make(weights_learning_rate=0.0)
+    with pytest.raises(UserError, match=r"exit_weights \(depth\) has no place in LearnedWeightsModule's loss"):
+        make(exit_weights="depth")

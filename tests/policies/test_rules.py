@@ -1,0 +1,245 @@
+"""Every rule against its formula, written out exit by exit and sample by sample."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy as scipy_entropy
+from tiny import tiny_model
+
+from mebert.curve import replay
+from mebert.errors import UserError
+from mebert.indicators import jensen_shannon
+from mebert.policies import (
+    Entropy,
+    LearnedToExit,
+    Margin,
+    Patience,
+    PatientDivergence,
+    PatientEntropy,
+    TemperatureScaled,
+    ValueChange,
+    Voting,
+    policy_by_name,
+    policy_from_spec,
+)
+
+EXITS, SAMPLES, CLASSES = 6, 30, 3
+
+
+def drawn(seed, classes=CLASSES):
+    """Logits that drift from exit to exit, so that exits in a row often agree."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = torch.randn(EXITS, SAMPLES, classes, generator=generator)
+    return steps.cumsum(0), torch.randn(EXITS, SAMPLES, 8, generator=generator)
+
+
+def exits_by(rule):
+    """The first exit whose history of one sample satisfies the rule, else the last."""
+    return lambda z: next((i for i in range(EXITS - 1) if rule(z[: i + 1])), EXITS - 1)
+
+
+def check(policy, rule, logits, features):
+    scores = policy.score_exits(logits, features)
+    assert scores.shape == logits.shape[:2]
+    expected = [exits_by(rule)(logits[:, n]) for n in range(SAMPLES)]
+    assert replay(scores, policy.threshold).tolist() == expected
+    # Exit by exit with only those that stay, in another order, as the engines do it.
+    staying, state, taken = torch.arange(SAMPLES).flip(0), None, torch.full((SAMPLES,), EXITS - 1)
+    for exit_index in range(EXITS - 1):
+        leave, state = policy.decide(exit_index, logits[exit_index, staying], features[exit_index, staying], state)
+        taken[staying[leave]] = exit_index
+        staying = staying[~leave]
+        state = kept(state, ~leave)
+    assert taken.tolist() == expected
+
+
+def kept(state, rows):
+    if state is None or isinstance(state, torch.Tensor):
+        return None if state is None else state[rows]
+    return tuple(kept(part, rows) for part in state)
+
+
+def u(z):
+    return scipy_entropy(z.double().softmax(-1).numpy()) / math.log(len(z))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.integers(1, 5))
+def test_patience_is_pabee(seed, patience):
+    def rule(history):
+        counter, last = 0, None
+        for z in history:
+            answer = max(range(CLASSES), key=lambda c: float(z[c]))
+            counter = counter + 1 if answer == last else 0
+            last = answer
+        return counter >= patience
+
+    check(Patience(patience=patience), rule, *drawn(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.01, 1.0))
+def test_a_threshold_of_patience_is_a_patience(threshold):
+    logits, features = drawn(0)
+    by_patience = Patience(patience=math.floor(1 / threshold))
+    scores = by_patience.score_exits(logits, features)
+    assert torch.equal(replay(scores, threshold), replay(scores, by_patience.threshold))
+    assert Patience(patience=3).with_threshold(threshold).threshold == threshold
+    assert Patience(patience=3).with_threshold(1 / 3.5) == Patience(patience=3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.05, 0.95))
+def test_pcee(seed, patience, threshold):
+    def rule(history):
+        return len(history) >= patience and all(u(z) < threshold for z in history[-patience:])
+
+    check(PatientEntropy(threshold, patience=patience), rule, *drawn(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.02, 0.6))
+def test_f_pabee(seed, patience, threshold):
+    def divergence(a, b):
+        return jensenshannon(a.double().softmax(-1).numpy(), b.double().softmax(-1).numpy(), base=2) ** 2
+
+    def rule(history):
+        changes = [divergence(a, b) for a, b in zip(history[1:], history[:-1], strict=True)]
+        return len(changes) >= patience and all(d < threshold for d in changes[-patience:])
+
+    check(PatientDivergence(threshold, patience=patience), rule, *drawn(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.05, 0.95))
+def test_value_change_with_patience_is_pabees_regression(seed, patience, threshold):
+    limit = threshold / (1 - threshold)
+
+    def rule(history):
+        changes = [abs(float(a) - float(b)) for a, b in zip(history[1:], history[:-1], strict=True)]
+        return len(changes) >= patience and all(d < limit for d in changes[-patience:])
+
+    check(ValueChange(threshold, patience=patience), rule, *drawn(seed, classes=1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.floats(0.05, 0.95))
+def test_margin(seed, threshold):
+    def rule(history):
+        second, first = sorted(history[-1].double().softmax(-1).tolist())[-2:]
+        return 1 - (first - second) < threshold
+
+    check(Margin(threshold), rule, *drawn(seed))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.sampled_from([0.2, 0.3, 0.45, 0.55, 0.7]))
+def test_voting(seed, threshold):
+    def rule(history):
+        answers = [int(z.argmax()) for z in history]
+        return 1 - answers.count(answers[-1]) / (len(answers) + 1) < threshold
+
+    check(Voting(threshold), rule, *drawn(seed))
+
+
+def test_voting_below_a_half_gives_the_majoritys_answer():
+    logits, features = drawn(3)
+    exits = replay(Voting(0.49).score_exits(logits, features), 0.49)
+    for n, exit_index in enumerate(exits.tolist()):
+        answers = logits[: exit_index + 1, n].argmax(-1).tolist()
+        if exit_index < EXITS - 1:
+            assert answers.count(answers[-1]) > len(answers) / 2
+
+
+def scorer(size=8):
+    torch.manual_seed(0)
+    return torch.nn.Linear(size, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 200), st.floats(0.1, 0.9))
+def test_learned_to_exit(seed, threshold):
+    model = SimpleNamespace(num_labels=CLASSES, exit_scorer=scorer())
+    policy = LearnedToExit(threshold).bind(model)
+    logits, features = drawn(seed)
+    weight, (bias,) = model.exit_scorer.weight[0].tolist(), model.exit_scorer.bias.tolist()
+    scores = policy.score_exits(logits, features).detach()
+    for i in range(EXITS):
+        for n in range(SAMPLES):
+            inner = sum(w * float(h) for w, h in zip(weight, features[i, n], strict=True)) + bias
+            assert float(scores[i, n]) == pytest.approx(1 / (1 + math.exp(-inner)), abs=1e-5)
+    assert policy.flops() == 16
+    assert torch.equal(policy.with_threshold(0.2).score_exits(logits, features), scores)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(-30, 30), min_size=3, max_size=3), st.lists(st.floats(-30, 30), min_size=3, max_size=3))
+def test_jensen_shannon_equals_scipy(first, second):
+    p, q = (torch.tensor(x, dtype=torch.float64).softmax(-1) for x in (first, second))
+    expected = jensenshannon(p.numpy(), q.numpy(), base=2) ** 2
+    assert float(jensen_shannon(p, q)) == pytest.approx(0.0 if math.isnan(expected) else expected, abs=2e-6)
+
+
+def test_nats_name_the_exits_of_deebert():
+    logits, features = drawn(1)
+    policy = Entropy.nats(0.6, num_labels=CLASSES)
+    in_nats = torch.tensor(scipy_entropy(logits.double().softmax(-1).numpy(), axis=-1))
+    assert torch.equal(policy.score_exits(logits, features) < policy.threshold, in_nats < 0.6)
+
+
+NEW = [
+    Margin(0.2),
+    Patience(0.3),
+    Patience(patience=4),
+    PatientEntropy(0.2, patience=3),
+    PatientDivergence(0.2, patience=1),
+    ValueChange(0.2, patience=2),
+    Voting(0.4),
+    LearnedToExit(0.1),
+    TemperatureScaled(0.3, Entropy(), (1.0, 2.5)),
+    TemperatureScaled(0.3, TemperatureScaled(0.1, PatientEntropy(patience=3)), (0.5,)),
+]
+
+
+@pytest.mark.parametrize("policy", NEW, ids=lambda p: p.name)
+def test_saved_by_its_public_home_and_made_again(policy):
+    spec = policy.spec()
+    assert spec["class_path"] == f"mebert.policies.{type(policy).__name__}"
+    assert policy_from_spec(spec) == policy
+    assert policy_by_name(policy.name) is type(policy)
+
+
+@pytest.mark.parametrize("policy", NEW[:-4], ids=lambda p: p.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_extreme_logits_give_no_nan(policy, dtype):
+    logits = torch.tensor([[1e4, -1e4, -1e4], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=dtype).expand(4, 3, 3)
+    if policy.regression:
+        logits = logits[..., :1]
+    assert not policy.score_exits(logits, torch.zeros(4, 3, 8)).isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Patience(patience=0), "Patience: patience must be at least 1, got 0"),
+        (lambda: PatientEntropy(patience=0), "PatientEntropy: patience must be at least 1"),
+        (lambda: Entropy.nats(0.8, num_labels=2), r"the limit must be in \[0, ln C\], got 0.8"),
+        (lambda: LearnedToExit().bind(tiny_model()), "needs a learning-to-exit head"),
+        (lambda: LearnedToExit().score(0, torch.zeros(1, 2), torch.zeros(1, 4)), "not bound"),
+        (lambda: TemperatureScaled(temperatures=(1.0, 0.0)), "temperatures must be above 0"),
+        (lambda: TemperatureScaled(temperatures=(1.0,)).bind(tiny_model()), "1 temperatures, but the model has 3"),
+        (lambda: TemperatureScaled().bind(tiny_model(num_labels=1)), "is for regression"),
+        (lambda: Entropy().bind(tiny_model(num_labels=1)), "'entropy' does not fit a model with 1 label.*'change'"),
+        (lambda: ValueChange().bind(tiny_model()), "'change' does not fit a model with 3 label.*'entropy'"),
+    ],
+)
+def test_mistakes_are_named(make, text):
+    with pytest.raises(UserError, match=text):
+        make()
