@@ -207,11 +207,18 @@ def threshold_for_speedup(scores: Tensor, exit_layers: Sequence[int], target: fl
     return float(candidates[low])
 
 
-def area_under_curve(points: Sequence[CurvePoint]) -> float:
+def area_under_curve(points: Sequence[CurvePoint], first_exit: CurvePoint | None = None) -> float:
     """Mean metric over the cost axis (share of the layers run), by trapezoids; higher is better.
 
-    Comparable between policies on the same exits and data, whose curves share both end points.
+    Comparable between policies on the same exits and data if their curves share both end points.
+
+    Args:
+        points: The curve.
+        first_exit: Every sample at the first exit. The curve of a policy that cannot leave so early (patience, say)
+            goes on to it by a straight line, which a coin toss for each sample attains.
     """
+    if first_exit is not None and all(p.speedup_layers < first_exit.speedup_layers for p in points):
+        points = [*points, first_exit]
     by_cost = sorted((1.0 / p.speedup_layers, p.metric) for p in points)
     cost = torch.tensor([c for c, _ in by_cost], dtype=torch.float64)
     metric = torch.tensor([m for _, m in by_cost], dtype=torch.float64)

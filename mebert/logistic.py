@@ -30,7 +30,12 @@ def fit_logistic(features: Tensor, targets: Tensor, penalty: float = 1.0) -> Ten
     """
     if not features.shape[1]:
         raise UserError("a logistic model is fitted to labelled rows, and there are none")
-    x, y = features.double().cpu(), targets.double().cpu()
+    with torch.inference_mode(False), torch.enable_grad():
+        # Clones: what was recorded in inference mode may not take part in a gradient.
+        return _fit(features.detach().clone().double().cpu(), targets.detach().clone().double().cpu(), penalty)
+
+
+def _fit(x: Tensor, y: Tensor, penalty: float) -> Tensor:
     weights = torch.zeros(len(x), x.shape[-1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=300, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
@@ -44,6 +49,5 @@ def fit_logistic(features: Tensor, targets: Tensor, penalty: float = 1.0) -> Ten
         loss.backward()
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(closure)
+    optimizer.step(closure)
     return weights.detach().float()

@@ -38,8 +38,13 @@ def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
             f"temperatures are fitted to labelled rows of a classification, got {int(known.sum())} such rows of "
             f"{logits.shape[-1]} label(s)"
         )
-    z = logits[:, known].double().cpu()
-    target = labels[known].cpu().expand(len(z), -1).flatten()
+    with torch.inference_mode(False), torch.enable_grad():
+        # Clones: what was recorded in inference mode may not take part in a gradient.
+        z, target = logits[:, known].detach().clone().double().cpu(), labels[known].clone().cpu()
+        return _fit(z, target.expand(len(z), -1).flatten())
+
+
+def _fit(z: Tensor, target: Tensor) -> Tensor:
     log_temperature = torch.zeros(len(z), 1, 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [log_temperature], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
@@ -53,8 +58,7 @@ def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
         loss.backward()
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(closure)
+    optimizer.step(closure)
     return log_temperature.detach().flatten().exp().clamp(LOWEST, HIGHEST).float()
 
 

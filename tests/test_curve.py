@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mebert.curve import (
+    CurvePoint,
     ExitRecord,
     area_under_curve,
     fixed_exit_points,
@@ -129,3 +130,14 @@ def test_oracle_takes_the_first_right_exit():
     logits.scatter_(2, says.unsqueeze(-1), 1.0)
     record = ExitRecord(logits, torch.tensor([0, 1, 0, 0]), torch.arange(4), torch.ones(4))
     assert oracle_exits(record).tolist() == [0, 1, 0, 1]  # the third is never right: no exit is paid for
+
+
+def test_a_curve_that_ends_early_goes_on_to_the_first_exit_by_a_coin_toss():
+    def point(speedup, metric):
+        return CurvePoint("p", 0.5, metric, speedup, speedup, torch.zeros(1))
+
+    points, first = [point(1.0, 0.9), point(2.0, 0.8)], point(4.0, 0.4)
+    # Cost 1 to 1/2: mean 0.85; 1/2 to 1/4: mean 0.6.
+    assert area_under_curve(points, first) == pytest.approx((0.85 * 0.5 + 0.6 * 0.25) / 0.75)
+    whole = [*points, point(4.0, 0.5)]
+    assert area_under_curve(whole, first) == area_under_curve(whole), "one that gets there has its own end"

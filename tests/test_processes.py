@@ -51,7 +51,8 @@ def test_one_and_two_processes_agree(tmp_path, monkeypatch):
     compared = [n for n in one if n not in own_share and not any(part in n for part in on_threshold)]
     assert {"val/loss", "val/dar", "val/score", "test/loss", "test/exit_01/acc"} <= set(compared)
     assert {n: two[n] for n in compared} == pytest.approx({n: one[n] for n in compared}, abs=1e-3)
-    assert reports[1]["exits"] == reports[2]["exits"]
+    for mine, other in zip(reports[1]["exits"], reports[2]["exits"], strict=True):
+        assert mine == pytest.approx(other, abs=1e-5)  # the calibration error is a mean of floats
 
     # The same checkpoint on both: every reported figure, thresholds and all.
     best = str(next((tmp_path / "1/runs/tiny").glob("*/checkpoints/best.ckpt")))
@@ -90,6 +91,7 @@ def test_one_and_two_processes_agree(tmp_path, monkeypatch):
         ("ElasticBERTModule", {}),
         ("BERxiTModule", {}),
         ("RomeBERTModule", {}),
+        ("GPFEEModule", {}),
     ],
 )
 def test_recipes_with_a_step_of_their_own_agree(tmp_path, recipe, settings):

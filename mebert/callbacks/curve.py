@@ -16,10 +16,13 @@ from typing_extensions import override
 
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
-from mebert.curve import CurvePoint, ExitRecord, area_under_curve
+from mebert.curve import CurvePoint, ExitRecord
 from mebert.errors import UserError
+from mebert.modules.fitted_prototypes import check_rows, give_untrained_bank
 from mebert.policies import ExitPolicy
 from mebert.precision import inference_precision
+from mebert.record_files import save_record
+from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
 from mebert.report.files import write_evaluation
@@ -49,6 +52,10 @@ class AccuracySpeedCurve(L.Callback):
         wall_samples: Test samples on which wall-clock times are measured; 0 measures none.
         wall_rounds: How often each of their batches is run, at least.
         wall_budget: Seconds that the measurement may take, about.
+        policies: After a test, the policies to compare, by name; null compares all that fit the model. What they have
+            to choose is chosen on the validation pass that the checkpoint keeps.
+        prototypes: Fit prototypes to the training rows before each validation where the recipe trains none, so that
+            the policies `dr` and `edr` can be compared (a policy of the module that needs them has them anyway).
     """
 
     def __init__(
@@ -57,6 +64,8 @@ class AccuracySpeedCurve(L.Callback):
         wall_samples: int = 256,
         wall_rounds: int = 3,
         wall_budget: float = 30.0,
+        policies: list[str] | None = None,
+        prototypes: bool = False,
     ) -> None:
         if not all(point >= 1 for point in points):
             raise UserError(f"curve.points are speed-ups of at least 1, got {list(points)}")
@@ -69,10 +78,19 @@ class AccuracySpeedCurve(L.Callback):
         self.wall_samples = wall_samples
         self.wall_rounds = wall_rounds
         self.wall_budget = wall_budget
+        self.policies = policies
+        self.prototypes = prototypes
         # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
         self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
         self._recorders: dict[int, ExitRecorder] = {}
         self._wall_batches: dict[int, list[dict[str, torch.Tensor]]] = {}
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        model: Any = getattr(pl_module, "model", None)
+        if stage == "fit" and self.prototypes and model.prototypes is None and model.num_labels > 1:
+            check_rows(getattr(trainer, "datamodule", None))
+            give_untrained_bank(model)
 
     # ---- collecting ----------------------------------------------------------------------------------------
 
@@ -124,7 +142,7 @@ class AccuracySpeedCurve(L.Callback):
             costs = PolicyCosts(pl_module.model, record, metrics[0])
             policies = pl_module.score_policies()
             areas = {
-                f"{prefix}/auc_{name}": area_under_curve(curve_of(costs, policy, num_points=40))
+                f"{prefix}/auc_{name}": costs.area(curve_of(costs, policy, num_points=40))
                 for name, policy in policies.items()
                 if name in record.scores
             }
@@ -175,11 +193,14 @@ class AccuracySpeedCurve(L.Callback):
             prefix = stage_prefix(trainer, "test", loader)
             self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))
             evaluation = self._evaluate(pl_module, record, prefix, metrics)
+            self._compare(pl_module, record, evaluation)
             if trainer.is_global_zero:
                 self._measure(trainer, pl_module, evaluation, loader)
             self._log(trainer, pl_module, evaluation)
             if trainer.is_global_zero:
-                self._report(trainer, evaluation, "" if loader == 0 else f"_{prefix}")
+                suffix = "" if loader == 0 else f"_{prefix}"
+                self._report(trainer, evaluation, suffix)
+                self._keep(trainer, pl_module, record, evaluation, suffix)
         self._wall_batches = {}
 
     def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:
@@ -201,6 +222,39 @@ class AccuracySpeedCurve(L.Callback):
             layers = module.model.exit_layers
             evaluation.predictions = prediction_reports(record, module.exit_predictors, layers, metrics[0])
         return evaluation
+
+    def _compare(self, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation) -> None:
+        """Fill in how every policy does on this split."""
+        if self.policies is None or self.policies:
+            targets = sorted({1.0, *self.points})
+            evaluation.policies = compare_policies(
+                module.model,
+                record,
+                evaluation.metric,
+                targets,
+                module.policy,
+                module.validation_record,
+                self.policies,
+            )
+            evaluation.best_policy = best_policy(evaluation.policies)
+
+    def _keep(
+        self, trainer: L.Trainer, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation, suffix: str
+    ) -> None:
+        """The recorded pass, so that runs can be compared row by row later."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        about = {
+            "split": evaluation.split,
+            "metric": evaluation.metric,
+            "exit_layers": evaluation.exit_layers,
+            "num_labels": module.model.num_labels,
+            "label_names": module.model.label_names,
+            "policy": module.policy.name,
+            "threshold": module.policy.threshold,
+            "thresholds": module.operating_points,
+        }
+        save_record(record, run_folder(trainer) / f"outputs{suffix}.safetensors", about)
 
     def _warn_missing(self, module: MultiExitModule, names: list[str]) -> None:
         for name in names:
@@ -241,7 +295,7 @@ class AccuracySpeedCurve(L.Callback):
 
     def _log(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
         """`test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall` to all loggers."""
-        scalars = {f"{evaluation.split}/auc_{n}": area_under_curve(ps) for n, ps in evaluation.curves.items()}
+        scalars = {f"{evaluation.split}/auc_{name}": evaluation.area(name) for name in evaluation.curves}
         wall = {}
         for name, points in evaluation.points.items():
             for point in points:

@@ -13,31 +13,37 @@ __all__ = ["COMMANDS", "run_command"]
 
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
-    "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, with a guarantee if asked; store them.",
+    "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, guaranteed if asked; store them.",
+    "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
 }
 
 
-def run_command(name: str, args: Sequence[str]) -> None:
+def run_command(name: str, args: Sequence[str]) -> int:
     """Parse the arguments of one command by its function's signature, and run it.
 
     Args:
         name: A key of `COMMANDS`.
         args: What follows the command's name on the command line.
 
+    Returns:
+        The exit status: what the function returns, 0 for nothing.
+
     Raises:
         UserError: An argument is wrong.
     """
     from jsonargparse import auto_cli
 
+    from mebert.commands.words import spelt_out
     from mebert.parser import CommandParser
 
     function = getattr(import_module(f"mebert.commands.{name}"), name)
-    auto_cli(
+    status = auto_cli(
         function,
-        args=list(args),
+        args=spelt_out(function, args),
         as_positional=False,
         parser_class=CommandParser,
         prog=f"python -m mebert {name}",
         # An option cut short is a typing error, not an abbreviation.
         allow_abbrev=False,
     )
+    return int(status or 0)

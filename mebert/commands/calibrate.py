@@ -37,8 +37,8 @@ def calibrate(
     """Choose thresholds for a trained model from one pass over labelled rows, and store them with it.
 
     A speed-up, a budget and a drop are met on these very rows. A guarantee (epsilon and delta) is a promise about rows
-    to come; where there are too few rows to give it, it is refused. Stored are speed-ups by layers, drops and guarantees:
-    for `speedup=` and `max_drop=` of EarlyExitClassifier, and `predict --predictions.max_drop`.
+    to come; where there are too few rows to give it, it is refused. Stored are speed-ups by layers, drops and
+    guarantees: for `speedup=` and `max_drop=` of EarlyExitClassifier, and `predict --max_drop`.
 
     Args:
         model: A run, or its folder `model`.
@@ -58,8 +58,8 @@ def calibrate(
             that keeps to it.
         epsilon: The same as a promise: at most this share of rows to come loses by leaving early, ...
         delta: ... except with at most this probability.
-        loss: What counts as losing: `mistakes`, wrong where the full model is right; `disagreement`, another answer than
-            the full model's; `difference`, the plain difference of the accuracies (needs far more rows).
+        loss: What counts as losing: `mistakes`, wrong where the full model is right; `disagreement`, another answer
+            than the full model's; `difference`, the plain difference of the accuracies (needs far more rows).
         precision: float32, bfloat16 or int8, as the model will run; null for what EarlyExitClassifier takes here.
         batch_size: Rows of a batch.
         device: auto, cpu, cuda, cuda:1, mps.

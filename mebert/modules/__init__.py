@@ -7,6 +7,7 @@ from mebert.modules.deebert import DeeBERTModule
 from mebert.modules.elasticbert import ElasticBERTModule
 from mebert.modules.fastbert import FastBERTModule
 from mebert.modules.geep import GEEPModule
+from mebert.modules.gpfee import GPFEEModule
 from mebert.modules.learned_weights import LearnedWeightsModule
 from mebert.modules.pabee import PABEEModule
 from mebert.modules.proto_exit import ProtoExitModule
@@ -19,6 +20,7 @@ __all__ = [
     "ElasticBERTModule",
     "FastBERTModule",
     "GEEPModule",
+    "GPFEEModule",
     "LearnedWeightsModule",
     "MultiExitModule",
     "PABEEModule",

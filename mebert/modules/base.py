@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
+from mebert.modules.fitted_prototypes import check_rows, give_untrained_bank, has_fitted_bank, refit
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.modules.prediction import EnginePrediction
 from mebert.policies import (
@@ -36,6 +38,7 @@ from mebert.policies import (
     ValueChange,
     policy_from_spec,
 )
+from mebert.record_files import record_from_tensors, record_tensors
 
 __all__ = ["MultiExitModule"]
 
@@ -54,6 +57,7 @@ class MultiExitModule(L.LightningModule):
         num_labels: Number of classes; 1 means regression. The command line takes it from the data.
         encoder_config: Build the encoder from scratch with these Hugging Face settings (`model_type` and others)
             instead of loading `encoder`.
+        encoder_layers: Use only that many layers of the encoder, the first ones; null uses all.
         pooling: What every exit reads: the [CLS] token, the masked mean or maximum over tokens, a small attention, or
             FastBERT's, whose feature is of width 128.
         head: `mlp` is Linear, tanh, dropout, Linear; `linear` is dropout and one Linear; `shared` is `mlp` whose first
@@ -75,11 +79,14 @@ class MultiExitModule(L.LightningModule):
         attn_implementation: `sdpa` or `eager`.
     """
 
+    model_class: type[MultiExitModel] = MultiExitModel
+
     def __init__(
         self,
         encoder: str = "google-bert/bert-base-uncased",
         num_labels: int = 2,
         encoder_config: dict[str, Any] | None = None,
+        encoder_layers: int | None = None,
         pooling: PoolingKind = "cls",
         head: HeadKind = "mlp",
         exit_layers: list[int] | None = None,
@@ -116,8 +123,11 @@ class MultiExitModule(L.LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
         self.policy: ExitPolicy = self.default_policy() if policy is None else self._given_policy(policy)
+        if self.policy.needs_prototypes and self.model.prototypes is None:
+            give_untrained_bank(self.model)
         self.policy = self.policy.bind(self.model)
         self.operating_points: dict[str, dict[float, float]] = {}
+        self.validation_record: ExitRecord | None = None  # the pass on which the operating points were chosen
         self._prediction: EnginePrediction | None = None
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
 
@@ -126,11 +136,17 @@ class MultiExitModule(L.LightningModule):
     def build_model(self) -> MultiExitModel:
         """The multi-exit model of the settings in `self.hparams`."""
         hp = self.hparams
-        encoder = build_encoder(hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"])
+        source = hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"]
+        encoder = build_encoder(*source, layers=hp["encoder_layers"])
         head_dropout = 0.1 if hp["dropout"] is None else hp["dropout"]
         exit_layers = self.exit_layers(encoder.config.num_hidden_layers)
-        return MultiExitModel(
-            encoder, hp["num_labels"], exit_layers, hp["pooling"], hp["head"], head_dropout=head_dropout
+        return self.model_class(
+            encoder,
+            num_labels=hp["num_labels"],
+            exit_layers=exit_layers,
+            pooling=hp["pooling"],
+            head=hp["head"],
+            head_dropout=head_dropout,
         )
 
     def exit_layers(self, num_layers: int) -> list[int] | None:
@@ -226,6 +242,7 @@ class MultiExitModule(L.LightningModule):
             targets: Speed-ups by layers. Those that no threshold attains are left out.
         """
         self.choose_policy(record)
+        self.validation_record = record
         layers = self.model.exit_layers
         points: dict[str, dict[float, float]] = {}
         for name, scores in record.scores.items():
@@ -318,21 +335,38 @@ class MultiExitModule(L.LightningModule):
         if names and len(names) == self.model.num_labels:
             self.model.label_names = [str(name) for name in names]
         check_fit(self.model, datamodule)
+        if stage == "fit" and has_fitted_bank(self.model):
+            check_rows(datamodule)
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:
             self.class_weights.copy_(balanced_weights(train_labels(datamodule), self.model.num_labels))
+
+    def on_validation_epoch_start(self) -> None:
+        """Fit prototypes to the weights as they are now, where a policy reads some and the recipe trains none."""
+        trainer = self.trainer
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_bank(self.model):
+            refit(trainer, self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["mebert"] = {
             "policy": self.policy.spec(),
             "operating_points": self.operating_points,
+            "label_names": list(self.model.label_names),
             "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
         }
+        if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
+            checkpoint["mebert"]["validation_record"] = record_tensors(self.validation_record)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("mebert")
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
+        if self.model.prototypes is None and any(
+            k.startswith("model.prototypes.") for k in checkpoint.get("state_dict", ())
+        ):
+            give_untrained_bank(self.model)  # they were fitted to the training rows of a recipe that trains none
         self.operating_points = saved["operating_points"]
+        recorded = saved.get("validation_record")
+        self.validation_record = None if recorded is None else record_from_tensors(recorded)
         # Not saved again by `on_save_checkpoint`: training on makes other exits of them.
         states = saved.get("exit_predictors", [])
         self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]

@@ -1,7 +1,7 @@
 """Joint training in which the exits' weights are learnt with the model, from how large each exit's loss remains.
 
-Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018; that exits take the
-place of tasks is RECONSTRUCTED (docs/methods.md). Shapes: E exits.
+Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses", CVPR 2018; that exits take
+the place of tasks is RECONSTRUCTED (docs/methods.md). Shapes: E exits.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["LearnedWeightsModule", "uncertainty_loss"]
 def uncertainty_loss(losses: Tensor, log_variances: Tensor, regression: bool = False) -> Tensor:
     """The losses of all exits, each divided by its learnt variance: sum of exp(-s_i) L_i + s_i / 2, a scalar.
 
-    For squared errors exp(-s_i) L_i / 2, the likelihood of a normal distribution. At its minimum over s exit i's loss is
-    multiplied by 1 / (2 L_i) in both: exits of which less is learnt weigh less.
+    For squared errors exp(-s_i) L_i / 2, the likelihood of a normal distribution. At its minimum over s exit i's loss
+    is multiplied by 1 / (2 L_i) in both: exits of which less is learnt weigh less.
 
     Args:
         losses: (E,).

@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mebert.curve import ExitRecord, area_under_curve, sweep
+from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.losses import dar_hinge, dar_softmax
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.modules.base import MultiExitModule
 from mebert.policies import ExitPolicy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
+from mebert.policies.distance import choose_lambda
 
 __all__ = ["ProtoExitModule"]
 
@@ -112,19 +113,8 @@ class ProtoExitModule(MultiExitModule):
             return
         entropy = normalised_entropy(record.logits)
         dr = record.scores["dr"]
-        areas: dict[float, float] = {}
-        for lam in self.lam_grid if self.lam is None else (self.lam,):
-            record.scores["edr"] = hybrid_indicator(dr, entropy, lam)
-            areas[lam] = area_under_curve(sweep(record, "edr", self.model.exit_layers, *_unit_costs(record), _accuracy))
-        best = max(areas, key=areas.__getitem__)  # the first of equals: the smaller lambda, nearer to plain entropy
+        grid = self.lam_grid if self.lam is None else (self.lam,)
+        # Of equals the first: the smaller lambda, nearer to plain entropy.
+        best = choose_lambda(record, dr, entropy, grid, self.model.exit_layers)
         record.scores["edr"] = hybrid_indicator(dr, entropy, best)
         self.policy = HybridDistanceEntropy(self.policy.threshold, lam=best).bind(self.model)
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return float((logits.argmax(-1) == labels).float().mean())
-
-
-def _unit_costs(record: ExitRecord) -> tuple[Tensor, Tensor]:
-    """Lambda is chosen by layers, so FLOPs do not matter here: ones in their place."""
-    return record.logits.new_ones(record.logits.shape[:2]), record.logits.new_ones(record.logits.shape[1])

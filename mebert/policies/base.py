@@ -40,6 +40,11 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
     regression: ClassVar[bool | None] = None
     """Whether it reads estimates (true) or classes (false); None reads either."""
 
+    @property
+    def needs_prototypes(self) -> bool:
+        """Whether `bind` wants a model with prototypes; a recipe that trains none fits some to its training data."""
+        return False
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
             raise UserError(f"{type(self).__name__}: threshold must be in [0, 1], got {self.threshold}")

@@ -5,12 +5,14 @@ Shapes: B batch, E exits, N samples of a recorded pass.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
+from mebert.curve import area_under_curve, sweep
 from mebert.errors import UserError
 from mebert.indicators import distance_ratio, hybrid_indicator, normalised_entropy
 from mebert.policies.base import ExitPolicy, recorded
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.models.prototypes import PrototypeBank
 
-__all__ = ["DistanceRatio", "HybridDistanceEntropy"]
+__all__ = ["DistanceRatio", "HybridDistanceEntropy", "choose_lambda"]
 
 
 @dataclass
@@ -29,6 +31,10 @@ class DistanceRatio(ExitPolicy):
 
     name = "dr"
     regression = False
+
+    @property
+    def needs_prototypes(self) -> bool:
+        return True
 
     def bind(self, model: MultiExitModel) -> Self:
         super().bind(model)
@@ -39,6 +45,7 @@ class DistanceRatio(ExitPolicy):
                 "another policy"
             )
         self._bank = model.prototypes
+        self._exit_layers = model.exit_layers
         return self
 
     @property
@@ -67,9 +74,11 @@ class HybridDistanceEntropy(DistanceRatio):
     Args:
         threshold: On EDR, in [0, 1].
         lam: Weight of the distance ratio against the entropy, at least 0.
+        lam_grid: Weights to choose from on validation data, by the area under the curve; empty: `lam` stays.
     """
 
     lam: float = 1.0
+    lam_grid: tuple[float, ...] = ()
 
     name = "edr"
 
@@ -77,6 +86,15 @@ class HybridDistanceEntropy(DistanceRatio):
         super().__post_init__()
         if not self.lam >= 0:
             raise UserError(f"{type(self).__name__}: lam must be at least 0, got {self.lam}")
+        self.lam_grid = tuple(float(value) for value in self.lam_grid)
+        if not all(value >= 0 for value in self.lam_grid):
+            raise UserError(f"{type(self).__name__}: lam_grid must hold values of at least 0, got {self.lam_grid}")
+
+    def fitted(self, record: ExitRecord) -> Self:
+        if not self.lam_grid:
+            return self
+        dr, entropy = recorded(record, self.name, "dr"), normalised_entropy(record.logits)
+        return replace(self, lam=choose_lambda(record, dr, entropy, self.lam_grid, self._exit_layers))
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
         dr = super().score(exit_index, logits, features)
@@ -84,3 +102,27 @@ class HybridDistanceEntropy(DistanceRatio):
 
     def score_record(self, record: ExitRecord) -> Tensor:
         return hybrid_indicator(recorded(record, self.name, "dr"), normalised_entropy(record.logits), self.lam)
+
+
+def choose_lambda(
+    record: ExitRecord, dr: Tensor, entropy: Tensor, grid: Sequence[float], exit_layers: Sequence[int]
+) -> float:
+    """The lambda whose EDR has the largest area under accuracy over layers; of equals the first.
+
+    Args:
+        record: A pass over validation data.
+        dr: The distance ratios, (E, N).
+        entropy: The normalised entropies, (E, N).
+        grid: Lambdas to choose from, in the order of preference.
+        exit_layers: The layer of each exit, (E,).
+    """
+    ones = record.logits.new_ones(record.logits.shape[:2])  # by layers: FLOPs do not matter here
+    areas = []
+    for lam in grid:
+        scored = replace(record, scores={"edr": hybrid_indicator(dr, entropy, lam)})
+        areas.append(area_under_curve(sweep(scored, "edr", exit_layers, ones, ones[0], _accuracy)))
+    return grid[max(range(len(grid)), key=areas.__getitem__)]
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(-1) == labels).float().mean())

@@ -42,6 +42,10 @@ class TemperatureScaled(ExitPolicy):
 
     name = "scaled"
 
+    @property
+    def needs_prototypes(self) -> bool:
+        return self.policy.needs_prototypes
+
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.policy

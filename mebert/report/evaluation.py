@@ -30,7 +30,7 @@ from mebert.policies import ExitPolicy
 from mebert.ranking import RANKING_METRICS
 from mebert.temperature import expected_calibration_error
 
-__all__ = ["Evaluation", "Leaving", "PolicyCosts", "curve_of", "evaluate"]
+__all__ = ["Evaluation", "Leaving", "PolicyCosts", "PolicyResult", "curve_of", "evaluate"]
 
 
 @dataclass
@@ -63,11 +63,44 @@ class PolicyCosts:
             self._flops[key] = exit_flops(self.model, self.record.lengths, policy)
         return self.model.exit_layers, self._flops[key], self.plain, self.metric_fn
 
+    def area(self, points: Sequence[CurvePoint]) -> float:
+        """The area under a curve of this record."""
+        exits = torch.zeros_like(self.record.index)
+        return area_under_curve(points, point_at(self.record, "fixed", 1.0, *self.arguments(None), exits))
+
     def point(self, policy: ExitPolicy, threshold: float, target: float | None = None) -> CurvePoint:
         """A policy at a threshold."""
         point = point_at(self.record, policy.name, threshold, *self.arguments(policy))
         point.target = target
         return point
+
+
+@dataclass
+class PolicyResult:
+    """One policy on one pass.
+
+    Attributes:
+        policy: As validation data has fitted it (temperatures, lambda, weights).
+        curve: From slow to fast.
+        area: Under the curve.
+        val_area: Under the curve on the validation pass; None without one.
+        at: Speed-up by layers to the metric at exactly that speed on this pass (the threshold that gives it here, which
+            needs no labels), or None where the policy does not attain it.
+    """
+
+    policy: ExitPolicy
+    curve: list[CurvePoint]
+    area: float
+    val_area: float | None
+    at: dict[float, float | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the curve is left to its own table."""
+        return {
+            "area": self.area,
+            "val_area": self.val_area,
+            "at": {f"{target:g}": value for target, value in self.at.items()},
+        }
 
 
 @dataclass
@@ -112,6 +145,8 @@ class Evaluation:
         leaving: Where groups of samples left at `current`.
         wall_setting: How wall-clock times were measured; empty if they were not.
         predictions: How well the stored exit predictors predict; empty if there are none.
+        policies: Every policy that was compared, by name; empty if none was.
+        best_policy: Of them the one with the largest area on validation data; None where there is no such data.
     """
 
     split: str
@@ -130,6 +165,12 @@ class Evaluation:
     leaving: list[Leaving] = field(default_factory=list)
     wall_setting: str = ""
     predictions: list[PredictionReport] = field(default_factory=list)
+    policies: dict[str, PolicyResult] = field(default_factory=dict)
+    best_policy: str | None = None
+
+    def area(self, policy: str) -> float:
+        """The area under a policy's curve."""
+        return area_under_curve(self.curves[policy], self.fixed[0])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the curves are left to their own table."""
@@ -152,11 +193,13 @@ class Evaluation:
             "policy": self.policy,
             "operating_point": _point_dict(self.current),
             "operating_points": {name: [_point_dict(p) for p in ps] for name, ps in self.points.items()},
-            "area_under_curve": {name: area_under_curve(ps) for name, ps in self.curves.items()},
+            "area_under_curve": {name: self.area(name) for name in self.curves},
             "oracle": _point_dict(self.oracle),
             "leaving": [vars(row) for row in self.leaving],
             "wall_setting": self.wall_setting,
             "exit_prediction": [found.as_dict() for found in self.predictions],
+            "policies": {name: result.as_dict() for name, result in self.policies.items()},
+            "best_policy": self.best_policy,
         }
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from rich.console import Console
 from rich.table import Table
 
-from mebert.curve import CurvePoint, area_under_curve
+from mebert.curve import CurvePoint
 from mebert.report.evaluation import Evaluation
 from mebert.report.exit_prediction import prediction_table
 
@@ -19,6 +19,7 @@ __all__ = [
     "leaving_table",
     "metric_at",
     "operating_table",
+    "policy_table",
     "print_evaluation",
     "print_pairs",
 ]
@@ -40,6 +41,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         out.print(curve_table(evaluation))
     if any(evaluation.points.values()):
         out.print(operating_table(evaluation))
+    if evaluation.policies:
+        out.print(policy_table(evaluation))
     if evaluation.leaving:
         out.print(leaving_table(evaluation))
     if evaluation.predictions:
@@ -80,7 +83,7 @@ def curve_table(evaluation: Evaluation) -> Table:
         # Not every policy can leave at the first exit: beyond its last point a curve has no value.
         reached = [step <= points[-1].speedup_layers * 1.001 for step in steps]
         cells = [f"{value:.4f}" if there else "-" for value, there in zip(values, reached, strict=True)]
-        table.add_row(name, *cells, f"{area_under_curve(points):.4f}")
+        table.add_row(name, *cells, f"{evaluation.area(name):.4f}")
     table.caption = "Between two thresholds by straight line. Area: mean over the share of layers run."
     return table
 
@@ -114,6 +117,28 @@ def operating_table(evaluation: Evaluation) -> Table:
     if measured:
         caption.append(f"Wall clock: {evaluation.wall_setting}.")
     table.caption = "\n".join(caption) or None
+    return table
+
+
+def policy_table(evaluation: Evaluation) -> Table:
+    """Every policy that was compared, the best on validation data first."""
+    table = _table(f"Policies on this model: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
+    results = evaluation.policies
+    chosen = any(result.val_area is not None for result in results.values())
+    targets = list(next(iter(results.values())).at)
+    table.add_column("policy")
+    for column in [*(f"{t:g}x" for t in targets), "area", *(["area on validation"] if chosen else [])]:
+        table.add_column(column, justify="right")
+    for name in sorted(results, key=lambda n: -(results[n].val_area or 0.0)):
+        result = results[name]
+        cells = ["-" if value is None else f"{value:.4f}" for value in result.at.values()]
+        last = [] if not chosen else ["" if result.val_area is None else f"{result.val_area:.4f}"]
+        mark = " *" if name == evaluation.policy else ""
+        table.add_row(name + mark, *cells, f"{result.area:.4f}", *last)
+    table.caption = (
+        "* the model's own. Thresholds here give exactly that speed on these texts, which needs no labels; what else\n"
+        "a policy chooses (temperatures, weights, lambda) comes from validation data."
+    )
     return table
 
 

@@ -88,7 +88,7 @@ def test_through_the_command_line(tmp_path, monkeypatch, capsys):
     policy = classifier.policy
     assert len(policy.temperatures) == 3
     assert policy.policy.patience == 1
-    module = MultiExitModule.load_from_checkpoint(folder / "checkpoints/best.ckpt")
+    module = ProtoExitModule.load_from_checkpoint(folder / "checkpoints/best.ckpt")
     assert module.policy == policy
     capsys.readouterr()
     saved = ["--config", str(folder / "config.yaml"), "--ckpt_path", "best"]

@@ -85,7 +85,7 @@ def opened(recipe, folder):
     return MultiExitModel.from_pretrained(folder)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def recorded(model, policy):
     batch = rows()
     out = model(**model_inputs(batch))
@@ -94,6 +94,7 @@ def recorded(model, policy):
     return ExitRecord(out.logits, batch["labels"], batch["index"], batch["attention_mask"].sum(1), scores), out
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{p.name}-{type(getattr(p, 'policy', p)).__name__}")
 def test_pair(recipe, policy, tmp_path_factory):

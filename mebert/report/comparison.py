@@ -1,0 +1,129 @@
+"""Every policy that fits a model, on one recorded pass: chosen on the validation pass, compared on another.
+
+Shapes: E exits, N samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mebert.curve import ExitRecord, threshold_for_speedup
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    HybridDistanceEntropy,
+    LearnedToExit,
+    Margin,
+    MaxProbability,
+    Patience,
+    PatientDivergence,
+    PatientEntropy,
+    Stacked,
+    TemperatureScaled,
+    ValueChange,
+    Voting,
+)
+from mebert.report.evaluation import PolicyCosts, PolicyResult, curve_of
+
+__all__ = ["LAMBDAS", "best_policy", "compare_policies", "family"]
+
+LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""What EDR's lambda is chosen from on validation data."""
+
+NUM_POINTS = 60
+
+
+def family(model: MultiExitModel) -> dict[str, ExitPolicy]:
+    """Every policy with a threshold that fits the model, by name and bound to it."""
+    if model.num_labels == 1:
+        policies: list[ExitPolicy] = [ValueChange()]
+    else:
+        policies = [
+            Entropy(),
+            MaxProbability(),
+            Margin(),
+            Patience(),
+            PatientEntropy(),
+            PatientDivergence(),
+            Voting(),
+            TemperatureScaled(),
+            Stacked(),
+        ]
+    if model.prototypes is not None:
+        policies += [DistanceRatio(), HybridDistanceEntropy(lam_grid=LAMBDAS)]
+    if model.exit_scorer is not None:
+        policies.append(LearnedToExit())
+    return {policy.name: policy.bind(model) for policy in policies}
+
+
+def compare_policies(
+    model: MultiExitModel,
+    record: ExitRecord,
+    metric: str,
+    targets: Sequence[float],
+    own: ExitPolicy,
+    validation: ExitRecord | None = None,
+    names: Sequence[str] | None = None,
+) -> dict[str, PolicyResult]:
+    """Fit each policy on the validation pass and draw its curve on the other; the scores are put into `record`.
+
+    Args:
+        model: The multi-exit model.
+        record: The pass to compare on; it has the scores of policies that read features.
+        metric: Name of the metric.
+        targets: Speed-ups by layers at which the metric is told.
+        own: The module's policy, as it was chosen; left as it is.
+        validation: A pass over validation data; without one nothing is fitted.
+        names: Policies to compare; None takes all that fit the model and are recorded.
+
+    Raises:
+        UserError: A name is not one of them.
+    """
+    policies = family(model)
+    if own.name in record.scores:  # a fixed exit has no scores, and no curve
+        policies[own.name] = own
+    unknown = [name for name in names or () if name not in policies]
+    if unknown:
+        raise UserError(
+            f"curve.policies: {', '.join(unknown)} cannot be compared on this model; choose of {', '.join(policies)}"
+        )
+    costs = PolicyCosts(model, record, metric)
+    # A copy: a chosen pass is part of the checkpoint and stays as it is.
+    chosen_on = None if validation is None else replace(validation, scores=dict(validation.scores))
+    found = {}
+    for name in policies if names is None else names:
+        policy = policies[name]
+        if policy is not own:
+            try:
+                policy = policy if chosen_on is None else policy.fitted(chosen_on).bind(model)
+                for one in (record, chosen_on):
+                    if one is not None:
+                        one.scores[name] = policy.score_record(one)
+            except UserError:  # it reads features, and what it makes of them was not recorded
+                if names is not None:
+                    raise
+                continue
+        val_area = None
+        if chosen_on is not None and name in chosen_on.scores:
+            on_validation = PolicyCosts(model, chosen_on, metric)
+            val_area = on_validation.area(curve_of(on_validation, policy, NUM_POINTS))
+        curve = curve_of(costs, policy, NUM_POINTS)
+        at = {target: _metric_at(costs, policy, target) for target in targets}
+        found[name] = PolicyResult(policy, curve, costs.area(curve), val_area, at)
+    return found
+
+
+def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
+    """The policy with the largest area on validation data, of equals the first; None where there was no such data."""
+    areas = {n: r.val_area for n, r in results.items() if r.val_area is not None and not math.isnan(r.val_area)}
+    return max(areas, key=areas.__getitem__) if areas else None
+
+
+def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:
+    threshold = threshold_for_speedup(costs.record.scores[policy.name], costs.model.exit_layers, target)
+    return None if threshold is None else costs.point(policy, threshold).metric
