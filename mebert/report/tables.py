@@ -136,7 +136,7 @@ def policy_table(evaluation: Evaluation) -> Table:
         mark = " *" if name == evaluation.policy else ""
         table.add_row(name + mark, *cells, f"{result.area:.4f}", *last)
     table.caption = (
-        "* the model's own. Thresholds here give exactly that speed on these texts, which needs no labels; what else\n"
+        "* the model's own. Thresholds here give that very speed on these texts, which needs no labels; what else "
         "a policy chooses (temperatures, weights, lambda) comes from validation data."
     )
     return table
