@@ -18,7 +18,7 @@ from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
 from mebert.curve import CurvePoint, ExitRecord
 from mebert.errors import UserError
-from mebert.modules.fitted_prototypes import check_rows, give_untrained_bank
+from mebert.modules.fitted_indicators import check_rows, make_room
 from mebert.policies import ExitPolicy
 from mebert.precision import inference_precision
 from mebert.record_files import save_record
@@ -54,8 +54,9 @@ class AccuracySpeedCurve(L.Callback):
         wall_budget: Seconds that the measurement may take, about.
         policies: After a test, the policies to compare, by name; null compares all that fit the model. What they have
             to choose is chosen on the validation pass that the checkpoint keeps.
-        prototypes: Fit prototypes to the training rows before each validation where the recipe trains none, so that
-            the policies `dr` and `edr` can be compared (a policy of the module that needs them has them anyway).
+        fit_indicators: Fit prototypes and a learning-to-exit head to the training rows before each validation where
+            the recipe trains none, so that the policies `dr`, `edr` and `learned` can be compared (a policy of the
+            module that needs them has them anyway).
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class AccuracySpeedCurve(L.Callback):
         wall_rounds: int = 3,
         wall_budget: float = 30.0,
         policies: list[str] | None = None,
-        prototypes: bool = False,
+        fit_indicators: bool = False,
     ) -> None:
         if not all(point >= 1 for point in points):
             raise UserError(f"curve.points are speed-ups of at least 1, got {list(points)}")
@@ -79,7 +80,7 @@ class AccuracySpeedCurve(L.Callback):
         self.wall_rounds = wall_rounds
         self.wall_budget = wall_budget
         self.policies = policies
-        self.prototypes = prototypes
+        self.fit_indicators = fit_indicators
         # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
         self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
         self._recorders: dict[int, ExitRecorder] = {}
@@ -88,9 +89,9 @@ class AccuracySpeedCurve(L.Callback):
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         model: Any = getattr(pl_module, "model", None)
-        if stage == "fit" and self.prototypes and model.prototypes is None and model.num_labels > 1:
+        if stage == "fit" and self.fit_indicators and model.num_labels > 1:
             check_rows(getattr(trainer, "datamodule", None))
-            give_untrained_bank(model)
+            make_room(model, prototypes=model.num_exits > 1)
 
     # ---- collecting ----------------------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.prototypes import PrototypeBank
 
-__all__ = ["fit_prototypes"]
+__all__ = ["PrototypeSums", "fit_prototypes"]
 
 
 @torch.no_grad()
@@ -38,41 +39,71 @@ def fit_prototypes(
     Raises:
         UserError: A regression, a single exit, no labelled row, or a shrinkage out of range.
     """
-    if model.num_exits < 2:
-        raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
-    if not 0 < shrinkage <= 1:
-        raise UserError(f"shrinkage must be in (0, 1], got {shrinkage}")
-    size, classes = model.feature_size, model.num_labels
-    bank = PrototypeBank(model.num_exits - 1, size, classes, dim=size)
-    device = next(model.parameters()).device
-    sums = torch.zeros(bank.num_networks, classes, size, dtype=torch.float64, device=device)
-    squares = torch.zeros(bank.num_networks, size, size, dtype=torch.float64, device=device)
-    counts = torch.zeros(classes, dtype=torch.float64, device=device)
+    sums = PrototypeSums(model)
     training = model.training
     model.eval()
+    device = next(model.parameters()).device
     for batch in batches:
-        labels = batch["labels"].to(device)
-        known = labels >= 0
-        features = model(**{name: value.to(device) for name, value in model_inputs(batch).items()}).features
-        h = features[:-1, known].double()
-        one_hot = torch.nn.functional.one_hot(labels[known], classes).double()
-        sums += torch.einsum("bc,mbf->mcf", one_hot, h)
-        squares += h.mT @ h
-        counts += one_hot.sum(0)
+        outputs = model(**{name: value.to(device) for name, value in model_inputs(batch).items()})
+        sums.add(outputs.features, batch["labels"].to(device))
     model.train(training)
-    total = counts.sum()
-    if not total:
-        raise UserError("prototypes are fitted to labelled rows, and there are none")
-    means = sums / counts.clamp_min(1).unsqueeze(-1)
-    within = (squares - torch.einsum("c,mcf,mcg->mfg", counts, means, means)) / total
-    variance = within.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-    covariance = (1 - shrinkage) * within + shrinkage * variance * torch.eye(size, device=device)
-    values, vectors = torch.linalg.eigh(covariance)
-    whitening = (vectors * values.clamp_min(1e-12).rsqrt().unsqueeze(1)) @ vectors.mT
-    centre = (sums.sum(1) / total).unsqueeze(1)  # (M, 1, F)
-    bank = bank.to(device)
-    bank.weight.copy_(whitening)
-    bank.bias.copy_(-(centre @ whitening.mT).squeeze(1))
-    bank.prototypes.copy_((means - centre) @ whitening.mT)
-    bank.seen.copy_(counts > 0)
-    return bank
+    return sums.bank(shrinkage)
+
+
+class PrototypeSums:
+    """Sums over rows, in float64, from which prototypes are made at the end.
+
+    Args:
+        model: Whose exits' features are added.
+
+    Raises:
+        UserError: A regression, or a single exit.
+    """
+
+    def __init__(self, model: MultiExitModel) -> None:
+        if model.num_exits < 2:
+            raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
+        size, classes = model.feature_size, model.num_labels
+        device = next(model.parameters()).device
+        self._bank = PrototypeBank(model.num_exits - 1, size, classes, dim=size).to(device)
+        self._sums = torch.zeros(model.num_exits - 1, classes, size, dtype=torch.float64, device=device)
+        self._squares = torch.zeros(model.num_exits - 1, size, size, dtype=torch.float64, device=device)
+        self._counts = torch.zeros(classes, dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """Add the rows with a label that is not negative.
+
+        Args:
+            features: (M + 1, B, F), those of the last exit are not read.
+            labels: (B,).
+        """
+        known = labels >= 0
+        h = features[:-1, known].double()
+        one_hot = F.one_hot(labels[known], len(self._counts)).double()
+        self._sums += torch.einsum("bc,mbf->mcf", one_hot, h)
+        self._squares += h.mT @ h
+        self._counts += one_hot.sum(0)
+
+    @torch.no_grad()
+    def bank(self, shrinkage: float = 0.1) -> PrototypeBank:
+        """The prototypes of all rows that were added; arguments and errors as of `fit_prototypes`."""
+        if not 0 < shrinkage <= 1:
+            raise UserError(f"shrinkage must be in (0, 1], got {shrinkage}")
+        total = self._counts.sum()
+        if not total:
+            raise UserError("prototypes are fitted to labelled rows, and there are none")
+        means = self._sums / self._counts.clamp_min(1).unsqueeze(-1)
+        within = (self._squares - torch.einsum("c,mcf,mcg->mfg", self._counts, means, means)) / total
+        variance = within.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
+        identity = torch.eye(within.shape[-1], dtype=within.dtype, device=within.device)
+        covariance = (1 - shrinkage) * within + shrinkage * variance * identity
+        values, vectors = torch.linalg.eigh(covariance)
+        whitening = (vectors * values.clamp_min(1e-12).rsqrt().unsqueeze(1)) @ vectors.mT
+        centre = (self._sums.sum(1) / total).unsqueeze(1)  # (M, 1, F)
+        bank = self._bank
+        bank.weight.copy_(whitening)
+        bank.bias.copy_(-(centre @ whitening.mT).squeeze(1))
+        bank.prototypes.copy_((means - centre) @ whitening.mT)
+        bank.seen.copy_(self._counts > 0)
+        return bank

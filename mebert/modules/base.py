@@ -23,7 +23,7 @@ from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
-from mebert.modules.fitted_prototypes import check_rows, give_untrained_bank, has_fitted_bank, refit
+from mebert.modules.fitted_indicators import check_rows, has_fitted_parts, make_room, make_room_for_state, refit
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.modules.prediction import EnginePrediction
 from mebert.policies import (
@@ -123,8 +123,7 @@ class MultiExitModule(L.LightningModule):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
         self.policy: ExitPolicy = self.default_policy() if policy is None else self._given_policy(policy)
-        if self.policy.needs_prototypes and self.model.prototypes is None:
-            give_untrained_bank(self.model)
+        make_room(self.model, self.policy.needs_prototypes, self.policy.needs_exit_scorer)
         self.policy = self.policy.bind(self.model)
         self.operating_points: dict[str, dict[float, float]] = {}
         self.validation_record: ExitRecord | None = None  # the pass on which the operating points were chosen
@@ -335,15 +334,15 @@ class MultiExitModule(L.LightningModule):
         if names and len(names) == self.model.num_labels:
             self.model.label_names = [str(name) for name in names]
         check_fit(self.model, datamodule)
-        if stage == "fit" and has_fitted_bank(self.model):
+        if stage == "fit" and has_fitted_parts(self.model):
             check_rows(datamodule)
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:
             self.class_weights.copy_(balanced_weights(train_labels(datamodule), self.model.num_labels))
 
     def on_validation_epoch_start(self) -> None:
-        """Fit prototypes to the weights as they are now, where a policy reads some and the recipe trains none."""
+        """Fit what a policy reads and the recipe does not train to the weights as they are now."""
         trainer = self.trainer
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_bank(self.model):
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_parts(self.model):
             refit(trainer, self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -360,10 +359,7 @@ class MultiExitModule(L.LightningModule):
         saved = checkpoint.get("mebert")
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
-        if self.model.prototypes is None and any(
-            k.startswith("model.prototypes.") for k in checkpoint.get("state_dict", ())
-        ):
-            give_untrained_bank(self.model)  # they were fitted to the training rows of a recipe that trains none
+        make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
         self.operating_points = saved["operating_points"]
         recorded = saved.get("validation_record")
         self.validation_record = None if recorded is None else record_from_tensors(recorded)

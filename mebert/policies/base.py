@@ -45,6 +45,11 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         """Whether `bind` wants a model with prototypes; a recipe that trains none fits some to its training data."""
         return False
 
+    @property
+    def needs_exit_scorer(self) -> bool:
+        """Whether `bind` wants a model with a learning-to-exit head; likewise."""
+        return False
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.threshold <= 1.0:
             raise UserError(f"{type(self).__name__}: threshold must be in [0, 1], got {self.threshold}")

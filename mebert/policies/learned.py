@@ -31,6 +31,10 @@ class LearnedToExit(ExitPolicy):
 
     name = "learned"
 
+    @property
+    def needs_exit_scorer(self) -> bool:
+        return True
+
     def bind(self, model: MultiExitModel) -> Self:
         super().bind(model)
         scorer = getattr(model, "exit_scorer", None)

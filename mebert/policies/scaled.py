@@ -46,6 +46,10 @@ class TemperatureScaled(ExitPolicy):
     def needs_prototypes(self) -> bool:
         return self.policy.needs_prototypes
 
+    @property
+    def needs_exit_scorer(self) -> bool:
+        return self.policy.needs_exit_scorer
+
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.policy

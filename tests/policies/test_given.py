@@ -107,7 +107,6 @@ def test_a_mistake_in_its_name_or_settings_is_told_in_one_line(tmp_path, monkeyp
         (["--model.policy", "mebert.Patienc"], "Patienc"),
         (["--model.policy", "mebert.Patience", "--model.policy.patience", "0"], "patience must be at least 1, got 0"),
         (["--model.policy", "mebert.ValueChange"], "'change' does not fit a model with 3 label"),
-        (["--model.policy", "mebert.LearnedToExit"], "needs a learning-to-exit head"),
     ]:
         assert run("fit", "--config", config, *given) == 2
         assert text in capsys.readouterr().err

@@ -15,6 +15,7 @@ import mebert
 from mebert.curve import ExitRecord, replay
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine
 from mebert.models import MultiExitModel, fit_prototypes
+from mebert.models.fitted_scorer import fit_exit_scorer
 from mebert.models.multi_exit import model_inputs
 from mebert.policies import (
     DistanceRatio,
@@ -76,6 +77,10 @@ def trained(recipe):
     model = module.eval().model
     if model.prototypes is None:
         model.prototypes = fit_prototypes(model, [batch])
+    if model.exit_scorer is None:
+        with torch.no_grad():
+            out = model(**model_inputs(batch))
+        model.exit_scorer = fit_exit_scorer(out.features, out.logits, batch["labels"])
     return model, prepare_model(model)
 
 
@@ -99,8 +104,6 @@ def recorded(model, policy):
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{p.name}-{type(getattr(p, 'policy', p)).__name__}")
 def test_pair(recipe, policy, tmp_path_factory):
     model, fast = trained(recipe)
-    if isinstance(policy, LearnedToExit) and model.exit_scorer is None:
-        pytest.skip("BERxiT alone trains the head")
     policy = policy_from_spec(policy.spec())
     record, out = recorded(model, policy)
     policy = policy.fitted(record).bind(model)

@@ -6,11 +6,13 @@ import json
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
 from mebert.curve import ExitRecord, replay, speedup_layers
 from mebert.errors import UserError
 from mebert.models import MultiExitModel
+from mebert.models.fitted_scorer import fit_exit_scorer
 from mebert.policies import Entropy, FixedExit, Patience
 from mebert.record_files import load_record, save_record
 from mebert.report.comparison import best_policy, compare_policies, family
@@ -113,17 +115,17 @@ def test_through_the_command_line_for_a_recipe_that_trains_no_prototypes(tmp_pat
     settings = experiment()
     settings["model"]["class_path"] = "mebert.PABEEModule"
     del settings["model"]["init_args"]["prototype_dim"]
-    settings["curve"] |= {"wall_samples": 0, "prototypes": True}
+    settings["curve"] |= {"wall_samples": 0, "fit_indicators": True}
     config = str(write_config(tmp_path, settings))
     assert run("fit", "--config", config, *QUIET) == 0
     assert "Policies on this model" in capsys.readouterr().out
     folder = newest(tmp_path)
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    assert set(evaluation["policies"]) == EVERY | {"dr", "edr"}
+    assert set(evaluation["policies"]) == EVERY | {"dr", "edr", "learned"}
     assert evaluation["best_policy"] in evaluation["policies"]
     assert set(evaluation["policies"]["edr"]["at"]) == {"1", "1.2", "1.5", "2"}
     record, about = load_record(folder / "outputs.safetensors")
-    assert set(record.scores) >= EVERY | {"dr", "edr"}
+    assert set(record.scores) >= EVERY | {"dr", "edr", "learned"}
     assert (about["policy"], about["exit_layers"], len(record.labels)) == ("patience", [1, 2, 3], 41)
     bank = MultiExitModel.from_pretrained(folder / "model").prototypes
     assert bool(bank.seen.all())
@@ -135,6 +137,22 @@ def test_through_the_command_line_for_a_recipe_that_trains_no_prototypes(tmp_pat
     assert other["policies"] == {name: evaluation["policies"][name] for name in ("stacked", "edr")}
     assert run(*again, "--curve.policies", "[nonsense]") == 2
     assert "nonsense cannot be compared" in capsys.readouterr().err
+
+
+def test_a_head_that_learns_to_exit_is_fitted_to_where_exits_are_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = experiment(policy={"class_path": "mebert.LearnedToExit"})
+    settings["curve"]["wall_samples"] = 0
+    assert run("fit", "--config", str(write_config(tmp_path, settings)), *QUIET) == 0
+    model = MultiExitModel.from_pretrained(newest(tmp_path) / "model")
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(3, 50, 16, generator=generator), torch.randint(0, 3, (50,), generator=generator)
+    logits = torch.randn(3, 50, 3, generator=generator)
+    wrong = (logits.argmax(-1) != labels).flatten().numpy()
+    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(features.flatten(0, 1).numpy(), wrong)
+    fitted = fit_exit_scorer(features, logits, labels)
+    assert fitted.weight.shape == model.exit_scorer.weight.shape
+    torch.testing.assert_close(fitted.weight, torch.tensor(oracle.coef_).float(), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["MultiExitModule", "FastBERTModule"])

@@ -1,0 +1,111 @@
+"""What policies read beside logits, for recipes that do not train it: fitted again before each validation.
+
+Prototypes (`dr`, `edr`) and a learning-to-exit head (`learned`). Shapes: E exits, N rows, C classes, F feature.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mebert.errors import UserError
+from mebert.models.fitted_prototypes import PrototypeSums
+from mebert.models.fitted_scorer import fit_exit_scorer
+from mebert.models.multi_exit import model_inputs
+from mebert.models.prototypes import PrototypeBank
+from mebert.scoring import evaluation_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mebert.models.multi_exit import MultiExitModel
+
+__all__ = ["check_rows", "has_fitted_parts", "make_room", "make_room_for_state", "refit"]
+
+MAX_ROWS = 2048
+"""Training rows that are read, at most: class means of a few hundred features need no more."""
+
+
+def make_room(model: MultiExitModel, prototypes: bool = True, exit_scorer: bool = True) -> None:
+    """Give a model the parts that it lacks, for `refit` to fill; no gradient trains them.
+
+    Raises:
+        UserError: Prototypes are asked for, and there is a regression or a single exit.
+    """
+    device, size = next(model.parameters()).device, model.feature_size
+    if prototypes and model.prototypes is None:
+        if model.num_exits < 2:
+            raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
+        bank = PrototypeBank(model.num_exits - 1, size, model.num_labels, dim=size).requires_grad_(False)
+        model.prototypes = bank.to(device)
+    if exit_scorer and model.exit_scorer is None:
+        model.exit_scorer = nn.Linear(size, 1).requires_grad_(False).to(device)
+
+
+def make_room_for_state(model: MultiExitModel, names: Iterable[str]) -> None:
+    """Give a model the parts that a checkpoint (names of its tensors, of a module) has and it lacks."""
+    found = {name.split(".")[1] for name in names if name.startswith("model.")}
+    make_room(model, "prototypes" in found, "exit_scorer" in found)
+
+
+def _fitted_bank(model: MultiExitModel) -> bool:
+    return model.prototypes is not None and not model.prototypes.weight.requires_grad
+
+
+def _fitted_scorer(model: MultiExitModel) -> bool:
+    return model.exit_scorer is not None and not model.exit_scorer.weight.requires_grad
+
+
+def has_fitted_parts(model: MultiExitModel) -> bool:
+    """Whether the model has a part that is fitted and not trained."""
+    return _fitted_bank(model) or _fitted_scorer(model)
+
+
+def check_rows(datamodule: Any) -> None:
+    """Raise a UserError where there are no tokenised training rows to fit to."""
+    if not hasattr(datamodule, "collate_for"):
+        given = "plain loaders" if datamodule is None else type(datamodule).__name__
+        raise UserError(
+            f"prototypes and learning-to-exit heads are fitted to training rows, and {given} has none that are "
+            "tokenised; train with TextDataModule (or a subclass) as datamodule, or choose a policy that reads neither"
+        )
+
+
+def refit(trainer: L.Trainer, model: MultiExitModel) -> None:
+    """Fit these parts to (at most 2,048 of) the training rows, as the model is now.
+
+    Every process does the same on the same rows, so that nothing has to be sent; nothing is drawn from the global
+    random state.
+    """
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    check_rows(data)
+    rows = data.split("train")
+    if len(rows) > MAX_ROWS:
+        rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]))
+    with evaluation_mode(model), trainer.precision_plugin.forward_context():
+        features, logits, labels = _run(model, rows, data.collate_for(), data.eval_batch_size)
+    if model.prototypes is not None and _fitted_bank(model):
+        sums = PrototypeSums(model)
+        sums.add(features, labels)
+        model.prototypes.load_state_dict(sums.bank().state_dict())
+    if model.exit_scorer is not None and _fitted_scorer(model):
+        model.exit_scorer.load_state_dict(fit_exit_scorer(features, logits, labels).state_dict())
+
+
+@torch.no_grad()
+def _run(model: MultiExitModel, rows: Any, collate_batch: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (E, N, F), logits (E, N, C) and labels (N,) of the rows, the longest first."""
+    device = next(model.parameters()).device
+    order = np.argsort(-rows.lengths, kind="stable")  # texts of one length together: less padding
+    features, logits, labels = [], [], []
+    for start in range(0, len(order), size):
+        batch = collate_batch([rows[int(row)] for row in order[start : start + size]])
+        outputs = model(**{name: value.to(device) for name, value in model_inputs(batch).items()})
+        features.append(outputs.features.float())
+        logits.append(outputs.logits)
+        labels.append(batch["labels"].to(device))
+    return torch.cat(features, 1), torch.cat(logits, 1), torch.cat(labels)
