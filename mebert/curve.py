@@ -56,6 +56,23 @@ class ExitRecord:
     def num_exits(self) -> int:
         return self.logits.shape[0]
 
+    def take(self, rows: Tensor) -> ExitRecord:
+        """The record of some rows, (n,) int64 places in this one."""
+
+        def of(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[rows]
+
+        return ExitRecord(
+            self.logits[:, rows],
+            self.labels[rows],
+            self.index[rows],
+            self.lengths[rows],
+            {name: scores[:, rows] for name, scores in self.scores.items()},
+            of(self.difficulty),
+            of(self.queries),
+            [values[rows] for values in self.predicted],
+        )
+
     def logits_at(self, exits: Tensor) -> Tensor:
         """The logits (N, C) of the exit (N,) that each sample took."""
         return self.logits[exits, torch.arange(exits.shape[0], device=exits.device)]
@@ -74,6 +91,9 @@ class CurvePoint:
         exits: 0-based exit of each sample, (N,).
         target: The speed-up that was asked for, or None.
         speedup_wall: The plain model's seconds over the seconds spent, or None where not measured.
+        interval: 95 % bootstrap interval of the metric, both ends, or None where not worked out.
+        agreement: Share of the samples whose answer is the full model's, or None likewise and for regression.
+        shares: Share of the samples that left at each exit, (E,), or None likewise.
     """
 
     policy: str
@@ -84,6 +104,9 @@ class CurvePoint:
     exits: Tensor
     target: float | None = None
     speedup_wall: float | None = None
+    interval: tuple[float, float] | None = None
+    agreement: float | None = None
+    shares: list[float] | None = None
 
 
 def replay(scores: Tensor, threshold: float) -> Tensor:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mebert.calibration.fitting import fitted_apart
 from mebert.calibration.output import print_calibrated
 from mebert.calibration.points import Calibrated, Request, calibrate_policy
 from mebert.calibration.record import record_rows
 from mebert.calibration.source import file_data, run_data, task_data
-from mebert.calibration.stored import store
+from mebert.calibration.stored import store, store_policy
 from mebert.data.loaders import SplitLoaders
 from mebert.data.opening import open_split
 from mebert.data.tokenised import load_tokenizer
@@ -19,8 +20,9 @@ from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel, load_policy
 from mebert.models.pretrained import multi_exit_folder
-from mebert.policies import Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
+from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
 from mebert.precision import inference_precision, pick_device, pick_precision
+from mebert.report.comparison import family
 from mebert.report.evaluation import PolicyCosts
 
 __all__ = ["CalibrationSettings", "run_calibration"]
@@ -44,8 +46,11 @@ class CalibrationSettings:
     batch_size: int = 64
     device: str = "auto"
     save: bool = True
+    use: str | None = None
 
     def __post_init__(self) -> None:
+        if self.use is not None and (not self.save or self.use not in (self.policies or ())):
+            raise UserError(f"use {self.use!r} must be one of policies ({self.policies}), and save must be true")
         if self.task is not None and self.file is not None:
             raise UserError("task and file were both given; give one of them")
         for name in ("batch_size", "max_length"):
@@ -77,12 +82,32 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
     precision = settings.precision or inference_precision(pick_precision(device.type)[0])
     prepared = prepare_model(model, precision, device=device)
     live = [prepare_policy(policy, prepared) for policy in policies]
-    record = record_rows(prepared, live, rows, data.collate_for(), settings.batch_size)
+    read = [DistanceRatio().bind(prepared)] if model.prototypes is not None else []  # what some of them are made of
+    asked = {policy.name: policy for policy in (*read, *live)}
+    record = record_rows(prepared, list(asked.values()), rows, data.collate_for(), settings.batch_size)
 
     metric = str(getattr(data, "metrics", ["acc"])[0])
-    costs = PolicyCosts(model, record, metric)
-    found = [answer for policy in policies for answer in calibrate_policy(policy, settings.asked, costs)]
+    own = load_policy(folder, model)
+    found, chosen, fitted = [], {}, set()
+    for policy in policies:
+        # The model's own policy was fitted when it was trained, and stays as it is.
+        kept = own is not None and policy.name == own.name
+        ready, its_rows = (policy, record) if kept else fitted_apart(policy, model, record, settings.promises)
+        found += calibrate_policy(ready, settings.asked, PolicyCosts(model, its_rows, metric))
+        chosen[ready.name] = ready
+        if ready is not policy:
+            fitted.add(ready.name)
+            left = len(record.labels) - len(its_rows.labels)
+            print(
+                f"{ready.name}: fitted to {left or len(record.labels):,} of these rows"
+                + ", left out below" * bool(left)
+            )
     print_calibrated(found, metric, f"{len(rows):,} samples of {_source(settings)} ({precision})")
+    if model.exit_layers[-1] != model.num_layers:
+        print(
+            f"Note: by layers speed counts against all models of the cascade in turn ({model.exit_layers[-1]} layers), "
+            "by FLOPs against the last one alone."
+        )
     if settings.promises and settings.file is None and settings.split.startswith("val"):
         print(
             "Note: if these rows chose the model's checkpoint or its policy's settings, the promise is weaker than it "
@@ -91,12 +116,23 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
     if settings.save:
         sections: dict[str, dict[str, dict[float, Any]]] = {}
         for answer in found:
-            if answer.stored is not None:
+            # A fitted policy's thresholds mean nothing without what was fitted, which `use` alone keeps.
+            if answer.stored is not None and (answer.policy not in fitted or answer.policy == settings.use):
                 section, number, value = answer.stored
                 sections.setdefault(section, {}).setdefault(answer.policy, {})[number] = value
         if sections:
             store(folder, sections)
             print(f"Stored: {', '.join(sections)} in {Path(folder) / 'exits.json'}")
+        lost = sorted(fitted - {settings.use})
+        if lost:
+            print(f"Not stored: {', '.join(lost)}, fitted here; --use {lost[0]} makes it the model's own policy")
+        if settings.use is not None:
+            first = next(answer for answer in found if answer.policy == settings.use)
+            if first.point is None:
+                raise UserError(f"use: the policy {settings.use!r} does not attain {first.request}")
+            threshold = min(max(first.point.threshold, 0.0), 1.0)
+            store_policy(folder, chosen[settings.use].with_threshold(threshold))
+            print(f"The model's own policy is now {settings.use}, threshold {threshold:.6g} ({first.request})")
     return found
 
 
@@ -118,7 +154,8 @@ def _policies(names: Sequence[str] | None, folder: str, model: MultiExitModel) -
     else:
         if not names or len(set(names)) < len(names):
             raise UserError(f"policies must be one or more different ones, got {list(names)}")
-        found = [own if own and own.name == n else policy_by_name(n)().bind(model) for n in names]
+        ours = family(model)
+        found = [own if own and own.name == n else ours.get(n) or policy_by_name(n)().bind(model) for n in names]
     fixed = [policy.name for policy in found if isinstance(policy, FixedExit)]
     if fixed:
         raise UserError(f"the policy {fixed[0]!r} has no threshold to choose; name others by policies")

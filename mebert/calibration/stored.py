@@ -20,8 +20,9 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.models.pretrained import SETTINGS, WEIGHTS, read_settings
 from mebert.operating_points import stored_threshold
+from mebert.policies import ExitPolicy
 
-__all__ = ["max_drops_beside", "read_max_drops", "store", "threshold_for_max_drop"]
+__all__ = ["max_drops_beside", "read_max_drops", "store", "store_policy", "threshold_for_max_drop"]
 
 SECTIONS = ("operating_points", "max_drops", "guarantees")
 
@@ -39,6 +40,17 @@ def store(folder: str | Path, found: Mapping[str, Mapping[str, Mapping[float, An
         for policy, points in found.get(section, {}).items():
             merged = {float(number): value for number, value in (kept.get(policy) or {}).items()} | dict(points)
             kept[policy] = dict(sorted(merged.items()))
+    _write(folder, settings)
+
+
+def store_policy(folder: str | Path, policy: ExitPolicy) -> None:
+    """Make a policy, threshold and all, the one that a model folder is used with."""
+    settings = read_settings(str(folder))
+    settings["policy"] = policy.spec()
+    _write(folder, settings)
+
+
+def _write(folder: str | Path, settings: Mapping[str, Any]) -> None:
     path = Path(folder) / SETTINGS
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ def calibrate(
     batch_size: int = 64,
     device: str = "auto",
     save: bool = True,
+    use: str | None = None,
 ) -> None:
     """Choose thresholds for a trained model from one pass over labelled rows, and store them with it.
 
@@ -49,7 +50,9 @@ def calibrate(
         text_pair_column: Column of the second text of a pair in `file`.
         label_column: Column of the label in `file`.
         max_length: Longest input in tokens, of a task or file; null for the longest that the model can read.
-        policies: Names, such as entropy, max_prob, edr; null for the model's own.
+        policies: Names, such as entropy, stacked, edr; null for the model's own. What they have to choose besides the
+            threshold (temperatures, weights, lambda, patience) is chosen on these rows, too, for a promise on a third
+            of them that is then left out.
         speedup: Wanted speed-up by layers, one or several: the strictest threshold that reaches it.
         speedup_flops: Likewise by FLOPs, heads and policy counted.
         layers: Budget: most layers that a sample may run on average.
@@ -64,6 +67,7 @@ def calibrate(
         batch_size: Rows of a batch.
         device: auto, cpu, cuda, cuda:1, mps.
         save: Store what was found in the model's exits.json.
+        use: One of the policies: make it, fitted and at the threshold of the first thing asked for, the model's own.
     """
     from mebert.calibration.points import requests
     from mebert.calibration.run import CalibrationSettings, run_calibration
@@ -84,6 +88,6 @@ def calibrate(
     columns = text_column, text_pair_column, label_column
     run_calibration(
         CalibrationSettings(
-            model, asked, task, file, split, *columns, max_length, policies, precision, batch_size, device, save
+            model, asked, task, file, split, *columns, max_length, policies, precision, batch_size, device, save, use
         )
     )

@@ -9,15 +9,20 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.indicators import jensen_shannon, normalised_entropy, value_change
+from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy
+
+if TYPE_CHECKING:
+    from mebert.curve import ExitRecord
+    from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["ConsecutiveExits", "Patience", "PatientDivergence", "PatientEntropy", "ValueChange"]
 
@@ -74,13 +79,32 @@ class ConsecutiveExits(ExitPolicy):
     Args:
         threshold: On the evidence, in [0, 1].
         patience: t, at least 1.
+        patience_grid: Values of t to choose from on validation data, by the area under the curve; empty: it stays.
     """
 
     patience: int = 2
+    patience_grid: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_patience(self, self.patience)
+        self.patience_grid = tuple(self.patience_grid)
+        for patience in (self.patience, *self.patience_grid):
+            _check_patience(self, patience)
+
+    def bind(self, model: MultiExitModel) -> Self:
+        super().bind(model)
+        self._exit_layers = model.exit_layers
+        return self
+
+    def fitted(self, record: ExitRecord) -> Self:
+        if not self.patience_grid:
+            return self
+        layers = self._exit_layers
+        areas = {}
+        for patience in self.patience_grid:
+            other = replace(self, patience=patience)
+            areas[patience] = area_of_scores(record, other.score_record(record), layers, self.regression is True)
+        return replace(self, patience=max(areas, key=areas.__getitem__))  # of equals the first
 
     @abstractmethod
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:

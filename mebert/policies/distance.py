@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from mebert.curve import area_under_curve, sweep
 from mebert.errors import UserError
 from mebert.indicators import distance_ratio, hybrid_indicator, normalised_entropy
+from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy, recorded
 
 if TYPE_CHECKING:
@@ -116,13 +116,5 @@ def choose_lambda(
         grid: Lambdas to choose from, in the order of preference.
         exit_layers: The layer of each exit, (E,).
     """
-    ones = record.logits.new_ones(record.logits.shape[:2])  # by layers: FLOPs do not matter here
-    areas = []
-    for lam in grid:
-        scored = replace(record, scores={"edr": hybrid_indicator(dr, entropy, lam)})
-        areas.append(area_under_curve(sweep(scored, "edr", exit_layers, ones, ones[0], _accuracy)))
+    areas = [area_of_scores(record, hybrid_indicator(dr, entropy, lam), exit_layers) for lam in grid]
     return grid[max(range(len(grid)), key=areas.__getitem__)]
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return float((logits.argmax(-1) == labels).float().mean())

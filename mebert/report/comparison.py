@@ -37,6 +37,9 @@ __all__ = ["LAMBDAS", "best_policy", "compare_policies", "family"]
 LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """What EDR's lambda is chosen from on validation data."""
 
+PATIENCES = (1, 2, 3)
+"""What PCEE's and F-PABEE's t are chosen from."""
+
 NUM_POINTS = 60
 
 
@@ -50,8 +53,8 @@ def family(model: MultiExitModel) -> dict[str, ExitPolicy]:
             MaxProbability(),
             Margin(),
             Patience(),
-            PatientEntropy(),
-            PatientDivergence(),
+            PatientEntropy(patience_grid=PATIENCES),
+            PatientDivergence(patience_grid=PATIENCES),
             Voting(),
             TemperatureScaled(),
             Stacked(),

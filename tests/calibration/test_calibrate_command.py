@@ -248,3 +248,38 @@ def test_a_fixed_exit_as_the_models_own_policy(saved, capsys):
     assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "2", *FAST]) == 2
     assert "the policy 'fixed' has no threshold to choose" in capsys.readouterr().err
     assert torch.is_grad_enabled()
+
+
+def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path):
+    folder = str(shutil.copytree(trained[0], tmp_path / "run"))
+    before = json.loads((tmp_path / "run/model/exits.json").read_text())
+    args = [
+        "calibrate",
+        "--model",
+        folder,
+        "--speedup",
+        "1.3",
+        "--epsilon",
+        "0.3",
+        "--policies",
+        "[stacked,pcee,margin]",
+    ]
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*args, *FAST]) == 0
+    settings = json.loads((tmp_path / "run/model/exits.json").read_text())
+    assert "stacked: fitted to 100 of these rows, left out below" in printed.getvalue(), "it is promised something"
+    assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
+    assert "margin" in settings["guarantees"]
+    assert not {"stacked", "pcee"} & {*settings["guarantees"], *settings["operating_points"]} - {
+        *before["operating_points"]
+    }
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*args, "--use", "stacked", *FAST]) == 0
+    settings = json.loads((tmp_path / "run/model/exits.json").read_text())
+    assert settings["guarantees"]["stacked"]["0.3"]["samples"] == 200
+    classify = EarlyExitClassifier.from_pretrained(tmp_path / "run/model", device="cpu", precision="float32")
+    assert classify.policy.name == "stacked"
+    assert len(classify.policy.weights) == LAYERS
+    exits = [answer.exit for answer in classify(rows[0])]
+    assert LAYERS * SAMPLES / sum(exits) > 1.25, "chosen on 200 of these 300 rows"
+    assert run("calibrate", "--model", folder, "--speedup", "1.3", "--policies", "[margin]", "--use", "edr") == 2
