@@ -24,8 +24,10 @@ _HOMES = {
     "TextDataModule": "mebert.data",
     "UserError": "mebert.errors",
     "ExitPredictor": "mebert.exit_predictor",
+    "FrequencyExitPredictor": "mebert.exit_predictor",
     "LinearExitPredictor": "mebert.exit_predictor",
     "TokenExitPredictor": "mebert.exit_predictor",
+    "CascadeModel": "mebert.models",
     "MultiExitModel": "mebert.models",
     "fit_prototypes": "mebert.models",
     "BERxiTModule": "mebert.modules",
@@ -34,6 +36,7 @@ _HOMES = {
     "ElasticBERTModule": "mebert.modules",
     "FastBERTModule": "mebert.modules",
     "GEEPModule": "mebert.modules",
+    "GPFEEModule": "mebert.modules",
     "MultiExitModule": "mebert.modules",
     "PABEEModule": "mebert.modules",
     "ProtoExitModule": "mebert.modules",
@@ -59,6 +62,7 @@ _HOMES = {
 __all__ = [
     "AccuracySpeedCurve",
     "BERxiTModule",
+    "CascadeModel",
     "CurriculumDataModule",
     "CurriculumDistillModule",
     "DeeBERTModule",
@@ -73,7 +77,9 @@ __all__ = [
     "ExitPredictor",
     "FastBERTModule",
     "FixedExit",
+    "FrequencyExitPredictor",
     "GEEPModule",
+    "GPFEEModule",
     "HybridDistanceEntropy",
     "LearnedToExit",
     "LearnedWeightsModule",
@@ -113,8 +119,13 @@ if TYPE_CHECKING:
         TextDataModule,
     )
     from mebert.errors import UserError
-    from mebert.exit_predictor import ExitPredictor, LinearExitPredictor, TokenExitPredictor
-    from mebert.models import MultiExitModel, fit_prototypes
+    from mebert.exit_predictor import (
+        ExitPredictor,
+        FrequencyExitPredictor,
+        LinearExitPredictor,
+        TokenExitPredictor,
+    )
+    from mebert.models import CascadeModel, MultiExitModel, fit_prototypes
     from mebert.modules import (
         BERxiTModule,
         CurriculumDistillModule,
@@ -122,6 +133,7 @@ if TYPE_CHECKING:
         ElasticBERTModule,
         FastBERTModule,
         GEEPModule,
+        GPFEEModule,
         LearnedWeightsModule,
         MultiExitModule,
         PABEEModule,

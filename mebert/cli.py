@@ -45,6 +45,7 @@ from mebert.modules import (
     ElasticBERTModule,
     FastBERTModule,
     GEEPModule,
+    GPFEEModule,
     LearnedWeightsModule,
     MultiExitModule,
     PABEEModule,
@@ -57,7 +58,9 @@ from mebert.parser import CommandParser, MebertParser
 from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
 from mebert.report.closing import print_saved
+from mebert.report.glue_files import glue_splits
 from mebert.report.run_folder import run_folder
+from mebert.short_options import expand, explain
 
 __all__ = ["MebertCLI", "main"]
 
@@ -80,6 +83,7 @@ SHORT_NAMES = (
     ElasticBERTModule,
     FastBERTModule,
     GEEPModule,
+    GPFEEModule,
     LearnedWeightsModule,
     MultiExitModule,
     PABEEModule,
@@ -147,6 +151,7 @@ class MebertCLI(LightningCLI):
             parser.set_defaults({"verbose": False})  # our own tables say it better
         if subcommand == "predict":
             parser.set_defaults({"return_predictions": False})  # the table is written; keep no second copy
+        parser.epilog = explain(subcommand)
         return parser
 
     # ---- between parsing and instantiation -----------------------------------------------------------------
@@ -175,6 +180,8 @@ class MebertCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        if self.subcommand == "predict" and config.predictions.format == "glue":
+            _predict_glue(config.data.get("init_args", {}))
         self._say_what_the_checkpoint_overrides(config)
         _name_encoder_once(config)
         if config.trainer.precision is None:
@@ -206,6 +213,8 @@ class MebertCLI(LightningCLI):
         if trained is not None and trained != given:
             path = self.config[self.subcommand].ckpt_path
             raise UserError(f"{path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?")
+        if self.subcommand == "predict" and self.config[self.subcommand].predictions.format == "glue":
+            _check_label_order(self._checkpoint["mebert"].get("label_names"), self.datamodule.label_names)
         speedup = self.config[self.subcommand].predictions.speedup
         if self.subcommand == "predict" and speedup is not None:  # now, before the run has a folder
             saved = self._checkpoint["mebert"]
@@ -247,7 +256,9 @@ class MebertCLI(LightningCLI):
         config = self.config[self.subcommand]
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        checkpoints = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        # That of `checkpoint` comes before others that `trainer.callbacks` may have.
+        own = self._get(self.config_init, "checkpoint")
+        checkpoints = [own, *(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))]
         best = next((c.best_model_path for c in checkpoints if c.best_model_path), "")
         if not best:
             rank_zero_info("no checkpoint was written, so nothing is tested or saved")
@@ -257,8 +268,8 @@ class MebertCLI(LightningCLI):
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
         else:
             content = torch.load(best, map_location="cpu", weights_only=True)
+            self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
             self.model.load_state_dict(content["state_dict"])
-            self.model.on_load_checkpoint(content)
         if trainer.is_global_zero:
             folder = run_folder(trainer)
             tokenizer = getattr(self.datamodule, "tokenizer", None)
@@ -282,10 +293,11 @@ def main(args: ArgsType = None) -> int:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
     given = sys.argv[1:] if args is None else args
+    if isinstance(given, list):
+        given = expand(given)
     try:
         if isinstance(given, list) and given and given[0] in COMMANDS:
-            run_command(given[0], given[1:])
-            return 0
+            return run_command(given[0], given[1:])
         MebertCLI(
             MultiExitModule,
             L.LightningDataModule,
@@ -301,7 +313,7 @@ def main(args: ArgsType = None) -> int:
             subclass_mode_model=True,
             subclass_mode_data=True,
             auto_configure_optimizers=False,
-            args=args,
+            args=given,
         )
     except UserError as error:
         print(f"mebert: error: {error}", file=sys.stderr)
@@ -337,6 +349,26 @@ def _name_encoder_once(config: Namespace) -> None:
     encoder = model.get("encoder")
     if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
         data.tokenizer = encoder
+
+
+def _predict_glue(data: Any) -> None:
+    """Let a data module predict all test rows that GLUE's files want of its task; refuse other data."""
+    data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
+    if data.get("predict_file") is not None:
+        raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
+
+
+def _check_label_order(trained: list[str] | None, wanted: list[str]) -> None:
+    """Refuse a model whose classes are others than the task's, or in another order: its answers would be misnamed.
+
+    Classes that have never had names (LABEL_0, ...), and old checkpoints, say nothing.
+    """
+    if trained is None or trained == wanted or all(name.startswith("LABEL_") for name in trained):
+        return
+    raise UserError(
+        f"predictions.format glue: this model was trained for {', '.join(trained)}, in this order, and the task has "
+        f"{', '.join(wanted)}: wrong --ckpt_path or --data.task?"
+    )
 
 
 def _flat(group: Namespace | None) -> dict[str, Any]:

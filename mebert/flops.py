@@ -21,18 +21,12 @@ __all__ = ["encoder_flops", "exit_flops", "single_exit_flops", "straight_flops"]
 def encoder_flops(walk: EncoderWalk, lengths: Tensor, depth: int) -> Tensor:
     """Cost of the embeddings' projection and the first `depth` layers, (N,) float64.
 
-    One layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
-
     Args:
         walk: The encoder's adapter.
         lengths: Tokens of each sample, (N,), special tokens included.
         depth: Number of layers.
     """
-    s = lengths.double()
-    h, i, e = walk.hidden_size, walk.intermediate_size, walk.embedding_size
-    projects = e != h or walk.config.model_type == "albert"  # ALBERT projects even when the sizes are equal
-    embedding = 2 * s * e * h if projects else torch.zeros_like(s)
-    return embedding + depth * 2 * (4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i)
+    return walk.flops(lengths, depth)
 
 
 def exit_flops(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None = None) -> Tensor:
@@ -46,31 +40,21 @@ def exit_flops(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None
         lengths: Tokens of each sample, (N,).
         policy: Its `flops()` are added; None adds nothing.
     """
-    s = lengths.double()
     decision = 0 if policy is None else policy.flops()
-    heads = torch.zeros_like(s)
-    costs = []
-    for index, depth in enumerate(model.exit_layers):
-        heads = heads + model.exit(index).flops(s)
-        decisions = decision * min(index + 1, model.num_exits - 1)
-        costs.append(encoder_flops(model.walk, lengths, depth) + heads + decisions)
-    return torch.stack(costs)
+    asked = torch.arange(1, model.num_exits + 1, device=lengths.device).clamp_max(model.num_exits - 1)
+    return model.tried_flops(lengths) + decision * asked.unsqueeze(1)
 
 
 def straight_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
-    """Cost of running straight to each exit, whose head alone is computed, (E, N) float64: fixed and predicted exits.
+    """Cost of running straight to each exit, which alone is asked, (E, N) float64: fixed and predicted exits.
 
     Args:
         model: The multi-exit model.
         lengths: Tokens of each sample, (N,).
     """
-    s = lengths.double()
-    return torch.stack(
-        [encoder_flops(model.walk, lengths, d) + model.exit(i).flops(s) for i, d in enumerate(model.exit_layers)]
-    )
+    return model.straight_flops(lengths)
 
 
 def single_exit_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
     """Cost of the plain model, (N,) float64: all layers and the last head. The base of every FLOPs speed-up."""
-    last = model.exit(model.num_exits - 1)
-    return encoder_flops(model.walk, lengths, model.num_layers) + last.flops(lengths.double())
+    return straight_flops(model, lengths)[-1]

@@ -27,6 +27,7 @@ __all__ = [
     "precision_at_1",
     "ranking_scores",
     "reciprocal_rank",
+    "values_of_questions",
 ]
 
 
@@ -96,10 +97,22 @@ def mean_over_questions(name: str, scores: Tensor, relevant: Tensor, queries: Te
     >>> mean_over_questions("mrr", scores, relevant, torch.tensor([7, 7, 7]))
     tensor(0.5000, dtype=torch.float64)
     """
+    return values_of_questions(name, scores, relevant, queries).mean()
+
+
+def values_of_questions(name: str, scores: Tensor, relevant: Tensor, queries: Tensor) -> Tensor:
+    """One metric of each question that has a right answer, in the order of their numbers, (Q,) float64.
+
+    Args:
+        name: One of `RANKING_METRICS`.
+        scores: Higher is better, (N,).
+        relevant: (N,) bool.
+        queries: Question of each row, (N,) int64; rows below 0 do not count.
+    """
     relevant, queries = _ranked(scores, relevant, queries)
     ranks, starts = _ranks(queries)
     values = RANKING_METRICS[name](relevant, ranks, starts)
-    return values[_sum(relevant.double(), starts) > 0].mean()
+    return values[_sum(relevant.double(), starts) > 0]
 
 
 class QuestionRanking(torchmetrics.Metric):

@@ -11,7 +11,7 @@ from mebert.cli import main
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
-FAMILY = ("pabee", "elasticbert", "deebert", "berxit", "romebert", "learned_weights")
+FAMILY = ("pabee", "elasticbert", "deebert", "berxit", "romebert", "gpfee", "learned_weights")
 OVERLAYS = sorted([*CONFIGS.glob("trainer/*.yaml"), *CONFIGS.glob("logger/*.yaml")])
 
 

@@ -5,11 +5,10 @@ Shapes: N samples, E exits. FLOPs are those of `mebert.flops`: matrix products, 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from mebert.calibration import threshold_for_cost
-from mebert.flops import encoder_flops, exit_flops, single_exit_flops
+from mebert.flops import encoder_flops, exit_flops, single_exit_flops, straight_flops
 from mebert.inference import EngineName
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
@@ -69,11 +68,7 @@ class Costs:
 
     def predicted(self) -> Tensor:
         """The layers up to the exit and its head alone, (E, N): the engine `predicted`."""
-        rows = [
-            encoder_flops(self.model.walk, self.lengths, depth) + self.model.exit(e).flops(self.lengths.double())
-            for e, depth in enumerate(self.model.exit_layers)
-        ]
-        return torch.stack(rows)
+        return straight_flops(self.model, self.lengths)
 
     def first_layers(self, depth: int) -> Tensor:
         """The first layers alone with one head, (1, N)."""

@@ -94,8 +94,6 @@ class SimulatedExits(ExitPolicy):
         threshold: Not used.
     """
 
-    name = "simulated"
-
     def of(self, indicator: ExitPolicy, exits: Tensor, features: Tensor) -> Self:
         """Take what is simulated; returns itself.
 

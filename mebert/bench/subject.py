@@ -8,19 +8,13 @@ from typing import Any
 
 import torch
 
+from mebert.bench.policies import fresh_policies, trained_policies
 from mebert.errors import UserError
-from mebert.models import MultiExitModel, PrototypeBank, build_encoder, load_policy
+from mebert.models import CascadeModel, MultiExitModel, build_encoder, load_policy
 from mebert.models.encoder import quiet_loading
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.pretrained import multi_exit_folder
-from mebert.policies import (
-    DistanceRatio,
-    Entropy,
-    ExitPolicy,
-    HybridDistanceEntropy,
-    MaxProbability,
-    ValueChange,
-)
+from mebert.policies import ExitPolicy
 
 __all__ = ["SIZES", "Subject", "open_subject"]
 
@@ -31,8 +25,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "bert-base": {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
     "bert-large": {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096},
 }
-POLICIES: tuple[type[ExitPolicy], ...] = (Entropy, MaxProbability, DistanceRatio, HybridDistanceEntropy, ValueChange)
-PROTOTYPE_DIM = 128
 
 
 @dataclass
@@ -75,8 +67,11 @@ def open_subject(
     torch.manual_seed(seed)
     if model is not None and (folder := multi_exit_folder(model)) is not None:
         opened = MultiExitModel.from_pretrained(folder)
-        chosen = load_policy(folder, opened) if policies is None else None
-        bound = [chosen] if chosen is not None else _policies(policies, opened, random_prototypes=False)
+        if isinstance(opened, CascadeModel):
+            raise UserError(
+                f"{model} is a cascade of {opened.num_exits} models, and bench measures one: give one of them"
+            )
+        bound = trained_policies(policies, opened, load_policy(folder, opened))
         return Subject(model, opened, bound, trained=True, tokenizer=folder)
     if model is not None:
         name, encoder = model, build_encoder(model)
@@ -86,35 +81,10 @@ def open_subject(
         with quiet_loading():
             encoder = build_encoder(name, config)
     fresh = MultiExitModel(encoder, num_labels, pooling=pooling, head=head).eval()
-    return Subject(name, fresh, _policies(policies, fresh, random_prototypes=True), tokenizer=model)
+    return Subject(name, fresh, fresh_policies(policies, fresh), tokenizer=model)
 
 
 def _size(name: str) -> dict[str, Any]:
     if name not in SIZES:
         raise UserError(f"size {name!r} is not known; choose one of {', '.join(SIZES)}, or give encoder_config")
     return {"model_type": "bert", **SIZES[name]}
-
-
-def _policies(names: Sequence[str] | None, model: MultiExitModel, random_prototypes: bool) -> list[ExitPolicy]:
-    """The policies with these names, bound to the model; None: what suits its task."""
-    known = {policy.name: policy for policy in POLICIES}
-    suited = names or [ValueChange.name if model.num_labels == 1 else Entropy.name]
-    found = []
-    for name in suited:
-        if name not in known:
-            raise UserError(f"policy {name!r} is not known; choose of {', '.join(known)}")
-        if (name == ValueChange.name) != (model.num_labels == 1):
-            kind = "regression" if model.num_labels == 1 else f"{model.num_labels} classes"
-            raise UserError(f"policy {name!r} does not fit a model for {kind}")
-        policy = known[name]()
-        if isinstance(policy, DistanceRatio) and model.prototypes is None and random_prototypes:
-            model.prototypes = _random_prototypes(model)
-        found.append(policy.bind(model))
-    return found
-
-
-def _random_prototypes(model: MultiExitModel) -> PrototypeBank:
-    bank = PrototypeBank(model.num_exits - 1, model.exit(0).feature_size, model.num_labels, dim=PROTOTYPE_DIM)
-    bank.prototypes.normal_()
-    bank.seen.fill_(True)
-    return bank

@@ -49,10 +49,12 @@ def record_rows(
     scores: dict[str, list[Tensor]] = {policy.name: [] for policy in policies}
     for start in range(0, len(order), batch_size):
         batch = collate_batch([rows[int(row)] for row in order[start : start + batch_size]])
-        outputs = model(**{name: value.to(device) for name, value in model_inputs(batch).items()})
+        inputs = {name: value.to(device) for name, value in model_inputs(batch).items()}
+        outputs = model(**inputs)
         logits.append(outputs.logits.float().cpu())
         for policy in policies:
-            scores[policy.name].append(policy.score_exits(outputs.logits, outputs.features).cpu())
+            found = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"])
+            scores[policy.name].append(found.cpu())
     place = torch.from_numpy(np.argsort(order))  # where each row came in the order of the pass
     return ExitRecord(
         logits=torch.cat(logits, dim=1)[:, place],

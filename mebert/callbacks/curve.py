@@ -16,16 +16,18 @@ from typing_extensions import override
 
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
+from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.curve import CurvePoint, ExitRecord
 from mebert.errors import UserError
 from mebert.modules.fitted_indicators import check_rows, make_room
-from mebert.policies import ExitPolicy
+from mebert.policies import ExitPolicy, FixedExit
 from mebert.precision import inference_precision
 from mebert.record_files import save_record
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
 from mebert.report.files import write_evaluation
+from mebert.report.reliability import add_reliability
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_evaluation
 from mebert.report.wall_clock import measure_speedups
@@ -40,10 +42,10 @@ class AccuracySpeedCurve(L.Callback):
     """Chooses operating points after each validation and reports the whole curve after a test.
 
     After each validation epoch the module chooses its thresholds on the first validation split
-    (`choose_operating_points`); `val/auc_<policy>` is the area under each curve. After a test, the curves of
-    the module's policy and of plain entropy are printed as tables and written to the run's folder
-    (`curve.csv`, `curve.png`, `evaluation.json`; a second test split adds its name), with thresholds from
-    validation data.
+    (`choose_operating_points`); `val/auc_<policy>` is the area under each curve, `val/auc` that of the module's own
+    policy. After a test, the curves of the module's policy and of plain entropy are printed as tables and written to
+    the run's folder (`curve.csv`, `curve.png`, `evaluation.json`; a second test split adds its name), with thresholds
+    from validation data, 95 % bootstrap intervals, agreement with the full model and shares of samples at each exit.
 
     The wall-clock speed-up is measured in turn, in one process, on batches spread over the test split.
 
@@ -92,6 +94,18 @@ class AccuracySpeedCurve(L.Callback):
         if stage == "fit" and self.fit_indicators and model.num_labels > 1:
             check_rows(getattr(trainer, "datamodule", None))
             make_room(model, prototypes=model.num_exits > 1)
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        """Say before training, not after the first epoch, that a checkpoint waits for a curve that is not drawn."""
+        known = [name for name in pl_module.score_policies() if name != FixedExit.name]
+        for monitor in (getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks):
+            name = pl_module.policy.name if monitor == "val/auc" else str(monitor).removeprefix("val/auc_")
+            if str(monitor).startswith("val/auc") and name not in known:
+                raise UserError(
+                    f"checkpoint.monitor {monitor}: no curve of the policy {name!r} is drawn after each epoch; choose "
+                    f"val/auc_ and one of {', '.join(known)}, or give the module that policy (model.policy)"
+                )
 
     # ---- collecting ----------------------------------------------------------------------------------------
 
@@ -147,12 +161,25 @@ class AccuracySpeedCurve(L.Callback):
                 for name, policy in policies.items()
                 if name in record.scores
             }
+            own = f"{prefix}/auc_{pl_module.policy.name}"
+            if own in areas:
+                areas[f"{prefix}/auc"] = float(pl_module.score_of_curve(areas[own]))
             pl_module.log_dict(areas, sync_dist=True)
             self._set_current(pl_module, "val", prefix, costs)
             if alone:
                 evaluation = self._evaluate(pl_module, record, prefix, metrics)
+                add_reliability(evaluation, record)
+                self._check_threshold(pl_module, record, f"the split {prefix}")
                 if trainer.is_global_zero:
                     print_evaluation(evaluation)
+
+    @override
+    def on_fit_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        self._check_threshold(pl_module, pl_module.validation_record, "validation data")
+
+    def _check_threshold(self, module: MultiExitModule, record: ExitRecord | None, where: str) -> None:
+        if module.threshold is not None:  # one that was chosen is from such scores
+            warn_if_useless(module.policy, record, where)
 
     def _set_current(self, module: MultiExitModule, stage: str, prefix: str, costs: PolicyCosts) -> None:
         if module.policy.name not in costs.record.scores:
@@ -195,6 +222,8 @@ class AccuracySpeedCurve(L.Callback):
             self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))
             evaluation = self._evaluate(pl_module, record, prefix, metrics)
             self._compare(pl_module, record, evaluation)
+            add_reliability(evaluation, record)
+            self._check_threshold(pl_module, record, f"the split {prefix}")
             if trainer.is_global_zero:
                 self._measure(trainer, pl_module, evaluation, loader)
             self._log(trainer, pl_module, evaluation)
@@ -297,6 +326,7 @@ class AccuracySpeedCurve(L.Callback):
     def _log(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
         """`test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall` to all loggers."""
         scalars = {f"{evaluation.split}/auc_{name}": evaluation.area(name) for name in evaluation.curves}
+        scalars |= {f"{evaluation.split}/elue_{name}": evaluation.elue(ps) for name, ps in evaluation.curves.items()}
         wall = {}
         for name, points in evaluation.points.items():
             for point in points:
@@ -304,6 +334,8 @@ class AccuracySpeedCurve(L.Callback):
                 scalars[f"{prefix}/{evaluation.metric}"] = point.metric
                 scalars[f"{prefix}/speedup_layers"] = point.speedup_layers
                 scalars[f"{prefix}/speedup_flops"] = point.speedup_flops
+                if point.agreement is not None:
+                    scalars[f"{prefix}/agreement"] = point.agreement
                 if point.speedup_wall is not None:
                     wall[f"{prefix}/speedup_wall"] = point.speedup_wall
         module.log_dict(scalars, sync_dist=True)

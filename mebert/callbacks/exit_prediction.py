@@ -17,10 +17,11 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from mebert.checkpoints import read_checkpoint
+from mebert.curve import replay, speedup_layers
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.coverage import Coverage
 from mebert.exit_predictor.fitting import (
-    Coverage,
     PredictorKind,
     PredictorSettings,
     ScoredRows,
@@ -29,10 +30,12 @@ from mebert.exit_predictor.fitting import (
     score_batch,
 )
 from mebert.exit_predictor.linear import LinearExitPredictor
+from mebert.exit_predictor.static import fit_static
 from mebert.policies import policy_from_spec
 from mebert.scoring import score_split
 
 if TYPE_CHECKING:
+    from mebert.data.tokenised import TokenisedSplit
     from mebert.models.multi_exit import MultiExitModel
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
@@ -49,7 +52,8 @@ class ExitPrediction(L.Callback):
 
     Args:
         kind: `token` is GEEP's table of the exits that texts with a token took, `linear` a small head on the embedding
-            output, to compare with; null makes none.
+            output, to compare with; `static` (after HashEE) goes by the frequency of tokens, without any pass, and is
+            as fast as each stored speed-up; null makes none.
         ngram: Longest run of tokens that the table counts, at least 1; runs of 2 and more are hashed.
         coverage: How a predicted distribution becomes one exit: null takes the likeliest, a number in (0, 1] the
             smallest exit whose cumulative mass reaches it, and `match` the number at which the predicted exits are, on
@@ -120,26 +124,53 @@ class ExitPrediction(L.Callback):
     ) -> list[ExitPredictor]:
         """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes."""
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
+        targets: dict[float, float | None] = {policy.threshold: None}
+        targets |= {min(max(threshold, 0.0), 1.0): target for target, threshold in points.items()}
+        if self.kind == "static":
+            return self._fit_static(trainer, model, policy, targets)
         scored = self._score(trainer, model, policy, "train" if self.split == "train" else validation)
         fresh = None
         if self.split == "train" and self.settings.coverage == "match":
             fresh = self._score(trainer, model, policy, validation)
         if not trainer.is_global_zero:
             return []
-        targets: dict[float, float | None] = {policy.threshold: None}
-        targets |= {min(max(threshold, 0.0), 1.0): target for target, threshold in points.items()}
         return [
             fit_from_scores(model, scored, policy.with_threshold(threshold), self.settings, target, self.split, fresh)
             for threshold, target in targets.items()
         ]
 
+    def _fit_static(
+        self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, targets: dict[float, float | None]
+    ) -> list[ExitPredictor]:
+        """The same from the tokens alone; a threshold that was chosen for no speed-up is first seen how fast it is."""
+        validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
+        unknown = [threshold for threshold, target in targets.items() if target is None]
+        wanted = {threshold: target for threshold, target in targets.items() if target is not None}
+        if unknown:
+            scores = self._score(trainer, model, policy, validation).scores
+            wanted |= {threshold: speedup_layers(replay(scores, threshold), model.exit_layers) for threshold in unknown}
+        if not trainer.is_global_zero:
+            return []
+        fresh = self._rows(trainer, validation)
+        rows = self._rows(trainer, "train") if self.split == "train" else fresh
+        coverage = self.settings.coverage
+        return [
+            fit_static(model, rows, policy.with_threshold(at), wanted[at], coverage, target, self.split, fresh)
+            for at, target in targets.items()
+        ]
+
+    def _rows(self, trainer: L.Trainer, name: str) -> TokenisedSplit:
+        """The rows of a split, or `max_rows` of them."""
+        rows: TokenisedSplit = trainer.datamodule.split(name)  # type: ignore[attr-defined]
+        if self.max_rows is None or len(rows) <= self.max_rows:
+            return rows
+        drawn = np.random.default_rng(0).permutation(len(rows))[: self.max_rows]
+        return rows.take(np.sort(drawn))
+
     def _score(self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, name: str) -> ScoredRows:
         """An adaptive run over (at most `max_rows` rows of) a split, shared by the processes."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        rows = data.split(name)
-        if self.max_rows is not None and len(rows) > self.max_rows:
-            drawn = np.random.default_rng(0).permutation(len(rows))[: self.max_rows]
-            rows = rows.take(np.sort(drawn))
+        rows = self._rows(trainer, name)
         head = None
         if self.kind == "linear":
             head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model)

@@ -1,4 +1,4 @@
-"""Writes what `predict` found as a table, in the order of the input.
+"""Writes what `predict` found as a table, or as GLUE's files, in the order of the input.
 
 Shapes: B batch, C classes, N samples.
 """
@@ -16,10 +16,12 @@ from typing_extensions import override
 
 from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
 from mebert.callbacks.recorder import gather_rows
+from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.errors import UserError
 from mebert.inference import EngineName
 from mebert.operating_points import stored_threshold
-from mebert.report.prediction_files import check_table_path, write_table
+from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
+from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_pairs
 
@@ -39,7 +41,8 @@ class PredictionWriter(L.Callback):
     input, whatever the batches and processes were. Only `predict` writes.
 
     Args:
-        path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` in the run's folder.
+        path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the run's
+            folder. For `format: glue` a folder; null for `glue` in the run's folder.
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
             instead of the checkpoint's own. One of those stored in training (`curve.points`).
         threshold: Leave at this threshold, in [0, 1], instead.
@@ -48,6 +51,8 @@ class PredictionWriter(L.Callback):
             null for the module's own.
         max_drop: Leave at the threshold that `python -m mebert calibrate` stored with the run's model for this most
             allowed loss (`--max_drop`, or `--epsilon` for a promised one). Needs the best checkpoint.
+        format: `csv`, `jsonl`, `parquet`, or `glue`, the files that GLUE's server takes, for the test rows of one of
+            its tasks (mnli: both splits; ax: the diagnostic set, by a model for mnli); null for what `path` ends in.
     """
 
     def __init__(
@@ -57,9 +62,10 @@ class PredictionWriter(L.Callback):
         threshold: float | None = None,
         engine: EngineName | None = None,
         max_drop: float | None = None,
+        format: PredictionFormat | None = None,
     ) -> None:
         if path is not None:
-            check_table_path(Path(path))
+            check_prediction_path(Path(path), format)
         numbers = {"speedup": speedup, "threshold": threshold, "max_drop": max_drop}
         given = [f"predictions.{name}" for name, value in numbers.items() if value is not None]
         if len(given) > 1:
@@ -67,6 +73,7 @@ class PredictionWriter(L.Callback):
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise UserError(f"predictions.threshold must be in [0, 1], got {threshold}")
         self.path = None if path is None else Path(path)
+        self.format = format
         self.speedup = speedup
         self.threshold = threshold
         self.max_drop = max_drop
@@ -76,6 +83,8 @@ class PredictionWriter(L.Callback):
 
     @override
     def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if self.format == "glue":
+            _glue_parts(trainer)  # says what is wrong before anything is computed
         self._parts = []
         self._own = pl_module.policy, pl_module.engine
         if self.engine is not None:
@@ -88,6 +97,8 @@ class PredictionWriter(L.Callback):
             threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
+        if self.threshold is not None or (threshold is None and pl_module.threshold is not None):
+            warn_if_useless(pl_module.policy, pl_module.validation_record, "validation data")
 
     @override
     def on_predict_batch_end(
@@ -120,27 +131,61 @@ class PredictionWriter(L.Callback):
         order = rows["index"].argsort(stable=True)
         order = order[rows["index"][order] >= 0]
         rows = {name: values[order] for name, values in rows.items()}
-        path = self.path or run_folder(trainer) / "predictions.csv"
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            write_table(path, _chunks(trainer, pl_module, rows))
+        written = self._write(trainer, pl_module, rows)
         layers = torch.tensor(pl_module.model.exit_layers, dtype=torch.float64)
         taken = layers[rows["exit"] - 1].mean()
         policy = pl_module.policy
         print_pairs(
             "Predictions:",
             {
-                "table": f"{path} ({len(order):,} rows)",
+                **written,
                 "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
                 "mean exit": f"{rows['exit'].double().mean():.2f} of {pl_module.model.num_exits}",
                 "speed-up": f"{float(layers[-1] / taken):.2f}x by layers",
             },
         )
 
+    def _write(self, trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> dict[str, str]:
+        """Write all rows, sorted by their index; returns what is to be said of it."""
+        count = len(rows["index"])
+        pretending = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if self.format != "glue":
+            path = self.path or run_folder(trainer) / f"predictions.{self.format or 'csv'}"
+            if not pretending:
+                write_table(path, _chunks(trainer, module, rows))
+            return {"table": f"{path} ({count:,} rows)"}
+        folder = self.path or run_folder(trainer) / "glue"
+        task, parts = _glue_parts(trainer)
+        if pretending:
+            return {"files": f"in {folder}, after a whole run"}
+        files = write_glue_files(folder, task, parts, rows["label"].tolist())
+        missing = missing_files(folder)
+        written = ", ".join(f"{folder / f.name} ({n:,} rows)" for f, n in zip(files, parts.values(), strict=True))
+        notes = "; ".join(submission_size_notes(files, list(parts.values())))
+        whole = f"still without {', '.join(missing)}" if missing else f"whole; next: zip -j glue.zip {folder}/*.tsv"
+        return {"files": written, **({"note": notes} if notes else {}), "submission": whole}
+
     @override
     def on_predict_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         if self._own is not None:
             pl_module.policy, pl_module.engine = self._own
             self._own = None
+
+
+def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
+    """The task of the data, and the rows of each test split that is predicted.
+
+    Raises:
+        UserError: The data is not a task of GLUE's, or other rows of it are predicted.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    task = getattr(getattr(data, "task", None), "name", None)
+    if getattr(data, "predict_file", None) is not None:
+        raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
+    # Alone, the first test split.
+    given = getattr(data, "predict_split", None) or glue_splits(task).partition("+")[0]
+    splits = glue_splits(task, given).split("+")
+    return str(task), dict(zip(splits, data.predict_parts.values(), strict=True))
 
 
 def _chunks(trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> Iterator[dict[str, list[Any]]]:

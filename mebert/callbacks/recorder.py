@@ -66,7 +66,7 @@ class ExitRecorder:
             if name in batch:
                 self._add(name, batch[name])
         for name, policy in policies.items():
-            self._add(f"score/{name}", policy.score_exits(logits, features).T)
+            self._add(f"score/{name}", policy.score_exits(logits, features, batch["attention_mask"]).T)
         for number, predictor in enumerate(predictors):
             predictor.to(logits.device)
             self._add(f"predicted/{number}", predictor.predict(batch["input_ids"], batch["attention_mask"]))

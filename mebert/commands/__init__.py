@@ -14,6 +14,8 @@ __all__ = ["COMMANDS", "run_command"]
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
     "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, guaranteed if asked; store them.",
+    "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
+    "cascade": "Put trained models behind one another: small ones first, the large one where they are not sure.",
     "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
 }
 

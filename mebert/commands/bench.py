@@ -65,7 +65,8 @@ def bench(
             imdb; or "mean,std" in tokens; or one length for all.
         tokenizer: Hub id or folder; null for the model's own (random weights: google-bert/bert-base-uncased).
         max_length: Longest input in tokens; longer ones are cut.
-        policies: Of entropy, max_prob, dr, edr, change; null for the one saved with the model, else entropy.
+        policies: Names, such as entropy, margin, patience, pcee, stacked, edr; null for the one saved with the model,
+            else entropy.
         speedups: Wanted speed-ups by FLOPs, each above 1.
         engines: Of full, shrink, refill, predicted.
         baselines: Hugging Face's own classifier: `usual` (input order, padded to the longest row of a batch), `padded`

@@ -15,6 +15,7 @@ def study(
     tasks: dict | None = None,  # type: ignore[type-arg]
     recipes: dict | None = None,  # type: ignore[type-arg]
     seeds: list[int] = [1],  # noqa: B006  (jsonargparse copies it)
+    targets: list[float] = [1.0, 1.5, 2.0, 3.0],  # noqa: B006
     out: Path | None = None,
     keep: Literal["results", "models", "all"] = "models",
     only: list[str] | None = None,
@@ -37,6 +38,7 @@ def study(
         tasks: Name to settings, as in base.
         recipes: Name to settings, as in base; under `tasks`, by name, what differs on a task.
         seeds: One run each: of heads and dropout; the rows are the same for all.
+        targets: Speed-ups by layers that the report compares at.
         out: Folder; null for runs/studies/<name>.
         keep: What stays of a run: its results, its model too, or all (checkpoints of three times the model's size).
         only: Run these alone: recipe=joint,deebert task=rte seed=1 (any of them).
@@ -51,5 +53,5 @@ def study(
     from mebert.study.command import study_command
     from mebert.study.settings import Study
 
-    checked = Study.checked(name, out, base, tasks, recipes, seeds, keep)
+    checked = Study.checked(name, out, base, tasks, recipes, seeds, targets, keep)
     return study_command(checked, only, jobs, threads, list, report_only)

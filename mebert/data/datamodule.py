@@ -40,7 +40,8 @@ class TextDataModule(PreparedSplits):
 
     Args:
         task: Name in the task table (cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli, snli, scitail, wikiqa,
-            trecqa, ag_news, dbpedia_14, yahoo, yelp_full, yelp_polarity, imdb, chnsenticorp), or null for own files.
+            trecqa, ag_news, dbpedia_14, yahoo, yelp_full, yelp_polarity, imdb, chnsenticorp; ax, to predict with a
+            model trained on mnli), or null for own files.
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
         max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the
             longer text first).
@@ -50,7 +51,8 @@ class TextDataModule(PreparedSplits):
         validation_file: Own validation rows.
         test_file: Own test rows.
         predict_file: Rows to predict; labels are not needed. Null predicts the task's test split.
-        predict_split: The task's split to predict instead of its first test split, as the Hub names it.
+        predict_split: The task's split to predict instead of its first test split, as the Hub names it; several are
+            joined by "+" (test_matched+test_mismatched).
         text_column: Column of the (first) text in own files (with a task: in `predict_file`); null for `text`
             (with a task: its own).
         text_pair_column: Column of the second text of a pair in own files; null for none (with a task:

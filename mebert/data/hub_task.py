@@ -34,22 +34,26 @@ def load_task_splits(task: Task, groups: Collection[str], predict_split: str | N
     Args:
         task: The task.
         groups: Of train, val, test, predict.
-        predict_split: The split to predict as the Hub names it; None for the first test split.
+        predict_split: The split to predict as the Hub names it, or several joined by "+", which become
+            `predict_<split>` each; None for the first test split.
 
     Raises:
         UserError: The data has no split `predict_split`.
     """
     there = load_hub_dataset(task)
     wanted: dict[str, str] = {}
-    if "train" in groups:
+    if "train" in groups and task.train_split:
         wanted["train"] = task.train_split
     if "val" in groups:
         wanted |= task.validation_splits
     if "test" in groups:
         wanted |= task.test_splits
     if "predict" in groups:
-        wanted["predict"] = predict_split or next(iter(task.test_splits.values()))
-        if predict_split is not None and predict_split not in there:
-            names = ", ".join(there)
-            raise UserError(f"task {task.name!r} has no split {predict_split!r} to predict; its splits: {names}")
+        given = [] if predict_split is None else predict_split.split("+")
+        for split in given:
+            if split not in there or given.count(split) > 1:
+                names, fault = ", ".join(there), "names twice the" if split in there else "has no"
+                raise UserError(f"task {task.name!r} {fault} split {split!r} to predict; its splits: {names}")
+        splits = given or [next(iter(task.test_splits.values()))]
+        wanted |= {"predict": splits[0]} if len(splits) == 1 else {f"predict_{split}": split for split in splits}
     return {name: there[split] for name, split in wanted.items() if split in there}

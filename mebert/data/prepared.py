@@ -63,6 +63,8 @@ class PreparedSplits(SplitLoaders):
         self._prepared: set[str | None] = set()
         self._rows: dict[str, Rows] = {}
         self._predicted: Rows | None = None
+        # How many rows each of the splits gave that are predicted one after the other, by name.
+        self.predict_parts: dict[str, int] = {}
 
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerBase:
@@ -145,9 +147,9 @@ class PreparedSplits(SplitLoaders):
         if self.predict_file is not None:
             groups = tuple(group for group in groups if group != "predict")
         raw = self.load_splits(groups) if groups else {}
+        tables = {name: raw.pop(name) for name in list(raw) if name.startswith("predict")}
         if used_by("predict", stage):
-            self._prepare_prediction(raw.pop("predict", None), required=stage is not None)
-        raw.pop("predict", None)
+            self._prepare_prediction(tables, required=stage is not None)
         splits, note = arrange(
             {name: self._labelled(table, name) for name, table in raw.items()},
             self.holdout,
@@ -167,11 +169,16 @@ class PreparedSplits(SplitLoaders):
             names[:] = [name for name in splits if name.startswith(group)] or names
         self._prepared.add(stage)
 
-    def _prepare_prediction(self, table: datasets.Dataset | None, required: bool) -> None:
+    def _prepare_prediction(self, tables: Mapping[str, datasets.Dataset], required: bool) -> None:
+        import datasets
+
         if self.predict_file is not None:
             rows = Rows.unlabelled(load_file(self.predict_file, self._read("predict"), None), self.predict_file)
-        elif table is not None:
-            rows = Rows.unlabelled(table, self._origin("predict"))
+        elif tables:
+            first, *more = tables.values()
+            whole = datasets.concatenate_datasets([first, *more]) if more else first
+            rows = Rows.unlabelled(whole, self._origin("predict"))
+            self.predict_parts = {name: len(table) for name, table in tables.items()}
         elif required:
             raise UserError("nothing to predict: no test split; give predict_file, or with a task predict_split")
         else:

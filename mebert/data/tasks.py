@@ -67,7 +67,7 @@ class Task:
         metrics: The main one first.
         label_column: Holds class numbers, names out of `label_names`, or the number to be estimated.
         regression: The label is a number to be estimated; a negative one means that it is hidden.
-        train_split: Name of the training split on the Hub.
+        train_split: Name of the training split on the Hub; empty where there is none.
         validation_splits: Stage name to split on the Hub; empty where there is none.
         test_splits: Stage name to split on the Hub.
         public_test_labels: The test splits hold real labels, not -1.
@@ -134,6 +134,17 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("qnli", GLUE, "qnli", ("question", "sentence"), ("entailment", "not_entailment")),
             Task("rte", GLUE, "rte", SENTENCES, ("entailment", "not_entailment")),
             Task("wnli", GLUE, "wnli", SENTENCES, ("not_entailment", "entailment")),
+            # GLUE's diagnostic set: nothing but rows to predict, for a model that has been trained on mnli.
+            Task(
+                "ax",
+                GLUE,
+                "ax",
+                ("premise", "hypothesis"),
+                NLI,
+                ("matthews",),
+                train_split="",
+                validation_splits=_splits(),
+            ),
             Task(
                 "snli",
                 "stanfordnlp/snli",

@@ -9,13 +9,16 @@ from mebert.exit_predictor.fitting import (
     fit_predictor,
     score_rows,
 )
+from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
+from mebert.exit_predictor.static import fit_static
 from mebert.exit_predictor.storage import choose_predictor, load_predictors, save_predictors
 from mebert.exit_predictor.tokens import TokenExitPredictor
 
 __all__ = [
     "ExitPredictor",
+    "FrequencyExitPredictor",
     "LinearExitPredictor",
     "PredictionReport",
     "PredictorKind",
@@ -27,6 +30,7 @@ __all__ = [
     "coverage_for_speedup",
     "fit_from_scores",
     "fit_predictor",
+    "fit_static",
     "load_predictors",
     "predictor_from_state",
     "report",

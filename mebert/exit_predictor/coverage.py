@@ -6,6 +6,7 @@ Shapes: B samples, E exits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from torch import Tensor
 from mebert.curve import speedup_layers
 from mebert.errors import UserError
 
-__all__ = ["check_coverage", "choose_exits", "coverage_for_speedup"]
+__all__ = ["Coverage", "check_coverage", "choose_exits", "coverage_for_speedup", "nearest_coverage"]
+
+Coverage = float | Literal["match"] | None
 
 
 def check_coverage(coverage: float | None) -> None:
@@ -72,3 +75,10 @@ def coverage_for_speedup(distribution: Tensor, exit_layers: Sequence[int], targe
         else:
             high = middle - 1
     return float(candidates[low])
+
+
+def nearest_coverage(distribution: Tensor, exit_layers: Sequence[int], target: float) -> float:
+    """`coverage_for_speedup` or, where none is fast enough, one that leaves as early as it goes; arguments alike."""
+    found = coverage_for_speedup(distribution, exit_layers, target)
+    # Out of reach only where no mass at all is early enough.
+    return found if found is not None else torch.finfo(torch.float32).tiny

@@ -17,8 +17,9 @@ from mebert.curve import replay, speedup_layers
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
-from mebert.exit_predictor.coverage import check_coverage, coverage_for_speedup
+from mebert.exit_predictor.coverage import Coverage, check_coverage, nearest_coverage
 from mebert.exit_predictor.linear import LinearExitPredictor
+from mebert.exit_predictor.static import fit_static, tokens_of
 from mebert.exit_predictor.tokens import TokenExitPredictor
 from mebert.models.multi_exit import model_inputs
 from mebert.scoring import evaluation_mode
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mebert.policies import ExitPolicy
 
 __all__ = [
-    "Coverage",
     "PredictorKind",
     "PredictorSettings",
     "ScoredRows",
@@ -37,8 +37,7 @@ __all__ = [
     "score_rows",
 ]
 
-PredictorKind = Literal["token", "linear"]
-Coverage = float | Literal["match"] | None
+PredictorKind = Literal["token", "linear", "static"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,12 @@ class PredictorSettings:
     """How predictors are made.
 
     Attributes:
-        kind: `token`, GEEP's table, or `linear`, a head on the embedding output.
+        kind: `token`, GEEP's table; `linear`, a head on the embedding output; or `static`, exits by the frequency of
+            tokens, which learns nothing from the policy.
         ngram: Longest run of tokens that the table counts.
         coverage: How a distribution becomes one exit: None takes the likeliest, a number in (0, 1] the smallest exit
             whose cumulative mass reaches it, and `match` the number at which the predicted exits are as fast as those
-            that the policy took.
+            that the policy took (`static`: as fast as is asked for).
         buckets: Rows of the table for runs of 2 and more tokens.
         prior_strength: How many occurrences of a token the shares of all samples weigh as.
     """
@@ -62,10 +62,10 @@ class PredictorSettings:
     prior_strength: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("token", "linear"):
-            raise UserError(f"kind must be token or linear, got {self.kind!r}")
-        if self.kind == "linear" and self.ngram != 1:
-            raise UserError(f"ngram {self.ngram} belongs to kind token; kind linear reads no runs of tokens")
+        if self.kind not in ("token", "linear", "static"):
+            raise UserError(f"kind must be token, linear or static, got {self.kind!r}")
+        if self.kind != "token" and self.ngram != 1:
+            raise UserError(f"ngram {self.ngram} belongs to kind token; kind {self.kind} reads no runs of tokens")
         if isinstance(self.coverage, str):
             if self.coverage != "match":
                 raise UserError(f"coverage must be match, a number in (0, 1] or null; got {self.coverage!r}")
@@ -91,8 +91,7 @@ class ScoredRows:
     @property
     def tokens(self) -> tuple[Tensor, Tensor]:
         """Token ids of all rows, and where each row starts, (N+1,)."""
-        offsets = torch.from_numpy(np.asarray(self.rows.offsets, dtype=np.int64))
-        return torch.from_numpy(np.asarray(self.rows.tokens, dtype=np.int64)), offsets
+        return tokens_of(self.rows)
 
 
 def score_batch(
@@ -100,7 +99,7 @@ def score_batch(
 ) -> Tensor:
     """A policy's scores at every exit and, with a head, its features beside them: (B, E) or (B, E+H+1) float32."""
     outputs = model(**model_inputs(batch))
-    scores = policy.score_exits(outputs.logits, outputs.features).T.float()
+    scores = policy.score_exits(outputs.logits, outputs.features, batch["attention_mask"]).T.float()
     if head is None:
         return scores
     return torch.cat([scores, head.features(batch["input_ids"], batch["attention_mask"])], dim=1)
@@ -163,6 +162,10 @@ def fit_from_scores(
             each with its own counts left out (the linear head, which has few weights, is taken as it is).
     """
     taken = replay(scored.scores, policy.threshold)
+    if settings.kind == "static":
+        wanted = speedup_layers(taken, model.exit_layers) if speedup is None else speedup
+        rows = scored.rows if fresh is None else fresh.rows
+        return fit_static(model, scored.rows, policy, wanted, settings.coverage, speedup, split, rows)
     tokens, offsets = scored.tokens
     predictor: ExitPredictor
     if settings.kind == "token":
@@ -193,6 +196,7 @@ def fit_predictor(
 ) -> ExitPredictor:
     """Run a policy on rows and fit a predictor of the exits that it took, for a model that is trained already.
 
+    With `kind="static"` and a `speedup` nothing is run: the exits are as fast as that, whatever the policy takes.
     For several thresholds, call `score_rows` once and `fit_from_scores` for each.
 
     Args:
@@ -210,6 +214,9 @@ def fit_predictor(
     chosen = PredictorSettings(**settings)
     if not len(rows):
         raise UserError("fit_predictor: there are no rows to learn from")
+    if chosen.kind == "static" and speedup is not None:
+        static = fit_static(model, rows, policy, speedup, chosen.coverage, speedup, split)
+        return static.to(next(model.parameters()).device)
     scored = score_rows(model, policy, rows, chosen.kind, batch_size)
     predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
     return predictor.to(next(model.parameters()).device)
@@ -244,6 +251,4 @@ def _matching_coverage(
         distribution = distribution_of(predictor, scored)
     layers: Sequence[int] = model.exit_layers
     target = speedup_layers(taken, layers)
-    found = coverage_for_speedup(distribution, layers, target)
-    # Out of reach only where no mass at all is early enough: then as early as it goes.
-    return found if found is not None else torch.finfo(torch.float32).tiny
+    return nearest_coverage(distribution, layers, target)

@@ -6,7 +6,7 @@ Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges
-from mebert.models.encoder import EncoderWalk, LayerState
+from mebert.models.encoder import EncoderWalk, LayerState, joined_memory
 from mebert.models.fastbert_pooling import FoldedFastBertPooling
 from mebert.models.heads import ClsPooling, MeanPooling
 
@@ -57,8 +57,10 @@ class PackedState(LayerState):
         tokens = ranges(starts[places], spans)
         device = self.hidden.device
         hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(device))
-        mask = self.attention_mask.index_select(0, rows.to(device))
-        return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.scores)
+        rows = rows.to(device)
+        mask = self.attention_mask.index_select(0, rows)
+        memory = None if self.memory is None else self.memory.index_select(0, rows)
+        return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.scores, memory)
 
     @override
     def padded(self) -> tuple[Tensor, Tensor]:
@@ -68,12 +70,17 @@ class PackedState(LayerState):
 
     def with_hidden(self, hidden: Tensor, depth: int) -> PackedState:
         """The same rows after further layers."""
-        rest = (self.spans, self.holes, self.starts, self.pad, self.plan, self.scores)
-        return PackedState(hidden, self.attention_mask, None, depth, *rest)
+        return replace(self, hidden=hidden, depth=depth)
 
 
 def _laid_out(
-    hidden: Tensor, mask: Tensor, spans: np.ndarray, holes: np.ndarray, depth: int, scores: int | None
+    hidden: Tensor,
+    mask: Tensor,
+    spans: np.ndarray,
+    holes: np.ndarray,
+    depth: int,
+    scores: int | None,
+    memory: Tensor | None = None,
 ) -> PackedState:
     """The state of packed rows (T, H), with what attention needs; `mask` (B, S or longer) is cut to the longest row."""
     longest = int(spans.max()) if len(spans) else 0
@@ -85,7 +92,7 @@ def _laid_out(
         pad = torch.from_numpy(packed).to(hidden.device)
     plan = plan_attention(spans, mask, holes, hidden.dtype, scores)
     starts = torch.from_numpy(np.cumsum(spans) - spans).to(hidden.device)
-    return PackedState(hidden, mask, None, depth, spans, holes, starts, pad, plan, scores)
+    return PackedState(hidden, mask, None, depth, memory, spans, holes, starts, pad, plan, scores)
 
 
 class FusedWalk(EncoderWalk):
@@ -155,6 +162,7 @@ class FusedWalk(EncoderWalk):
             np.concatenate([state.holes for state in states]),
             states[0].depth,
             self.scores,
+            joined_memory(states),
         )
 
     @override

@@ -15,6 +15,7 @@ from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
 from mebert.inference.fused import drop_layers, fused_layers
 from mebert.inference.packed import FusedWalk
+from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
 from mebert.models.multi_exit import MultiExitModel
 from mebert.precision import PrecisionName
@@ -52,31 +53,47 @@ def prepare_model(
         raise UserError(f"precision int8 runs on the CPU only, and the device is {place.type}; use bfloat16 there")
     if compile:
         _check_compiler(place)
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
-    layers = fused_layers(fast.encoder)
-    unique = {id(layer): layer for parts in layers or [] for layer in parts}
-    if layers is not None:
-        fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
-        # A compiled layer is compiled for each number of groups; an accelerator wants few kernels.
-        grouped = place.type == "cpu" and not compile
-        fast.walk = FusedWalk(fast.walk, layers, CACHED_SCORES if grouped else None)
-        drop_layers(fast.encoder)
-    for index in range(fast.num_exits):
-        head = fast.exit(index)
-        if isinstance(head.pooling, FastBertPooling):
-            head.pooling = head.pooling.folded()
+    if isinstance(model, CascadeModel):
+        members = [prepare_model(model.member(index), precision, compile, place) for index in range(model.num_exits)]
+        fast: MultiExitModel = CascadeModel(members).eval()
+        fast.prototypes = copy.deepcopy(model.prototypes)
+    else:
+        fast = copy.deepcopy(model).eval().requires_grad_(False)
+    layers = [] if isinstance(fast, CascadeModel) else _fuse(fast, grouped=place.type == "cpu" and not compile)
     fast = fast.to(place, torch.bfloat16 if precision == "bfloat16" else None)
     if fast.prototypes is not None and model.prototypes is not None:
         # Distances are measured in float32, to prototypes that have not been rounded.
         fast.prototypes.prototypes = model.prototypes.prototypes.clone().to(place)
     if fast.exit_scorer is not None and model.exit_scorer is not None:  # nor shall near scores be rounded together
         fast.exit_scorer.to(torch.float32).load_state_dict(model.exit_scorer.state_dict())
-    for layer in unique.values() if unique else [fast.encoder]:
+    for layer in layers:
         if precision == "int8":
             _quantise(layer)
         if compile:
             layer.compile(dynamic=True)
     return fast
+
+
+def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
+    """Fuse the layers and poolings of a copy; returns its different layers, or its encoder where they are not known.
+
+    Args:
+        fast: The copy.
+        grouped: Whether rows attend in groups of similar length. A compiled layer is compiled for each number of
+            groups; an accelerator wants few kernels.
+    """
+    for index in range(fast.num_exits):
+        head = fast.exit(index)
+        if isinstance(head.pooling, FastBertPooling):
+            head.pooling = head.pooling.folded()
+    layers = fused_layers(fast.encoder)
+    if layers is None:
+        return [fast.encoder]
+    unique = {id(layer): layer for parts in layers for layer in parts}
+    fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
+    fast.walk = FusedWalk(fast.walk, layers, CACHED_SCORES if grouped else None)
+    drop_layers(fast.encoder)
+    return list(unique.values())
 
 
 def prepare_policy(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:

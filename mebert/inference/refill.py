@@ -99,7 +99,9 @@ class RefillEngine(Engine):
         done: list[Finished] = []
         if rows.shape[0]:
             state = self.model.start(**inputs)
-            self._queues[0].append(_Group(state, rows.to(state.hidden.device), None, self._fed))
+            device = state.hidden.device
+            known = self.policy.start(inputs["attention_mask"].to(device))
+            self._queues[0].append(_Group(state, rows.to(device), known, self._fed))
         while (depth := self._deepest_full()) is not None:
             done.append(self._run(depth))
         if self.max_wait is not None:

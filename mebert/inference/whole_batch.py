@@ -39,7 +39,7 @@ def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor
     tried = [index for index in range(last) if policy.may_leave(index)]
     result: Tensor | None = None
     staying: Tensor | None = None
-    policy_state: Any = None
+    policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
     for index in tried:
         state, logits, features = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, features, policy_state)
@@ -69,7 +69,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
     rows: Tensor | None = None  # the survivors' places in the batch; None: all of it
     result: Tensor | None = None
     exits = torch.full((batch,), last, device=device)
-    policy_state: Any = None
+    policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
     for index in range(last):
         if not policy.may_leave(index):
             continue

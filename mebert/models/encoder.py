@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -25,7 +25,15 @@ from mebert.hub import hub_errors
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = ["SUPPORTED_FAMILIES", "EncoderWalk", "LayerState", "build_encoder", "quiet_loading", "walk_for"]
+__all__ = [
+    "SUPPORTED_FAMILIES",
+    "EncoderWalk",
+    "LayerState",
+    "build_encoder",
+    "joined_memory",
+    "quiet_loading",
+    "walk_for",
+]
 
 
 @dataclass
@@ -37,12 +45,14 @@ class LayerState:
         attention_mask: The tokenizer's mask, (B, S), 1 for a token and 0 for padding.
         layer_mask: The mask in the form that the attention implementation wants, or None for "nothing is padded".
         depth: Number of layers that have run.
+        memory: What a model's earlier exits have left for its later ones, (B, ...); None: nothing.
     """
 
     hidden: Tensor
     attention_mask: Tensor
     layer_mask: Tensor | None
     depth: int = 0
+    memory: Tensor | None = None
 
     def keep(self, rows: Tensor) -> LayerState:
         """The same state for some rows of the batch only.
@@ -52,13 +62,19 @@ class LayerState:
         """
         rows = rows.to(self.hidden.device)
         mask = None if self.layer_mask is None else self.layer_mask.index_select(0, rows)
-        return LayerState(
-            self.hidden.index_select(0, rows), self.attention_mask.index_select(0, rows), mask, self.depth
-        )
+        memory = None if self.memory is None else self.memory.index_select(0, rows)
+        hidden, attention_mask = self.hidden.index_select(0, rows), self.attention_mask.index_select(0, rows)
+        return LayerState(hidden, attention_mask, mask, self.depth, memory)
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Hidden states (B, S, H) and mask (B, S), as exit heads read them."""
         return self.hidden, self.attention_mask
+
+
+def joined_memory(states: Sequence[LayerState]) -> Tensor | None:
+    """The memories of several states of one depth as one."""
+    memories = [state.memory for state in states if state.memory is not None]
+    return torch.cat(memories) if memories else None
 
 
 class EncoderWalk:
@@ -76,6 +92,25 @@ class EncoderWalk:
     def __init__(self, encoder: PreTrainedModel) -> None:
         self.encoder = encoder
         self.config: Any = encoder.config
+
+    @classmethod
+    def keep_first_layers(cls, config: Any, layers: int) -> None:
+        """Change a configuration, before the encoder is made, so that it has only its first layers.
+
+        The weights of the other layers are then left where they are: nothing of them is loaded or saved.
+
+        Args:
+            config: The Hugging Face configuration.
+            layers: How many, 1..L.
+
+        Raises:
+            UserError: The encoder has no such number of layers.
+        """
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise UserError(
+                f"encoder_layers must be from 1 to {config.num_hidden_layers}, the layers of this encoder; got {layers}"
+            )
+        config.num_hidden_layers = layers
 
     @property
     def num_layers(self) -> int:
@@ -140,20 +175,45 @@ class EncoderWalk:
         short = [width - state.attention_mask.shape[1] for state in states]
         hidden = torch.cat([F.pad(s.hidden, (0, 0, 0, more)) for s, more in zip(states, short, strict=True)])
         mask = torch.cat([F.pad(s.attention_mask, (0, more)) for s, more in zip(states, short, strict=True)])
-        return LayerState(hidden, mask, self.layer_mask(hidden, mask), states[0].depth)
+        return LayerState(hidden, mask, self.layer_mask(hidden, mask), states[0].depth, joined_memory(states))
 
     def advance(self, state: LayerState, depth: int) -> LayerState:
         """Run the layers between `state.depth` and `depth` (a number of layers, 1..L)."""
         hidden = state.hidden
         for index in range(state.depth, depth):
             hidden = self.layer(index, hidden, state.layer_mask)
-        return LayerState(hidden, state.attention_mask, state.layer_mask, depth)
+        return replace(state, hidden=hidden, depth=depth)
+
+    def flops(self, lengths: Tensor, depth: int) -> Tensor:
+        """Counted cost of the embeddings' projection and the first `depth` layers, (N,) float64.
+
+        2 x multiply-adds; one layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
+
+        Args:
+            lengths: Tokens of each sample, (N,), special tokens included.
+            depth: Number of layers.
+        """
+        s = lengths.double()
+        h, i, e = self.hidden_size, self.intermediate_size, self.embedding_size
+        projects = e != h or self.config.model_type == "albert"  # ALBERT projects even when the sizes are equal
+        embedding = 2 * s * e * h if projects else torch.zeros_like(s)
+        return embedding + depth * 2 * (4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i)
 
 
 class AlbertWalk(EncoderWalk):
     """ALBERT: a projection after the embeddings, and layers shared within groups."""
 
     families = ("albert",)
+
+    @classmethod
+    def keep_first_layers(cls, config: Any, layers: int) -> None:
+        """As the base, where all layers share their weights: groups of them are laid out over all layers."""
+        if config.num_hidden_groups > 1:
+            raise UserError(
+                f"encoder_layers is not for an ALBERT whose {config.num_hidden_layers} layers share weights in "
+                f"{config.num_hidden_groups} groups, only for one group; leave it null"
+            )
+        super().keep_first_layers(config, layers)
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         module: Any = self.encoder
@@ -244,6 +304,7 @@ def build_encoder(
     encoder_config: dict[str, Any] | None = None,
     dropout: float | None = None,
     attn_implementation: str = "sdpa",
+    layers: int | None = None,
 ) -> PreTrainedModel:
     """An encoder with pretrained weights, or from scratch, in float32 and in training mode.
 
@@ -255,6 +316,7 @@ def build_encoder(
         encoder_config: Arguments of the Hugging Face configuration, with `model_type`: builds random weights.
         dropout: Replaces the configuration's dropout rates, 0..1; None keeps them.
         attn_implementation: `sdpa` or `eager`.
+        layers: Keep only that many layers, the first ones, 1..L; None keeps all.
 
     Raises:
         UserError: Unknown id, no network, a family that is not supported, or a bad configuration.
@@ -277,6 +339,8 @@ def build_encoder(
         with hub_errors(f"encoder {name!r}"):
             config = AutoConfig.from_pretrained(name)
     walk = _walk_class(config, name)
+    if layers is not None:
+        walk.keep_first_layers(config, layers)
     if dropout is not None:
         if not 0 <= dropout < 1:
             raise UserError(f"dropout must be in [0, 1), got {dropout}")

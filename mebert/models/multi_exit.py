@@ -88,13 +88,15 @@ class MultiExitModel(nn.Module):
         self.head: HeadKind = head
         self.head_dropout = head_dropout
         self.label_names = _checked_label_names(label_names, num_labels)
-        self.exits = nn.ModuleList(
-            ExitHead(self.walk.hidden_size, num_labels, pooling, head, head_dropout) for _ in self.exit_layers
-        )
+        self.exits = nn.ModuleList(self.make_head() for _ in self.exit_layers)
         if head == "shared":
             share_first_linear([self.exit(index) for index in range(self.num_exits)])
         self.prototypes = prototypes
         self.exit_scorer = exit_scorer
+
+    def make_head(self) -> ExitHead:
+        """The head of one exit; a model whose exits classify otherwise overrides it."""
+        return ExitHead(self.hidden_size, self.num_labels, self.pooling, self.head, self.head_dropout)
 
     @property
     def num_layers(self) -> int:
@@ -148,7 +150,7 @@ class MultiExitModel(nn.Module):
         return self.walk.start(input_ids, attention_mask, token_type_ids)
 
     def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
-        """Run up to the next exit: returns the new state, its logits (B, C) and its features (B, F)."""
+        """Run up to an exit, the next or a later one: returns the new state, its logits (B, C) and features (B, F)."""
         state = self.walk.advance(state, self.exit_layers[exit_index])
         head = self.exit(exit_index)
         feature = self.walk.pool(state, head)
@@ -156,9 +158,34 @@ class MultiExitModel(nn.Module):
 
     def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits (B, C) of the last exit alone: the plain model without early exits."""
-        state = self.walk.advance(self.start(input_ids, attention_mask, token_type_ids), self.num_layers)
-        head = self.exit(self.num_exits - 1)
-        return head.classify(self.walk.pool(state, head))
+        return self.step(self.start(input_ids, attention_mask, token_type_ids), self.num_exits - 1)[1]
+
+    def head_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
+        """Counted cost of asking an exit, for inputs of `tokens` tokens, (N,); the layers are not in it."""
+        return self.exit(exit_index).flops(tokens)
+
+    def passing_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
+        """Counted cost of going past an exit that is not asked, (N,): nothing, unless later exits look back at it."""
+        return torch.zeros_like(tokens)
+
+    def tried_flops(self, lengths: Tensor) -> Tensor:
+        """Counted cost of leaving at each exit where all exits up to it are asked, (E, N) float64.
+
+        Args:
+            lengths: Tokens of each sample, (N,).
+        """
+        heads = torch.stack([self.head_flops(index, lengths.double()) for index in range(self.num_exits)])
+        return self._layers_flops(lengths) + heads.cumsum(0)
+
+    def straight_flops(self, lengths: Tensor) -> Tensor:
+        """Counted cost of leaving at each exit where it alone is asked, (E, N) float64; arguments as `tried_flops`."""
+        s, exits = lengths.double(), range(self.num_exits)
+        passed = torch.stack([self.passing_flops(index, s) for index in exits])
+        heads = torch.stack([self.head_flops(index, s) for index in exits])
+        return self._layers_flops(lengths) + passed.cumsum(0) - passed + heads
+
+    def _layers_flops(self, lengths: Tensor) -> Tensor:
+        return torch.stack([self.walk.flops(lengths, depth) for depth in self.exit_layers])
 
     def save_pretrained(
         self,
@@ -186,9 +213,17 @@ class MultiExitModel(nn.Module):
         Raises:
             UserError: There is no such folder or id, or it holds no exits.
         """
+        from mebert.models.pretrained import model_class, read_settings
+
+        settings = read_settings(str(path))
+        return model_class(settings, cls).from_settings(str(path), settings)
+
+    @classmethod
+    def from_settings(cls, path: str, settings: dict[str, Any]) -> MultiExitModel:
+        """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         from mebert.models.pretrained import load_model
 
-        return load_model(cls, str(path))
+        return load_model(cls, path, settings)
 
 
 def _checked_exit_layers(exit_layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:

@@ -2,15 +2,17 @@
 
     config.json, model.safetensors    the encoder, as transformers writes it (`AutoModel` opens the folder)
     exits.safetensors                 heads, prototypical networks, prototypes, the learning-to-exit head
-    exits.json                        exit layers, pooling, label names, policy with threshold
+    exits.json                        the model's class, exit layers, pooling, label names, policy with threshold
     tokenizer files                   as transformers writes them
 
-Nothing in such a folder is executed: weights are safetensors, and a policy's class must already be imported.
+Nothing in such a folder is executed: weights are safetensors, and the classes of the model and of its policy must
+already be imported.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,16 @@ if TYPE_CHECKING:
 
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["load_model", "load_policy", "multi_exit_folder", "read_settings", "save_model"]
+__all__ = [
+    "class_path_of",
+    "load_model",
+    "load_policy",
+    "model_class",
+    "multi_exit_folder",
+    "read_settings",
+    "save_model",
+    "write_settings",
+]
 
 FORMAT = 1
 SETTINGS, WEIGHTS = "exits.json", "exits.safetensors"
@@ -54,16 +65,27 @@ def save_model(
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     bank = model.prototypes
-    settings = {
-        "format": FORMAT,
-        "num_labels": model.num_labels,
-        "label_names": model.label_names,
-        "exit_layers": list(model.exit_layers),
+    own = {
         "pooling": model.pooling,
         "head": model.head,
         "head_dropout": model.head_dropout,
         "prototypes": None if bank is None else {"dim": bank.dim, "gamma": bank.gamma},
         "exit_scorer": model.exit_scorer is not None,
+    }
+    write_settings(folder, model, own, policy, extra)
+
+
+def write_settings(
+    folder: Path, model: MultiExitModel, own: dict[str, Any], policy: ExitPolicy | None, extra: dict[str, Any]
+) -> None:
+    """Write `exits.json`: what all models have, what this kind of model has of its own, the policy, and more."""
+    settings = {
+        "format": FORMAT,
+        "model": class_path_of(model),
+        "num_labels": model.num_labels,
+        "label_names": model.label_names,
+        "exit_layers": list(model.exit_layers),
+        **own,
         "policy": None if policy is None else policy.spec(),
         **extra,
     }
@@ -102,9 +124,8 @@ def multi_exit_folder(model: str) -> str | None:
     return None if found is None else model
 
 
-def load_model(cls: type[MultiExitModel], path: str) -> MultiExitModel:
-    """See `MultiExitModel.from_pretrained`."""
-    settings = read_settings(path)
+def load_model(cls: type[MultiExitModel], path: str, settings: dict[str, Any]) -> MultiExitModel:
+    """See `MultiExitModel.from_settings`."""
     encoder = build_encoder(path)
     bank = None
     size = feature_size_of(settings["pooling"], encoder.config.hidden_size)
@@ -135,6 +156,38 @@ def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
     """The policy saved in a model folder, bound to the model; None if it was saved without one."""
     spec = read_settings(str(path))["policy"]
     return None if spec is None else policy_from_spec(spec).bind(model)
+
+
+def class_path_of(model: MultiExitModel) -> str:
+    """The name by which a folder knows the model's class."""
+    module = type(model).__module__
+    if module.startswith("mebert.models."):
+        module = "mebert.models"  # files name the public home, not the file of the day
+    return f"{module}.{type(model).__qualname__}"
+
+
+def model_class(settings: dict[str, Any], asked: type[MultiExitModel]) -> type[MultiExitModel]:
+    """The class of a saved model: of the one that was saved and the one asked for that which is a kind of the other.
+
+    Args:
+        settings: Of the folder; older ones name no class.
+        asked: Whose `from_pretrained` was called.
+
+    Raises:
+        UserError: The saved class is not imported, no model, or neither is a kind of the other.
+    """
+    from mebert.models.multi_exit import MultiExitModel
+
+    if "model" not in settings:
+        return asked
+    path = str(settings["model"])
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, MultiExitModel)):
+        raise UserError(f"the saved model is of the class {path!r}, which is not imported; import its module first")
+    if not issubclass(found, asked) and not issubclass(asked, found):
+        raise UserError(f"the saved model is a {found.__name__} and no {asked.__name__}: open it as MultiExitModel")
+    return found if issubclass(found, asked) else asked
 
 
 def _own_state(model: MultiExitModel) -> dict[str, Tensor]:

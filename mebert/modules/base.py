@@ -198,6 +198,10 @@ class MultiExitModule(L.LightningModule):
         """`val/score`, by which the best checkpoint is chosen, from the main metric of every exit (E,)."""
         return values.mean()
 
+    def score_of_curve(self, area: float) -> float:
+        """`val/auc`, to choose a checkpoint by, from the area under the curve of the module's policy."""
+        return area
+
     def configure_optimizers(self) -> Any:
         """AdamW (fused where it can be) with linear warm-up and decay."""
         return adamw_with_linear_decay(

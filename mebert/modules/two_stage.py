@@ -176,6 +176,10 @@ class TwoStageModule(MultiExitModule):
         """The mean over exits; in stage 1, where the earlier ones know nothing, below any such mean."""
         return super().score_of_exits(values) if self.stage == 2 else values[-1] - 2.0
 
+    def score_of_curve(self, area: float) -> float:
+        """The area; in stage 1 below any of stage 2, likewise."""
+        return area if self.stage == 2 else area - 2.0
+
     def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
         """As the base, from stage 2 on."""
         if self.stage == 2:

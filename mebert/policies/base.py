@@ -95,18 +95,27 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         """
         raise TypeError(f"{type(self).__name__} has no score of a single exit: it must define score or observe")
 
+    def start(self, attention_mask: Tensor) -> Any:
+        """The state before the first exit, for a policy that looks at the texts themselves; None for most.
+
+        Args:
+            attention_mask: (B, S), 1 for a token and 0 for padding.
+        """
+        return None
+
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """The score (B,) in the light of the exits before, and the new state; arguments as of `decide`."""
         return self.score(exit_index, logits, features), state
 
-    def score_exits(self, logits: Tensor, features: Tensor) -> Tensor:
+    def score_exits(self, logits: Tensor, features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """The scores of all exits, (E, B) float32, as `decide` would see them exit by exit.
 
         Args:
             logits: (E, B, C).
             features: (E, B, H).
+            attention_mask: (B, S), for `start`; None where it is not known.
         """
-        state: Any = None
+        state: Any = None if attention_mask is None else self.start(attention_mask)
         scores = []
         for exit_index in range(logits.shape[0]):
             score, state = self.observe(exit_index, logits[exit_index], features[exit_index], state)
@@ -120,8 +129,9 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
             exit_index: 0-based.
             logits: (B, C).
             features: (B, H).
-            state: What `decide` returned at the exit before for these same samples; None at the first exit. A tensor
-                or a tuple of tensors with B first, so that an engine can filter it with the batch.
+            state: What `decide` returned at the exit before for these same samples; at the first exit what `start`
+                gave, or None. A tensor or a tuple of tensors with B first, so that an engine can filter it with the
+                batch.
 
         Returns:
             leave (B,) bool, and the new state.

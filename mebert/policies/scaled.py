@@ -88,8 +88,11 @@ class TemperatureScaled(ExitPolicy):
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
         return self._inner.score(exit_index, self._scaled(exit_index, logits), features)
 
-    def score_exits(self, logits: Tensor, features: Tensor) -> Tensor:
-        return self._inner.score_exits(self._all_scaled(logits), features)
+    def start(self, attention_mask: Tensor) -> Any:
+        return self._inner.start(attention_mask)
+
+    def score_exits(self, logits: Tensor, features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return self._inner.score_exits(self._all_scaled(logits), features, attention_mask)
 
     def score_record(self, record: ExitRecord) -> Tensor:
         return self._inner.score_record(replace(record, logits=self._all_scaled(record.logits)))

@@ -31,16 +31,19 @@ class Stacked(ExitPolicy):
     """Leave when sigmoid(w_i x_i + b_i), the chance that exit i is wrong, is below the threshold (ours).
 
     x_i holds the normalised entropy, the votes against this answer (`Voting`), the divergence from the exit before (0
-    at the first) and, where the model has prototypes, the distance ratio. One logistic model an exit is fitted on
+    at the first), the logarithm of the text's length over the usual one and, where the model has prototypes, the
+    distance ratio. One logistic model an exit is fitted on
     validation data (`fit_logistic`) to whether its answer is wrong, so that one threshold means the same at every exit.
     Until then the score is the normalised entropy.
 
     Args:
         threshold: On the estimated chance of being wrong, in [0, 1].
         weights: w_i and b_i of every exit, (E, K + 1), the bias last; empty: not fitted yet.
+        usual_length: The geometric mean of the fitted texts' lengths, in tokens; that of a text of unknown length.
     """
 
     weights: tuple[tuple[float, ...], ...] = ()
+    usual_length: float = 1.0
 
     name = "stacked"
     regression = False
@@ -50,6 +53,8 @@ class Stacked(ExitPolicy):
         self.weights = tuple(tuple(float(value) for value in row) for row in self.weights)
         if len({len(row) for row in self.weights}) > 1:
             raise UserError(f"Stacked: weights must be as many at each exit, got {[len(row) for row in self.weights]}")
+        if not self.usual_length > 0:
+            raise UserError(f"Stacked: usual_length must be above 0, got {self.usual_length}")
 
     def bind(self, model: MultiExitModel) -> Self:
         super().bind(model)
@@ -68,17 +73,21 @@ class Stacked(ExitPolicy):
 
     @property
     def _indicators(self) -> int:
-        return 3 if self._distance is None else 4
+        return 4 if self._distance is None else 5
 
     def fitted(self, record: ExitRecord) -> Self:
         known = record.labels >= 0
+        usual = float(record.lengths[known].double().log().mean().exp()) if bool(known.any()) else 1.0
         wrong = record.logits.argmax(-1) != record.labels
-        x = torch.stack([torch.stack(columns, dim=-1) for columns in self._recorded(record)])
+        x = torch.stack([torch.stack(columns, dim=-1) for columns in self._recorded(record, usual)])
         weights = fit_logistic(x[:, known], wrong[:, known])
-        return replace(self, weights=tuple(map(tuple, weights.tolist())))
+        return replace(self, weights=tuple(map(tuple, weights.tolist())), usual_length=usual)
 
     def score_record(self, record: ExitRecord) -> Tensor:
-        return torch.stack([self._weigh(index, x) for index, x in enumerate(self._recorded(record))])
+        return torch.stack([self._weigh(index, x) for index, x in enumerate(self._recorded(record, self.usual_length))])
+
+    def start(self, attention_mask: Tensor) -> Any:
+        return None, None, _relative(attention_mask.sum(1), self.usual_length)
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         indicators, state = _from_logits(logits, exit_index, state)
@@ -89,9 +98,9 @@ class Stacked(ExitPolicy):
     def flops(self) -> int:
         return 2 * self._indicators + (0 if self._distance is None else self._distance.flops())
 
-    def _recorded(self, record: ExitRecord) -> list[list[Tensor]]:
+    def _recorded(self, record: ExitRecord, usual_length: float) -> list[list[Tensor]]:
         """The indicators, each (N,), of every exit of a recorded pass."""
-        state: Any = None
+        state: Any = (None, None, _relative(record.lengths, usual_length))
         found = []
         for index, logits in enumerate(record.logits):
             indicators, state = _from_logits(logits, index, state)
@@ -113,8 +122,14 @@ class Stacked(ExitPolicy):
 
 def _from_logits(logits: Tensor, exit_index: int, state: Any) -> tuple[list[Tensor], Any]:
     """The indicators (n,) that logits (n, C) give, and what the next exit must remember."""
-    votes, before = (None, None) if state is None else state
+    votes, before, length = (None, None, None) if state is None else state
     against, votes = Voting().observe(exit_index, logits, logits, votes)
     probabilities = logits.float().softmax(-1)
     moved = torch.zeros_like(against) if before is None else jensen_shannon(probabilities, before)
-    return [normalised_entropy(logits), against, moved], (votes, probabilities)
+    length = torch.zeros_like(against) if length is None else length
+    return [normalised_entropy(logits), against, moved, length], (votes, probabilities, length)
+
+
+def _relative(lengths: Tensor, usual_length: float) -> Tensor:
+    """ln(length / usual length), (n,) float32."""
+    return (lengths.float().clamp_min(1) / usual_length).log()

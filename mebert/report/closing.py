@@ -33,13 +33,13 @@ def print_saved(folder: Path, best: Path, datamodule: Any, module: Any) -> None:
     at_best = f"--ckpt_path {shlex.quote(str(best))}"
     own_file = " --data.predict_file my.csv" if hasattr(datamodule, "predict_file") else ""
     stored = sorted(module.operating_points.get(module.policy.name, {}))
-    speedup = f" --predictions.speedup {stored[-1]:g}" if stored else ""
+    speedup = f" --speedup {stored[-1]:g}" if stored else ""
     last = shlex.quote(str(best.with_name("last.ckpt")))
     print_pairs(
         "Next:",
         {
-            "predict": f"{run.format('predict')} {at_best}{own_file} --predictions.path out.csv",
-            "faster": f"{run.format('predict')} {at_best}{own_file} --predictions.path out.csv{speedup}",
+            "predict": f"{run.format('predict')} {at_best}{own_file} --out out.csv",
+            "faster": f"{run.format('predict')} {at_best}{own_file} --out fast.csv{speedup}",
             "test again": f"{run.format('test')} {at_best}",
             "train on": f"{run.format('fit')} --ckpt_path {last} --trainer.max_epochs <more>",
         },

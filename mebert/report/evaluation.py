@@ -22,8 +22,9 @@ from mebert.curve import (
     point_at,
     sweep,
 )
+from mebert.elue import elue_score, placed_at
 from mebert.exit_predictor.report import PredictionReport
-from mebert.flops import exit_flops, single_exit_flops
+from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.metrics import metric_value
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
@@ -86,6 +87,7 @@ class PolicyResult:
         val_area: Under the curve on the validation pass; None without one.
         at: Speed-up by layers to the metric at exactly that speed on this pass (the threshold that gives it here, which
             needs no labels), or None where the policy does not attain it.
+        reliability: Speed-up to how sure that metric is (`mebert.report.reliability`); only those that are attained.
     """
 
     policy: ExitPolicy
@@ -93,6 +95,7 @@ class PolicyResult:
     area: float
     val_area: float | None
     at: dict[float, float | None]
+    reliability: dict[float, dict[str, Any]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the curve is left to its own table."""
@@ -100,6 +103,7 @@ class PolicyResult:
             "area": self.area,
             "val_area": self.val_area,
             "at": {f"{target:g}": value for target, value in self.at.items()},
+            "reliability": {f"{target:g}": value for target, value in self.reliability.items()},
         }
 
 
@@ -136,6 +140,8 @@ class Evaluation:
         gflops: Mean cost of leaving at each exit, (E,), in 1e9 FLOPs.
         plain_gflops: Mean cost of the plain model: all layers, last head.
         fixed: Every sample at the same exit, one point an exit, from the first exit.
+        cut: GFLOPs and metric of the model cut after each exit's layer (no other head is run), from the first exit: the
+            reference of ELUE's score.
         curves: Policy name to its whole curve, from slow to fast.
         points: Policy name to its chosen operating points.
         policy: Name of the module's policy.
@@ -167,6 +173,17 @@ class Evaluation:
     predictions: list[PredictionReport] = field(default_factory=list)
     policies: dict[str, PolicyResult] = field(default_factory=dict)
     best_policy: str | None = None
+    cut: list[tuple[float, float]] = field(default_factory=list)
+
+    def elue(self, points: Sequence[CurvePoint]) -> float:
+        """How far a curve lies above that of the cut models, at their costs (`mebert.elue`); in the metric's unit.
+
+        What is cheaper than the curve's cheapest point is a mix of it and of the cheapest cut model.
+        """
+        curve = [(self.plain_gflops / point.speedup_flops, point.metric) for point in points]
+        if min(curve)[0] > self.cut[0][0]:
+            curve.append(self.cut[0])
+        return elue_score(placed_at(curve, [cost for cost, _ in self.cut]), self.cut)
 
     def area(self, policy: str) -> float:
         """The area under a policy's curve."""
@@ -194,11 +211,15 @@ class Evaluation:
             "operating_point": _point_dict(self.current),
             "operating_points": {name: [_point_dict(p) for p in ps] for name, ps in self.points.items()},
             "area_under_curve": {name: self.area(name) for name in self.curves},
+            "elue_score": {name: self.elue(points) for name, points in self.curves.items()},
             "oracle": _point_dict(self.oracle),
             "leaving": [vars(row) for row in self.leaving],
             "wall_setting": self.wall_setting,
             "exit_prediction": [found.as_dict() for found in self.predictions],
-            "policies": {name: result.as_dict() for name, result in self.policies.items()},
+            "policies": {
+                name: {**result.as_dict(), "elue_score": self.elue(result.curve)}
+                for name, result in self.policies.items()
+            },
             "best_policy": self.best_policy,
         }
 
@@ -245,6 +266,8 @@ def evaluate(
         fixed=fixed,
         policy=policy.name,
     )
+    straight = straight_flops(model, record.lengths).mean(1) / 1e9
+    result.cut = [(float(cost), point.metric) for cost, point in zip(straight, fixed, strict=True)]
     if model.num_labels > 1:
         result.exit_metrics["ece"] = expected_calibration_error(record.logits, record.labels).tolist()
     for name, other in compared.items():

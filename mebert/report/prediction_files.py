@@ -1,52 +1,75 @@
-"""Prediction tables as files, written chunk by chunk: CSV, JSON lines or Parquet, by the file's name."""
+"""Prediction tables as files, written chunk by chunk: CSV, JSON lines or Parquet, by the file's name.
+
+GLUE's own files are in `glue_files.py`.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mebert.errors import UserError
 
-__all__ = ["check_table_path", "write_table"]
+__all__ = ["PredictionFormat", "check_prediction_path", "whole_file", "write_table"]
 
+PredictionFormat = Literal["csv", "jsonl", "parquet", "glue"]
 Chunk = Mapping[str, Sequence[Any]]
 FORMATS = (".csv", ".jsonl", ".parquet")
 
 
-def check_table_path(path: Path) -> None:
-    """Refuse a file name that says no known format, or that is a folder.
+def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
+    """Refuse a file name that says no known format, or another one than is asked for; a folder is for `glue`.
+
+    Args:
+        path: Where predictions shall go.
+        format: Null where the file's name says it.
 
     Raises:
         UserError: With the names that work.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"predictions.path {str(path)!r} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    suffix, given = path.suffix.lower(), f"predictions.path {str(path)!r}"
+    if format == "glue":
+        if path.is_file() or suffix in (*FORMATS, ".tsv", ".zip"):
+            raise UserError(f"{given} is a file; predictions.format glue writes several: give a folder")
+        return
+    if suffix not in FORMATS:
+        raise UserError(f"{given} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if format is not None and suffix != f".{format}":
+        raise UserError(f"{given} ends in {suffix}, but predictions.format is {format}; give one of them")
     if path.is_dir():
-        raise UserError(f"predictions.path {str(path)!r} is a folder; give a file name")
+        raise UserError(f"{given} is a folder; give a file name")
 
 
-def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write chunks of columns, one after another, into one file.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives the path to write to; the file is put under its own name only when that has gone well.
 
-    The file appears under its name only when it is complete: a run that breaks off leaves an older file as it
-    was.
-
-    Args:
-        path: Ends in .csv, .jsonl or .parquet; missing folders are made.
-        chunks: Column name to values; all chunks have the same columns.
+    A run that breaks off leaves an older file as it was. Missing folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix.lower()]
     try:
-        write(unfinished, chunks)
+        yield unfinished
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
+    """Write chunks of columns, one after another, into one `whole_file`.
+
+    Args:
+        path: Ends in .csv, .jsonl or .parquet.
+        chunks: Column name to values; all chunks have the same columns.
+    """
+    write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix.lower()]
+    with whole_file(path) as unfinished:
+        write(unfinished, chunks)
 
 
 def _write_csv(path: Path, chunks: Iterable[Chunk]) -> None:

@@ -16,6 +16,7 @@ from mebert.report.exit_prediction import prediction_table
 __all__ = [
     "curve_table",
     "exit_table",
+    "leave_table",
     "leaving_table",
     "metric_at",
     "operating_table",
@@ -41,6 +42,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         out.print(curve_table(evaluation))
     if any(evaluation.points.values()):
         out.print(operating_table(evaluation))
+        out.print(leave_table(evaluation))
     if evaluation.policies:
         out.print(policy_table(evaluation))
     if evaluation.leaving:
@@ -102,7 +104,16 @@ def operating_table(evaluation: Evaluation) -> Table:
     """The chosen operating points of each policy, then the oracle."""
     measured = bool(evaluation.wall_setting)
     table = _table(f"Operating points: thresholds chosen on validation data ({evaluation.split})")
-    columns = ["policy", "target", "threshold", evaluation.metric, "speed-up layers", "FLOPs"]
+    columns = [
+        "policy",
+        "target",
+        "threshold",
+        evaluation.metric,
+        "95 % interval",
+        "agrees",
+        "speed-up layers",
+        "FLOPs",
+    ]
     for column in columns + (["wall clock"] if measured else []):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for name, points in evaluation.points.items():
@@ -112,11 +123,34 @@ def operating_table(evaluation: Evaluation) -> Table:
     if evaluation.oracle is not None:
         table.add_row(*_point_cells("oracle *", evaluation.oracle, measured))
     caption = []
+    if any(point.interval for points in evaluation.points.values() for point in points):
+        caption.append(
+            "95 % interval: what another draw of as many samples would change (not another seed). "
+            "Agrees: share of answers that are the full model's."
+        )
     if evaluation.oracle is not None:
         caption.append("* each sample at its earliest right exit: an upper bound, not a policy.")
     if measured:
         caption.append(f"Wall clock: {evaluation.wall_setting}.")
     table.caption = "\n".join(caption) or None
+    return table
+
+
+def leave_table(evaluation: Evaluation) -> Table:
+    """Where samples left at each operating point."""
+    exits = len(evaluation.exit_layers)
+    table = _table(f"% of the samples that leave at each exit ({evaluation.split})")
+    if exits > 12:
+        table.padding = (0, 0, 0, 0)
+    for column in ("policy", "target"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for e in range(exits):
+        table.add_column(str(e + 1), justify="right", min_width=3)
+    for name, points in evaluation.points.items():
+        for point in points:
+            shares = [f"{100 * share:.0f}" if share else "-" for share in point.shares or []]
+            table.add_row(name, f"{point.target:g}x", *shares)
+        table.add_section()
     return table
 
 
@@ -127,17 +161,18 @@ def policy_table(evaluation: Evaluation) -> Table:
     chosen = any(result.val_area is not None for result in results.values())
     targets = list(next(iter(results.values())).at)
     table.add_column("policy")
-    for column in [*(f"{t:g}x" for t in targets), "area", *(["area on validation"] if chosen else [])]:
+    for column in [*(f"{t:g}x" for t in targets), "ELUE", "area", *(["area on validation"] if chosen else [])]:
         table.add_column(column, justify="right")
     for name in sorted(results, key=lambda n: -(results[n].val_area or 0.0)):
         result = results[name]
         cells = ["-" if value is None else f"{value:.4f}" for value in result.at.values()]
         last = [] if not chosen else ["" if result.val_area is None else f"{result.val_area:.4f}"]
         mark = " *" if name == evaluation.policy else ""
-        table.add_row(name + mark, *cells, f"{result.area:.4f}", *last)
+        table.add_row(name + mark, *cells, f"{evaluation.elue(result.curve):+.4f}", f"{result.area:.4f}", *last)
     table.caption = (
         "* the model's own. Thresholds here give that very speed on these texts, which needs no labels; what else "
-        "a policy chooses (temperatures, weights, lambda) comes from validation data."
+        "a policy chooses (temperatures, weights, lambda) comes from validation data. ELUE: mean difference to the "
+        "model cut after each exit's layer, at the same FLOPs."
     )
     return table
 
@@ -187,6 +222,8 @@ def _point_cells(name: str, point: CurvePoint, measured: bool) -> list[str]:
         "" if point.target is None else f"{point.target:g}x",
         "" if oracle else f"{point.threshold:.4g}",
         f"{point.metric:.4f}",
+        "" if point.interval is None else "{:.4f}-{:.4f}".format(*point.interval),
+        "" if point.agreement is None else f"{point.agreement:.1%}",
         f"{point.speedup_layers:.2f}x",
         f"{point.speedup_flops:.2f}x",
     ]

@@ -12,7 +12,7 @@ import yaml
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
-from mebert.curve import replay
+from mebert.curve import replay, speedup_layers
 from mebert.exit_predictor import choose_predictor, load_predictors
 from mebert.models import load_policy
 
@@ -205,3 +205,53 @@ def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, monkeypatch
         labels = model(**inputs).logits[exits, torch.arange(len(exits))].argmax(-1)
     assert [row["label"] for row in predicted] == [model.label_names[label] for label in labels]
     assert [a.label for a in classify(pairs, engine="predicted")] == [row["label"] for row in predicted]
+
+
+def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, settings_of(kind="static"))
+    assert run("fit", "--config", "tiny.yaml") == 0
+    assert "exit prediction: static predictors for" in caplog.text
+    assert "running the best checkpoint" not in caplog.text
+    folder = newest(tmp_path)
+    found = load_predictors(folder / "model")
+    assert {type(predictor).__name__ for predictor in found} == {"FrequencyExitPredictor"}
+    reports = json.loads((folder / "evaluation.json").read_text())["exit_prediction"]
+    assert [report["origin"]["rows"] for report in reports] == [96] * len(found)
+    own = json.loads((folder / "model/exits.json").read_text())["policy"]["init_args"]["threshold"]
+    assert own in [predictor.origin.threshold for predictor in found]
+    rows = validation_rows(folder)
+    assert len({predictor.coverage for predictor in found}) >= 2
+    for predictor in found:
+        exits = predictor.predict(rows["input_ids"], rows["attention_mask"])
+        assert speedup_layers(exits, (1, 2, 3)) >= predictor.origin.speedup
+    arguments = ["--config", "tiny.yaml", "--ckpt_path", "best", "--engine", "predicted", "--out", "static.jsonl"]
+    assert run("predict", *arguments) == 0
+    assert (tmp_path / "static.jsonl").stat().st_size > 0
+
+
+def test_static_exits_for_a_given_threshold_are_as_fast_as_the_policy_is(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of(kind="static", max_rows=60)
+    settings["model"]["init_args"]["threshold"] = 0.97
+    settings["test_after_fit"] = False
+    write_config(tmp_path, settings)
+    assert run("fit", "--config", "tiny.yaml") == 0
+    assert "running the best checkpoint on 41 rows of val" in caplog.text
+    found = load_predictors(newest(tmp_path) / "model")
+    own = next(predictor for predictor in found if predictor.origin.threshold == 0.97)
+    assert own.origin.speedup is None
+    assert 0 < own.coverage <= 1
+    assert {predictor.origin.rows for predictor in found} == {60}
+
+
+def validation_rows(folder):
+    """The validation rows of a run as one batch."""
+    from mebert.data import SyntheticEntailmentDataModule
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
+    data = SyntheticEntailmentDataModule(**config)
+    data.prepare_data()
+    data.setup("fit")
+    rows = data.split("val")
+    return data.collate_for()([rows[n] for n in range(len(rows))])

@@ -90,6 +90,12 @@ def test_an_older_table_stays_when_writing_breaks_off(tmp_path):
 def test_refusals(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.csv, \.jsonl or \.parquet"):
         PredictionWriter("out.xlsx")
+    with pytest.raises(UserError, match=r"ends in \.csv, but predictions\.format is jsonl"):
+        PredictionWriter("out.csv", format="jsonl")
+    (tmp_path / "file").touch()
+    for name in ("out.csv", "CoLA.tsv", "file"):
+        with pytest.raises(UserError, match="give a folder"):
+            PredictionWriter(str(tmp_path / name), format="glue")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         PredictionWriter(str(tmp_path / "folder.csv"))

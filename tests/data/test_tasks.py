@@ -12,7 +12,7 @@ from mebert.errors import UserError
 def test_table_holds_glue_snli_scitail_answer_selection_topics_and_sentiment():
     glue = {"cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte", "wnli"}
     topics = {"ag_news", "dbpedia_14", "yahoo", "yelp_full", "yelp_polarity", "imdb", "chnsenticorp"}
-    assert set(TASKS) == glue | {"snli", "scitail", "wikiqa", "trecqa"} | topics
+    assert set(TASKS) == glue | {"ax"} | {"snli", "scitail", "wikiqa", "trecqa"} | topics
     for name, task in TASKS.items():
         assert task.name == name
         assert len(task.label_names) == (1 if task.regression else len(set(task.label_names)))

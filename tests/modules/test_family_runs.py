@@ -15,6 +15,7 @@ RULES = {
     "ElasticBERTModule": "entropy",
     "BERxiTModule": "learned",
     "RomeBERTModule": "entropy",
+    "GPFEEModule": "entropy",
     "LearnedWeightsModule": "entropy",
 }
 

@@ -95,7 +95,8 @@ def recorded(model, policy):
     batch = rows()
     out = model(**model_inputs(batch))
     policies = {p.name: p.bind(model) for p in (DistanceRatio(), policy)}
-    scores = {name: p.score_exits(out.logits, out.features) for name, p in policies.items()}
+    mask = batch["attention_mask"]
+    scores = {name: p.score_exits(out.logits, out.features, mask) for name, p in policies.items()}
     return ExitRecord(out.logits, batch["labels"], batch["index"], batch["attention_mask"].sum(1), scores), out
 
 
@@ -107,7 +108,7 @@ def test_pair(recipe, policy, tmp_path_factory):
     policy = policy_from_spec(policy.spec())
     record, out = recorded(model, policy)
     policy = policy.fitted(record).bind(model)
-    scores = policy.score_exits(out.logits, out.features)
+    scores = policy.score_exits(out.logits, out.features, rows()["attention_mask"])
     # A threshold with room to the scores on both sides, so that rounding turns no decision.
     values = scores[:-1].flatten()
     values = torch.cat([torch.tensor([0.0, 1.0]), values[values.isfinite()]]).sort().values

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
+from scipy.stats import gmean
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
@@ -18,6 +19,8 @@ from mebert.models import PrototypeBank
 from mebert.policies import DistanceRatio, Stacked, TemperatureScaled, policy_from_spec
 
 EXITS, SAMPLES, CLASSES = 4, 200, 3
+LENGTHS = torch.arange(SAMPLES) * 7 % 23 + 2
+MASK = (torch.arange(24) < LENGTHS.unsqueeze(1)).long()
 
 
 def drawn(seed=0):
@@ -30,8 +33,7 @@ def drawn(seed=0):
 
 
 def record_of(logits, labels, **scores):
-    rows = torch.arange(SAMPLES)
-    return ExitRecord(logits, labels, rows, torch.full_like(rows, 9), scores)
+    return ExitRecord(logits, labels, torch.arange(SAMPLES), LENGTHS, scores)
 
 
 def with_prototypes():
@@ -42,13 +44,13 @@ def with_prototypes():
     return model
 
 
-def by_hand(history):
-    """The indicators of one sample after some exits: logits (i, C)."""
+def by_hand(history, length):
+    """The indicators of one sample after some exits: logits (i, C), tokens."""
     p = [z.double().softmax(-1).numpy() for z in history]
     answers = [int(z.argmax()) for z in history]
     moved = jensenshannon(p[-1], p[-2], base=2) ** 2 if len(p) > 1 else 0.0
     against = 1 - answers.count(answers[-1]) / (len(answers) + 1)
-    return [scipy_entropy(p[-1]) / math.log(CLASSES), against, moved]
+    return [scipy_entropy(p[-1]) / math.log(CLASSES), against, moved, math.log(length / gmean(LENGTHS.numpy()))]
 
 
 @pytest.mark.parametrize("penalty", [0.1, 1.0])
@@ -71,9 +73,9 @@ def test_an_exit_that_is_never_wrong_gives_small_finite_chances():
 def test_scores_are_the_chances_of_the_fitted_models():
     logits, features, labels = drawn()
     policy = Stacked(0.3).bind(tiny_model("albert")).fitted(record_of(logits, labels))
-    scores = policy.score_exits(logits, features)
+    scores = policy.score_exits(logits, features, MASK)
     for i in range(EXITS):
-        x = torch.tensor([by_hand(logits[: i + 1, n]) for n in range(SAMPLES)])
+        x = torch.tensor([by_hand(logits[: i + 1, n], int(LENGTHS[n])) for n in range(SAMPLES)])
         wrong = (logits[i].argmax(-1) != labels).numpy()
         oracle = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(x.numpy(), wrong)
         expected = torch.tensor(oracle.predict_proba(x.numpy())[:, 1]).float()
@@ -86,7 +88,7 @@ def test_scores_are_the_chances_of_the_fitted_models():
 def test_before_it_is_fitted_it_is_entropy():
     logits, features, _ = drawn()
     scores = Stacked(0.3).bind(tiny_model("albert")).score_exits(logits, features)
-    assert float(scores[2, 5]) == pytest.approx(by_hand(logits[:3, 5])[0], abs=1e-5)
+    assert float(scores[2, 5]) == pytest.approx(by_hand(logits[:3, 5], 9)[0], abs=1e-5)
 
 
 def test_with_prototypes_the_distance_ratio_is_an_indicator():
@@ -95,17 +97,19 @@ def test_with_prototypes_the_distance_ratio_is_an_indicator():
     dr = DistanceRatio().bind(model).score_exits(logits, features)
     record = record_of(logits, labels, dr=dr)
     policy = Stacked(0.3).bind(model).fitted(record).bind(model)
-    assert {len(row) for row in policy.weights} == {5}
+    assert {len(row) for row in policy.weights} == {6}
     scores = policy.score_record(record)
-    torch.testing.assert_close(policy.score_exits(logits, features), scores)
-    others = Stacked(0.3, tuple((*row[:3], 0.0, row[4]) for row in policy.weights)).bind(model)
+    torch.testing.assert_close(policy.score_exits(logits, features, MASK), scores)
+    weights = tuple((*row[:4], 0.0, row[5]) for row in policy.weights)
+    others = Stacked(0.3, weights, policy.usual_length).bind(model)
     assert not torch.allclose(others.score_record(record), scores)
     with pytest.raises(UserError, match="needs the scores of 'dr'"):
         policy.score_record(record_of(logits, labels))
     # Exit by exit, with only those that stay.
     values = scores[:-1].flatten().sort().values
     threshold = float(values[len(values) // 2 : len(values) // 2 + 2].mean())  # between two scores
-    live, staying, state, taken = policy.with_threshold(threshold), torch.arange(SAMPLES), None, {}
+    live, staying, taken = policy.with_threshold(threshold), torch.arange(SAMPLES), {}
+    state = live.start(MASK)
     for i in range(EXITS - 1):
         leave, state = live.decide(i, logits[i, staying], features[i, staying], state)
         taken |= dict.fromkeys(staying[leave].tolist(), i)
@@ -129,12 +133,22 @@ def test_it_is_fitted_to_the_scaled_logits_under_temperatures():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda: Stacked(usual_length=0.0), "usual_length must be above 0, got 0"),
         (lambda: Stacked(weights=((1.0, 2.0), (1.0,))), "weights must be as many at each exit"),
-        (lambda: Stacked(weights=((0.0,) * 4,)).bind(tiny_model()), r"weights of shape \(1, 4\).*must be \(3, 4\)"),
-        (lambda: Stacked(weights=((0.0,) * 4,) * 4).bind(with_prototypes()), r"\(4, 4\).*must be \(4, 5\)"),
+        (lambda: Stacked(weights=((0.0,) * 5,)).bind(tiny_model()), r"weights of shape \(1, 5\).*must be \(3, 5\)"),
+        (lambda: Stacked(weights=((0.0,) * 5,) * 4).bind(with_prototypes()), r"\(4, 5\).*must be \(4, 6\)"),
         (lambda: fit_logistic(torch.zeros(2, 0, 3), torch.zeros(2, 0)), "there are none"),
     ],
 )
 def test_mistakes_are_named(make, text):
     with pytest.raises(UserError, match=text):
         make()
+
+
+def test_a_text_of_unknown_length_counts_as_one_of_the_usual_length():
+    logits, features, labels = drawn()
+    policy = Stacked(0.3).bind(tiny_model("albert")).fitted(record_of(logits, labels))
+    usual = torch.full((SAMPLES,), round(policy.usual_length))
+    mask = (torch.arange(24) < usual.unsqueeze(1)).long()
+    near = Stacked(0.3, policy.weights, float(usual[0])).bind(tiny_model("albert"))
+    torch.testing.assert_close(near.score_exits(logits, features, mask), near.score_exits(logits, features))

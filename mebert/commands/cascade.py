@@ -1,0 +1,45 @@
+"""`python -m mebert cascade`: several trained models as one, small ones first."""
+
+from __future__ import annotations
+
+__all__ = ["cascade"]
+
+
+def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshold: float = 0.1) -> None:
+    """Save trained models as a cascade, which is opened, calibrated and asked as any other model.
+
+    A text runs through the first model; where that is not sure, the next reads it from its start, and so on. It leaves
+    where 1 minus its largest probability is below the threshold (in a regression where two estimates agree).
+
+    Args:
+        models: Two or more runs, or their folders `model`, of one task and one tokenizer, the smallest first.
+        out: New folder for the cascade.
+        threshold: Of the rule, in [0, 1].
+    """
+    from pathlib import Path
+
+    import yaml
+
+    from mebert.data.tokenised import load_tokenizer
+    from mebert.errors import UserError
+    from mebert.models import CascadeModel
+    from mebert.models.pretrained import multi_exit_folder
+    from mebert.policies import ExitPolicy, MaxProbability, ValueChange
+
+    if not models:
+        raise UserError("models is missing: give two or more runs, the smallest model first")
+    if Path(out).exists() and multi_exit_folder(out):
+        raise UserError(f"{out} holds a model already; give another folder by --out")
+    folders = [multi_exit_folder(model) or model for model in models]
+    joined = CascadeModel.from_folders(folders)
+    policy: ExitPolicy = ValueChange(threshold) if joined.num_labels == 1 else MaxProbability(threshold)
+    joined.save_pretrained(Path(out) / "model", load_tokenizer(folders[-1]), policy.bind(joined))
+    members = [joined.member(index) for index in range(joined.num_exits)]
+    sizes = ", ".join(f"{member.num_layers} layers of {member.hidden_size}" for member in members)
+    print(f"Cascade of {len(members)} models ({sizes}): {out}")
+    config, rows = Path(folders[-1]).parent / "config.yaml", " --file <rows.csv>"
+    if config.is_file():  # the rows of the largest model's run, which `calibrate` looks for there
+        data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
+        (Path(out) / "config.yaml").write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
+        rows = ""
+    print(f"Next: python -m mebert calibrate --model {out}{rows} --max_drop 0.01")

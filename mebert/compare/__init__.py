@@ -1,0 +1,1 @@
+"""`python -m mebert compare`: runs side by side, and whether their difference is more than chance."""

@@ -1,0 +1,159 @@
+"""A tested run, read from its folder: what it was, what it reached, and what it said of every row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mebert.curve import ExitRecord
+from mebert.errors import UserError
+from mebert.record_files import load_record
+
+__all__ = ["TestedRun", "check_comparable", "read_run"]
+
+
+@dataclass(frozen=True)
+class TestedRun:
+    """One run and its test.
+
+    Attributes:
+        folder: The run's.
+        recipe: Name of its module's class.
+        task: What it was trained and tested on.
+        seed: Of the training; None where the configuration has none.
+        policy: The policy to be looked at.
+        evaluation: The content of evaluation.json.
+        record: What the model and the policies said of each test row.
+    """
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    folder: Path
+    recipe: str
+    task: str
+    seed: int | None
+    policy: str
+    evaluation: dict[str, Any]
+    record: ExitRecord
+
+    @property
+    def exit_layers(self) -> list[int]:
+        """The layer of each exit, (E,)."""
+        return [row["layer"] for row in self.evaluation["exits"]]
+
+    @property
+    def metric(self) -> str:
+        """Name of the main metric."""
+        return str(self.evaluation["metric"])
+
+    @property
+    def area(self) -> float | None:
+        """The area under the policy's curve; None where it was not worked out."""
+        compared = self.evaluation.get("policies", {}).get(self.policy, {})
+        found = compared.get("area", self.evaluation["area_under_curve"].get(self.policy))
+        return None if found is None else float(found)
+
+    def curve(self) -> list[tuple[float, float]]:
+        """GFLOPs and metric of each point of the policy's curve; empty where none was written."""
+        path = self.folder / "curve.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["policy"] == self.policy and not row["target"]]
+        plain = float(self.evaluation["plain_gflops"])
+        return [(plain / float(row["speedup_flops"]), float(row[self.metric])) for row in rows]
+
+
+def read_run(given: str | Path, policy: str | None = None) -> TestedRun:
+    """Read one run.
+
+    Args:
+        given: The run's folder, or the experiment's, which stands for its newest run that was tested.
+        policy: Its name; None for the run's own, `best` for the one with the largest area on validation data.
+
+    Raises:
+        UserError: It is no folder of a tested run, or has nothing about the policy.
+    """
+    folder = _tested_folder(Path(given))
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    record, _ = load_record(folder / "outputs.safetensors")
+    name = evaluation["policy"] if policy is None else policy
+    if policy == "best":
+        name = evaluation.get("best_policy") or evaluation["policy"]
+    if policy is not None and name not in record.scores:
+        raise UserError(
+            f"{folder} has nothing about the policy {name!r}; choose of {', '.join(record.scores)}, or best"
+        )
+    return TestedRun(
+        folder,
+        recipe=str(config["model"]["class_path"]).rpartition(".")[2].removesuffix("Module"),
+        task=_task(config["data"]),
+        seed=config.get("seed_everything"),
+        policy=name,
+        evaluation=evaluation,
+        record=record,
+    )
+
+
+def check_comparable(runs: Sequence[TestedRun]) -> None:
+    """All runs must have been tested on the same rows of the same task.
+
+    Raises:
+        UserError: Two were not.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        both = f"{first.folder} and {other.folder} cannot be compared:"
+        for what, a, b in (("task", first.task, other.task), ("metric", first.metric, other.metric)):
+            if a != b:
+                raise UserError(f"{both} their {what} differs ({a}, {b}); give runs of one task")
+        one, two = first.record, other.record
+        if len(one.labels) != len(two.labels) or not torch.equal(one.index, two.index):
+            raise UserError(
+                f"{both} they were tested on other rows ({len(one.labels):,} and {len(two.labels):,}); test both on "
+                f"the same split: python -m mebert test --config {other.folder}/config.yaml --ckpt_path "
+                f"{other.folder}/checkpoints/best.ckpt"
+            )
+        if not torch.equal(one.labels, two.labels) or one.logits.shape[-1] != two.logits.shape[-1]:
+            raise UserError(
+                f"{both} the labels of their rows differ, so they were tested on other rows of {first.task}"
+            )
+
+
+def _tested_folder(given: Path) -> Path:
+    needed = ("config.yaml", "evaluation.json", "outputs.safetensors")
+    if not given.is_dir():
+        raise UserError(f"{given} is no folder; give the folder of a run, such as runs/<experiment>/version_0")
+    missing = [name for name in needed if not (given / name).is_file()]
+    if not missing:
+        return given
+    runs = [path for path in given.glob("version_*") if all((path / name).is_file() for name in needed)]
+    if runs:
+        return max(runs, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])
+    if (given / "config.yaml").is_file():
+        raise UserError(
+            f"{given} was not tested (it lacks {', '.join(missing)}): "
+            f"python -m mebert test --config {given}/config.yaml --ckpt_path {given}/checkpoints/best.ckpt "
+            "and then give the folder of that test"
+        )
+    raise UserError(f"{given} is not the folder of a run: it has no {missing[0]}, and no version_<n> with a test in it")
+
+
+def _task(data: dict[str, Any]) -> str:
+    """What the data of a configuration is: its named task, its own files, or the name of its class."""
+    init: dict[str, Any] = data.get("init_args") or {}
+    if init.get("task"):
+        return str(init["task"])
+    files = [str(init[name]) for name in ("test_file", "train_file") if init.get(name)]
+    if files:
+        return files[0]
+    return str(data["class_path"]).rpartition(".")[2].removesuffix("DataModule")

@@ -1,0 +1,56 @@
+"""ELUE's score: how far a method lies above a reference curve of performance against FLOPs.
+
+Shapes: n points of the method, m of the reference. ElasticBERT and ELUE: Liu et al., NAACL 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["elue_score", "placed_at"]
+
+Points = Sequence[tuple[float, float]]
+"""(cost, performance) pairs in any order; costs in one unit, such as GFLOPs a sample."""
+
+
+def elue_score(points: Points, reference: Points) -> float:
+    """(1/n) sum_i [p_i - p_ref(f_i)] over the method's points (f_i, p_i), in the unit of the performance.
+
+    EXACT, with p_ref the reference's points joined; that they are joined by straight lines is RECONSTRUCTED, and so is
+    what is beyond them: the value of the nearest one (more FLOPs do not help the reference, and one cheaper than the
+    cheapest counts as good as it).
+
+    Args:
+        points: The method's, at least one.
+        reference: The reference's, at least one.
+
+    Raises:
+        ValueError: One of them is empty.
+
+    >>> elue_score([(1.5, 0.9)], [(1.0, 0.8), (2.0, 0.9)])
+    0.05
+    """
+    if not points or not reference:
+        raise ValueError("ELUE's score needs at least one point of the method and of the reference")
+    costs = [cost for cost, _ in points]
+    there = placed_at(reference, costs)
+    return round(float(np.mean([p - r for (_, p), (_, r) in zip(points, there, strict=True)])), 12)
+
+
+def placed_at(curve: Points, costs: Sequence[float]) -> list[tuple[float, float]]:
+    """The points of a curve at other costs, by straight line; beyond its ends the nearest point's performance.
+
+    ELUE scores the few points that were handed in. Of a whole curve the choice of points would move the score, so all
+    policies are scored at the costs of the reference's points: RECONSTRUCTED.
+
+    Args:
+        curve: Its points; of equal costs the mean counts.
+        costs: Where.
+    """
+    at: dict[float, list[float]] = {}
+    for cost, performance in sorted(curve):
+        at.setdefault(cost, []).append(performance)
+    values = np.interp(costs, list(at), [float(np.mean(same)) for same in at.values()])
+    return [(float(cost), float(value)) for cost, value in zip(costs, values, strict=True)]

@@ -1,0 +1,126 @@
+"""Static exits by how frequent a text's tokens are: nothing is learnt but the counts of tokens.
+
+Shapes: B samples, S tokens, E exits, V vocabulary, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from mebert.errors import UserError
+from mebert.exit_predictor.base import ExitPredictor
+
+__all__ = ["FrequencyExitPredictor", "frequency_buckets"]
+
+
+def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
+    """The bucket of every token, (V,) int64 from 0: frequent tokens first, each bucket with as many occurrences.
+
+    Tokens are ordered by their counts, of equals the one with the smaller id first; a token is in the bucket where the
+    middle of its occurrences falls. One that never occurs is in the last bucket.
+
+    Args:
+        counts: Occurrences of every token, (V,) int64.
+        num_buckets: E.
+    """
+    order = counts.argsort(descending=True, stable=True)
+    sorted_counts = counts[order]
+    total = sorted_counts.sum()
+    # Twice the middle, so that all stays in whole numbers.
+    middles = 2 * sorted_counts.cumsum(0) - sorted_counts
+    buckets = torch.full_like(counts, num_buckets - 1)
+    found = (num_buckets * middles) // (2 * total).clamp(min=1)
+    buckets[order] = torch.where(sorted_counts > 0, found, num_buckets - 1)
+    return buckets
+
+
+class FrequencyExitPredictor(ExitPredictor):
+    """The shares of a text's tokens whose frequency bucket is each exit's: no labels, no exit test, no adaptive run.
+
+    After HashEE (Sun et al., "A Simple Hash-Based Early Exiting Approach For Language Understanding and Generation",
+    Findings of ACL 2022), which gives every token a fixed exit layer by a hash function before anything runs (REPORTED;
+    frequent tokens leave early where the hash is of the frequency). There single tokens stop and the others go on; here
+    whole texts leave, where the share `coverage` of their tokens would have, and buckets hold equally many occurrences
+    (both RECONSTRUCTED). The coverage is what a wanted speed-up sets.
+
+    Args:
+        num_exits: E.
+        vocab_size: V; an id beyond it counts as a token that never occurred.
+        coverage: As in `ExitPredictor`.
+    """
+
+    def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
+        super().__init__(num_exits, coverage)
+        if vocab_size < 1:
+            raise UserError(f"vocab_size must be at least 1, got {vocab_size}")
+        self.vocab_size = vocab_size
+        self.counts = torch.zeros(vocab_size, dtype=torch.int64)  # on the CPU: only `buckets` is needed to predict
+        self.buckets: Tensor
+        last = torch.full((vocab_size,), num_exits - 1, dtype=torch.int64)
+        self.register_buffer("buckets", last, persistent=False)
+
+    def fit(self, tokens: Tensor) -> Self:
+        """Count tokens, in place of what was counted before.
+
+        Args:
+            tokens: Token ids of all samples, one after the other.
+        """
+        known = tokens[(tokens >= 0) & (tokens < self.vocab_size)]
+        return self._set(torch.bincount(known.long().cpu(), minlength=self.vocab_size))
+
+    def distribution(
+        self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
+    ) -> Tensor:
+        attended = attention_mask.bool()
+        if special_tokens_mask is not None:
+            attended = attended & ~special_tokens_mask.bool()
+        shape = input_ids.shape[0], self.num_exits
+        counts = torch.zeros(shape, device=input_ids.device)
+        counts.scatter_add_(1, self._bucket_of(input_ids), attended.float())
+        return self._shares(counts)
+
+    def distribution_of_rows(self, tokens: Tensor, offsets: Tensor) -> Tensor:
+        """The same for samples that lie one after the other, (N, E) float32.
+
+        Args:
+            tokens: Token ids of all samples.
+            offsets: Where each sample starts, (N+1,) int64.
+        """
+        rows = len(offsets) - 1
+        sample = torch.repeat_interleave(torch.arange(rows), offsets.diff())
+        places = sample * self.num_exits + self._bucket_of(tokens.long())
+        counts = torch.bincount(places, minlength=rows * self.num_exits).view(rows, self.num_exits)
+        return self._shares(counts.float())
+
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "vocab_size": self.vocab_size}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The counts of the tokens that occurred."""
+        rows = self.counts.nonzero().squeeze(1)
+        return {"rows": rows.int(), "counts": self.counts[rows]}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        counts = torch.zeros_like(self.counts)
+        counts[tensors["rows"].long()] = tensors["counts"].long()
+        self._set(counts)
+
+    def _set(self, counts: Tensor) -> Self:
+        self.counts = counts
+        self.buckets = frequency_buckets(counts, self.num_exits).to(self.buckets.device)
+        return self
+
+    def _bucket_of(self, tokens: Tensor) -> Tensor:
+        known = (tokens >= 0) & (tokens < self.vocab_size)
+        return torch.where(known, self.buckets[tokens.clamp(0, self.vocab_size - 1)], self.num_exits - 1)
+
+    def _shares(self, counts: Tensor) -> Tensor:
+        """Rows that sum to 1; a text without a token goes to the last exit."""
+        total = counts.sum(-1, keepdim=True)
+        nothing = torch.zeros_like(counts)
+        nothing[:, -1] = 1.0
+        return torch.where(total > 0, counts / total.clamp(min=1), nothing)

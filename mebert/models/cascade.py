@@ -1,0 +1,215 @@
+"""A cascade: whole models, small ones first, each an exit of the cascade.
+
+Source: Li et al., "CascadeBERT: Accelerating Inference of Pre-trained Language Models via Calibrated Complete Models
+Cascade", Findings of EMNLP 2021; what is taken over stands in docs/methods.md.
+Shapes: E models, B batch, S tokens, C classes, F feature (of the widest model), N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from mebert.errors import UserError
+from mebert.models.encoder import EncoderWalk, LayerState
+from mebert.models.heads import ExitHead
+from mebert.models.multi_exit import MultiExitModel
+from mebert.models.pretrained import multi_exit_folder, write_settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mebert.policies import ExitPolicy
+
+__all__ = ["CascadeModel"]
+
+
+class CascadeWalk(EncoderWalk):
+    """Carries a batch's token ids and segment ids to whichever model runs next, in the place of hidden states.
+
+    Args:
+        members: The models of the cascade.
+    """
+
+    def __init__(self, members: Sequence[MultiExitModel]) -> None:
+        super().__init__(members[0].walk.encoder)
+        self.first = members[0].walk
+        self.longest = min(member.walk.max_length for member in members)
+
+    @property
+    @override
+    def max_length(self) -> int:
+        return self.longest
+
+    @override
+    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        return self.first.embed(input_ids, token_type_ids)
+
+    @override
+    def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        return LayerState(torch.stack([input_ids, segments], -1), attention_mask, None)
+
+    @override
+    def layer_mask(self, hidden: Tensor, attention_mask: Tensor) -> None:
+        return None
+
+
+class CascadeModel(MultiExitModel):
+    """Whole models behind the protocol of one: exit i is the last exit of model i, which reads the text from its start.
+
+    Engines, policies, the sweep and the calibration take it as any other model. Leaving at exit i has cost all models
+    up to it, or model i alone where no other was asked (a fixed or a predicted exit). The plain model is the last one
+    alone: FLOPs and wall clock count against it. Speed-ups by layers count against all models run in turn.
+
+    Args:
+        members: Trained models of one task and one tokenizer, in the order in which they run, the largest last.
+
+    Raises:
+        UserError: Fewer than two, or their labels or vocabularies differ.
+    """
+
+    def __init__(self, members: Sequence[MultiExitModel]) -> None:
+        nn.Module.__init__(self)  # the parts of a single model are the members'
+        _check(members)
+        self.members = nn.ModuleList(members)
+        self.walk = CascadeWalk(members)
+        self.num_labels = members[0].num_labels
+        self.label_names = list(members[0].label_names)
+        self.exit_layers = tuple(accumulate(member.num_layers for member in members))
+        self.prototypes = None
+        self.exit_scorer = None
+
+    @classmethod
+    def from_folders(cls, folders: Sequence[str | Path]) -> CascadeModel:
+        """A cascade of saved models, in evaluation mode.
+
+        Args:
+            folders: Folders (runs, or their folders `model`) or Hub ids, in the order in which the models run.
+
+        Raises:
+            UserError: One cannot be opened, or they do not fit together.
+        """
+        names = [_own_folder(str(folder)) for folder in folders]
+        _check_tokenizers(names)
+        return cls([MultiExitModel.from_pretrained(name) for name in names]).eval()
+
+    @property
+    @override
+    def num_layers(self) -> int:
+        return self.member(self.num_exits - 1).num_layers
+
+    @property
+    @override
+    def feature_size(self) -> int:
+        return max(self.member(index).feature_size for index in range(self.num_exits))
+
+    def member(self, index: int) -> MultiExitModel:
+        """The model with this 0-based index."""
+        model: MultiExitModel = self.members[index]  # type: ignore[assignment]
+        return model
+
+    @override
+    def exit(self, exit_index: int) -> ExitHead:
+        member = self.member(exit_index)
+        return member.exit(member.num_exits - 1)
+
+    @override
+    def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
+        """Run one model from its start; those before it that did not run are not needed. Features are filled with 0."""
+        member = self.member(exit_index)
+        input_ids, token_type_ids = state.hidden.unbind(-1)
+        inner = member.start(input_ids, state.attention_mask, token_type_ids)
+        _, logits, feature = member.step(inner, member.num_exits - 1)
+        feature = F.pad(feature, (0, self.feature_size - feature.shape[-1]))
+        return replace(state, depth=self.exit_layers[exit_index]), logits, feature
+
+    @override
+    def tried_flops(self, lengths: Tensor) -> Tensor:
+        return self.straight_flops(lengths).cumsum(0)
+
+    @override
+    def straight_flops(self, lengths: Tensor) -> Tensor:
+        return torch.stack([self.member(index).straight_flops(lengths)[-1] for index in range(self.num_exits)])
+
+    @override
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        policy: ExitPolicy | None = None,
+        **extra: Any,
+    ) -> None:
+        """Write each model into a folder of its own below this one, with the cascade's `exits.json` beside them.
+
+        Raises:
+            UserError: The cascade has prototypes, which there is no place for.
+        """
+        if self.prototypes is not None:
+            raise UserError(
+                "a cascade is saved without prototypes: set its prototypes to None, and take another policy"
+            )
+        folder = Path(folder)
+        names = [f"model_{index + 1}" for index in range(self.num_exits)]
+        for index, name in enumerate(names):
+            self.member(index).save_pretrained(folder / name)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        write_settings(folder, self, {"members": names}, policy, extra)
+
+    @classmethod
+    @override
+    def from_settings(cls, path: str, settings: dict[str, Any]) -> CascadeModel:
+        if "members" not in settings or not Path(path).is_dir():
+            raise UserError(f"{path} is no folder of a cascade, as CascadeModel.save_pretrained writes it")
+        return cls(
+            [MultiExitModel.from_pretrained(Path(path) / Path(name).name) for name in settings["members"]]
+        ).eval()
+
+
+def _check(members: Sequence[MultiExitModel]) -> None:
+    if len(members) < 2:
+        raise UserError(f"a cascade needs at least 2 models, got {len(members)}")
+    first = members[0]
+    for number, member in enumerate(members[1:], start=2):
+        if member.label_names != first.label_names:
+            raise UserError(
+                f"the models of a cascade must have the same labels in the same order: model 1 has "
+                f"{', '.join(first.label_names)}, and model {number} has {', '.join(member.label_names)}"
+            )
+        sizes = first.walk.config.vocab_size, member.walk.config.vocab_size
+        if sizes[0] != sizes[1]:
+            raise UserError(
+                f"the models of a cascade must have one vocabulary: model 1 has {sizes[0]} tokens, and model {number} "
+                f"has {sizes[1]}"
+            )
+
+
+def _own_folder(model: str) -> str:
+    found = multi_exit_folder(model)
+    if found is None:
+        raise UserError(f"{model} holds no saved mebert model; give a run or its folder model, as `fit` writes them")
+    return found
+
+
+def _check_tokenizers(names: Sequence[str]) -> None:
+    """Token ids are the same for all: the vocabularies must agree token by token, not in their size alone."""
+    from transformers import AutoTokenizer
+
+    from mebert.hub import hub_errors
+
+    vocabularies = []
+    for name in names:
+        with hub_errors(f"the tokenizer of {name!r}"):
+            vocabularies.append(AutoTokenizer.from_pretrained(name).get_vocab())
+    for name, vocabulary in zip(names, vocabularies, strict=True):
+        if vocabulary != vocabularies[0]:
+            raise UserError(f"the tokenizers of {names[0]} and {name} differ; the models of a cascade must share one")

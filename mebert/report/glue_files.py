@@ -1,0 +1,137 @@
+"""The files that GLUE's server takes: one for each test split, a header, and each task's own words.
+
+Source: gluebenchmark.com (Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language
+Understanding", ICLR 2019): `index<TAB>prediction`, indices from 0 in the order of the test rows; EXACT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mebert.data.tasks import TASKS, Task
+from mebert.errors import UserError
+from mebert.report.prediction_files import whole_file
+
+__all__ = ["GLUE_FILES", "GlueFile", "glue_splits", "missing_files", "submission_size_notes", "write_glue_files"]
+
+HEADER = "index\tprediction"
+IN_WORDS = ("mnli", "ax", "qnli", "rte")  # the others are answered by class numbers, which are those of our task table
+LOWEST, HIGHEST = 0.0, 5.0  # of STS-B
+
+
+@dataclass(frozen=True)
+class GlueFile:
+    """A file of a submission.
+
+    Attributes:
+        task: Name in the task table.
+        split: Test split, as the Hub names it.
+        name: The file's name.
+        rows: Rows of the test set, so many does the server expect.
+    """
+
+    task: str
+    split: str
+    name: str
+    rows: int
+
+
+GLUE_FILES = (
+    GlueFile("cola", "test", "CoLA.tsv", 1063),
+    GlueFile("sst2", "test", "SST-2.tsv", 1821),
+    GlueFile("mrpc", "test", "MRPC.tsv", 1725),
+    GlueFile("stsb", "test", "STS-B.tsv", 1379),
+    GlueFile("qqp", "test", "QQP.tsv", 390_965),
+    GlueFile("mnli", "test_matched", "MNLI-m.tsv", 9796),
+    GlueFile("mnli", "test_mismatched", "MNLI-mm.tsv", 9847),
+    GlueFile("qnli", "test", "QNLI.tsv", 5463),
+    GlueFile("rte", "test", "RTE.tsv", 3000),
+    GlueFile("wnli", "test", "WNLI.tsv", 146),
+    GlueFile("ax", "test", "AX.tsv", 1104),
+)
+
+
+def glue_splits(task: str | None, given: str | None = None) -> str:
+    """The test splits of a task that are submitted, joined by "+" as `predict_split` takes them.
+
+    Args:
+        task: Name in the task table; None for other data.
+        given: The `predict_split` that the user asked for instead of all of them, if any.
+
+    Raises:
+        UserError: The task is none of GLUE's, or what was asked for is none of its test splits.
+    """
+    there = [file.split for file in GLUE_FILES if file.task == task]
+    if not there:
+        names = ", ".join(dict.fromkeys(file.task for file in GLUE_FILES))
+        what = "other data" if task is None else f"the task {task!r}"
+        raise UserError(f"predictions.format glue is for GLUE's tasks, not for {what}; give --data.task of {names}")
+    wrong = [split for split in (given or "").split("+") if split and split not in there]
+    if wrong:
+        raise UserError(
+            f"predictions.format glue writes the test rows of {task!r} ({', '.join(there)}), not {wrong[0]!r}"
+        )
+    return given or "+".join(there)
+
+
+def write_glue_files(
+    folder: Path, task: str, parts: Mapping[str, int], predictions: Sequence[int] | Sequence[float]
+) -> list[GlueFile]:
+    """Write a task's predictions, a file for each test split.
+
+    Args:
+        folder: Made if it is missing; other tasks' files in it stay.
+        task: Name in the task table.
+        parts: Test split, as the Hub names it, to its rows; in the order of the predictions.
+        predictions: Class numbers of the task table (N,), or for a regression the numbers.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: There are more or fewer predictions than rows, or one is no number.
+    """
+    if sum(parts.values()) != len(predictions):
+        raise UserError(
+            f"predictions.format glue wants an answer for each of the {sum(parts.values()):,} test rows, and "
+            f"{len(predictions):,} were predicted; leave out trainer.limit_predict_batches"
+        )
+    files = {file.split: file for file in GLUE_FILES if file.task == task}
+    answers = [_answer(TASKS[task], value) for value in predictions]
+    start = 0
+    for split, rows in parts.items():
+        lines = [f"{index}\t{answer}" for index, answer in enumerate(answers[start : start + rows])]
+        with whole_file(folder / files[split].name) as path:
+            path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8", newline="\n")
+        start += rows
+    return [files[split] for split in parts]
+
+
+def submission_size_notes(files: Sequence[GlueFile], rows: Sequence[int]) -> list[str]:
+    """A line for each file whose rows are not those of GLUE's test set.
+
+    Args:
+        files: What was written.
+        rows: How many rows each has.
+    """
+    return [
+        f"{file.name} has {count:,} rows, but GLUE's test set has {file.rows:,}: the server will refuse it"
+        for file, count in zip(files, rows, strict=True)
+        if count != file.rows
+    ]
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that a folder lacks for a whole submission."""
+    return [file.name for file in GLUE_FILES if not (folder / file.name).is_file()]
+
+
+def _answer(task: Task, value: float) -> str:
+    if task.regression:
+        if not math.isfinite(value):
+            raise UserError(f"the model estimates {value} for a row of {task.name!r}; GLUE takes numbers from 0 to 5")
+        return f"{min(max(value, LOWEST), HIGHEST):.4f}"
+    return task.label_names[int(value)] if task.name in IN_WORDS else str(int(value))

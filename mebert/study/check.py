@@ -1,0 +1,32 @@
+"""Settings that no run could take, told before the first run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+from jsonargparse import ArgumentError
+
+from mebert.errors import UserError
+from mebert.modules import MultiExitModule
+from mebert.parser import CommandParser
+from mebert.study.grid import Cell
+
+__all__ = ["check_settings"]
+
+
+def check_settings(cells: Sequence[Cell]) -> None:
+    """Parse model, data and trainer of every recipe on every task, as `fit` would, and make nothing of them.
+
+    Raises:
+        UserError: A class or an argument is not known, or a value is of the wrong kind.
+    """
+    parser = CommandParser(exit_on_error=False)
+    parser.add_subclass_arguments(MultiExitModule, "model")
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    parser.add_class_arguments(L.Trainer, "trainer")
+    for cell in {(cell.recipe, cell.task): cell for cell in cells}.values():
+        try:
+            parser.parse_object({part: cell.config[part] for part in ("model", "data", "trainer")})
+        except (UserError, ArgumentError) as error:
+            raise UserError(f"recipe {cell.recipe}, task {cell.task}: {error}") from error

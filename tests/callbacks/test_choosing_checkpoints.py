@@ -1,0 +1,110 @@
+"""The best checkpoint by the mean over exits, a policy's area or the operating point; thresholds without effect."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import warnings
+
+import pytest
+import torch
+from runs import experiment, run, write_config
+
+MONITORS = {
+    "best": "val/auc",
+    "score": "val/score",
+    "edr": "val/auc_edr",
+    "dr": "val/auc_dr",
+    "entropy": "val/auc_entropy",
+    "max_prob": "val/auc_max_prob",
+    "margin": "val/auc_margin",
+    "point": "val/operating_point/acc",
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of four epochs with one checkpoint for each monitor; lambda is chosen anew after each."""
+    folder = tmp_path_factory.mktemp("choosing")
+    settings = experiment(lam_grid=[0.0, 1.0, 4.0])
+    settings["trainer"] |= {"max_epochs": 4, "num_sanity_val_steps": 0, "default_root_dir": str(folder / "runs")}
+    settings["trainer"]["callbacks"] = [
+        {
+            "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+            "init_args": {"monitor": monitor, "mode": "max", "filename": name, "enable_version_counter": False},
+        }
+        for name, monitor in MONITORS.items()
+        if name != "best"
+    ]
+    path = write_config(folder, settings)
+    assert run("fit", "--config", str(path), "--checkpoint.monitor", "val/auc", "--curve.wall_samples", "0") == 0
+    return folder / "runs/tiny/version_0"
+
+
+def test_each_checkpoint_is_that_of_its_best_epoch(trained):
+    with (trained / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/score"]]
+    assert len(rows) == 4
+    for name, monitor in MONITORS.items():
+        values = [float(row[monitor]) for row in rows]
+        kept = torch.load(trained / f"checkpoints/{name}.ckpt", weights_only=True)["epoch"]
+        assert values[kept] == max(values), monitor
+    assert [row["val/auc"] for row in rows] == [row["val/auc_edr"] for row in rows]
+    assert len({row["val/auc"] for row in rows}) > 1
+    tested = json.loads((trained / "evaluation.json").read_text())["checkpoint"]
+    assert tested == str(trained / "checkpoints/best.ckpt"), "not one of the others"
+
+
+def test_a_curve_that_is_not_drawn_is_told_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = write_config(tmp_path)
+    assert run("fit", "--config", str(path), "--checkpoint.monitor", "val/auc_voting") == 2
+    said = capsys.readouterr().err
+    assert "checkpoint.monitor val/auc_voting" in said
+    assert "entropy, max_prob, margin, dr, edr" in said
+
+
+@pytest.mark.parametrize(
+    ("threshold", "effect"), [("0.0001", "every sample runs all layers"), ("1.0", "every sample leaves at the first exit")]
+)
+def test_a_threshold_out_of_range_is_told(trained, tmp_path, monkeypatch, threshold, effect):
+    monkeypatch.chdir(tmp_path)
+    at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert run("predict", *at_best, *root, "--predictions.threshold", threshold) == 0
+    (line,) = [str(one.message) for one in found if "decides nothing" in str(one.message)]
+    assert f"the threshold {float(threshold):g} of the policy 'edr'" in line
+    assert effect in line
+    recorded = torch.load(at_best[-1], weights_only=True)["mebert"]["validation_record"]["scores/edr"]
+    low, high = (float(x) for x in re.search(r"above (\S+) and at most (\S+)$", line).groups())
+    assert low == pytest.approx(float(recorded[:-1].min()), rel=1e-5)
+    assert high == pytest.approx(float(recorded[0].max()), rel=1e-5)
+
+
+def test_a_threshold_in_range_is_not(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]
+    point = json.loads((trained / "evaluation.json").read_text())["operating_points"]["edr"][1]["threshold"]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        root = ["--trainer.default_root_dir", str(tmp_path)]
+        assert run("predict", *at_best, *root, "--predictions.threshold", repr(point)) == 0
+    assert not [one for one in found if "decides nothing" in str(one.message)]
+
+
+def test_fit_and_test_tell_it_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = experiment(threshold=1e-6)
+    settings["trainer"]["max_epochs"] = 1
+    path = write_config(tmp_path, settings)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert run("fit", "--config", str(path), "--curve.wall_samples", "0") == 0
+    lines = [str(one.message) for one in found if "decides nothing" in str(one.message)]
+    assert [("on validation data" in line, "on the split test" in line) for line in lines] == [
+        (True, False),
+        (False, True),
+    ]

@@ -1,0 +1,123 @@
+"""Intervals, agreement and shares of operating points, against the record itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from tiny import tiny_batch, tiny_model
+
+from mebert.at_speed import exits_at_speedup
+from mebert.curve import ExitRecord
+from mebert.flops import straight_flops
+from mebert.models import model_inputs
+from mebert.policies import Entropy, MaxProbability
+from mebert.report.comparison import compare_policies
+from mebert.report.evaluation import evaluate
+from mebert.report.files import write_evaluation
+from mebert.report.reliability import add_reliability, reliability_of
+from mebert.report.tables import leave_table, operating_table, policy_table
+from mebert.statistics import bootstrap_interval
+
+
+@pytest.fixture(scope="module")
+def made():
+    model = tiny_model()
+    batch = tiny_batch(batch=60, tokens=12)
+    with torch.no_grad():
+        logits = model(**model_inputs(batch)).logits
+    torch.manual_seed(0)
+    labels, lengths = torch.randint(0, 3, (60,)), batch["attention_mask"].sum(1)
+    record = ExitRecord(logits, labels, torch.arange(60), lengths)
+    policies = {"entropy": Entropy(0.9).bind(model), "max_prob": MaxProbability().bind(model)}
+    record.scores = {n: torch.stack([p.score(0, x, x) for x in logits]) for n, p in policies.items()}
+    thresholds = {"entropy": {1.5: 0.9, 2.0: 0.95}, "max_prob": {1.5: 0.4}}
+    evaluation = evaluate(model, record, "test", ("acc",), policies["entropy"], policies, thresholds, (1.5, 2.0))
+    names = ["entropy", "max_prob", "patience"]
+    evaluation.policies = compare_policies(
+        model, record, "acc", [1.0, 1.5, 2.0], policies["entropy"], validation=None, names=names
+    )
+    add_reliability(evaluation, record)
+    return model, record, evaluation
+
+
+def test_operating_points(made):
+    _, record, evaluation = made
+    points = [p for ps in evaluation.points.values() for p in ps] + [evaluation.current, evaluation.oracle]
+    assert len(points) == 5
+    for point in points:
+        logits = record.logits_at(point.exits)
+        expected = bootstrap_interval("acc", logits, record.labels)
+        assert point.interval == (expected.low, expected.high)
+        assert point.interval[0] <= point.metric + 1e-6
+        assert point.metric - 1e-6 <= point.interval[1]
+        same = sum(bool(a == b) for a, b in zip(logits.argmax(-1), record.logits[-1].argmax(-1), strict=True))
+        assert point.agreement == pytest.approx(same / 60)
+        assert point.shares == pytest.approx([float((point.exits == e).double().mean()) for e in range(3)])
+
+
+def test_compared_policies_at_each_speed(made, tmp_path):
+    _, record, evaluation = made
+    write_evaluation(evaluation, tmp_path, "t")
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    for name, result in written["policies"].items():
+        assert set(result["reliability"]) == {t for t, value in result["at"].items() if value is not None}
+        full = result["reliability"]["1"]
+        assert full["agreement"] == 1.0
+        assert full["shares"] == [0.0, 0.0, 1.0]
+        for target, one in result["reliability"].items():
+            exits = exits_at_speedup(record.scores[name], [1, 2, 3], float(target))
+            assert one["shares"] == pytest.approx((torch.bincount(exits, minlength=3) / 60).tolist())
+            assert one["interval"][0] <= one["interval"][1]
+    point = written["operating_points"]["entropy"][0]
+    assert len(point["interval"]) == 2
+    assert len(point["shares"]) == 3
+
+
+def test_elue_is_against_the_model_cut_after_each_layer(made):
+    model, record, evaluation = made
+    costs = [float(cost.mean()) / 1e9 for cost in straight_flops(model, record.lengths)]
+    right = [float((x.argmax(-1) == record.labels).double().mean()) for x in record.logits]
+    assert evaluation.cut == [(pytest.approx(c), pytest.approx(r)) for c, r in zip(costs, right, strict=True)]
+    fixed = evaluation.elue(evaluation.fixed)
+    assert abs(fixed) < 0.05, "the same answers, which only cost the heads on the way"
+    for point in evaluation.fixed:
+        point.metric += 0.1
+    better = evaluation.elue(evaluation.fixed)
+    for point in evaluation.fixed:
+        point.metric -= 0.1
+    # The cheapest cut model is cheaper than any early exit and counts as itself.
+    assert fixed + 0.1 * 2 / 3 - 1e-6 <= better <= fixed + 0.1 + 1e-6
+    curve = evaluation.curves["entropy"]
+    places = sorted((evaluation.plain_gflops / p.speedup_flops, p.metric) for p in [*curve, *curve])
+    places.insert(0, evaluation.cut[0])
+    differences = []
+    for cost, metric in evaluation.cut:
+        below = [place for place in places if place[0] <= cost][-1]
+        above = next((place for place in places if place[0] > cost), below)
+        share = (cost - below[0]) / (above[0] - below[0]) if above is not below else 0.0
+        differences.append(below[1] + share * (above[1] - below[1]) - metric)
+    assert evaluation.elue(curve) == pytest.approx(sum(differences) / 3, abs=1e-9)
+
+
+def test_tables_fit_a_terminal(made):
+    evaluation = made[2]
+    console = Console(width=120, record=True)
+    for table in (operating_table, leave_table, policy_table):
+        console.print(table(evaluation))
+    text = console.export_text()
+    low, high = evaluation.points["entropy"][0].interval
+    assert f"{low:.4f}-{high:.4f}" in text
+    assert f"{evaluation.points['entropy'][0].agreement:.1%}" in text
+    assert f"{evaluation.elue(evaluation.policies['patience'].curve):+.4f}" in text
+    assert "…" not in text, "nothing is cut"
+
+
+def test_regression_and_nothing():
+    record = ExitRecord(torch.randn(3, 20, 1), torch.randn(20), torch.arange(20), torch.full((20,), 5))
+    (found,) = reliability_of(record, "pearson", [torch.zeros(20).long()])
+    assert found.agreement is None
+    assert found.interval[0] < found.interval[1]
+    assert reliability_of(record, "pearson", []) == []
