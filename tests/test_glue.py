@@ -202,11 +202,11 @@ def test_rows_that_are_not_glues_own_are_told(trained, capsys, monkeypatch):
         (["--data.init_args.predict_split", "validation_matched"], "the test rows of 'mnli' (test_matched, test_mis"),
         (["--data.init_args.predict_file", "a.csv"], "leave out data.predict_file"),
         (["--out", "all.tsv"], "give a folder"),
-        (["--trainer.limit_predict_batches", "1"], "leave out trainer.limit_predict_batches"),
+        (["--trainer.limit_predict_batches", "2"], "leave out trainer.limit_predict_batches"),
         (["--data.init_args.task", "rte"], "was trained for 3 labels, but this data has 2"),
     ],
 )
-def test_refusals_before_anything_runs(more, message, trained, capsys):
+def test_refusals_before_anything_is_written(more, message, trained, capsys):
     before = set(trained.rglob("*.tsv"))
     assert run("predict", *checkpoint_for(trained, "mnli"), "--format", "glue", *more) == 2
     assert message in capsys.readouterr().err

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
+from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.models import MultiExitModel, PrototypeBank
 from mebert.policies import (
@@ -22,6 +24,7 @@ from mebert.policies import (
 __all__ = ["fresh_policies", "trained_policies"]
 
 PROTOTYPE_DIM = 128
+MADE_UP_ROWS = 64
 MADE_OF_WHAT_IS_FITTED = (Stacked, TemperatureScaled)
 
 
@@ -55,7 +58,7 @@ def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: Ex
 
 
 def fresh_policies(names: Sequence[str] | None, model: MultiExitModel) -> list[ExitPolicy]:
-    """The same for a model with random exits: prototypes, heads and fitted numbers are random or neutral.
+    """The same for a model with random exits: prototypes, heads and fitted numbers are random.
 
     Where samples leave is drawn there; what the policies compute is paid for and not heeded.
 
@@ -88,13 +91,19 @@ def _check_sweepable(names: Sequence[str]) -> None:
 
 
 def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
-    """What has to be fitted costs what it does once it is."""
-    if isinstance(policy, TemperatureScaled):
-        return TemperatureScaled(temperatures=(1.0,) * model.num_exits)
-    if isinstance(policy, Stacked):
-        indicators = 3 if model.prototypes is None else 4
-        return Stacked(weights=((0.0,) * (indicators + 1),) * model.num_exits)
-    return policy
+    """What has to be fitted costs what it does once it is: it is fitted to a pass that never was."""
+    if not isinstance(policy, MADE_OF_WHAT_IS_FITTED):
+        return policy
+    exits, classes = model.num_exits, model.num_labels
+    rows = torch.arange(MADE_UP_ROWS)
+    made_up = ExitRecord(
+        logits=torch.randn(exits, MADE_UP_ROWS, classes),
+        labels=rows % classes,
+        index=rows,
+        lengths=10 + rows % 7,
+        scores={"dr": torch.rand(exits, MADE_UP_ROWS)},
+    )
+    return policy.bind(model).fitted(made_up)
 
 
 def _random_prototypes(model: MultiExitModel) -> PrototypeBank:

@@ -119,8 +119,12 @@ class SimulatedExits(ExitPolicy):
     def with_threshold(self, threshold: float) -> Self:
         return self
 
+    def start(self, attention_mask: Tensor) -> Any:
+        return None, self.indicator.start(attention_mask)
+
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        exits, inner = (self._recognise(features), None) if state is None else state
+        exits, inner = (None, None) if state is None else state
+        exits = self._recognise(features) if exits is None else exits
         _, inner = self.indicator.decide(exit_index, logits, features, inner)
         return exits <= exit_index, (exits, inner)
 

@@ -5,17 +5,11 @@ Shapes: B batch, C classes, E exits, F feature.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
-import lightning as L
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from mebert.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
-from mebert.errors import UserError
-from mebert.exit_predictor import ExitPredictor, predictor_from_state
 from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_weights
 from mebert.models.encoder import build_encoder
@@ -23,29 +17,18 @@ from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_range
 from mebert.modules.class_weights import first_class_weights, train_labels
-from mebert.modules.fitted_indicators import check_rows, has_fitted_parts, make_room, make_room_for_state, refit
+from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
+from mebert.modules.leaving import LeavingModule
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.modules.prediction import EnginePrediction
 from mebert.policies import (
-    DistanceRatio,
-    Entropy,
     ExitPolicy,
-    FixedExit,
-    HybridDistanceEntropy,
-    LearnedToExit,
-    Margin,
-    MaxProbability,
-    ValueChange,
-    policy_from_spec,
 )
-from mebert.record_files import record_from_tensors, record_tensors
 
 __all__ = ["MultiExitModule"]
 
-TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
-
-class MultiExitModule(L.LightningModule):
+class MultiExitModule(LeavingModule):
     """Joint training: the weighted cross-entropy of all exits (mean squared error where `num_labels` is 1).
 
     To write another recipe, subclass, override `compute_loss` (and, where it must, `build_model`,
@@ -122,13 +105,8 @@ class MultiExitModule(L.LightningModule):
         self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
-        self.policy: ExitPolicy = self.default_policy() if policy is None else self._given_policy(policy)
-        make_room(self.model, self.policy.needs_prototypes, self.policy.needs_exit_scorer)
-        self.policy = self.policy.bind(self.model)
-        self.operating_points: dict[str, dict[float, float]] = {}
-        self.validation_record: ExitRecord | None = None  # the pass on which the operating points were chosen
+        self.start_policy(policy)
         self._prediction: EnginePrediction | None = None
-        self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
 
     # ---- what a recipe overrides ---------------------------------------------------------------------------------
 
@@ -165,35 +143,6 @@ class MultiExitModule(L.LightningModule):
         """
         return {"loss": self.exit_loss(outputs, batch)}
 
-    def default_policy(self) -> ExitPolicy:
-        """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
-        threshold = 0.5 if self.threshold is None else self.threshold
-        return ValueChange(threshold) if self.model.num_labels == 1 else Entropy(threshold)
-
-    def score_policies(self) -> dict[str, ExitPolicy]:
-        """The policies whose scores one evaluation pass records, by name, bound to the model; the module's among them.
-
-        Not a fixed exit, which has nothing to sweep.
-        """
-        policies: list[ExitPolicy] = [Entropy(), MaxProbability(), Margin()]
-        if self.model.num_labels == 1:
-            policies = [ValueChange()]
-        if self.model.prototypes is not None:
-            policies += [DistanceRatio(), HybridDistanceEntropy()]
-        if self.model.exit_scorer is not None:
-            policies.append(LearnedToExit())
-        found = {policy.name: policy.bind(self.model) for policy in policies}
-        return found if isinstance(self.policy, FixedExit) else found | {self.policy.name: self.policy}
-
-    def choose_policy(self, record: ExitRecord) -> None:
-        """Choose what the policy has to choose besides its threshold, from a pass over validation data."""
-        if self.policy.name not in record.scores:
-            return
-        fitted = self.policy.fitted(record)
-        if fitted is not self.policy:
-            self.policy = fitted.bind(self.model)
-            record.scores[fitted.name] = fitted.score_record(record)
-
     def score_of_exits(self, values: Tensor) -> Tensor:
         """`val/score`, by which the best checkpoint is chosen, from the main metric of every exit (E,)."""
         return values.mean()
@@ -211,12 +160,6 @@ class MultiExitModule(L.LightningModule):
             self.warmup_ratio,
             int(self.trainer.estimated_stepping_batches),
         )
-
-    def _given_policy(self, given: Any) -> ExitPolicy:
-        """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
-        policy = given if isinstance(given, ExitPolicy) else policy_from_spec(dict(given))
-        self.hparams["policy"] = policy.spec()
-        return policy.with_threshold(policy.threshold if self.threshold is None else self.threshold)
 
     # ---- shared by all recipes -----------------------------------------------------------------------------------
 
@@ -236,32 +179,6 @@ class MultiExitModule(L.LightningModule):
         """The logits of all exits for a batch, (E, B, C)."""
         logits: Tensor = self(**model_inputs(batch)).logits
         return logits
-
-    def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
-        """From a pass over validation data: thresholds for the target speed-ups, and the policy's own threshold.
-
-        Args:
-            record: The pass, with the scores of `score_policies`.
-            targets: Speed-ups by layers. Those that no threshold attains are left out.
-        """
-        self.choose_policy(record)
-        self.validation_record = record
-        layers = self.model.exit_layers
-        points: dict[str, dict[float, float]] = {}
-        for name, scores in record.scores.items():
-            found = {t: threshold_for_speedup(scores, layers, t) for t in sorted({*targets, self.target_speedup})}
-            points[name] = {t: value for t, value in found.items() if value is not None}
-        self.operating_points = points
-        if self.threshold is None and self.policy.name in points:
-            chosen = points[self.policy.name].get(self.target_speedup)
-            if chosen is None:
-                chosen = 1.0
-                most = speedup_layers(replay(record.scores[self.policy.name], float("inf")), layers)
-                rank_zero_warn(
-                    f"target_speedup {self.target_speedup} is out of reach: leaving as early as it can, the policy "
-                    f"{self.policy.name!r} gives {most:.2f}"
-                )
-            self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
 
     def _step(self, batch: Mapping[str, Tensor], stage: str) -> dict[str, Tensor]:
         outputs = self(**model_inputs(batch))
@@ -343,35 +260,12 @@ class MultiExitModule(L.LightningModule):
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:
             self.class_weights.copy_(balanced_weights(train_labels(datamodule), self.model.num_labels))
 
-    def on_validation_epoch_start(self) -> None:
-        """Fit what a policy reads and the recipe does not train to the weights as they are now."""
-        trainer = self.trainer
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_parts(self.model):
-            refit(trainer, self.model)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mebert"] = {
-            "policy": self.policy.spec(),
-            "operating_points": self.operating_points,
-            "label_names": list(self.model.label_names),
-            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
-        }
-        if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
-            checkpoint["mebert"]["validation_record"] = record_tensors(self.validation_record)
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["mebert"]["class_weights"] = None if self.class_weights is None else self.class_weights.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get("mebert")
-        if saved is None:
-            raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
-        make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
-        self.operating_points = saved["operating_points"]
-        recorded = saved.get("validation_record")
-        self.validation_record = None if recorded is None else record_from_tensors(recorded)
-        # Not saved again by `on_save_checkpoint`: training on makes other exits of them.
-        states = saved.get("exit_predictors", [])
-        self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]
+        super().on_load_checkpoint(checkpoint)
         if self.class_weights is not None and self.hparams["class_weights"] == "balanced":
             # Without the training rows (validate, test) they could not be worked out again.
-            self.class_weights.copy_(self.class_weights.new_tensor(saved["class_weights"]))
-        policy = policy_from_spec(saved["policy"]).bind(self.model)
-        self.policy = policy if self.threshold is None else policy.with_threshold(self.threshold)
+            self.class_weights.copy_(self.class_weights.new_tensor(checkpoint["mebert"]["class_weights"]))

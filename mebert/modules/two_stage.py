@@ -19,8 +19,9 @@ from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.losses import exit_losses
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
-from mebert.modules.base import TARGET_SPEEDUPS, MultiExitModule
+from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import check_range, refuse_exit_weights
+from mebert.modules.leaving import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
 
 __all__ = ["TwoStageModule", "staged_outputs"]

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["SILENT_AFTER", "TOUCH_EVERY", "Claim"]
@@ -52,7 +53,8 @@ class Claim:
         """A sign of life; cheap enough to be called often."""
         if time.monotonic() - self._touched > TOUCH_EVERY:
             self._touched = time.monotonic()
-            os.utime(self.path)
+            with suppress(FileNotFoundError):  # somebody has cleared up while we run
+                os.utime(self.path)
 
     def release(self) -> None:
         """Give the cell back."""

@@ -42,6 +42,7 @@ def study_command(
         raise UserError("list and report_only exclude each other: give one of them")
     every = cells_of(study)
     cells = select(every, only)
+    refuse_changed(every if report_only else cells)
     again = f"python -m mebert study --config {shlex.quote(str(_save(study)))}"
     if list_only:
         for cell in cells:
@@ -50,7 +51,6 @@ def study_command(
         return 0
     if report_only:
         return _report(study, again)
-    refuse_changed(cells)
     check_settings([cell for cell in cells if CellFolder(cell).done() is None])
     threads = threads or max(1, available_cores() // jobs)
     print(

@@ -4,8 +4,8 @@ The interval says what another draw of test rows would change: rows are resample
 averaged over the seeds each time, so that what the seeds have in common is not counted several times. How much another
 seed would change is told apart, by the standard deviation over seeds.
 
-Accuracy is a mean over rows and the ranking metrics are means over questions; of these *units* one table of draws serves
-all figures. Metrics that are no means (F1, correlations) are resampled by `mebert.statistics`.
+Accuracy is a mean over rows and the ranking metrics are means over questions; of these *units* one table of draws
+serves all figures. Metrics that are no means (F1, correlations) are resampled by `mebert.statistics`.
 
 Shapes: N rows, C classes, U units, R resamples.
 """

@@ -73,7 +73,10 @@ def run_cells(cells: list[Cell], jobs: int, threads: int, keep: str) -> Outcome:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     started = _start(waiting.pop(0), threads, outcome)
-                    running += [started] if started is not None else []
+                    if started is None:
+                        progress.done += 1
+                    else:
+                        running.append(started)
                 time.sleep(POLL_SECONDS)
                 for one in [r for r in running if r.process.poll() is not None]:
                     running.remove(one)
@@ -120,7 +123,7 @@ def _finish(one: _Running, keep: str, outcome: Outcome, progress: _Progress) -> 
             return
         reason = f"failed with status {status}" if status > 0 else f"was ended by signal {-status}"
         words = folder.last_words()
-    except UserError as error:
+    except (UserError, OSError) as error:
         reason, words = "failed", f"    {error}"
     finally:
         folder.claim.release()
@@ -143,7 +146,10 @@ def _metric(evaluation: dict[str, Any]) -> str:
 
 
 class _Progress:
-    """One line a finished run, with the time that is left as the mean of this command's runs has it."""
+    """One line a finished run, with the time that is left as the mean of this command's runs has it.
+
+    What another command does counts as done.
+    """
 
     def __init__(self, total: int, done: int, jobs: int) -> None:
         self.total, self.done, self.jobs = total, done, jobs

@@ -65,8 +65,9 @@ def test_what_policies_cost_is_that_of_fitted_ones():
     for policy in policies:
         assert policy.score_exits(logits, features).shape == (3, 5)
     stacked = next(policy for policy in policies if isinstance(policy, Stacked))
-    assert len(stacked.weights[0]) == 5, "with the prototypes' distance among its indicators"
-    assert len(fresh_policies(["stacked"], tiny_model())[0].weights[0]) == 4
+    (without,) = fresh_policies(["stacked"], tiny_model())
+    assert len(stacked.weights) == len(without.weights) == 3
+    assert len(stacked.weights[0]) == len(without.weights[0]) + 1, "the prototypes' distance is among its indicators"
     assert all(len(policy.temperatures) == 3 for policy in policies if policy.name == "scaled")
 
 
@@ -90,7 +91,7 @@ def test_a_trained_model_measures_what_it_has(tmp_path, capsys, monkeypatch):
 
 def test_the_saved_policy_keeps_its_settings():
     model = tiny_model()
-    own = Stacked(0.3, weights=((1.0, 2.0, 3.0, 4.0),) * 3).bind(model)
+    (own,) = fresh_policies(["stacked"], model)
     assert trained_policies(None, model, own) == [own]
     first, second = trained_policies(["margin", "stacked"], model, own)
     assert (first.name, second) == ("margin", own)

@@ -25,10 +25,11 @@ MONITORS = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of four epochs with one checkpoint for each monitor; lambda is chosen anew after each."""
+    """A run of three epochs with one checkpoint for each monitor; lambda is chosen anew after each."""
     folder = tmp_path_factory.mktemp("choosing")
-    settings = experiment(lam_grid=[0.0, 1.0, 4.0])
-    settings["trainer"] |= {"max_epochs": 4, "num_sanity_val_steps": 0, "default_root_dir": str(folder / "runs")}
+    settings = experiment(lam_grid=[0.0, 1.0, 4.0], pooling="mean", learning_rate=2e-2)
+    settings["data"]["init_args"] |= {"train_samples": 256, "eval_samples": 100, "eval_batch_size": 50}
+    settings["trainer"] |= {"max_epochs": 3, "num_sanity_val_steps": 0, "default_root_dir": str(folder / "runs")}
     settings["trainer"]["callbacks"] = [
         {
             "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
@@ -45,7 +46,7 @@ def trained(tmp_path_factory):
 def test_each_checkpoint_is_that_of_its_best_epoch(trained):
     with (trained / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/score"]]
-    assert len(rows) == 4
+    assert len(rows) == 3
     for name, monitor in MONITORS.items():
         values = [float(row[monitor]) for row in rows]
         kept = torch.load(trained / f"checkpoints/{name}.ckpt", weights_only=True)["epoch"]
@@ -65,34 +66,27 @@ def test_a_curve_that_is_not_drawn_is_told_before_training(tmp_path, monkeypatch
     assert "entropy, max_prob, margin, dr, edr" in said
 
 
-@pytest.mark.parametrize(
-    ("threshold", "effect"), [("0.0001", "every sample runs all layers"), ("1.0", "every sample leaves at the first exit")]
-)
-def test_a_threshold_out_of_range_is_told(trained, tmp_path, monkeypatch, threshold, effect):
-    monkeypatch.chdir(tmp_path)
+def predict_at(trained, folder, threshold):
+    """Predict at a threshold; the warnings about it."""
     at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]
-    root = ["--trainer.default_root_dir", str(tmp_path)]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        assert run("predict", *at_best, *root, "--predictions.threshold", threshold) == 0
-    (line,) = [str(one.message) for one in found if "decides nothing" in str(one.message)]
-    assert f"the threshold {float(threshold):g} of the policy 'edr'" in line
-    assert effect in line
-    recorded = torch.load(at_best[-1], weights_only=True)["mebert"]["validation_record"]["scores/edr"]
+        root = ["--trainer.default_root_dir", str(folder)]
+        assert run("predict", *at_best, *root, "--predictions.threshold", repr(threshold)) == 0
+    return [str(one.message) for one in found if "decides nothing" in str(one.message)]
+
+
+def test_a_threshold_out_of_range_is_told(trained, tmp_path):
+    (line,) = predict_at(trained, tmp_path, 0.0001)
+    assert "the threshold 0.0001 of the policy 'edr'" in line
+    assert "every sample runs all layers" in line
+    checkpoint = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    recorded = checkpoint["mebert"]["validation_record"]["scores/edr"]
     low, high = (float(x) for x in re.search(r"above (\S+) and at most (\S+)$", line).groups())
     assert low == pytest.approx(float(recorded[:-1].min()), rel=1e-5)
     assert high == pytest.approx(float(recorded[0].max()), rel=1e-5)
-
-
-def test_a_threshold_in_range_is_not(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]
     point = json.loads((trained / "evaluation.json").read_text())["operating_points"]["edr"][1]["threshold"]
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        root = ["--trainer.default_root_dir", str(tmp_path)]
-        assert run("predict", *at_best, *root, "--predictions.threshold", repr(point)) == 0
-    assert not [one for one in found if "decides nothing" in str(one.message)]
+    assert predict_at(trained, tmp_path, point) == [], "it is in range"
 
 
 def test_fit_and_test_tell_it_too(tmp_path, monkeypatch):
