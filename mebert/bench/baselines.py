@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from mebert.inference import Finished, PrecisionName
 from mebert.models import MultiExitModel
-from mebert.models.encoder import quiet_loading
+from mebert.models.families import quiet_loading
 
 __all__ = ["HuggingFaceModel", "hugging_face_model"]
 

@@ -11,7 +11,7 @@ import torch
 from mebert.bench.policies import fresh_policies, trained_policies
 from mebert.errors import UserError
 from mebert.models import CascadeModel, MultiExitModel, build_encoder, load_policy
-from mebert.models.encoder import quiet_loading
+from mebert.models.families import quiet_loading
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.pretrained import multi_exit_folder
 from mebert.policies import ExitPolicy

@@ -1,7 +1,8 @@
 """Plain PyTorch models: the shared multi-exit encoder, its exit heads and its prototypes."""
 
 from mebert.models.cascade import CascadeModel
-from mebert.models.encoder import SUPPORTED_FAMILIES, EncoderWalk, LayerState, build_encoder, walk_for
+from mebert.models.encoder import EncoderWalk, LayerState
+from mebert.models.families import SUPPORTED_FAMILIES, build_encoder, walk_for
 from mebert.models.fitted_prototypes import fit_prototypes
 from mebert.models.heads import ExitHead, make_pooling
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs

@@ -7,33 +7,22 @@ any layer and may drop samples from the batch on the way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
-from mebert.hub import hub_errors
 
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = [
-    "SUPPORTED_FAMILIES",
-    "EncoderWalk",
-    "LayerState",
-    "build_encoder",
-    "joined_memory",
-    "quiet_loading",
-    "walk_for",
-]
+__all__ = ["EncoderWalk", "LayerState", "joined_memory"]
 
 
 @dataclass
@@ -198,165 +187,3 @@ class EncoderWalk:
         projects = e != h or self.config.model_type == "albert"  # ALBERT projects even when the sizes are equal
         embedding = 2 * s * e * h if projects else torch.zeros_like(s)
         return embedding + depth * 2 * (4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i)
-
-
-class AlbertWalk(EncoderWalk):
-    """ALBERT: a projection after the embeddings, and layers shared within groups."""
-
-    families = ("albert",)
-
-    @classmethod
-    def keep_first_layers(cls, config: Any, layers: int) -> None:
-        """As the base, where all layers share their weights: groups of them are laid out over all layers."""
-        if config.num_hidden_groups > 1:
-            raise UserError(
-                f"encoder_layers is not for an ALBERT whose {config.num_hidden_layers} layers share weights in "
-                f"{config.num_hidden_groups} groups, only for one group; leave it null"
-            )
-        super().keep_first_layers(config, layers)
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden: Tensor = module.encoder.embedding_hidden_mapping_in(super().embed(input_ids, token_type_ids))
-        return hidden
-
-    def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        group = int(index / (self.num_layers / self.config.num_hidden_groups))
-        out: Tensor = module.encoder.albert_layer_groups[group](hidden, mask)
-        return out
-
-
-class ElectraWalk(EncoderWalk):
-    """ELECTRA: small models project their embeddings to the hidden size."""
-
-    families = ("electra",)
-    init_kwargs: ClassVar[dict[str, Any]] = {}
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden = super().embed(input_ids, token_type_ids)
-        return module.embeddings_project(hidden) if hasattr(module, "embeddings_project") else hidden
-
-
-class DistilBertWalk(EncoderWalk):
-    """DistilBERT: no token types, other names."""
-
-    families = ("distilbert",)
-    init_kwargs: ClassVar[dict[str, Any]] = {}
-    dropout_keys = ("dropout", "attention_dropout")
-
-    @property
-    def intermediate_size(self) -> int:
-        return int(self.config.hidden_dim)
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden: Tensor = module.embeddings(input_ids)
-        return hidden
-
-    def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        out: Tensor = module.transformer.layer[index](hidden, mask)
-        return out
-
-
-WALKS: tuple[type[EncoderWalk], ...] = (EncoderWalk, AlbertWalk, ElectraWalk, DistilBertWalk)
-SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for walk in WALKS for family in walk.families)
-
-
-def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderWalk]:
-    for walk in WALKS:
-        if config.model_type in walk.families:
-            return walk
-    raise UserError(
-        f"encoder {name!r} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
-        f"use one of: {', '.join(SUPPORTED_FAMILIES)} (MiniLM models are of the family bert)"
-    )
-
-
-def walk_for(encoder: PreTrainedModel) -> EncoderWalk:
-    """The adapter for an encoder.
-
-    Raises:
-        UserError: The encoder's family is not supported; the text lists those that are.
-    """
-    return _walk_class(encoder.config, encoder.config.name_or_path or type(encoder).__name__)(encoder)
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Hide the report of weights that a base model leaves behind (its pooler, its language-model head)."""
-    before = hf_logging.get_verbosity()
-    bar = hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(before)
-        if bar:
-            hf_logging.enable_progress_bar()
-
-
-def build_encoder(
-    name: str,
-    encoder_config: dict[str, Any] | None = None,
-    dropout: float | None = None,
-    attn_implementation: str = "sdpa",
-    layers: int | None = None,
-) -> PreTrainedModel:
-    """An encoder with pretrained weights, or from scratch, in float32 and in training mode.
-
-    `from_pretrained` returns evaluation mode and Lightning keeps it, so that BERT would be fine-tuned without
-    dropout; therefore `.train()` here.
-
-    Args:
-        name: Hub id or folder of the weights; not used if `encoder_config` is given.
-        encoder_config: Arguments of the Hugging Face configuration, with `model_type`: builds random weights.
-        dropout: Replaces the configuration's dropout rates, 0..1; None keeps them.
-        attn_implementation: `sdpa` or `eager`.
-        layers: Keep only that many layers, the first ones, 1..L; None keeps all.
-
-    Raises:
-        UserError: Unknown id, no network, a family that is not supported, or a bad configuration.
-    """
-    if encoder_config is not None:
-        settings = dict(encoder_config)
-        if "model_type" not in settings:
-            raise UserError("encoder_config needs the key model_type, for example {model_type: bert, hidden_size: 128}")
-        model_type = str(settings.pop("model_type"))
-        if model_type not in SUPPORTED_FAMILIES:
-            raise UserError(
-                f"encoder_config: model_type {model_type!r} is not supported; use one of: "
-                f"{', '.join(SUPPORTED_FAMILIES)}"
-            )
-        try:
-            config = AutoConfig.for_model(model_type, **settings)
-        except Exception as error:  # the configuration classes validate strictly, with an exception type of their own
-            raise UserError(f"encoder_config: {error}") from error
-    else:
-        with hub_errors(f"encoder {name!r}"):
-            config = AutoConfig.from_pretrained(name)
-    walk = _walk_class(config, name)
-    if layers is not None:
-        walk.keep_first_layers(config, layers)
-    if dropout is not None:
-        if not 0 <= dropout < 1:
-            raise UserError(f"dropout must be in [0, 1), got {dropout}")
-        for key in walk.dropout_keys:
-            setattr(config, key, dropout)
-    with quiet_loading():
-        if encoder_config is not None:
-            model = AutoModel.from_config(config, attn_implementation=attn_implementation, **walk.init_kwargs)
-        else:
-            with hub_errors(f"encoder {name!r}"):
-                model = AutoModel.from_pretrained(
-                    name,
-                    config=config,
-                    dtype=torch.float32,  # the default is the checkpoint's own, which may be half precision
-                    attn_implementation=attn_implementation,
-                    **walk.init_kwargs,
-                )
-    encoder: PreTrainedModel = model.train()
-    return encoder

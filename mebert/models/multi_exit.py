@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mebert.errors import UserError
-from mebert.models.encoder import LayerState, walk_for
+from mebert.models.encoder import LayerState
+from mebert.models.families import walk_for
 from mebert.models.heads import ExitHead, HeadKind, PoolingKind, share_first_linear
 from mebert.models.prototypes import PrototypeBank
 

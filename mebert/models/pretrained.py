@@ -22,7 +22,7 @@ from transformers.utils import cached_file
 
 from mebert.errors import UserError
 from mebert.hub import hub_errors
-from mebert.models.encoder import build_encoder
+from mebert.models.families import build_encoder
 from mebert.models.heads import feature_size_of
 from mebert.models.prototypes import PrototypeBank
 from mebert.policies import ExitPolicy, policy_from_spec

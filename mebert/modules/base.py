@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_weights
-from mebert.models.encoder import build_encoder
+from mebert.models.families import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_range

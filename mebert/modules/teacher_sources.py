@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 from mebert.checkpoints import read_checkpoint
 from mebert.errors import UserError
 from mebert.hub import hub_errors
-from mebert.models.encoder import quiet_loading
+from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.pretrained import SETTINGS, read_settings
 from mebert.modules.base import MultiExitModule

@@ -26,6 +26,7 @@ CSV_COLUMNS = ["task", "metric", "recipe", "layers", "choice", "policies", "at"]
 CSV_COLUMNS += ["mean", "low", "high", "deviation", "seeds"]
 
 MOST_NAMED = 12
+BOUND = "*first layers alone*"
 
 
 def write_report(study: Study, command: str) -> Path:
@@ -94,14 +95,16 @@ def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:
     singles = [recipe for recipe in result.recipes if recipe.single]
     for choice, heading in TITLES.items():
         if curves:
-            blocks += [f"{heading}:", _figure_table(curves, columns, choice)]
+            blocks += [f"{heading}:", _figure_table(curves, singles, columns, choice)]
     if singles:
-        blocks += ["One exit alone, after the first layers of the encoder:", _single_table(singles)]
+        blocks += ["The bound, one exit alone after the first layers of the encoder:", _single_table(singles)]
     blocks.append(f"![{result.task}]({result.task}.png)")
     return blocks
 
 
-def _figure_table(recipes: Sequence[RecipeResult], columns: Sequence[str], choice: Choice) -> str:
+def _figure_table(
+    recipes: Sequence[RecipeResult], singles: Sequence[RecipeResult], columns: Sequence[str], choice: Choice
+) -> str:
     best = {}
     for column in columns:
         found = [e.mean for recipe in recipes if (e := recipe.figures[choice].at[column]) is not None]
@@ -111,6 +114,9 @@ def _figure_table(recipes: Sequence[RecipeResult], columns: Sequence[str], choic
         figures = recipe.figures[choice]
         cells = [_figure(figures.at[column], best[column]) for column in columns]
         rows.append([recipe.recipe, " / ".join(dict.fromkeys(figures.policies)), *cells])
+    alone = {column: next((e for r in singles if (e := r.figures[choice].at[column])), None) for column in columns}
+    if any(alone.values()):
+        rows.append([BOUND, "-", *(_figure(alone[column], None) for column in columns)])
     return _table(["recipe", "exit rule", *columns], rows)
 
 

@@ -78,7 +78,9 @@ class Study:
         Raises:
             UserError: Something is missing, unknown or of the wrong kind; the text names it.
         """
-        if not name or not NAME.fullmatch(name):
+        if name is None:
+            raise UserError("name is missing: give the YAML of a study, such as --config configs/study/quick.yaml")
+        if not NAME.fullmatch(name):
             raise UserError(f"name is {name!r}: give the study a name of letters, digits, _, . and -")
         if keep not in KEEP:
             raise UserError(f"keep is {keep!r}; use one of: {', '.join(KEEP)}")

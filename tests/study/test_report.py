@@ -108,6 +108,7 @@ def test_the_first_layers_alone_are_a_point_against_the_full_depth(reported):
     assert float(rows["first_2", "own", "2x"]["mean"]) == pytest.approx(24 / 40)
     text = (out / "report.md").read_text(encoding="utf-8")
     assert "| first_2 | 2 | 2x | 60.0 [" in text
+    assert text.count("| *first layers alone* | - | - | 60.0 [") == 2, "in the tables of task one, at 2x"
 
 
 def test_the_report_says_what_is_there_and_what_is_not(reported):

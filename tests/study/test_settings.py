@@ -122,7 +122,7 @@ def test_only_refuses_what_is_not_there(word, said):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"name": None}, "name is None"),
+        ({"name": None}, "name is missing.*--config"),
         ({"name": "a/b"}, "name is 'a/b'"),
         ({"tasks": {}}, "tasks is missing"),
         ({"recipes": None}, "recipes is missing"),

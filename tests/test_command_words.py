@@ -1,0 +1,35 @@
+"""How the arguments of mebert's own commands may be typed."""
+
+from __future__ import annotations
+
+import pytest
+
+from mebert.commands.words import spelt_out
+
+
+def command(
+    names: list[str] | None = None,
+    seeds: list[int] = [1],
+    list: bool = False,
+    out: str | None = None,  # noqa: B006
+) -> None:
+    """A command; its annotations are read as they are written."""
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--list"], ["--list", "true"]),
+        (["--list", "--out", "x"], ["--list", "true", "--out", "x"]),
+        (["--list", "false"], ["--list", "false"]),
+        (["--names", "a=1", "b c", "--out", "x"], ["--names", '["a=1", "b c"]', "--out", "x"]),
+        (["--names", "[a, b]"], ["--names", "[a, b]"]),
+        (["--seeds", "1", "2"], ["--seeds", "[1,2]"]),
+        (["--names"], ["--names"]),
+        (["--out", "x", "y"], ["--out", "x", "y"]),
+        (["--names=a"], ["--names=a"]),
+        ([], []),
+    ],
+)
+def test_words_are_gathered_and_switches_thrown(typed, meant):
+    assert spelt_out(command, typed) == meant
