@@ -97,7 +97,7 @@ class PredictionWriter(L.Callback):
             threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
-        if self.threshold is not None or (threshold is None and pl_module.threshold is not None):
+        if self.threshold is not None:
             warn_if_useless(pl_module.policy, pl_module.validation_record, "validation data")
 
     @override
