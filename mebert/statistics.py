@@ -18,7 +18,7 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.metrics import answers_of
 from mebert.ranking import RANKING_METRICS, is_relevant, values_of_questions
-from mebert.weighted_metrics import confusion_metric, weighted_correlation
+from mebert.weighted_metrics import CONFUSION_METRICS, confusion_metric, weighted_correlation
 
 __all__ = [
     "Difference",
@@ -26,6 +26,7 @@ __all__ = [
     "McNemar",
     "agreement",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "bootstrap_values",
     "mcnemar",
     "paired_bootstrap",
@@ -157,14 +158,40 @@ def bootstrap_interval(
 ) -> Interval | None:
     """The percentile bootstrap interval of a metric: what another draw of as many test texts would change.
 
-    It says nothing about another seed of training. Arguments as of `resampled_metric` and `bootstrap_values`.
+    It says nothing about another seed of training. Arguments as of `resampled_metric` and `bootstrap_values`; None
+    where there is nothing to draw, or no resample has a value.
 
     >>> logits = torch.eye(2)[torch.tensor([0, 1] * 50)]
     >>> bootstrap_interval("acc", logits, torch.tensor([0] * 100))
     Interval(low=0.4, high=0.6, level=0.95)
     """
-    units, weighted = resampled_metric(metric, logits, labels, queries)
-    return percentiles(bootstrap_values([weighted], units, rounds, seed)[0], level) if units else None
+    return bootstrap_intervals(metric, [logits], labels, queries, level, rounds, seed)[0]
+
+
+def bootstrap_intervals(
+    metric: str | MetricFn,
+    answers: Sequence[Tensor],
+    labels: Tensor,
+    queries: Tensor | None = None,
+    level: float = 0.95,
+    rounds: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Interval | None]:
+    """`bootstrap_interval` of several logits (N, C) for the same rows, with little more work than one.
+
+    A metric of classes knows rows only by label and prediction: to draw rows is to draw such pairs, as often as they
+    occur, from a multinomial distribution. So its cost does not grow with the rows.
+    """
+    if not len(labels):
+        return [None] * len(answers)
+    if metric in CONFUSION_METRICS:
+        drawn = [_draw_cells(str(metric), logits, labels, rounds, seed) for logits in answers]
+        return [percentiles(values, level) for values in drawn]
+    resampled = [resampled_metric(metric, logits, labels, queries) for logits in answers]
+    if not resampled or not resampled[0][0]:  # nothing can be ranked
+        return [None] * len(answers)
+    values = bootstrap_values([weighted for _, weighted in resampled], resampled[0][0], rounds, seed)
+    return [percentiles(each, level) for each in values]
 
 
 def mcnemar(first: Tensor, second: Tensor) -> McNemar:
@@ -246,6 +273,14 @@ def _counts(units: int, rounds: int, seed: int) -> Iterator[np.ndarray]:
         number = min(size, rounds - start)
         drawn = generator.integers(units, size=(number, units)) + np.arange(number)[:, None] * units
         yield np.bincount(drawn.ravel(), minlength=number * units).reshape(number, units).astype(np.float64)
+
+
+def _draw_cells(metric: str, logits: Tensor, labels: Tensor, rounds: int, seed: int) -> np.ndarray:
+    """A metric of classes on resampled rows, (R,)."""
+    classes = logits.shape[-1]
+    cells = np.bincount((labels.long() * classes + logits.argmax(-1)).numpy(), minlength=classes**2)
+    drawn = np.random.default_rng(seed).multinomial(len(labels), cells / len(labels), size=rounds)
+    return confusion_metric(metric, drawn.reshape(-1, classes, classes).astype(np.float64))
 
 
 def _mean(values: Tensor) -> tuple[int, Weighted]:

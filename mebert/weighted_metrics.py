@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["confusion_metric", "weighted_correlation"]
+__all__ = ["CONFUSION_METRICS", "confusion_metric", "weighted_correlation"]
+
+CONFUSION_METRICS = ("acc", "f1", "matthews")
 
 
 def confusion_metric(metric: str, matrices: np.ndarray) -> np.ndarray:
-    """F1 or Matthews' correlation of confusion matrices, (R,).
+    """Accuracy, F1 or Matthews' correlation of confusion matrices, (R,).
 
     Args:
-        metric: `f1`, of class 1 for two classes and else the mean over the classes that occur, or `matthews`.
+        metric: `acc`, `f1`, of class 1 for two classes and else the mean over the classes that occur, or `matthews`.
         matrices: Rows by label (dimension 1) and prediction (dimension 2), (R, C, C).
 
     Raises:
@@ -23,6 +25,9 @@ def confusion_metric(metric: str, matrices: np.ndarray) -> np.ndarray:
     """
     right = np.diagonal(matrices, axis1=1, axis2=2)
     labels, predictions = matrices.sum(2), matrices.sum(1)
+    total = matrices.sum((1, 2))
+    if metric == "acc":
+        return right.sum(1) / total
     if metric == "f1":
         both = labels + predictions
         values = np.divide(2 * right, both, out=np.zeros_like(both), where=both > 0)
@@ -31,7 +36,6 @@ def confusion_metric(metric: str, matrices: np.ndarray) -> np.ndarray:
         return values.sum(1) / (both > 0).sum(1)
     if metric != "matthews":
         raise ValueError(f"no metric of confusion matrices: {metric!r}")
-    total = matrices.sum((1, 2))
     covariance = right.sum(1) * total - (labels * predictions).sum(1)
     spread = (total**2 - (labels**2).sum(1)) * (total**2 - (predictions**2).sum(1))
     values = np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)

@@ -9,9 +9,9 @@ from mebert.commands.words import spelt_out
 
 def command(
     names: list[str] | None = None,
-    seeds: list[int] = [1],
+    seeds: list[int] | None = None,
     list: bool = False,
-    out: str | None = None,  # noqa: B006
+    out: str | None = None,
 ) -> None:
     """A command; its annotations are read as they are written."""
 

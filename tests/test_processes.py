@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 

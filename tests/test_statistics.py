@@ -74,6 +74,16 @@ def test_the_interval_of_accuracy_is_that_of_scipy():
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
 
 
+@pytest.mark.parametrize(("name", "classes"), [("acc", 3), ("f1", 2), ("f1", 3), ("matthews", 2), ("matthews", 3)])
+def test_drawing_pairs_of_label_and_prediction_is_drawing_rows(name, classes):
+    logits, labels, _ = made(classes, rows=150)
+    logits = logits + torch.nn.functional.one_hot(labels, classes)
+    pairs = bootstrap_interval(name, logits, labels, rounds=20000)
+    units, weighted = resampled_metric(name, logits, labels)
+    rows = percentiles(bootstrap_values([weighted], units, rounds=20000)[0])
+    assert (pairs.low, pairs.high) == pytest.approx((rows.low, rows.high), abs=0.008)
+
+
 def test_intervals_cover():
     """Of 95 % intervals for a coin of 0.8 about 95 % hold 0.8."""
     generator = np.random.default_rng(3)

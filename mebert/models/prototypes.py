@@ -70,6 +70,8 @@ class PrototypeBank(nn.Module):
 
         A class that training never showed has no prototype; its distance is infinite.
         """
+        # Under mixed precision some recipes' features are half as wide as these weights, which are not in the forward.
+        feature = feature.to(self.weight.dtype)
         g = F.linear(feature, self.weight[exit_index], self.bias[exit_index]).float()
         return self._to_prototypes(g.unsqueeze(0), self.prototypes[exit_index : exit_index + 1])[0]
 

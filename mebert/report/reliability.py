@@ -15,7 +15,7 @@ from torch import Tensor
 from mebert.at_speed import exits_at_speedup
 from mebert.curve import CurvePoint, ExitRecord
 from mebert.report.evaluation import Evaluation
-from mebert.statistics import Interval, agreement, bootstrap_values, percentiles, resampled_metric
+from mebert.statistics import agreement, bootstrap_intervals
 
 __all__ = ["Reliability", "add_reliability", "reliability_of"]
 
@@ -48,15 +48,8 @@ def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> 
         metric: Name of the metric.
         exits: 0-based exits (N,) each.
     """
-    if not exits:
-        return []
     taken = [record.logits_at(each) for each in exits]
-    resampled = [resampled_metric(metric, logits, record.labels, record.queries) for logits in taken]
-    units = resampled[0][0]
-    intervals: list[Interval | None] = [None] * len(exits)
-    if units:
-        drawn = bootstrap_values([weighted for _, weighted in resampled], units)
-        intervals = [percentiles(values) for values in drawn]
+    intervals = bootstrap_intervals(metric, taken, record.labels, record.queries)
     count, full = record.num_exits, record.logits[-1]
     return [
         Reliability(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mebert.errors import UserError
 from mebert.report.plots import METRIC_TITLES
+from mebert.report.tables import print_pairs
 from mebert.study.cell import CellFolder
 from mebert.study.grid import Cell, cells_of
 from mebert.study.intervals import Estimate
@@ -55,6 +57,9 @@ def write_report(study: Study, command: str) -> Path:
     path = study.out / "report.md"
     path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     print(f"Report: {path}")
+    pair = _comparable(cells)
+    if pair:
+        print_pairs("Next:", {"test a difference": f"python -m mebert compare {shlex.join(map(str, pair))}"})
     return path
 
 
@@ -69,12 +74,13 @@ def _opening(study: Study, cells: Sequence[Cell]) -> str:
     missing = [cell.name for cell in cells if CellFolder(cell).done() is None]
     if len(missing) > MOST_NAMED:
         missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"]
-    hours = sum(found.seconds for found in done) / 3600
+    seconds = sum(found.seconds for found in done)
+    spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     lines = [
         f"# Study {study.name}",
         "",
         f"{len(done)} of {len(cells)} runs: {len(study.recipes)} recipes, {len(study.tasks)} tasks, seeds "
-        f"{', '.join(map(str, study.seeds))}; {hours:.1f} hours of runs in all.",
+        f"{', '.join(map(str, study.seeds))}; {spent} of runs in all.",
     ]
     if missing:
         lines += ["", f"**Not done: {', '.join(missing)}.** The figures are those of the other runs."]
@@ -86,6 +92,16 @@ def _opening(study: Study, cells: Sequence[Cell]) -> str:
         "(share of layers run, from all of them to those of the first exit).",
     ]
     return "\n".join(lines)
+
+
+def _comparable(cells: Sequence[Cell]) -> list[Path]:
+    """The runs of two recipes on the same task with the same seed; empty where there are none yet."""
+    found: dict[tuple[str, int], list[Path]] = {}
+    for cell in cells:
+        done = CellFolder(cell).done()
+        if done is not None:
+            found.setdefault((cell.task, cell.seed), []).append(done.run)
+    return next((runs[:2] for runs in found.values() if len(runs) > 1), [])
 
 
 def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from io import StringIO
 
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score
 from tiny import VOCABULARY, tiny_model
@@ -21,7 +22,6 @@ from mebert.calibration.stored import max_drops_beside, read_max_drops, store
 from mebert.cli import main
 from mebert.models.pretrained import read_settings
 from mebert.policies import Entropy, FixedExit
-from runs import experiment, newest, run, write_config
 
 SAMPLES, LAYERS = 300, 3
 ASKED = ["--speedup", "[1.2,1.4]", "--max_drop", "0.05", "--epsilon", "0.08", "--layers", "2.5", "--policies"]

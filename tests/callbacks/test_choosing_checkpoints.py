@@ -6,10 +6,13 @@ import csv
 import json
 import re
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from runs import experiment, run, write_config
+
+from mebert.modules import FastBERTModule
 
 MONITORS = {
     "best": "val/auc",
@@ -102,3 +105,9 @@ def test_fit_and_test_tell_it_too(tmp_path, monkeypatch):
         (True, False),
         (False, True),
     ]
+
+
+def test_in_a_first_stage_the_area_is_below_any_of_the_second():
+    """Two-stage recipes: exits that know nothing yet must not be kept as the best."""
+    first, second = (FastBERTModule.score_of_curve(SimpleNamespace(stage=stage), 0.7) for stage in (1, 2))
+    assert (first, second) == (pytest.approx(-1.3), 0.7)

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from tiny import VOCABULARY, tiny_batch, tiny_config
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer
@@ -17,7 +18,6 @@ from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
 from mebert.models import MultiExitModel, PastFutureModel, build_encoder
 from mebert.policies import DistanceRatio, Entropy, FixedExit, MaxProbability, PatientEntropy, ValueChange
-from runs import experiment, newest, run, write_config
 
 ROWS = 40
 

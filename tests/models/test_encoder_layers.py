@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from tiny import SIZES, tiny_batch, tiny_config, tiny_encoder
 from transformers import AutoModel
 
 from mebert.errors import UserError
 from mebert.models import MultiExitModel, build_encoder
 from mebert.modules import MultiExitModule
-from runs import experiment, newest, run, write_config
 
 FAMILIES = [family for family in SIZES if family != "albert"]
 

@@ -7,6 +7,7 @@ import copy
 import lightning as L
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from tiny import tiny_batch, tiny_config
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -15,7 +16,6 @@ from mebert.errors import UserError
 from mebert.models import MultiExitModel, model_inputs
 from mebert.modules import DeeBERTModule
 from mebert.policies import Entropy
-from runs import experiment, newest, run, write_config
 
 
 def make(**settings):

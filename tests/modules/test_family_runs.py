@@ -6,9 +6,9 @@ import json
 
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 
 from mebert.classifier import EarlyExitClassifier
-from runs import experiment, newest, run, write_config
 
 RULES = {
     "PABEEModule": "patience",

@@ -8,6 +8,7 @@ import csv
 import lightning as L
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from tiny import tiny_batch, tiny_config
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -18,7 +19,6 @@ from mebert.models import MultiExitModel, model_inputs
 from mebert.modules import FastBERTModule
 from mebert.modules.optimization import warmup_and_decay
 from mebert.modules.two_stage import staged_outputs
-from runs import experiment, newest, run, write_config
 
 
 def make(**settings):

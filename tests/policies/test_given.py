@@ -7,12 +7,12 @@ import json
 
 import pytest
 import torch
+from runs import experiment, newest, run, write_config
 from tiny import tiny_config
 
 from mebert import EarlyExitClassifier, MultiExitModule, ProtoExitModule
 from mebert.curve import ExitRecord
 from mebert.policies import Entropy, FixedExit, Margin, Patience, Stacked, TemperatureScaled
-from runs import experiment, newest, run, write_config
 
 
 def make(cls=MultiExitModule, **settings):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from runs import QUIET, experiment, newest, run, write_config
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
@@ -17,7 +18,6 @@ from mebert.policies import Entropy, FixedExit, Patience
 from mebert.record_files import load_record, save_record
 from mebert.report.comparison import best_policy, compare_policies, family
 from mebert.report.evaluation import PolicyResult
-from runs import QUIET, experiment, newest, run, write_config
 
 EVERY = {"entropy", "max_prob", "margin", "patience", "pcee", "f_pabee", "voting", "scaled", "stacked"}
 

@@ -69,7 +69,9 @@ def reported(tmp_path_factory):
             write_run(cell, right, [1, 2, 3, 4], {"good": leave, "bad": stay}, best="good")
         elif (cell.task, cell.seed) != ("two", 2):
             write_run(cell, right, [1, 2, 3, 4], {"bad": stay, "good": leave}, best="good")
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**SETTINGS, "out": str(study.out)}), encoding="utf-8")
+    (tmp_path / "s.yaml").write_text(
+        yaml.safe_dump({**SETTINGS, "out": str(study.out)}, sort_keys=False), encoding="utf-8"
+    )
     with redirect_stdout(StringIO()) as printed:
         assert main(["study", "--config", str(tmp_path / "s.yaml"), "--report_only"]) == 0
     return study.out, printed.getvalue()
@@ -119,6 +121,7 @@ def test_the_report_says_what_is_there_and_what_is_not(reported):
     assert "Not done: two other seed 2." in text
     assert text.rstrip().endswith(f"python -m mebert study --config {out}/study.yaml --report_only")
     assert str(out / "report.md") in printed
+    assert f"python -m mebert compare {out}/one/joint/seed_1/version_0 {out}/one/other/seed_1/version_0" in printed
     for task in ("one", "two"):
         assert (out / f"{task}.png").stat().st_size > 10_000
         assert f"({task}.png)" in text
