@@ -96,7 +96,7 @@ def test_one_and_two_processes_agree(tmp_path, monkeypatch):
 def test_recipes_with_a_step_of_their_own_agree(tmp_path, recipe, settings):
     """FastBERT leaves out parameters in each stage, which DDP must be told; `strategy: ddp` is enough for that.
 
-    DeeBERT and BERxiT do likewise; PABEE's exits share parameters, and RomeBERT's gradients are changed after DDP's sum.
+    DeeBERT and BERxiT do likewise; PABEE's exits share parameters, RomeBERT changes gradients after DDP's sum.
     """
     weights = {}
     for processes in (1, 2):
