@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("de3", "curriculum", "geep")
+PARTS = ("study", "de3", "curriculum", "geep")
 HEAD = """# Results
 
-*Made by the commands named in each part; every figure comes from there. Three comparisons:
+*Made by the commands named in each part; every figure comes from there. Four comparisons:
+[the whole family, every recipe with every exit rule](#the-whole-family-recipes-and-exit-rules),
 [DE3-BERT](#de3-bert-with-all-minilm-l6-v2),
 [curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits), and
 [GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). How fast the engines are stands in

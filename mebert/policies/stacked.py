@@ -28,16 +28,16 @@ __all__ = ["Stacked"]
 
 @dataclass
 class Stacked(ExitPolicy):
-    """Leave when sigmoid(w_i x_i + b_i), the chance that exit i is wrong, is below the threshold (ours).
+    """Leave when sigmoid(w_i x_i + b_i), the chance that the last exit would put exit i right, is below the threshold.
 
-    x_i holds the normalised entropy, the votes against this answer (`Voting`), the divergence from the exit before (0
-    at the first), the logarithm of the text's length over the usual one and, where the model has prototypes, the
-    distance ratio. One logistic model an exit is fitted on
-    validation data (`fit_logistic`) to whether its answer is wrong, so that one threshold means the same at every exit.
-    Until then the score is the normalised entropy.
+    x_i holds the log-odds of the normalised entropy, the votes against this answer (`Voting`), the divergence from the
+    exit before (0 at the first), the logarithm of the text's length over the usual one and, where the model has
+    prototypes, the log-odds of the distance ratio. One logistic model an exit is fitted on validation data
+    (`fit_logistic`) to "wrong here and right at the end", since a text that is never put right gains nothing by staying.
+    Ours. Until it is fitted the score is the normalised entropy.
 
     Args:
-        threshold: On the estimated chance of being wrong, in [0, 1].
+        threshold: On that chance, in [0, 1].
         weights: w_i and b_i of every exit, (E, K + 1), the bias last; empty: not fitted yet.
         usual_length: The geometric mean of the fitted texts' lengths, in tokens; that of a text of unknown length.
     """
@@ -79,8 +79,8 @@ class Stacked(ExitPolicy):
         known = record.labels >= 0
         usual = float(record.lengths[known].double().log().mean().exp()) if bool(known.any()) else 1.0
         wrong = record.logits.argmax(-1) != record.labels
-        x = torch.stack([torch.stack(columns, dim=-1) for columns in self._recorded(record, usual)])
-        weights = fit_logistic(x[:, known], wrong[:, known])
+        x = torch.stack([torch.stack(columns, dim=-1) for columns in self._recorded(record, usual)])[:, known]
+        weights = _fit_standardised(x, (wrong & ~wrong[-1])[:, known])
         return replace(self, weights=tuple(map(tuple, weights.tolist())), usual_length=usual)
 
     def score_record(self, record: ExitRecord) -> Tensor:
@@ -92,7 +92,7 @@ class Stacked(ExitPolicy):
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         indicators, state = _from_logits(logits, exit_index, state)
         if self._distance is not None:
-            indicators.append(self._distance.score(exit_index, logits, features))
+            indicators.append(_log_odds(self._distance.score(exit_index, logits, features)))
         return self._weigh(exit_index, indicators), state
 
     def flops(self) -> int:
@@ -105,13 +105,13 @@ class Stacked(ExitPolicy):
         for index, logits in enumerate(record.logits):
             indicators, state = _from_logits(logits, index, state)
             if self._distance is not None:
-                indicators.append(recorded(record, self.name, "dr")[index])
+                indicators.append(_log_odds(recorded(record, self.name, "dr")[index]))
             found.append(indicators)
         return found
 
     def _weigh(self, exit_index: int, indicators: Sequence[Tensor]) -> Tensor:
         if not self.weights:
-            return indicators[0]
+            return indicators[0].sigmoid()
         *weights, bias = self.weights[exit_index]
         # Plain numbers: weights in a tensor would have to be on the device that the model happens to be on.
         total = torch.full_like(indicators[0], bias)
@@ -127,7 +127,23 @@ def _from_logits(logits: Tensor, exit_index: int, state: Any) -> tuple[list[Tens
     probabilities = logits.float().softmax(-1)
     moved = torch.zeros_like(against) if before is None else jensen_shannon(probabilities, before)
     length = torch.zeros_like(against) if length is None else length
-    return [normalised_entropy(logits), against, moved, length], (votes, probabilities, length)
+    return [_log_odds(normalised_entropy(logits)), against, moved, length], (votes, probabilities, length)
+
+
+def _log_odds(score: Tensor) -> Tensor:
+    """ln(s / (1 - s)) of scores (n,) in [0, 1], within ±9.2: near 0 and 1 small differences count."""
+    return score.float().clamp(1e-4, 1 - 1e-4).logit()
+
+
+def _fit_standardised(x: Tensor, targets: Tensor) -> Tensor:
+    """`fit_logistic` on indicators (E, N, K) brought to mean 0 and deviation 1, as weights (E, K + 1) on x itself.
+
+    Distance ratios in many dimensions are all near 1/2: without this the penalty would keep their weight at nothing.
+    """
+    mean, deviation = x.mean(1), x.std(1, correction=0).clamp_min(1e-6)
+    fitted = fit_logistic((x - mean.unsqueeze(1)) / deviation.unsqueeze(1), targets)
+    weights = fitted[:, :-1] / deviation
+    return torch.cat([weights, fitted[:, -1:] - (weights * mean).sum(1, keepdim=True)], dim=1)
 
 
 def _relative(lengths: Tensor, usual_length: float) -> Tensor:

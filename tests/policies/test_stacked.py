@@ -10,6 +10,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
 from scipy.stats import gmean
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tiny import tiny_model
 
 from mebert.curve import ExitRecord, replay
@@ -50,7 +52,8 @@ def by_hand(history, length):
     answers = [int(z.argmax()) for z in history]
     moved = jensenshannon(p[-1], p[-2], base=2) ** 2 if len(p) > 1 else 0.0
     against = 1 - answers.count(answers[-1]) / (len(answers) + 1)
-    return [scipy_entropy(p[-1]) / math.log(CLASSES), against, moved, math.log(length / gmean(LENGTHS.numpy()))]
+    u = min(max(scipy_entropy(p[-1]) / math.log(CLASSES), 1e-4), 1 - 1e-4)
+    return [math.log(u / (1 - u)), against, moved, math.log(length / gmean(LENGTHS.numpy()))]
 
 
 @pytest.mark.parametrize("penalty", [0.1, 1.0])
@@ -76,19 +79,23 @@ def test_scores_are_the_chances_of_the_fitted_models():
     scores = policy.score_exits(logits, features, MASK)
     for i in range(EXITS):
         x = torch.tensor([by_hand(logits[: i + 1, n], int(LENGTHS[n])) for n in range(SAMPLES)])
-        wrong = (logits[i].argmax(-1) != labels).numpy()
-        oracle = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(x.numpy(), wrong)
-        expected = torch.tensor(oracle.predict_proba(x.numpy())[:, 1]).float()
+        target = ((logits[i].argmax(-1) != labels) & (logits[-1].argmax(-1) == labels)).numpy()
+        if not target.any():  # the last exit
+            continue
+        oracle = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, tol=1e-10, max_iter=5000))
+        expected = torch.tensor(oracle.fit(x.numpy(), target).predict_proba(x.numpy())[:, 1]).float()
         torch.testing.assert_close(scores[i], expected, atol=2e-3, rtol=2e-3)
     torch.testing.assert_close(policy.score_record(record_of(logits, labels)), scores)
     # What it says is what happens, on the rows that it was fitted to.
-    assert float(scores[1].mean()) == pytest.approx(float((logits[1].argmax(-1) != labels).float().mean()), abs=1e-3)
+    gained = (logits[1].argmax(-1) != labels) & (logits[-1].argmax(-1) == labels)
+    assert float(scores[1].mean()) == pytest.approx(float(gained.float().mean()), abs=1e-3)
 
 
 def test_before_it_is_fitted_it_is_entropy():
     logits, features, _ = drawn()
     scores = Stacked(0.3).bind(tiny_model("albert")).score_exits(logits, features)
-    assert float(scores[2, 5]) == pytest.approx(by_hand(logits[:3, 5], 9)[0], abs=1e-5)
+    log_odds = by_hand(logits[:3, 5], 9)[0]
+    assert float(scores[2, 5]) == pytest.approx(1 / (1 + math.exp(-log_odds)), abs=1e-5)
 
 
 def test_with_prototypes_the_distance_ratio_is_an_indicator():

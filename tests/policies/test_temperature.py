@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
@@ -50,6 +52,24 @@ def test_temperatures_equal_scipys_minimum(seed):
         assert nll(temperature) <= expected.fun + 1e-7
 
 
+def test_each_exit_has_its_own_minimum_however_far_the_exits_are_apart():
+    """Fitted together, exits that are far too sure must not throw others past their minimum."""
+    generator = torch.Generator().manual_seed(52)
+    labels = torch.randint(0, 3, (200,), generator=generator)
+    logits = torch.randn(12, 200, 3, generator=generator)
+    logits[:, torch.arange(200), labels] += torch.linspace(0, 3, 12).view(-1, 1)
+    scales = 10 ** torch.linspace(-1.5, 1.5, 12)[torch.randperm(12, generator=generator)]
+    logits = logits * scales.view(-1, 1, 1)
+    for z, temperature in zip(logits.double().numpy(), fit_temperatures(logits, labels).tolist(), strict=True):
+
+        def nll(log_t, z=z):
+            return -log_softmax(z / math.exp(log_t), axis=-1)[range(len(z)), labels.numpy()].mean()
+
+        bounds = math.log(LOWEST), math.log(HIGHEST)
+        expected = minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-9})
+        assert math.log(temperature) == pytest.approx(expected.x, abs=1e-4)
+
+
 def test_unlabelled_rows_do_not_count():
     logits, labels = drawn()
     some = torch.arange(300) % 3 > 0
@@ -65,8 +85,7 @@ def test_temperatures_stay_within_bounds():
     assert found.isfinite().all()
     assert (found >= LOWEST).all()
     assert (found <= HIGHEST).all()
-    assert found[0] == pytest.approx(LOWEST, rel=0.2)
-    assert found[1] == pytest.approx(HIGHEST, rel=0.2)
+    assert found.tolist() == pytest.approx([LOWEST, HIGHEST, 1.0, 1.0]), "where all are as good, 1"
 
 
 @pytest.mark.parametrize("labels", [torch.full((300,), -1), torch.zeros(300)])

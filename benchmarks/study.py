@@ -1,0 +1,96 @@
+"""Keep what a finished study says, small enough for the repository, and write its part of docs/results.md.
+
+python -m mebert study --config configs/study/minilm.yaml --jobs 2 --out runs/studies/minilm    # hours
+python benchmarks/study.py collect runs/studies/minilm      # into benchmarks/results/study/
+python benchmarks/study.py report                           # docs/results.md and its picture
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "study"
+CSV_TYPES = {"mean": float, "low": float, "high": float, "deviation": float, "seeds": int, "layers": int}
+
+
+def collect(study: Path) -> None:
+    """Copy the study's tables, and of every run how each exit rule did."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    cells = []
+    for done in sorted(study.glob("*/*/seed_*/done.json")):
+        content = json.loads(done.read_text(encoding="utf-8"))
+        evaluation = json.loads((done.parent / content["run"] / "evaluation.json").read_text(encoding="utf-8"))
+        task, recipe, seed = done.parts[-4], done.parts[-3], int(done.parts[-2].removeprefix("seed_"))
+        cells.append(
+            {
+                "task": task,
+                "recipe": recipe,
+                "seed": seed,
+                "seconds": content["seconds"],
+                "rows": evaluation["samples"],
+                "metric": evaluation["metric"],
+                "exits": [round(row[evaluation["metric"]], 5) for row in evaluation["exits"]],
+                "policy": evaluation["policy"],
+                "best_policy": evaluation["best_policy"],
+                "policies": {name: _rounded(found) for name, found in evaluation["policies"].items()},
+            }
+        )
+    lines = ",\n".join(json.dumps(cell) for cell in cells)
+    (RESULTS / "runs.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    for table in study.glob("*.csv"):
+        shutil.copy(table, RESULTS / table.name)
+    print(f"{len(cells)} runs collected; next: python benchmarks/study.py report")
+
+
+def _rounded(found: dict[str, Any]) -> dict[str, Any]:
+    def of(value: float | None) -> float | None:
+        return None if value is None else round(value, 5)
+
+    at = {speedup: of(value) for speedup, value in found["at"].items()}
+    return {"area": of(found["area"]), "val_area": of(found["val_area"]), "at": at}
+
+
+def _typed(column: str, value: str) -> Any:
+    if column not in CSV_TYPES:
+        return value
+    return CSV_TYPES[column](value) if value else None
+
+
+def runs() -> list[dict[str, Any]]:
+    """Every collected run."""
+    found: list[dict[str, Any]] = json.loads((RESULTS / "runs.json").read_text(encoding="utf-8"))
+    return found
+
+
+def tables() -> list[dict[str, Any]]:
+    """The rows of all tasks' tables, numbers as numbers."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.csv")):
+        with path.open(encoding="utf-8") as file:
+            rows += [{key: _typed(key, value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return rows
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("collect").add_argument("study", type=Path, help="folder of the study")
+    commands.add_parser("report")
+    given = parser.parse_args()
+    if given.command == "collect":
+        collect(given.study)
+    else:
+        from study_report import write_report
+
+        write_report(ROOT / "docs")
+
+
+if __name__ == "__main__":
+    main()
