@@ -19,8 +19,14 @@ RESULTS = ROOT / "benchmarks" / "results" / "study"
 CSV_TYPES = {"mean": float, "low": float, "high": float, "deviation": float, "seeds": int, "layers": int}
 
 
-def collect(study: Path) -> None:
-    """Copy the study's tables, and of every run how each exit rule did."""
+def collect(study: Path, since: float | None = None, rule: str = "") -> None:
+    """Copy the study's tables, and of every run how each exit rule did.
+
+    Args:
+        study: Its folder.
+        since: Leave out `rule` of runs that began before this second, when it was another one.
+        rule: Name of a policy.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     cells = []
     for done in sorted(study.glob("*/*/seed_*/done.json")):
@@ -38,7 +44,11 @@ def collect(study: Path) -> None:
                 "exits": [round(row[evaluation["metric"]], 5) for row in evaluation["exits"]],
                 "policy": evaluation["policy"],
                 "best_policy": evaluation["best_policy"],
-                "policies": {name: _rounded(found) for name, found in evaluation["policies"].items()},
+                "policies": {
+                    name: _rounded(found)
+                    for name, found in evaluation["policies"].items()
+                    if name != rule or since is None or done.stat().st_mtime - content["seconds"] > since
+                },
             }
         )
     lines = ",\n".join(json.dumps(cell) for cell in cells)
@@ -81,11 +91,14 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("collect").add_argument("study", type=Path, help="folder of the study")
+    copying = commands.add_parser("collect")
+    copying.add_argument("study", type=Path, help="folder of the study")
+    copying.add_argument("--since", type=float, help="leave out --rule of runs that began before this second")
+    copying.add_argument("--rule", default="", help="name of a policy that was another one before --since")
     commands.add_parser("report")
     given = parser.parse_args()
     if given.command == "collect":
-        collect(given.study)
+        collect(given.study, given.since, given.rule)
     else:
         from study_report import write_report
 

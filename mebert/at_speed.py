@@ -13,7 +13,33 @@ from torch import Tensor
 
 from mebert.curve import replay, speedup_layers, threshold_for_speedup
 
-__all__ = ["exits_at_speedup", "score_range", "why_threshold_does_nothing"]
+__all__ = ["exits_around", "exits_at_speedup", "score_range", "why_threshold_does_nothing"]
+
+
+def exits_around(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
+    """Exits on both sides of a speed-up by layers on these very samples; no labels are needed.
+
+    Args:
+        scores: (E, N).
+        exit_layers: The layer of each exit, (E,).
+        target: Speed-up by layers, at least 1.
+
+    Returns:
+        The 0-based exits (N,) at the strictest threshold that reaches the speed-up, those one score below it, which are
+        slower, and the chance in [0, 1) with which a coin must choose the latter, for each sample, to give the very
+        speed: 0 where the threshold does. None where the policy does not attain the speed-up.
+    """
+    threshold = threshold_for_speedup(scores, exit_layers, target)
+    if threshold is None:
+        return None
+    faster = replay(scores, threshold)
+    reached = speedup_layers(faster, exit_layers)
+    if reached <= target:
+        return faster, faster, 0.0
+    # The threshold is the next number above a score: one step down, the samples of that score stay.
+    slower = replay(scores, float(torch.nextafter(scores.new_tensor(threshold), scores.new_tensor(-math.inf))))
+    wanted, least, most = (1 / speed for speed in (target, reached, speedup_layers(slower, exit_layers)))
+    return faster, slower, (wanted - least) / (most - least)
 
 
 def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, seed: int = 0) -> Tensor | None:
@@ -31,14 +57,12 @@ def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, 
     Returns:
         The exits; None where the policy does not attain the speed-up.
     """
-    threshold = threshold_for_speedup(scores, exit_layers, target)
-    if threshold is None:
+    found = exits_around(scores, exit_layers, target)
+    if found is None:
         return None
-    exits = replay(scores, threshold)
-    if speedup_layers(exits, exit_layers) <= target:
+    exits, slower, share = found
+    if share == 0.0:
         return exits
-    below = torch.nextafter(scores.new_tensor(threshold), scores.new_tensor(-math.inf))
-    slower = replay(scores, float(below))
     rows = (slower != exits).nonzero().squeeze(-1)
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
     layers = torch.as_tensor(exit_layers, dtype=torch.float64)

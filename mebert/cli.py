@@ -22,11 +22,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
 from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
-from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, ExitPrediction, PredictionWriter
-from mebert.callbacks.curriculum_monitor import CurriculumMonitor
 from mebert.callbacks.exact_resume import ExactResume
-from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.callbacks.run_config import RunConfig
+from mebert.callbacks.sections import CALLBACKS
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoints import find_checkpoint, read_checkpoint
 from mebert.commands import COMMANDS, run_command
@@ -36,6 +34,7 @@ from mebert.data import (
     SyntheticEntailmentDataModule,
     TextDataModule,
 )
+from mebert.data.labels import check_label_order
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor, save_predictors
 from mebert.modules import (
@@ -114,8 +113,8 @@ class MebertCLI(LightningCLI):
             help="After `fit`, test the best checkpoint (the other commands do not read this).",
         )
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        for section, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, section)
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/score",
@@ -127,12 +126,6 @@ class MebertCLI(LightningCLI):
                 "last_checkpoint.enable_version_counter": False,
             }
         )
-        parser.add_lightning_class_args(ExitAccuracy, "exit_accuracy")
-        parser.add_lightning_class_args(AccuracySpeedCurve, "curve")
-        parser.add_lightning_class_args(ExitFLOPs, "exit_flops")  # after the curve, which it reads
-        parser.add_lightning_class_args(PredictionWriter, "predictions")
-        parser.add_lightning_class_args(CurriculumMonitor, "curriculum")
-        parser.add_lightning_class_args(ExitPrediction, "exit_prediction")
 
     @override
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -214,7 +207,8 @@ class MebertCLI(LightningCLI):
             path = self.config[self.subcommand].ckpt_path
             raise UserError(f"{path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?")
         if self.subcommand == "predict" and self.config[self.subcommand].predictions.format == "glue":
-            _check_label_order(self._checkpoint["mebert"].get("label_names"), self.datamodule.label_names)
+            names, advice = self._checkpoint["mebert"].get("label_names"), "wrong --ckpt_path or --data.task?"
+            check_label_order(names, self.datamodule.label_names, "predictions.format glue", advice)
         speedup = self.config[self.subcommand].predictions.speedup
         if self.subcommand == "predict" and speedup is not None:  # now, before the run has a folder
             saved = self._checkpoint["mebert"]
@@ -222,9 +216,11 @@ class MebertCLI(LightningCLI):
             stored_threshold(name, saved["operating_points"], speedup)
         max_drop = self.config[self.subcommand].predictions.max_drop
         if self.subcommand == "predict" and max_drop is not None:  # likewise
-            drops = max_drops_beside(self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"])
-            name = policy_from_spec(self._checkpoint["mebert"]["policy"]).name
-            threshold_for_max_drop(name, drops, max_drop)
+            policy = policy_from_spec(self._checkpoint["mebert"]["policy"])
+            drops = max_drops_beside(
+                self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"], policy
+            )
+            threshold_for_max_drop(policy.name, drops, max_drop)
         engine = self.config[self.subcommand].predictions.engine
         has_predictor = bool(self._checkpoint["mebert"].get("exit_predictors"))
         if self.subcommand == "predict" and engine == "predicted" and not has_predictor:
@@ -356,19 +352,6 @@ def _predict_glue(data: Any) -> None:
     data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
     if data.get("predict_file") is not None:
         raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
-
-
-def _check_label_order(trained: list[str] | None, wanted: list[str]) -> None:
-    """Refuse a model whose classes are others than the task's, or in another order: its answers would be misnamed.
-
-    Classes that have never had names (LABEL_0, ...), and old checkpoints, say nothing.
-    """
-    if trained is None or trained == wanted or all(name.startswith("LABEL_") for name in trained):
-        return
-    raise UserError(
-        f"predictions.format glue: this model was trained for {', '.join(trained)}, in this order, and the task has "
-        f"{', '.join(wanted)}: wrong --ckpt_path or --data.task?"
-    )
 
 
 def _flat(group: Namespace | None) -> dict[str, Any]:

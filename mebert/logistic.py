@@ -22,7 +22,7 @@ def fit_logistic(features: Tensor, targets: Tensor, penalty: float = 1.0) -> Ten
 
     Args:
         features: (E, N, K), of about unit size.
-        targets: (E, N), 0 or 1.
+        targets: (E, N), 0 or 1, or shares in between.
         penalty: At least 0.
 
     Raises:

@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mebert.errors import UserError
 
@@ -17,13 +16,14 @@ __all__ = ["expected_calibration_error", "fit_temperatures"]
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of a temperature: an exit that is never wrong (or never better than chance) would take it to 0 (infinity)."""
+HALVINGS = 50
 
 
 def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
-    """The temperature T_i of each exit, (E,), that minimises the cross-entropy of softmax(z_i / T_i); by L-BFGS.
+    """The temperature T_i of each exit, (E,), that minimises the cross-entropy of softmax(z_i / T_i); by bisection.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017 (EXACT for one classifier; each exit is
-    one). The cross-entropy is convex in 1 / T, so that the minimum is the only one.
+    one). The cross-entropy is convex in 1 / T, so that its slope rises and the minimum is where it passes 0.
 
     Args:
         logits: (E, N, C) of data that the model was not trained on.
@@ -38,28 +38,23 @@ def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
             f"temperatures are fitted to labelled rows of a classification, got {int(known.sum())} such rows of "
             f"{logits.shape[-1]} label(s)"
         )
-    with torch.inference_mode(False), torch.enable_grad():
-        # Clones: what was recorded in inference mode may not take part in a gradient.
-        z, target = logits[:, known].detach().clone().double().cpu(), labels[known].clone().cpu()
-        return _fit(z, target.expand(len(z), -1).flatten())
+    z, target = logits[:, known].detach().double().cpu(), labels[known].cpu()
+    z = z - z.amax(-1, keepdim=True)  # logits that are all alike have a slope of 0, not of rounding errors
+    low = z.new_full((len(z),), -math.log(HIGHEST))
+    high = z.new_full((len(z),), -math.log(LOWEST))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        rises = _slope(z, target, middle.exp()) > 0
+        low, high = torch.where(rises, low, middle), torch.where(rises, middle, high)
+    as_good_as_any = _slope(z, target, torch.ones_like(low)) == 0
+    return torch.where(as_good_as_any, 1.0, (-low).exp()).clamp(LOWEST, HIGHEST).float()
 
 
-def _fit(z: Tensor, target: Tensor) -> Tensor:
-    log_temperature = torch.zeros(len(z), 1, 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [log_temperature], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        # Bounded here too: beyond the bounds the loss is flat, and the search ends.
-        scaled = z / log_temperature.clamp(math.log(LOWEST), math.log(HIGHEST)).exp()
-        loss = F.cross_entropy(scaled.flatten(0, 1), target) * len(z)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return log_temperature.detach().flatten().exp().clamp(LOWEST, HIGHEST).float()
+def _slope(z: Tensor, target: Tensor, inverse: Tensor) -> Tensor:
+    """The derivative of each exit's cross-entropy, (E,), by its 1 / T, where that is `inverse` (E,)."""
+    expected = ((z * inverse.view(-1, 1, 1)).softmax(-1) * z).sum(-1)
+    actual = z.gather(-1, target.expand(len(z), -1).unsqueeze(-1)).squeeze(-1)
+    return (expected - actual).mean(1)
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:

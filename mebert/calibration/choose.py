@@ -150,12 +150,17 @@ def guaranteed_threshold(
         risk: What is bounded; None for `NewMistakes`.
 
     Raises:
-        UserError: There are too few samples to promise anything, or the record is of a regression.
+        UserError: There are too few samples to promise anything, or the record is of a regression or a ranking.
     """
     risk = NewMistakes() if risk is None else risk
     check_levels(epsilon, delta)
     if record.logits.shape[-1] == 1:
         raise UserError("a guarantee is about classes, and this is a regression; use max_drop, which measures")
+    if record.queries is not None:  # one question's answers are wrong together: the test would take n for too many
+        raise UserError(
+            "a guarantee is about rows drawn independently, and these are answers to common questions; use max_drop, "
+            "which measures"
+        )
     samples = len(record.labels)
     needed = risk.smallest_split(epsilon, delta)
     if samples < needed:

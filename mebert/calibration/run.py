@@ -11,7 +11,7 @@ from mebert.calibration.fitting import fitted_apart
 from mebert.calibration.output import print_calibrated
 from mebert.calibration.points import Calibrated, Request, calibrate_policy
 from mebert.calibration.record import record_rows
-from mebert.calibration.source import file_data, run_data, task_data
+from mebert.calibration.source import chose_the_model, file_data, run_data, task_data
 from mebert.calibration.stored import store, store_policy
 from mebert.data.loaders import SplitLoaders
 from mebert.data.opening import open_split
@@ -108,12 +108,16 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
             f"Note: by layers speed counts against all models of the cascade in turn ({model.exit_layers[-1]} layers), "
             "by FLOPs against the last one alone."
         )
-    if settings.promises and settings.file is None and settings.split.startswith("val"):
+    if settings.promises and settings.file is None and chose_the_model(data, settings.split, rows):
+        test = settings.split.startswith("test")
+        rest = "the test rows are the validation rows here: a" if test else "--split test or a"
         print(
             "Note: if these rows chose the model's checkpoint or its policy's settings, the promise is weaker than it "
-            "reads; --split test or a file of other rows gives it in full."
+            f"reads; {rest} file of other rows gives it in full."
         )
     if settings.save:
+        if settings.use is not None:
+            _use(folder, chosen[settings.use], next(answer for answer in found if answer.policy == settings.use))
         sections: dict[str, dict[str, dict[float, Any]]] = {}
         for answer in found:
             # A fitted policy's thresholds mean nothing without what was fitted, which `use` alone keeps.
@@ -126,14 +130,18 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
         lost = sorted(fitted - {settings.use})
         if lost:
             print(f"Not stored: {', '.join(lost)}, fitted here; --use {lost[0]} makes it the model's own policy")
-        if settings.use is not None:
-            first = next(answer for answer in found if answer.policy == settings.use)
-            if first.point is None:
-                raise UserError(f"use: the policy {settings.use!r} does not attain {first.request}")
-            threshold = min(max(first.point.threshold, 0.0), 1.0)
-            store_policy(folder, chosen[settings.use].with_threshold(threshold))
-            print(f"The model's own policy is now {settings.use}, threshold {threshold:.6g} ({first.request})")
     return found
+
+
+def _use(folder: str, policy: ExitPolicy, first: Calibrated) -> None:
+    """Make a policy the model's own, at the threshold of the first thing asked for; before any of its is stored."""
+    if first.point is None:
+        raise UserError(f"use: the policy {policy.name!r} does not attain {first.request}; nothing was stored")
+    threshold = min(max(first.point.threshold, 0.0), 1.0)
+    lost = store_policy(folder, policy.with_threshold(threshold))
+    print(f"The model's own policy is now {policy.name}, threshold {threshold:.6g} ({first.request})")
+    if lost:
+        print(f"Taken out: stored thresholds of {', '.join(lost)}, which were for other settings of it")
 
 
 def _own_folder(model: str) -> str:

@@ -6,22 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mebert.data.datamodule import TextDataModule
+from mebert.data.labels import check_label_order
 from mebert.data.loaders import SplitLoaders
+from mebert.data.opening import open_split
+from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["file_data", "run_data", "task_data"]
+__all__ = ["chose_the_model", "file_data", "run_data", "task_data"]
 
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
     """A named task in the model's own tokens.
 
     Raises:
-        UserError: No such task, or it has other labels than the model.
+        UserError: No such task, or it has other labels than the model, or in another order.
     """
     return _fitting(TextDataModule(task, folder, max_length), model, f"task {task!r}")
 
@@ -74,4 +78,27 @@ def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoade
     labels = getattr(data, "num_labels", model.num_labels)
     if labels != model.num_labels:
         raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")
+    advice = "wrong model or task? Rows of your own are given by file, their labels by the model's names"
+    check_label_order(model.label_names, getattr(data, "label_names", model.label_names), what, advice)
     return data
+
+
+def chose_the_model(data: SplitLoaders, split: str, rows: TokenisedSplit) -> bool:
+    """Whether rows are those of a validation split, by which checkpoints and policies are chosen.
+
+    A task that hides its test labels is tested on its validation split, whose rows then go by both names.
+
+    Args:
+        data: Where the rows come from.
+        split: Their split.
+        rows: What `open_split` gave.
+    """
+    if split.startswith("val"):
+        return True
+    try:
+        validation = open_split(data, "val" + split.removeprefix("test"))
+    except UserError:  # there is none
+        return False
+    same = (getattr(rows, name) for name in ("offsets", "tokens", "labels"))
+    other = (getattr(validation, name) for name in ("offsets", "tokens", "labels"))
+    return all(np.array_equal(a, b) for a, b in zip(same, other, strict=True))

@@ -20,7 +20,7 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.models.pretrained import SETTINGS, WEIGHTS, read_settings
 from mebert.operating_points import stored_threshold
-from mebert.policies import ExitPolicy
+from mebert.policies import ExitPolicy, policy_from_spec
 
 __all__ = ["max_drops_beside", "read_max_drops", "store", "store_policy", "threshold_for_max_drop"]
 
@@ -43,11 +43,33 @@ def store(folder: str | Path, found: Mapping[str, Mapping[str, Mapping[float, An
     _write(folder, settings)
 
 
-def store_policy(folder: str | Path, policy: ExitPolicy) -> None:
-    """Make a policy, threshold and all, the one that a model folder is used with."""
+def store_policy(folder: str | Path, policy: ExitPolicy) -> list[str]:
+    """Make a policy, threshold and all, the one that a model folder is used with.
+
+    A policy's name means the model's own of that name, with its settings, and else the plain one. So the thresholds
+    stored for the old and the new policy go where the settings that they belong to (temperatures, weights, lambda) do.
+
+    Returns:
+        The policies whose stored thresholds went.
+    """
     settings = read_settings(str(folder))
+    before = settings["policy"]
+    lost = []
+    for one in [policy, *([] if before is None else [policy_from_spec(before)])]:
+        if _rule(before, one) != _rule(policy.spec(), one):
+            gone = [settings.get(section, {}).pop(one.name, None) for section in SECTIONS]
+            lost += [one.name] if any(gone) and one.name not in lost else []
     settings["policy"] = policy.spec()
     _write(folder, settings)
+    return lost
+
+
+def _rule(own: Mapping[str, Any] | None, policy: ExitPolicy) -> str:
+    """What a policy's name means where the model's own one is `own` (its spec); thresholds left out."""
+    named = own is not None and policy_from_spec(dict(own)).name == policy.name
+    spec = own if named and own is not None else type(policy)().spec()
+    settings = {name: value for name, value in spec["init_args"].items() if name != "threshold"}
+    return json.dumps([spec["class_path"], settings], sort_keys=True)
 
 
 def _write(folder: str | Path, settings: Mapping[str, Any]) -> None:
@@ -67,15 +89,19 @@ def read_max_drops(settings: Mapping[str, Any]) -> dict[str, dict[float, float]]
     return drops
 
 
-def max_drops_beside(checkpoint: str | Path, state: Mapping[str, Tensor]) -> dict[str, dict[float, float]]:
+def max_drops_beside(
+    checkpoint: str | Path, state: Mapping[str, Tensor], policy: ExitPolicy
+) -> dict[str, dict[float, float]]:
     """The drops stored in the model folder of a checkpoint's run, if that folder holds the checkpoint's own weights.
 
     Args:
         checkpoint: `<run>/checkpoints/<name>.ckpt`.
         state: The module's, as in the checkpoint; exits are compared, as any step of training changes them.
+        policy: The checkpoint's.
 
     Raises:
-        UserError: There is no such folder, or its exits are those of another checkpoint.
+        UserError: There is no such folder, its exits are those of another checkpoint, or its thresholds for the policy
+            are for other settings of it.
     """
     folder = Path(checkpoint).parent.parent / "model"
     advice = f"calibrate the model with python -m mebert calibrate --model {folder}, or give predictions.threshold"
@@ -88,7 +114,13 @@ def max_drops_beside(checkpoint: str | Path, state: Mapping[str, Tensor]) -> dic
                 f"max_drop: {folder} holds other exits than {checkpoint} (it is the best checkpoint's): its thresholds "
                 "do not fit; give --ckpt_path <run>/checkpoints/best.ckpt, or predictions.threshold"
             )
-    return read_max_drops(read_settings(str(folder)))
+    settings = read_settings(str(folder))
+    if _rule(settings["policy"], policy) != _rule(policy.spec(), policy):
+        raise UserError(
+            f"max_drop: {folder} has another {policy.name} than {checkpoint} (calibrate --use): its thresholds do not "
+            "fit; classify with EarlyExitClassifier, or give predictions.threshold"
+        )
+    return read_max_drops(settings)
 
 
 def threshold_for_max_drop(policy: str, max_drops: Mapping[str, Mapping[float, float]], max_drop: float) -> float:

@@ -5,32 +5,28 @@ Shapes: E exits, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
+from mebert.callbacks.curve_output import log_scalars, log_tables, write_files
+from mebert.callbacks.monitors import check_monitors
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
-from mebert.callbacks.threshold_check import warn_if_useless
+from mebert.callbacks.threshold_check import warn_if_useless, warn_of_missing
+from mebert.callbacks.wall_clock import WallClock
 from mebert.curve import CurvePoint, ExitRecord
 from mebert.errors import UserError
-from mebert.modules.fitted_indicators import check_rows, make_room
-from mebert.policies import ExitPolicy, FixedExit
-from mebert.precision import inference_precision
-from mebert.record_files import save_record
+from mebert.modules.fitted_indicators import check_rows
+from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
-from mebert.report.files import write_evaluation
 from mebert.report.reliability import add_reliability
-from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_evaluation
-from mebert.report.wall_clock import measure_speedups
 
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
@@ -78,34 +74,23 @@ class AccuracySpeedCurve(L.Callback):
                 f"got {wall_samples} and {wall_rounds}"
             )
         self.points = tuple(sorted(set(points)))
-        self.wall_samples = wall_samples
-        self.wall_rounds = wall_rounds
-        self.wall_budget = wall_budget
         self.policies = policies
         self.fit_indicators = fit_indicators
         # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
         self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
         self._recorders: dict[int, ExitRecorder] = {}
-        self._wall_batches: dict[int, list[dict[str, torch.Tensor]]] = {}
+        self._clock = WallClock(wall_samples, wall_rounds, wall_budget)
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        model: Any = getattr(pl_module, "model", None)
-        if stage == "fit" and self.fit_indicators and model.num_labels > 1:
+        module: Any = pl_module
+        if stage == "fit" and self.fit_indicators:
             check_rows(getattr(trainer, "datamodule", None))
-            make_room(model, prototypes=model.num_exits > 1)
+            module.fit_indicators()
 
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        """Say before training, not after the first epoch, that a checkpoint waits for a curve that is not drawn."""
-        known = [name for name in pl_module.score_policies() if name != FixedExit.name]
-        for monitor in (getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks):
-            name = pl_module.policy.name if monitor == "val/auc" else str(monitor).removeprefix("val/auc_")
-            if str(monitor).startswith("val/auc") and name not in known:
-                raise UserError(
-                    f"checkpoint.monitor {monitor}: no curve of the policy {name!r} is drawn after each epoch; choose "
-                    f"val/auc_ and one of {', '.join(known)}, or give the module that policy (model.policy)"
-                )
+        check_monitors(trainer, pl_module)
 
     # ---- collecting ----------------------------------------------------------------------------------------
 
@@ -192,7 +177,8 @@ class AccuracySpeedCurve(L.Callback):
 
     @override
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._recorders, self._wall_batches = {}, {}
+        self._recorders = {}
+        self._clock.clear()
 
     @override
     def on_test_batch_end(  # type: ignore[override]
@@ -205,14 +191,8 @@ class AccuracySpeedCurve(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         self._update(trainer, pl_module, outputs, batch, dataloader_idx)
-        if trainer.is_global_zero and self.wall_samples:
-            size = len(batch["index"])
-            wanted = -(-self.wall_samples // size)
-            total = trainer.num_test_batches[dataloader_idx]
-            kept = self._wall_batches.setdefault(dataloader_idx, [])
-            # Evenly spaced: batches are sorted by length, and all lengths should be there.
-            if len(kept) < wanted and batch_idx * wanted >= len(kept) * total:
-                kept.append({name: value.cpu() for name, value in batch.items()})
+        if trainer.is_global_zero:
+            self._clock.offer(batch, batch_idx, trainer.num_test_batches[dataloader_idx], dataloader_idx)
 
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
@@ -225,29 +205,22 @@ class AccuracySpeedCurve(L.Callback):
             add_reliability(evaluation, record)
             self._check_threshold(pl_module, record, f"the split {prefix}")
             if trainer.is_global_zero:
-                self._measure(trainer, pl_module, evaluation, loader)
-            self._log(trainer, pl_module, evaluation)
+                self._clock.measure(trainer, pl_module, evaluation, loader)
+            log_scalars(trainer, pl_module, evaluation)
             if trainer.is_global_zero:
-                suffix = "" if loader == 0 else f"_{prefix}"
-                self._report(trainer, evaluation, suffix)
-                self._keep(trainer, pl_module, record, evaluation, suffix)
-        self._wall_batches = {}
+                print_evaluation(evaluation)
+                write_files(trainer, pl_module, record, evaluation, "" if loader == 0 else f"_{prefix}")
+                log_tables(trainer, evaluation)
+        self._clock.clear()
 
     def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:
         """Exits, curves and operating points of a recorded split, for the module's policy and plain entropy."""
         policies = module.score_policies()
         names = [name for name in dict.fromkeys([module.policy.name, "entropy"]) if name in policies]
-        self._warn_missing(module, names)
-        evaluation = evaluate(
-            module.model,
-            record,
-            split,
-            metrics,
-            module.policy,
-            {name: policies[name] for name in names},
-            module.operating_points,
-            self.points,
-        )
+        warn_of_missing(module.operating_points, names, self.points)
+        curves = {name: policies[name] for name in names}
+        stored = module.operating_points
+        evaluation = evaluate(module.model, record, split, metrics, module.policy, curves, stored, self.points)
         if record.predicted:
             layers = module.model.exit_layers
             evaluation.predictions = prediction_reports(record, module.exit_predictors, layers, metrics[0])
@@ -257,131 +230,15 @@ class AccuracySpeedCurve(L.Callback):
         """Fill in how every policy does on this split."""
         if self.policies is None or self.policies:
             targets = sorted({1.0, *self.points})
+            own, validation = module.policy, module.validation_record
             evaluation.policies = compare_policies(
-                module.model,
-                record,
-                evaluation.metric,
-                targets,
-                module.policy,
-                module.validation_record,
-                self.policies,
+                module.model, record, evaluation.metric, targets, own, validation, self.policies
             )
             evaluation.best_policy = best_policy(evaluation.policies)
-
-    def _keep(
-        self, trainer: L.Trainer, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation, suffix: str
-    ) -> None:
-        """The recorded pass, so that runs can be compared row by row later."""
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        about = {
-            "split": evaluation.split,
-            "metric": evaluation.metric,
-            "exit_layers": evaluation.exit_layers,
-            "num_labels": module.model.num_labels,
-            "label_names": module.model.label_names,
-            "policy": module.policy.name,
-            "threshold": module.policy.threshold,
-            "thresholds": module.operating_points,
-        }
-        save_record(record, run_folder(trainer) / f"outputs{suffix}.safetensors", about)
-
-    def _warn_missing(self, module: MultiExitModule, names: list[str]) -> None:
-        for name in names:
-            stored = module.operating_points.get(name, {})
-            missing = [f"{point:g}" for point in self.points if point not in stored]
-            if missing:
-                rank_zero_warn(
-                    f"no {name} threshold for a speed-up of {', '.join(missing)}: not attained on validation "
-                    f"data, or not asked for in training (curve.points); stored: {_numbers(stored)}"
-                )
-
-    def _measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
-        """Fill in the wall-clock speed-ups of the operating points."""
-        batches = self._wall_batches.get(loader, [])
-        points = [point for ps in evaluation.points.values() for point in ps]
-        if not batches or not points:
-            return
-        policies = module.score_policies()
-        at_points = [policies[point.policy].with_threshold(min(max(point.threshold, 0.0), 1.0)) for point in points]
-        speedups, samples, rounds = measure_speedups(
-            module.model,
-            at_points,
-            batches,
-            inference_precision(trainer.precision),
-            self.wall_rounds,
-            self.wall_budget,
-        )
-        for point, speedup in zip(points, speedups, strict=True):
-            point.speedup_wall = speedup
-        device = module.device
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        threads = f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
-        evaluation.wall_setting = (
-            f"shrink engine against the plain model, {samples} samples, "
-            f"batches of {len(batches[0]['index'])}, "
-            f"{rounds} rounds in turn, {where}{threads}, {trainer.precision}"
-        )
-
-    def _log(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
-        """`test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall` to all loggers."""
-        scalars = {f"{evaluation.split}/auc_{name}": evaluation.area(name) for name in evaluation.curves}
-        scalars |= {f"{evaluation.split}/elue_{name}": evaluation.elue(ps) for name, ps in evaluation.curves.items()}
-        wall = {}
-        for name, points in evaluation.points.items():
-            for point in points:
-                prefix = f"{evaluation.split}/{name}_{point.target:g}x"
-                scalars[f"{prefix}/{evaluation.metric}"] = point.metric
-                scalars[f"{prefix}/speedup_layers"] = point.speedup_layers
-                scalars[f"{prefix}/speedup_flops"] = point.speedup_flops
-                if point.agreement is not None:
-                    scalars[f"{prefix}/agreement"] = point.agreement
-                if point.speedup_wall is not None:
-                    wall[f"{prefix}/speedup_wall"] = point.speedup_wall
-        module.log_dict(scalars, sync_dist=True)
-        if wall:  # known to rank 0 alone
-            for logger in trainer.loggers:
-                logger.log_metrics(wall, step=trainer.global_step)
-
-    def _report(self, trainer: L.Trainer, evaluation: Evaluation, suffix: str) -> None:
-        print_evaluation(evaluation)
-        folder = run_folder(trainer)
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            title = f"{folder.parent.name}: accuracy against speed-up"  # runs/<experiment>/<version>
-            write_evaluation(evaluation, folder, title, suffix, checkpoint=str(trainer.ckpt_path or ""))
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_table"):  # Weights & Biases
-                rows = [
-                    [
-                        p.policy,
-                        p.target,
-                        p.threshold,
-                        p.metric,
-                        p.speedup_layers,
-                        p.speedup_flops,
-                        p.speedup_wall,
-                    ]
-                    for points in evaluation.points.values()
-                    for p in points
-                ]
-                columns = ["policy", "target", "threshold", evaluation.metric]
-                columns += ["speedup_layers", "speedup_flops", "speedup_wall"]
-                logger.log_table(f"{evaluation.split}/operating_points", columns=columns, data=rows)
-                curve = [
-                    [p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops]
-                    for points in evaluation.curves.values()
-                    for p in points
-                ]
-                columns = ["policy", "threshold", evaluation.metric, "speedup_layers", "speedup_flops"]
-                logger.log_table(f"{evaluation.split}/curve", columns=columns, data=curve)
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values) or "none"
 
 
 def _rescore(module: MultiExitModule, record: ExitRecord) -> None:
     """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
     policy = module.policy
-    if policy.name in record.scores and type(policy).score_record is not ExitPolicy.score_record:
+    if policy.name in record.scores and type(policy).fitted is not ExitPolicy.fitted:
         record.scores[policy.name] = policy.score_record(record)

@@ -93,7 +93,7 @@ class PredictionWriter(L.Callback):
         if self.speedup is not None:
             threshold = stored_threshold(pl_module.policy.name, pl_module.operating_points, self.speedup)
         if self.max_drop is not None:
-            drops = max_drops_beside(str(trainer.ckpt_path), pl_module.state_dict())
+            drops = max_drops_beside(str(trainer.ckpt_path), pl_module.state_dict(), pl_module.policy)
             threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)

@@ -1,7 +1,8 @@
-"""A word where a threshold that somebody gave decides nothing."""
+"""A word where a threshold that somebody gave decides nothing, or one that is to be reported was never chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from mebert.curve import ExitRecord
     from mebert.policies import ExitPolicy
 
-__all__ = ["warn_if_useless"]
+__all__ = ["warn_if_useless", "warn_of_missing"]
 
 
 def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -> None:
@@ -28,3 +29,24 @@ def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -
         line = why_threshold_does_nothing(policy.name, policy.threshold, scores, where)
         if line is not None:
             rank_zero_warn(line)
+
+
+def warn_of_missing(
+    operating_points: Mapping[str, Mapping[float, float]], policies: Iterable[str], speedups: Sequence[float]
+) -> None:
+    """Warn of speed-ups that are asked for, but for which a policy has no threshold.
+
+    Args:
+        operating_points: Policy name to speed-up to threshold.
+        policies: Their names.
+        speedups: By layers.
+    """
+    for name in policies:
+        stored = operating_points.get(name, {})
+        missing = [f"{speedup:g}" for speedup in speedups if speedup not in stored]
+        if missing:
+            rank_zero_warn(
+                f"no {name} threshold for a speed-up of {', '.join(missing)}: not attained on validation "
+                "data, or not asked for in training (curve.points); stored: "
+                f"{', '.join(f'{speedup:g}' for speedup in stored) or 'none'}"
+            )

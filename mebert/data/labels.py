@@ -9,7 +9,7 @@ import numpy as np
 
 from mebert.errors import UserError
 
-__all__ = ["UNLABELLED", "encode_labels", "infer_label_names"]
+__all__ = ["UNLABELLED", "check_label_order", "encode_labels", "infer_label_names"]
 
 UNLABELLED = -1
 
@@ -139,3 +139,27 @@ def _encode_numbers(
     if negative_is_hidden:
         labelled &= ~(labels < 0)
     return labels, labelled
+
+
+def check_label_order(trained: Sequence[str] | None, wanted: Sequence[str], what: str, advice: str) -> None:
+    """Refuse a model whose classes are others than the task's, or in another order: its answers would be misread.
+
+    Classes that have never had names (LABEL_0, ...), and old checkpoints, say nothing; a regression has no order.
+
+    Args:
+        trained: The model's label names; None where they are not known.
+        wanted: The task's.
+        what: What needs them, for the message.
+        advice: What may be wrong, likewise.
+
+    Raises:
+        UserError: They are not the same.
+    """
+    if trained is None or len(wanted) == 1 or list(trained) == list(wanted):
+        return
+    if all(name.startswith("LABEL_") for name in trained):
+        return
+    raise UserError(
+        f"{what}: this model was trained for {', '.join(trained)}, in this order, and the task has "
+        f"{', '.join(wanted)}: {advice}"
+    )

@@ -56,7 +56,7 @@ def prepare_model(
     if isinstance(model, CascadeModel):
         members = [prepare_model(model.member(index), precision, compile, place) for index in range(model.num_exits)]
         fast: MultiExitModel = CascadeModel(members).eval()
-        fast.prototypes = copy.deepcopy(model.prototypes)
+        fast.prototypes, fast.exit_scorer = copy.deepcopy(model.prototypes), copy.deepcopy(model.exit_scorer)
     else:
         fast = copy.deepcopy(model).eval().requires_grad_(False)
     layers = [] if isinstance(fast, CascadeModel) else _fuse(fast, grouped=place.type == "cpu" and not compile)

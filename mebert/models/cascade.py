@@ -151,12 +151,11 @@ class CascadeModel(MultiExitModel):
         """Write each model into a folder of its own below this one, with the cascade's `exits.json` beside them.
 
         Raises:
-            UserError: The cascade has prototypes, which there is no place for.
+            UserError: The cascade has prototypes or a learning-to-exit head, which there is no place for.
         """
-        if self.prototypes is not None:
-            raise UserError(
-                "a cascade is saved without prototypes: set its prototypes to None, and take another policy"
-            )
+        for name in ("prototypes", "exit_scorer"):
+            if getattr(self, name) is not None:
+                raise UserError(f"a cascade is saved without {name}: set its {name} to None, and take another policy")
         folder = Path(folder)
         names = [f"model_{index + 1}" for index in range(self.num_exits)]
         for index, name in enumerate(names):

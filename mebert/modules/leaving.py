@@ -63,6 +63,12 @@ class LeavingModule(L.LightningModule):
         make_room(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
         self.policy = policy.bind(self.model)
 
+    def fit_indicators(self) -> None:
+        """Have what `dr`, `edr` and `learned` read fitted before each validation, where the recipe trains none."""
+        model = self.model
+        make_room(model, prototypes=model.num_exits > 1 and model.num_labels > 1)
+        self.policy = self.policy.bind(model)  # it may read what was not there before
+
     def default_policy(self) -> ExitPolicy:
         """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
         threshold = 0.5 if self.threshold is None else self.threshold

@@ -6,13 +6,16 @@ Shapes: B batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.policies.base import ExitPolicy
+
+if TYPE_CHECKING:
+    from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["FixedExit"]
 
@@ -34,6 +37,11 @@ class FixedExit(ExitPolicy):
         super().__post_init__()
         if self.exit < 1:
             raise UserError(f"FixedExit: exit must be at least 1, got {self.exit}")
+
+    def bind(self, model: MultiExitModel) -> Self:
+        if self.exit > model.num_exits:
+            raise UserError(f"FixedExit: exit is {self.exit}, but the model has {model.num_exits} exit(s)")
+        return super().bind(model)
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
         value = 0.0 if exit_index + 1 >= self.exit else 1.0

@@ -9,9 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
-from mebert.curve import ExitRecord, threshold_for_speedup
+from mebert.at_speed import exits_around
+from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import (
@@ -131,16 +130,10 @@ def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
 
 def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:
     """The metric at a speed-up by layers; between two thresholds, where many scores are equal, by a coin toss."""
-    scores = costs.record.scores[policy.name]
-    threshold = threshold_for_speedup(scores, costs.model.exit_layers, target)
-    if threshold is None:
+    record = costs.record
+    found = exits_around(record.scores[policy.name], costs.model.exit_layers, target)
+    if found is None:
         return None
-    faster = costs.point(policy, threshold)
-    if faster.speedup_layers <= target:
-        return faster.metric
-    # One step down is the score that was let go at this threshold: its rows stay.
-    below = torch.nextafter(scores.new_tensor(threshold), scores.new_tensor(-math.inf))
-    slower = costs.point(policy, float(below))
-    cost = [1 / speedup for speedup in (target, slower.speedup_layers, faster.speedup_layers)]
-    share = (cost[0] - cost[2]) / (cost[1] - cost[2])  # of the rows that the stricter threshold decides
-    return faster.metric + share * (slower.metric - faster.metric)
+    faster, slower, share = found
+    fast, slow = (costs.metric_fn(record.logits_at(exits), record.labels) for exits in (faster, slower))
+    return fast + share * (slow - fast)

@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import lightning as L
 from jsonargparse import ArgumentError
 
+from mebert.callbacks.sections import CALLBACKS
 from mebert.errors import UserError
 from mebert.modules import MultiExitModule
 from mebert.parser import CommandParser
 from mebert.study.grid import Cell
+from mebert.study.settings import SECTIONS
 
 __all__ = ["check_settings"]
 
 
 def check_settings(cells: Sequence[Cell]) -> None:
-    """Parse model, data and trainer of every recipe on every task, as `fit` would, and make nothing of them.
+    """Parse the sections of every recipe on every task, as `fit` would, and make nothing of them.
 
     Raises:
         UserError: A class or an argument is not known, or a value is of the wrong kind.
@@ -25,8 +27,10 @@ def check_settings(cells: Sequence[Cell]) -> None:
     parser.add_subclass_arguments(MultiExitModule, "model")
     parser.add_subclass_arguments(L.LightningDataModule, "data")
     parser.add_class_arguments(L.Trainer, "trainer")
+    for section, callback in CALLBACKS.items():
+        parser.add_class_arguments(callback, section, fail_untyped=False)  # as LightningCLI adds them
     for cell in {(cell.recipe, cell.task): cell for cell in cells}.values():
         try:
-            parser.parse_object({part: cell.config[part] for part in ("model", "data", "trainer")})
+            parser.parse_object({part: content for part, content in cell.config.items() if part in SECTIONS})
         except (UserError, ArgumentError) as error:
             raise UserError(f"recipe {cell.recipe}, task {cell.task}: {error}") from error

@@ -7,7 +7,6 @@ Shapes: E exits, N rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,15 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.curve import (
-    CurvePoint,
-    ExitRecord,
-    fixed_exit_points,
-    replay,
-    speedup_layers,
-    sweep,
-    threshold_for_speedup,
-)
+from mebert.at_speed import exits_around
+from mebert.curve import CurvePoint, ExitRecord, fixed_exit_points, sweep
 from mebert.record_files import load_record
 from mebert.study.cell import CellFolder, Done
 from mebert.study.grid import Cell
@@ -179,17 +171,11 @@ def _at_speed(run: _Run, policy: str, speedup: float) -> Mixture | None:
         return [(_last_exit(run), 1.0)]
     if speedup < 1.0 or policy not in run.record.scores:
         return None
-    scores, layers = run.record.scores[policy], run.exit_layers
-    threshold = threshold_for_speedup(scores, layers, speedup)
-    if threshold is None:
+    around = exits_around(run.record.scores[policy], run.exit_layers, speedup)
+    if around is None:
         return None
-    faster = replay(scores, threshold)
-    if speedup_layers(faster, layers) <= speedup:
-        return [(faster, 1.0)]
-    slower = replay(scores, float(torch.nextafter(scores.new_tensor(threshold), scores.new_tensor(-math.inf))))
-    wanted, least, most = (1 / s for s in (speedup, speedup_layers(faster, layers), speedup_layers(slower, layers)))
-    share = (wanted - least) / (most - least)
-    return [(faster, 1 - share), (slower, share)]
+    faster, slower, share = around
+    return [(faster, 1.0)] if share == 0.0 else [(faster, 1 - share), (slower, share)]
 
 
 def _last_exit(run: _Run) -> Tensor:

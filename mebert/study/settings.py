@@ -13,25 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mebert.callbacks.sections import CALLBACKS
 from mebert.errors import UserError
 
 __all__ = ["KEEP", "SECTIONS", "Study", "merge"]
 
 CLASSES = ("model", "data")
-SECTIONS = (
-    *CLASSES,
-    "trainer",
-    "curve",
-    "checkpoint",
-    "last_checkpoint",
-    "exit_accuracy",
-    "exit_flops",
-    "exit_prediction",
-    "curriculum",
-    "predictions",
-)
+SECTIONS = (*CLASSES, "trainer", *CALLBACKS)
 KEEP = ("results", "models", "all")
-OWN = {"default_root_dir": "the study's folder"}  # of the trainer: what a study sets itself
+OWN = ("default_root_dir", "logger")  # of the trainer: where runs write, which the study says itself
 NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of a folder, and of a value of --only
 
 
@@ -144,9 +134,9 @@ def checked_fragment(where: str, content: Any) -> dict[str, Any]:
             arguments = dict(_mapping(f"{where}.{section}.init_args", settings.pop("init_args", None)))
             settings = {**long, "init_args": {**arguments, **settings}}
         fragment[section] = settings
-    for key, what in OWN.items():
+    for key in OWN:
         if key in fragment.get("trainer", {}):
-            raise UserError(f"{where}.trainer.{key} is {what}; set `out`")
+            raise UserError(f"{where}.trainer.{key} is not yours to set: runs write into the study's folder; set `out`")
     return fragment
 
 

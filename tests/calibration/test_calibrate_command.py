@@ -18,10 +18,10 @@ from transformers import BertTokenizer
 from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule, UserError
 from mebert.calibration.points import Request
 from mebert.calibration.run import CalibrationSettings, run_calibration
-from mebert.calibration.stored import max_drops_beside, read_max_drops, store
+from mebert.calibration.stored import max_drops_beside, read_max_drops, store, store_policy
 from mebert.cli import main
 from mebert.models.pretrained import read_settings
-from mebert.policies import Entropy, FixedExit
+from mebert.policies import Entropy, FixedExit, PatientDivergence, PatientEntropy
 
 SAMPLES, LAYERS = 300, 3
 ASKED = ["--speedup", "[1.2,1.4]", "--max_drop", "0.05", "--epsilon", "0.08", "--layers", "2.5", "--policies"]
@@ -147,13 +147,17 @@ def test_the_model_folder_must_hold_the_checkpoints_exits(tmp_path):
     checkpoint = tmp_path / "checkpoints/best.ckpt"
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     with pytest.raises(UserError, match="no calibrated model folder"):
-        max_drops_beside(checkpoint, state)
+        max_drops_beside(checkpoint, state, Entropy())
     model.save_pretrained(tmp_path / "model", policy=Entropy())
     store(tmp_path / "model", {"max_drops": {"entropy": {0.01: 0.25}}})
-    assert max_drops_beside(checkpoint, state) == {"entropy": {0.01: 0.25}}
+    assert max_drops_beside(checkpoint, state, Entropy(0.3)) == {"entropy": {0.01: 0.25}}
     name = next(name for name in state if ".exits." in name)
     with pytest.raises(UserError, match="holds other exits than"):
-        max_drops_beside(checkpoint, {**state, name: state[name] + 1e-3})
+        max_drops_beside(checkpoint, {**state, name: state[name] + 1e-3}, Entropy())
+    store_policy(tmp_path / "model", PatientEntropy(0.4, patience=3))
+    assert max_drops_beside(checkpoint, state, PatientEntropy(0.1, patience=3)) == {"entropy": {0.01: 0.25}}
+    with pytest.raises(UserError, match="another pcee than"):
+        max_drops_beside(checkpoint, state, PatientEntropy(0.4, patience=2))
 
 
 def test_storing_keeps_the_rest_and_a_promise_wins(tmp_path):
@@ -165,6 +169,25 @@ def test_storing_keeps_the_rest_and_a_promise_wins(tmp_path):
     assert settings["operating_points"] == {"entropy": {"2.0": 0.5, "3.0": 0.7}, "max_prob": {"2.0": 0.1}}
     assert settings["policy"]["init_args"]["threshold"] == 0.4
     assert read_max_drops(settings) == {"entropy": {0.01: 0.2, 0.02: 0.35}}
+
+
+def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
+    own = PatientEntropy(0.4, patience=3)
+    tiny_model().save_pretrained(tmp_path, policy=own)
+    everything = {name: {2.0: 0.5} for name in ("pcee", "entropy", "f_pabee")}
+    store(tmp_path, {"operating_points": everything, "max_drops": everything})
+
+    def kept():
+        settings = read_settings(str(tmp_path))
+        assert {*settings["operating_points"]} == {*settings["max_drops"]}
+        return {*settings["max_drops"]}
+
+    assert store_policy(tmp_path, own.with_threshold(0.1)) == [], "another threshold is no other rule"
+    assert store_policy(tmp_path, Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
+    assert kept() == {"entropy", "f_pabee"}
+    assert store_policy(tmp_path, PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
+    assert kept() == {"entropy"}
+    assert read_settings(str(tmp_path))["policy"]["init_args"]["patience"] == 1
 
 
 @pytest.fixture
@@ -236,6 +259,29 @@ def test_training_rows_promise_nothing(trained, capsys):
     assert "the train split trained the model" in capsys.readouterr().err
 
 
+def test_test_rows_that_are_the_validation_rows_are_named(trained, capsys, monkeypatch):
+    """As where a task hides its test labels: the promise is as weak by the one name as by the other."""
+    arguments = ["calibrate", "--model", str(trained[0]), "--split", "test", "--epsilon", "0.2", "--save", "false"]
+    assert main([*arguments, *FAST]) == 0
+    assert "Note" not in capsys.readouterr().out
+    load = SyntheticEntailmentDataModule.load_splits
+
+    def hidden(self, groups):
+        return {name: table for name, table in load(self, groups).items() if name != "test"}
+
+    monkeypatch.setattr(SyntheticEntailmentDataModule, "load_splits", hidden)
+    assert main([*arguments, *FAST]) == 0
+    assert "the test rows are the validation rows here" in capsys.readouterr().out
+
+
+def test_labels_in_another_order_are_refused(saved, capsys):
+    model = tiny_model(num_labels=2, label_names=["entailment", "not_entailment"])
+    model.save_pretrained("model", policy=Entropy())
+    assert main(["calibrate", "--model", "model", "--task", "wnli", "--speedup", "2", *FAST]) == 2
+    error = capsys.readouterr().err
+    assert "task 'wnli': this model was trained for entailment, not_entailment, in this order, and the task" in error
+
+
 def test_a_damaged_run_configuration(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", tmp_path / "model")
     (tmp_path / "config.yaml").write_text("data: {class_path: mebert.NoSuchModule}\n", encoding="utf-8")
@@ -283,3 +329,7 @@ def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path
     exits = [answer.exit for answer in classify(rows[0])]
     assert LAYERS * SAMPLES / sum(exits) > 1.25, "chosen on 200 of these 300 rows"
     assert run("calibrate", "--model", folder, "--speedup", "1.3", "--policies", "[margin]", "--use", "edr") == 2
+    before = (tmp_path / "run/model/exits.json").read_bytes()
+    unreachable = ["--speedup", "[99,1.1]", "--policies", "[scaled]", "--use", "scaled"]
+    assert main(["calibrate", "--model", folder, *unreachable, *FAST]) == 2
+    assert (tmp_path / "run/model/exits.json").read_bytes() == before, "nothing of what was fitted is stored alone"

@@ -193,6 +193,9 @@ def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
         ({"trainer": {"max_epoch": 3}}, "does not accept option 'max_epoch'"),
         ({"data": {"batch_size": "many"}}, "batch_size: Expected a <class 'int'>"),
         ({"modle": {}}, "recipes.new.modle is not known"),
+        ({"curve": {"pionts": [2]}}, "recipe new, task task: Option 'curve.pionts' is not accepted"),
+        ({"checkpoint": {"monitr": "val/auc"}}, "'checkpoint.monitr' is not accepted"),
+        ({"last_checkpoint": {"every_n_train_steps": "many"}}, "last_checkpoint.every_n_train_steps"),
     ],
 )
 def test_settings_that_cannot_work_are_told_before_anything_runs(change, said, tmp_path, monkeypatch, capsys):

@@ -1,0 +1,27 @@
+"""The callbacks that every run has, by their section of a configuration."""
+
+from __future__ import annotations
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from mebert.callbacks.curriculum_monitor import CurriculumMonitor
+from mebert.callbacks.curve import AccuracySpeedCurve
+from mebert.callbacks.exit_accuracy import ExitAccuracy
+from mebert.callbacks.exit_flops import ExitFLOPs
+from mebert.callbacks.exit_prediction import ExitPrediction
+from mebert.callbacks.last_checkpoint import LastCheckpoint
+from mebert.callbacks.prediction_writer import PredictionWriter
+
+__all__ = ["CALLBACKS"]
+
+CALLBACKS: dict[str, type[L.Callback]] = {
+    "checkpoint": ModelCheckpoint,
+    "last_checkpoint": LastCheckpoint,
+    "exit_accuracy": ExitAccuracy,
+    "curve": AccuracySpeedCurve,
+    "exit_flops": ExitFLOPs,  # after the curve, which it reads
+    "predictions": PredictionWriter,
+    "curriculum": CurriculumMonitor,
+    "exit_prediction": ExitPrediction,
+}

@@ -1,0 +1,80 @@
+"""The wall-clock speed-ups of a test: batches kept while it runs, timed when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mebert.precision import inference_precision
+from mebert.report.wall_clock import measure_speedups
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from mebert.modules import MultiExitModule
+    from mebert.report.evaluation import Evaluation
+
+__all__ = ["WallClock"]
+
+
+class WallClock:
+    """What is timed, and how long.
+
+    Args:
+        samples: Test samples to time on; 0 times none.
+        rounds: How often each of their batches is run, at least.
+        budget: Seconds that the measurement may take, about.
+    """
+
+    def __init__(self, samples: int, rounds: int, budget: float) -> None:
+        self.samples = samples
+        self.rounds = rounds
+        self.budget = budget
+        self._batches: dict[int, list[dict[str, Tensor]]] = {}
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        self._batches = {}
+
+    def offer(self, batch: Mapping[str, Tensor], batch_idx: int, total: float, loader: int) -> None:
+        """Keep a batch of a split if it is wanted.
+
+        Args:
+            batch: One of the test's.
+            batch_idx: Its number, from 0.
+            total: Batches of this split; infinite where the data does not say, and then none is kept.
+            loader: Which split.
+        """
+        if not self.samples:
+            return
+        wanted = -(-self.samples // len(batch["index"]))
+        kept = self._batches.setdefault(loader, [])
+        # Evenly spaced: batches are sorted by length, and all lengths should be there.
+        if len(kept) < wanted and batch_idx * wanted >= len(kept) * total:
+            kept.append({name: value.cpu() for name, value in batch.items()})
+
+    def measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
+        """Fill in the wall-clock speed-ups of the operating points."""
+        batches = self._batches.get(loader, [])
+        points = [point for ps in evaluation.points.values() for point in ps]
+        if not batches or not points:
+            return
+        policies = module.score_policies()
+        at_points = [policies[point.policy].with_threshold(min(max(point.threshold, 0.0), 1.0)) for point in points]
+        precision = inference_precision(trainer.precision)
+        speedups, samples, rounds = measure_speedups(
+            module.model, at_points, batches, precision, self.rounds, self.budget
+        )
+        for point, speedup in zip(points, speedups, strict=True):
+            point.speedup_wall = speedup
+        device = module.device
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        threads = f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
+        evaluation.wall_setting = (
+            f"shrink engine against the plain model, {samples} samples, "
+            f"batches of {len(batches[0]['index'])}, "
+            f"{rounds} rounds in turn, {where}{threads}, {trainer.precision}"
+        )
