@@ -21,7 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
-from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
+from mebert.calibration.stored import max_drops_beside, points_beside, threshold_for_max_drop
 from mebert.callbacks.exact_resume import ExactResume
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.sections import CALLBACKS
@@ -212,14 +212,13 @@ class MebertCLI(LightningCLI):
         speedup = self.config[self.subcommand].predictions.speedup
         if self.subcommand == "predict" and speedup is not None:  # now, before the run has a folder
             saved = self._checkpoint["mebert"]
-            name = policy_from_spec(saved["policy"]).name
-            stored_threshold(name, saved["operating_points"], speedup)
+            policy, path = policy_from_spec(saved["policy"]), self.config[self.subcommand].ckpt_path
+            points = points_beside(path, self._checkpoint["state_dict"], policy, saved["operating_points"])
+            stored_threshold(policy.name, points, speedup)
         max_drop = self.config[self.subcommand].predictions.max_drop
         if self.subcommand == "predict" and max_drop is not None:  # likewise
             policy = policy_from_spec(self._checkpoint["mebert"]["policy"])
-            drops = max_drops_beside(
-                self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"], policy
-            )
+            drops = max_drops_beside(self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"], policy)
             threshold_for_max_drop(policy.name, drops, max_drop)
         engine = self.config[self.subcommand].predictions.engine
         has_predictor = bool(self._checkpoint["mebert"].get("exit_predictors"))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["elue_score", "placed_at"]
+__all__ = ["Points", "elue_score", "placed_at"]
 
 Points = Sequence[tuple[float, float]]
 """(cost, performance) pairs in any order; costs in one unit, such as GFLOPs a sample."""

@@ -161,6 +161,7 @@ def test_spec_round_trip(policy):
         (lambda: Entropy(math.nan), "threshold"),
         (lambda: HybridDistanceEntropy(0.5, lam=-1.0), "lam must be at least 0, got -1.0"),
         (lambda: FixedExit(exit=0), "exit must be at least 1"),
+        (lambda: FixedExit(exit=4).bind(tiny_model()), r"exit is 4, but the model has 3 exit\(s\)"),
         (lambda: ValueChange(1.5), r"ValueChange: threshold must be in \[0, 1\]"),
         (lambda: DistanceRatio().bind(tiny_model()), "needs prototypes"),
         (lambda: DistanceRatio().score(0, torch.zeros(1, 2), torch.zeros(1, 4)), "not bound"),

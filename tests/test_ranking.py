@@ -155,10 +155,12 @@ def test_regression_from_fit_to_predict(in_folder, capsys):
     """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
     settings = settings_of(in_folder, lambda count, seed: lengths(3 * count, seed), regression=True)
     settings["model"]["init_args"]["target_speedup"] = 1.2
+    settings["curve"]["fit_indicators"] = True  # without classes there are no prototypes
     write_config(in_folder, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     shown = capsys.readouterr().out
     assert "Accuracy-speed curve: pearson" in shown
+    assert set(report(in_folder)["policies"]) == {"change", "learned"}
     found = report(in_folder)
     assert found["metric"] == "pearson"
     assert found["policy"] == "change"

@@ -1,16 +1,21 @@
-"""The table that `calibrate` prints."""
+"""The table that `calibrate` prints, and what to type next."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from mebert.calibration.points import Calibrated
 from mebert.calibration.risks import RISKS
+from mebert.checkpoints import read_checkpoint
+from mebert.policies import policy_from_spec
 from mebert.report.tables import console
 
-__all__ = ["print_calibrated"]
+__all__ = ["print_calibrated", "print_next"]
 
 
 def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
@@ -45,6 +50,30 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
     for row in found:
         if row.point is None:
             print(f"{row.policy} does not reach {row.request} here: at most {row.fastest:.2f}x by layers; not stored")
+
+
+def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
+    """The command that runs at the first threshold that was stored: `predict`, or a line of Python.
+
+    Args:
+        folder: Of the model.
+        sections: What was stored, as `store` takes it.
+    """
+    section, policies = next(iter(sections.items()))
+    run = Path(folder).parent
+    config, best = run / "config.yaml", run / "checkpoints" / "best.ckpt"
+    trained = None  # the policy that `predict` works with, which need not be the folder's
+    if config.is_file() and best.is_file():
+        trained = policy_from_spec(read_checkpoint(best)["mebert"]["policy"]).name
+    policy = trained if trained is not None and trained in policies else next(iter(policies))
+    option = "speedup" if section == "operating_points" else "max_drop"
+    number = next(iter(policies[policy]))
+    if policy == trained:
+        paths = f"--config {shlex.quote(str(config))} --ckpt_path {shlex.quote(str(best))}"
+        print(f"Next: python -m mebert predict {paths} --{option} {number!r} --out out.csv")
+    else:
+        asked = f"policy={policy!r}, {option}={number!r}"
+        print(f"Next, in Python: mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})")
 
 
 def _promise(row: Calibrated) -> str:

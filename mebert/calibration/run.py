@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mebert.calibration.fitting import fitted_apart
-from mebert.calibration.output import print_calibrated
+from mebert.calibration.output import print_calibrated, print_next
 from mebert.calibration.points import Calibrated, Request, calibrate_policy
 from mebert.calibration.record import record_rows
 from mebert.calibration.source import chose_the_model, file_data, run_data, task_data
@@ -127,6 +127,7 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
         if sections:
             store(folder, sections)
             print(f"Stored: {', '.join(sections)} in {Path(folder) / 'exits.json'}")
+            print_next(folder, sections)
         lost = sorted(fitted - {settings.use})
         if lost:
             print(f"Not stored: {', '.join(lost)}, fitted here; --use {lost[0]} makes it the model's own policy")

@@ -19,10 +19,17 @@ from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.models.pretrained import SETTINGS, WEIGHTS, read_settings
-from mebert.operating_points import stored_threshold
+from mebert.operating_points import read_operating_points, stored_threshold
 from mebert.policies import ExitPolicy, policy_from_spec
 
-__all__ = ["max_drops_beside", "read_max_drops", "store", "store_policy", "threshold_for_max_drop"]
+__all__ = [
+    "max_drops_beside",
+    "points_beside",
+    "read_max_drops",
+    "store",
+    "store_policy",
+    "threshold_for_max_drop",
+]
 
 SECTIONS = ("operating_points", "max_drops", "guarantees")
 
@@ -103,6 +110,35 @@ def max_drops_beside(
         UserError: There is no such folder, its exits are those of another checkpoint, or its thresholds for the policy
             are for other settings of it.
     """
+    return read_max_drops(_settings_beside(checkpoint, state, policy))
+
+
+def points_beside(
+    checkpoint: str | Path | None,
+    state: Mapping[str, Tensor],
+    policy: ExitPolicy,
+    points: Mapping[str, Mapping[float, float]],
+) -> dict[str, dict[float, float]]:
+    """A checkpoint's operating points, with those that `calibrate` stored for its policy in its run's model folder.
+
+    Args:
+        checkpoint: As in `max_drops_beside`; None where there is none.
+        state: As there.
+        policy: The checkpoint's.
+        points: Policy name to speed-up to threshold, of the checkpoint: all there is where there is no such folder, or
+            another checkpoint's.
+    """
+    found = {name: dict(own) for name, own in points.items()}
+    try:
+        stored = {} if checkpoint is None else read_operating_points(_settings_beside(checkpoint, state, policy))
+    except UserError:
+        return found
+    found.setdefault(policy.name, {}).update(stored.get(policy.name, {}))
+    return {**found, policy.name: dict(sorted(found[policy.name].items()))}
+
+
+def _settings_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: ExitPolicy) -> dict[str, Any]:
+    """The settings of the model folder beside a checkpoint; arguments and errors as of `max_drops_beside`."""
     folder = Path(checkpoint).parent.parent / "model"
     advice = f"calibrate the model with python -m mebert calibrate --model {folder}, or give predictions.threshold"
     if not (folder / SETTINGS).is_file():
@@ -120,7 +156,7 @@ def max_drops_beside(
             f"max_drop: {folder} has another {policy.name} than {checkpoint} (calibrate --use): its thresholds do not "
             "fit; classify with EarlyExitClassifier, or give predictions.threshold"
         )
-    return read_max_drops(settings)
+    return settings
 
 
 def threshold_for_max_drop(policy: str, max_drops: Mapping[str, Mapping[float, float]], max_drop: float) -> float:

@@ -54,7 +54,7 @@ class AccuracySpeedCurve(L.Callback):
             to choose is chosen on the validation pass that the checkpoint keeps.
         fit_indicators: Fit prototypes and a learning-to-exit head to the training rows before each validation where
             the recipe trains none, so that the policies `dr`, `edr` and `learned` can be compared (a policy of the
-            module that needs them has them anyway).
+            module that needs them has them anyway). In a regression the head alone.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.calibration.stored import max_drops_beside, threshold_for_max_drop
+from mebert.calibration.stored import max_drops_beside, points_beside, threshold_for_max_drop
 from mebert.callbacks.recorder import gather_rows
 from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.errors import UserError
@@ -44,7 +44,8 @@ class PredictionWriter(L.Callback):
         path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the run's
             folder. For `format: glue` a folder; null for `glue` in the run's folder.
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
-            instead of the checkpoint's own. One of those stored in training (`curve.points`).
+            instead of the checkpoint's own. One of those stored in training (`curve.points`), or with the run's model
+            by `python -m mebert calibrate`.
         threshold: Leave at this threshold, in [0, 1], instead.
         engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
@@ -91,7 +92,9 @@ class PredictionWriter(L.Callback):
             pl_module.engine = self.engine
         threshold = self.threshold
         if self.speedup is not None:
-            threshold = stored_threshold(pl_module.policy.name, pl_module.operating_points, self.speedup)
+            path, policy = getattr(trainer, "ckpt_path", None), pl_module.policy
+            points = points_beside(path, pl_module.state_dict(), policy, pl_module.operating_points)
+            threshold = stored_threshold(policy.name, points, self.speedup)
         if self.max_drop is not None:
             drops = max_drops_beside(str(trainer.ckpt_path), pl_module.state_dict(), pl_module.policy)
             threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)

@@ -39,7 +39,7 @@ def calibrate(
 
     A speed-up, a budget and a drop are met on these very rows. A guarantee (epsilon and delta) is a promise about rows
     to come; where there are too few rows to give it, it is refused. Stored are speed-ups by layers, drops and
-    guarantees: for `speedup=` and `max_drop=` of EarlyExitClassifier, and `predict --max_drop`.
+    guarantees: for `speedup=` and `max_drop=` of EarlyExitClassifier, and `predict --speedup` and `--max_drop`.
 
     Args:
         model: A run, or its folder `model`.
@@ -67,7 +67,8 @@ def calibrate(
         batch_size: Rows of a batch.
         device: auto, cpu, cuda, cuda:1, mps.
         save: Store what was found in the model's exits.json.
-        use: One of the policies: make it, fitted and at the threshold of the first thing asked for, the model's own.
+        use: One of the policies: make it, fitted and at the threshold of the first thing asked for (in the order of
+            these arguments), the model's own.
     """
     from mebert.calibration.points import requests
     from mebert.calibration.run import CalibrationSettings, run_calibration

@@ -26,7 +26,7 @@ def compare(
             May be given without the name: compare runs/a runs/b.
         policy: Name of the policy to compare at; null for each run's own, best for the one that validation data liked
             best in each run.
-        speedups: By layers, beside the last exit (1x).
+        speedups: By layers of the deepest run, beside its last exit (1x).
         format: text, md or csv; null for what `out` ends in, else text.
         out: File to write instead of standard output.
     """

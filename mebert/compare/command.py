@@ -56,12 +56,20 @@ def compare_command(
         else:
             file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
     print_pairs("Saved:", {"comparison": out})
-    print_pairs("Next:", {"predict": _predict_with_best(comparison)})
+    print_pairs("Next:", _with_best(comparison))
 
 
-def _predict_with_best(comparison: Comparison) -> str:
-    """The command that uses the run with the largest area."""
+def _with_best(comparison: Comparison) -> dict[str, str]:
+    """What to do with the run with the largest area, by what a study may have left of it."""
     best = max(comparison.runs, key=lambda run: -1.0 if run.area is None else run.area)
-    checkpoint = best.evaluation.get("checkpoint") or best.folder / "checkpoints" / "best.ckpt"
-    config, checkpoint = (shlex.quote(str(path)) for path in (best.folder / "config.yaml", checkpoint))
-    return f"python -m mebert predict --config {config} --ckpt_path {checkpoint} --out out.csv"
+    config = shlex.quote(str(best.folder / "config.yaml"))
+    tested = best.evaluation.get("checkpoint")
+    checkpoints = [Path(tested)] if tested else []
+    for checkpoint in (*checkpoints, best.folder / "checkpoints" / "best.ckpt"):
+        if checkpoint.is_file():
+            known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
+            return {"predict": f"python -m mebert predict {known} --out out.csv"}
+    model = best.folder / "model"
+    if model.is_dir():
+        return {"measure its speed": f"python -m mebert bench --model {shlex.quote(str(model))}"}
+    return {"train it again": f"python -m mebert fit --config {config}"}

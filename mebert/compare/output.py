@@ -68,6 +68,12 @@ def titles(comparison: Comparison) -> tuple[str, str]:
 def notes(comparison: Comparison) -> list[str]:
     """What a reader has to know, one sentence each."""
     found = ["Each threshold is the one that gives the speed on these rows, which needs no labels."]
+    layers = [run.exit_layers for run in comparison.runs]
+    deepest = max(each[-1] for each in layers)
+    if any(each[-1] < deepest for each in layers):
+        found.append(f"Speed-ups count against the deepest run's {deepest} layers.")
+    if any((each[0], each[-1]) != (layers[0][0], deepest) for each in layers):
+        found.append("Areas are over each run's own layers: compare them only between equal first and last exits.")
     if len(comparison.runs) > 1:
         found.append("over 1: mean difference to run 1's curve at the same FLOPs, as ELUE's score.")
     if comparison.paired:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mebert.at_speed import exits_at_speedup
 from mebert.compare.runs import TestedRun
-from mebert.elue import elue_score, placed_at
+from mebert.elue import Points, elue_score, placed_at
 from mebert.metrics import metric_value
 from mebert.statistics import Interval, mcnemar, paired_bootstrap
 
@@ -47,7 +47,7 @@ class Comparison:
 
     Attributes:
         runs: The runs.
-        speedups: By layers, from 1 (the last exit).
+        speedups: By layers, against the deepest run's; from 1 (its last exit).
         metrics: Of each run, its metric at each speed, or None where its policy does not attain it.
         over_first: Of each run, ELUE's score of its curve against the first run's; None where a curve is missing.
         paired: Every other run against the first, at the speeds that both attain.
@@ -63,13 +63,16 @@ class Comparison:
 def compare_runs(runs: Sequence[TestedRun], speedups: Sequence[float], rounds: int = 1000) -> Comparison:
     """Compare runs at equal speed by layers; each threshold is the one that gives the speed on these rows.
 
+    Speed-ups count against the deepest run: one with k of its L layers has its last exit at L / k.
+
     Args:
         runs: On the same rows (`check_comparable`).
         speedups: Above 1; the last exit is always there.
         rounds: Resamples of the paired bootstrap.
     """
     speeds = [1.0, *sorted({s for s in speedups if s > 1.0})]
-    logits = [[_logits(run, speed) for speed in speeds] for run in runs]
+    deepest = max(run.exit_layers[-1] for run in runs)
+    logits = [[_logits(run, speed * run.exit_layers[-1] / deepest) for speed in speeds] for run in runs]
     paired = [
         _paired(number, speed, runs[0], before, after, rounds)
         for number in range(1, len(runs))
@@ -81,18 +84,22 @@ def compare_runs(runs: Sequence[TestedRun], speedups: Sequence[float], rounds: i
         for run, each in zip(runs, logits, strict=True)
     ]
     reference = runs[0].curve()
-    costs = [cost for cost, _ in reference]
-    over = [elue_score(placed_at(c, costs), reference) if (c := run.curve()) and reference else None for run in runs]
-    return Comparison(runs, speeds, metrics, over, paired)
+    return Comparison(runs, speeds, metrics, [_over(run.curve(), reference) for run in runs], paired)
+
+
+def _over(curve: Points, reference: Points) -> float | None:
+    """ELUE's score at the reference's points that are not cheaper than whatever the curve attains."""
+    costs = [cost for cost, _ in reference if curve and cost >= min(curve)[0]]
+    return elue_score(placed_at(curve, costs), reference) if costs else None
 
 
 def _logits(run: TestedRun, speed: float) -> Tensor | None:
-    """The run's logits (N, C) at the exits taken."""
+    """The run's logits (N, C) at the exits taken, at a speed against its own depth; None where it is not attained."""
     record = run.record
-    if speed == 1.0:
+    if abs(speed - 1.0) < 1e-9:
         return record.logits[-1]
     scores = record.scores.get(run.policy)  # a fixed exit has none
-    exits = None if scores is None else exits_at_speedup(scores, run.exit_layers, speed)
+    exits = None if scores is None or speed < 1.0 else exits_at_speedup(scores, run.exit_layers, speed)
     return None if exits is None else record.logits_at(exits)
 
 

@@ -23,9 +23,9 @@ class DeeBERTModule(TwoStageModule):
 
     Stage 1 (the first `stage1_epochs` epochs): CE of the last exit. Stage 2 (the rest up to `trainer.max_epochs`): the
     sum over the earlier exits of CE_i. With the head `mlp` each earlier exit begins stage 2 with the last one's first
-    Linear (BERT's pooler as stage 1 left it). Layers and last exit run without gradient, and (RECONSTRUCTED) without
-    dropout, in stage 2. In a regression squared errors take the place of the cross-entropies. In evaluation `loss` is
-    the mean over exits. How it scores stage 1: see TwoStageModule.
+    Linear, as stage 1 left it (RECONSTRUCTED: the released code copies the pretrained pooler). Layers and last exit run
+    without gradient, and (RECONSTRUCTED) without dropout, in stage 2. In a regression squared errors take the place of
+    the cross-entropies. In evaluation `loss` is the mean over exits. How it scores stage 1: see TwoStageModule.
 
     Args:
         stage1_epochs: Epochs of stage 1, at least 1; `trainer.max_epochs` must be larger.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import check_range, refuse_exit_weights
+from mebert.modules.optimization import adamw_with_linear_decay
 
 __all__ = ["LearnedWeightsModule", "uncertainty_loss"]
 
@@ -52,22 +53,26 @@ class LearnedWeightsModule(MultiExitModule):
         refuse_exit_weights("LearnedWeightsModule", kwargs)
         check_range("weights_learning_rate", weights_learning_rate, 0.0, float("inf"), low_open=True)
         super().__init__(learning_rate=learning_rate, **kwargs)
-        # Adam moves a parameter by about its rate whatever the gradient's size, so that a factor is a rate of its own.
-        self.factor = weights_learning_rate / learning_rate
-        self.scaled_log_variances = nn.Parameter(torch.zeros(self.model.num_exits))
-
-    @property
-    def log_variances(self) -> Tensor:
-        """s, (E,)."""
-        return self.factor * self.scaled_log_variances
+        self.weights_learning_rate = weights_learning_rate
+        self.log_variances = nn.Parameter(torch.zeros(self.model.num_exits))  # s
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `loss` with `ce` (the mean over exits) and every exit's weight; else the mean over exits."""
         losses = self.losses_of_exits(outputs, batch)
         if not self.training:
             return {"loss": losses.mean()}
-        logs = self.log_variances
-        loss = uncertainty_loss(losses, logs, regression=self.model.num_labels == 1)
-        weights = (-logs.detach()).exp()
+        loss = uncertainty_loss(losses, self.log_variances, regression=self.model.num_labels == 1)
+        weights = (-self.log_variances.detach()).exp()
         parts = {f"weight_{index + 1:02d}": weights[index] for index in range(len(weights))}
         return {"loss": loss, "ce": losses.detach().mean(), **parts}
+
+    def configure_optimizers(self) -> Any:
+        """As the base, with a rate of its own for s."""
+        return adamw_with_linear_decay(
+            self,
+            self.learning_rate,
+            self.weight_decay,
+            self.warmup_ratio,
+            int(self.trainer.estimated_stepping_batches),
+            own_rates=[(self.log_variances, self.weights_learning_rate)],
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,12 @@ __all__ = ["adamw_with_linear_decay", "allow_unused_parameters", "two_stage_adam
 
 
 def adamw_with_linear_decay(
-    model: nn.Module, learning_rate: float, weight_decay: float, warmup_ratio: float, num_steps: int
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    warmup_ratio: float,
+    num_steps: int,
+    own_rates: Sequence[tuple[nn.Parameter, float]] = (),
 ) -> dict[str, Any]:
     """What `configure_optimizers` returns.
 
@@ -29,8 +34,13 @@ def adamw_with_linear_decay(
         weight_decay: For parameters of two or more dimensions.
         warmup_ratio: Share of `num_steps` with rising rate.
         num_steps: Optimiser steps of the whole run.
+        own_rates: Parameters of the model with a peak rate of their own.
     """
-    optimizer = _adamw(_groups(model.parameters(), learning_rate, weight_decay))
+    own = {id(parameter) for parameter, _ in own_rates}
+    groups = _groups((p for p in model.parameters() if id(p) not in own), learning_rate, weight_decay)
+    for parameter, rate in own_rates:
+        groups += _groups([parameter], rate, weight_decay)
+    optimizer = _adamw(groups)
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * num_steps), num_steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -50,8 +50,9 @@ def shared_matrices(model: MultiExitModel) -> list[nn.Parameter]:
     found = []
     for name, parameter in model.encoder.named_parameters():
         number = re.search(r"\blayer\.(\d+)\.", name)
-        above = number is not None and int(number[1]) >= shared_depth
-        if parameter.requires_grad and parameter.ndim >= 2 and not above and not name.startswith("embeddings."):
+        # ALBERT's layers have no numbers of their own; what else has none projects the embeddings.
+        shared = ".albert_layers." in name if number is None else int(number[1]) < shared_depth
+        if shared and parameter.requires_grad and parameter.ndim >= 2:
             found.append(parameter)
     return found
 

@@ -32,6 +32,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: s
         writer = csv.writer(file)
         writer.writerow([*CURVE_COLUMNS[:3], evaluation.metric, *CURVE_COLUMNS[4:]])
         every = [*evaluation.fixed, *(p for ps in evaluation.curves.values() for p in ps)]
+        every += [p for name, r in evaluation.policies.items() if name not in evaluation.curves for p in r.curve]
         every += [p for ps in evaluation.points.values() for p in ps]
         for point in every:
             values = [getattr(point, column) for column in CURVE_COLUMNS]

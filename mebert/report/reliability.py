@@ -41,7 +41,7 @@ class Reliability:
 
 
 def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> list[Reliability]:
-    """One for each way to leave; all of them on the same resamples.
+    """One for each way to leave, with intervals as of `bootstrap_intervals`.
 
     Args:
         record: The pass.

@@ -95,7 +95,8 @@ class Claim:
         try:
             if aside.read_text(encoding="utf-8") == seen:
                 return True
-            os.link(aside, self.path)  # a fresh one: give it back
+            with suppress(FileExistsError):  # a third one has been quicker
+                os.link(aside, self.path)  # a fresh one: give it back
             return False
         finally:
             aside.unlink()

@@ -65,6 +65,7 @@ def study_command(
         print(f"{len(outcome.failed)} of {len(cells)} runs failed; to try them again: {again}")
     unfinished = sum(CellFolder(cell).done() is None for cell in every)
     if outcome.done and (only is None or not unfinished):
+        refuse_changed(every)  # those that were not asked for, too
         _report(study, again)
     elif unfinished:
         print(

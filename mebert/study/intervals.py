@@ -87,7 +87,8 @@ def estimate(metric: str, records: Sequence[ExitRecord], mixtures: Sequence[Mixt
     high: float | None = None
     if len(known) == len(units):
         values = [float(u.mean()) for u in known]
-        low, high = _interval(_means(known, _same_rows(records)))
+        if all(len(u) for u in known):  # else no question can be ranked
+            low, high = _interval(_means(known, _same_rows(records)))
     else:
         pairs = list(zip(records, mixtures, strict=True))
         values = [sum(w * _at(metric, record, exits) for exits, w in mixture) for record, mixture in pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -123,8 +124,8 @@ def _figure_table(
 ) -> str:
     best = {}
     for column in columns:
-        found = [e.mean for recipe in recipes if (e := recipe.figures[choice].at[column]) is not None]
-        best[column] = max(found, default=None)
+        found = [_mean(recipe.figures[choice].at[column]) for recipe in recipes]
+        best[column] = max((mean for mean in found if mean is not None), default=None)
     rows = []
     for recipe in recipes:
         figures = recipe.figures[choice]
@@ -145,7 +146,7 @@ def _single_table(recipes: Sequence[RecipeResult]) -> str:
 
 
 def _figure(found: Estimate | None, best: float | None) -> str:
-    if found is None:
+    if found is None or math.isnan(found.mean):
         return "-"
     mean = f"{100 * found.mean:.1f}"
     text = f"**{mean}**" if found.mean == best else mean
@@ -165,7 +166,7 @@ def _rank_table(results: Sequence[TaskResult], columns: Sequence[str], choice: C
 
 
 def _mean(found: Estimate | None) -> float | None:
-    return None if found is None else found.mean
+    return None if found is None or math.isnan(found.mean) else found.mean
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

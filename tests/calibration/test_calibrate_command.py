@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from contextlib import chdir, redirect_stdout
 from io import StringIO
@@ -131,6 +132,22 @@ def test_predict_takes_the_stored_threshold(trained, tmp_path, monkeypatch):
     assert (tmp_path / "drop.csv").read_text() == (tmp_path / "threshold.csv").read_text()
 
 
+def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
+    assert run(*common, "--speedup", "1.35") == 2
+    assert "no edr threshold for a speed-up of 1.35" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["calibrate", "--model", str(folder), "--speedup", "1.35", *FAST]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: python -m mebert ")]
+    assert shlex.split(line)[4:] == [*common, "--speedup", "1.35", "--out", "out.csv"]
+    threshold = read_settings(str(folder / "model"))["operating_points"]["edr"]["1.35"]
+    assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
+    assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0
+    assert (tmp_path / "speedup.csv").read_text() == (tmp_path / "threshold.csv").read_text()
+
+
 def test_predict_says_what_is_stored(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     config, best = trained[0] / "config.yaml", trained[0] / "checkpoints/best.ckpt"
@@ -206,7 +223,9 @@ def saved(tmp_path, monkeypatch):
 
 def test_rows_of_a_file(saved, capsys):
     assert main(["calibrate", "--model", "model", "--file", "own.csv", "--max_drop", "1", *FAST]) == 0
-    assert "60 samples of own.csv" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "60 samples of own.csv" in said
+    assert "from_pretrained('model')(texts, policy='entropy', max_drop=1.0)" in said, "there is no checkpoint"
     classify = EarlyExitClassifier.from_pretrained("model", device="cpu", precision="float32")
     loosest = classify.max_drops["entropy"][1.0]  # every drop is allowed: the largest threshold that changes anything
     texts = [f"w{i % 40} w{i % 7}" for i in range(60)]
@@ -314,6 +333,7 @@ def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path
         assert main([*args, *FAST]) == 0
     settings = json.loads((tmp_path / "run/model/exits.json").read_text())
     assert "stacked: fitted to 100 of these rows, left out below" in printed.getvalue(), "it is promised something"
+    assert "(texts, policy='margin', speedup=1.3)" in printed.getvalue(), "predict knows edr alone"
     assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
     assert "margin" in settings["guarantees"]
     assert not {"stacked", "pcee"} & {*settings["guarantees"], *settings["operating_points"]} - {

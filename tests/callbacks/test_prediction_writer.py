@@ -107,6 +107,7 @@ def test_refusals(tmp_path):
 
 def test_speedup_and_engine_are_restored_afterwards():
     module = SimpleNamespace(policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}})
+    module.state_dict = dict
     writer = PredictionWriter(speedup=2.0, engine="full")
     writer.on_predict_start(SimpleNamespace(), module)
     assert (module.policy.threshold, module.engine) == (0.25, "full")

@@ -22,7 +22,9 @@ from mebert.record_files import save_record
 LAYERS = [1, 2, 3, 4]
 
 
-def made_run(folder, seed, metric="acc", task="rte", quality=1.0, rows=300, policy="entropy", labels=2):
+def made_run(
+    folder, seed, metric="acc", task="rte", quality=1.0, rows=300, policy="entropy", labels=2, layers=(1, 2, 3, 4)
+):
     """The folder of a tested run whose answers are right with a probability that rises with `quality`."""
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(5)  # the same rows for every run
@@ -46,7 +48,7 @@ def made_run(folder, seed, metric="acc", task="rte", quality=1.0, rows=300, poli
         "plain_gflops": 2.0,
         "policy": policy,
         "best_policy": "margin",
-        "exits": [{"layer": layer} for layer in LAYERS],
+        "exits": [{"layer": layer} for layer in layers],
         "area_under_curve": {"entropy": 0.5},
         "policies": {"entropy": {"area": 0.5 + seed / 100}, "margin": {"area": 0.25}},
         "checkpoint": "some/best.ckpt",
@@ -132,6 +134,40 @@ def test_a_run_against_itself_and_alone(tmp_path, capsys):
     assert "Difference" not in capsys.readouterr().out
 
 
+def test_a_run_with_fewer_layers_counts_against_the_deepest(tmp_path, capsys):
+    """2x of 8 layers is the last exit of a model with 4: equal speed, not equal share of the own layers."""
+    a, first = made_run(tmp_path / "a", 1, layers=(2, 4, 6, 8))
+    b, second = made_run(tmp_path / "b", 2)
+    rows = compared(capsys, a, b, "--speedups", "2", "4")
+    found = {(row["run"], row["speedup"]): row for row in rows}
+    assert found[str(b), "1"]["value"] == found[str(b), "1"]["difference"] == "", "it has no such depth"
+    half = second.logits_at(exits_at_speedup(second.scores["entropy"], LAYERS, 2.0))
+    for speed, logits in (("2", second.logits[-1]), ("4", half)):
+        assert float(found[str(b), speed]["value"]) == metric_value("acc", logits, second.labels)
+    quarter = first.logits_at(exits_at_speedup(first.scores["entropy"], [2, 4, 6, 8], 4.0))
+    expected = metric_value("acc", half, second.labels) - metric_value("acc", quarter, first.labels)
+    assert float(found[str(b), "4"]["difference"]) == pytest.approx(expected, abs=1e-6)
+    assert main(["compare", str(a), str(b)]) == 0
+    said = capsys.readouterr().out
+    assert "Speed-ups count against the deepest run's 8 layers." in said
+    assert "Areas are over each run's own layers" in said
+
+
+def test_a_curve_that_ends_early_is_not_scored_where_it_does_not_reach(tmp_path, capsys):
+    """Run 1 reaches 0.5 GFLOPs. Run 2's policy stops at 1: it goes on to its first exit, everybody at 0.8 GFLOPs."""
+    a, _ = made_run(tmp_path / "a", 1)
+    b, _ = made_run(tmp_path / "b", 1)
+    header = (a / "curve.csv").read_text().splitlines()[0]
+    ours = ["fixed,4,,0.9,1,1,", "fixed,1,,0.5,4,4,", "entropy,0.1,,0.9,1,1,", "entropy,0.5,,0.8,2,2,"]
+    ours += ["entropy,0.7,,0.7,2.5,2.5,", "entropy,0.9,,0.5,4,4,"]
+    theirs = ["fixed,4,,0.9,1,1,", "fixed,1,,0.7,2.5,2.5,", "entropy,0.1,,0.9,1,1,", "entropy,0.9,,0.9,2,2,"]
+    for folder, lines in ((a, ours), (b, theirs)):
+        (folder / "curve.csv").write_text("\n".join([header, *lines]) + "\n")
+    rows = compared(capsys, a, b, "--speedups", "2")
+    # At 2, 1 and 0.8 GFLOPs it has 0.9, 0.9 and 0.7, the other one 0.9, 0.8 and 0.7; at 0.5 it has nothing.
+    assert float(rows[-1]["over_first"]) == pytest.approx(0.1 / 3)
+
+
 def test_policies_by_name(tmp_path, capsys):
     a, _ = made_run(tmp_path / "a", 1, policy="fixed")
     rows = compared(capsys, a, "--speedups", "2")
@@ -150,9 +186,20 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines() if "┃" in line or "│" in line) <= 120
     command = re.search(r"python -m mebert (compare .*)", text).group(1)
-    assert main(shlex.split(command)) == 0
+    next_words = []
+    for left in ("", "b/model/exits.json", "b/checkpoints/best.ckpt", "some/best.ckpt"):  # run b has the larger area
+        if left:
+            (tmp_path / left).parent.mkdir(parents=True)
+            (tmp_path / left).touch()
+        assert main(shlex.split(command)) == 0
+        next_words.append(re.search(r"python -m mebert (.*)", capsys.readouterr().out).group(1))
+    assert next_words == [
+        "fit --config b/config.yaml",
+        "bench --model b/model",
+        "predict --config b/config.yaml --ckpt_path b/checkpoints/best.ckpt --out out.csv",
+        "predict --config b/config.yaml --ckpt_path some/best.ckpt --out out.csv",
+    ]
     markdown = (tmp_path / "comparison.md").read_text()
-    assert "--ckpt_path some/best.ckpt" in capsys.readouterr().out
     cells = re.findall(r"[-+]?\d\.\d{4}", markdown)
     assert cells == re.findall(r"[-+]?\d\.\d{4}", text), "the same numbers"
     assert len(re.findall(r"^\| ---", markdown, re.MULTILINE)) == 2

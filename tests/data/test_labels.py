@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mebert.data.labels import encode_labels, infer_label_names
+from mebert.data.labels import check_label_order, encode_labels, infer_label_names
 from mebert.errors import UserError
 
 
@@ -75,3 +75,15 @@ def test_numbers_to_be_estimated():
     assert hidden.tolist() == [True, False]
     with pytest.raises(UserError, match="line 2: label 'good' is no number"):
         encode_labels(["good"], ["score"], where, regression=True)
+
+
+@pytest.mark.parametrize("trained", [None, ["a", "b"], ["LABEL_0", "LABEL_1"]])
+def test_a_model_that_may_have_a_tasks_classes(trained):
+    check_label_order(trained, ["a", "b"], "task", "wrong model?")
+
+
+def test_a_model_with_other_classes_or_another_order():
+    for trained in (["b", "a"], ["0", "1"], ["a", "c"]):
+        with pytest.raises(UserError, match=rf"trained for {', '.join(trained)}, in this order.*a, b: wrong model\?"):
+            check_label_order(trained, ["a", "b"], "task", "wrong model?")
+    check_label_order(["similarity"], ["score"], "task", "the one name of a regression puts nothing in order")

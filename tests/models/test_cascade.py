@@ -17,7 +17,15 @@ from mebert.curve import replay
 from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
 from mebert.models import MultiExitModel, PastFutureModel, build_encoder
-from mebert.policies import DistanceRatio, Entropy, FixedExit, MaxProbability, PatientEntropy, ValueChange
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    FixedExit,
+    LearnedToExit,
+    MaxProbability,
+    PatientEntropy,
+    ValueChange,
+)
 
 ROWS = 40
 
@@ -46,8 +54,9 @@ def members(num_labels=3):
 
 @cache
 def cascade(num_labels=3):
-    """The cascade, with prototypes, and its prepared copy."""
+    """The cascade, with prototypes and a learning-to-exit head, and its prepared copy."""
     model = CascadeModel(members(num_labels)).eval()
+    model.exit_scorer = torch.nn.Linear(model.feature_size, 1)
     if num_labels > 1:
         model.prototypes = fit_prototypes(model, [{**tiny_batch(30, seed=9), "labels": torch.arange(30) % 3}])
     return model, prepare_model(model)
@@ -88,7 +97,16 @@ class Mixed:
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("engine", ["full", "shrink", "refill", "predicted"])
 @pytest.mark.parametrize(
-    "policy", [MaxProbability(), Entropy(), DistanceRatio(), PatientEntropy(), ValueChange(), FixedExit(exit=2)]
+    "policy",
+    [
+        MaxProbability(),
+        Entropy(),
+        DistanceRatio(),
+        PatientEntropy(),
+        LearnedToExit(),
+        ValueChange(),
+        FixedExit(exit=2),
+    ],
 )
 def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
     model, prepared = cascade(1 if isinstance(policy, ValueChange) else 3)
@@ -212,8 +230,9 @@ def test_mistakes_are_named(folders, tmp_path):
         CascadeModel.from_folders([folders[0], tmp_path / "empty"])
     with pytest.raises(UserError, match="is no folder of a cascade"):
         CascadeModel.from_pretrained(folders[0])
-    with pytest.raises(UserError, match="saved without prototypes"):
-        cascade()[0].save_pretrained(tmp_path / "c")
+    for num_labels, text in ((3, "saved without prototypes"), (1, "saved without exit_scorer")):
+        with pytest.raises(UserError, match=text):
+            cascade(num_labels)[0].save_pretrained(tmp_path / "c")
     CascadeModel.from_folders(folders).save_pretrained(tmp_path / "c")
     with pytest.raises(UserError, match="is a CascadeModel and no PastFutureModel"):
         PastFutureModel.from_pretrained(tmp_path / "c")

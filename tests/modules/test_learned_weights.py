@@ -33,10 +33,10 @@ def batch_of(rows=6, num_labels=3):
 def test_loss_by_loops(num_labels):
     module, batch = make(num_labels=num_labels, weights_learning_rate=1e-2, learning_rate=1e-3), batch_of(6, num_labels)
     with torch.no_grad():
-        module.scaled_log_variances.copy_(torch.tensor([0.03, -0.02, 0.05]))
+        module.log_variances.copy_(torch.tensor([0.3, -0.2, 0.5]))
     logits = module.model(**model_inputs(batch)).logits
     expected = 0.0
-    for z, s in zip(logits, (0.3, -0.2, 0.5), strict=True):  # ten times the parameter: the ratio of the rates
+    for z, s in zip(logits, (0.3, -0.2, 0.5), strict=True):
         if num_labels == 1:
             expected = expected + math.exp(-s) * F.mse_loss(z.squeeze(-1), batch["labels"]) / 2 + s / 2
         else:
@@ -60,15 +60,31 @@ def test_at_the_minimum_a_loss_counts_by_its_inverse(loss, regression):
     assert multiplier == pytest.approx(1 / (2 * loss), rel=1e-4)
 
 
+class Gradients(L.Callback):
+    """Of the first step, as the optimiser takes it."""
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.found = {name: p.grad.clone() for name, p in module.named_parameters()}
+
+
 def test_weights_move_at_their_own_rate(tmp_path):
-    module = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1)
+    module, gradients = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1), Gradients()
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
     rows = [{name: values[row] for name, values in batch_of(6).items()} for row in range(6)]
     L.Trainer(
         default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[gradients],
     ).fit(module, DataLoader(rows, batch_size=6))  # fmt: skip
     # Adam's first step is the rate itself; CE begins above 1/2, so that every weight exp(-s) falls.
     torch.testing.assert_close(module.log_variances.detach(), torch.full((3,), 0.05), rtol=1e-3, atol=0)
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in module.named_parameters()}
+    assert all(0 < size < 2e-4 for name, size in moved.items() if name != "log_variances"), moved
+    # By its rate alone: clipping by the norm of all gradients must see the loss's own gradient, CE - 1/2 at s = 0.
+    with torch.no_grad():
+        for name, value in before.items():
+            module.get_parameter(name).copy_(value)
+    losses = module.eval().losses_of_exits(module(**model_inputs(batch_of())), batch_of())
+    torch.testing.assert_close(gradients.found["log_variances"], 0.5 - losses.detach())
 
 
 def test_settings_out_of_range_are_named():

@@ -11,8 +11,9 @@ from runs import experiment, newest, run, write_config
 from tiny import tiny_config
 
 from mebert import EarlyExitClassifier, MultiExitModule, ProtoExitModule
+from mebert.callbacks.curve import _rescore
 from mebert.curve import ExitRecord
-from mebert.policies import Entropy, FixedExit, Margin, Patience, Stacked, TemperatureScaled
+from mebert.policies import Entropy, FixedExit, Margin, Patience, PatientEntropy, Stacked, TemperatureScaled
 
 
 def make(cls=MultiExitModule, **settings):
@@ -98,6 +99,34 @@ def test_through_the_command_line(tmp_path, monkeypatch, capsys):
         exits = [int(row["exit"]) for row in csv.DictReader(file)]
     assert len(exits) == 41
     assert set(exits) <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_stacked_reads_prototypes_that_are_fitted_for_the_comparison(wrapped, tmp_path, monkeypatch):
+    """They are made after the policy: it must know of them before it is fitted."""
+    monkeypatch.chdir(tmp_path)
+    policy = {"class_path": "mebert.Stacked"}
+    settings = experiment(
+        policy={"class_path": "mebert.TemperatureScaled", "init_args": {"policy": policy}} if wrapped else policy
+    )
+    settings["model"]["class_path"] = "mebert.MultiExitModule"
+    del settings["model"]["init_args"]["prototype_dim"]
+    settings["trainer"]["max_epochs"] = 1
+    settings["curve"] |= {"wall_samples": 0, "fit_indicators": True}
+    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
+    saved = EarlyExitClassifier.from_pretrained(newest(tmp_path)).policy
+    assert {len(row) for row in (saved.policy if wrapped else saved).weights} == {6}, "DR among them"
+
+
+def test_a_further_validation_split_is_scored_with_what_the_first_one_chose():
+    module = make(policy=PatientEntropy(patience=3, patience_grid=(1,)))
+    first, second = record_for(module), record_for(module, samples=30)
+    before = second.scores["pcee"]
+    module.choose_operating_points(first)
+    _rescore(module, second)
+    assert module.policy.patience == 1
+    assert not torch.equal(second.scores["pcee"], before)
+    torch.testing.assert_close(second.scores["pcee"], Entropy().score_exits(second.logits, second.logits))
 
 
 def test_a_mistake_in_its_name_or_settings_is_told_in_one_line(tmp_path, monkeypatch, capsys):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from runs import QUIET, experiment, newest, run, write_config
 from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
+from mebert import SyntheticEntailmentDataModule
 from mebert.curve import ExitRecord, replay, speedup_layers
 from mebert.errors import UserError
-from mebert.models import MultiExitModel
+from mebert.models import MultiExitModel, model_inputs
 from mebert.models.fitted_scorer import fit_exit_scorer
 from mebert.policies import Entropy, FixedExit, Patience
 from mebert.record_files import load_record, save_record
@@ -145,14 +147,31 @@ def test_a_head_that_learns_to_exit_is_fitted_to_where_exits_are_wrong(tmp_path,
     settings["curve"]["wall_samples"] = 0
     assert run("fit", "--config", str(write_config(tmp_path, settings)), *QUIET) == 0
     model = MultiExitModel.from_pretrained(newest(tmp_path) / "model")
+    data = SyntheticEntailmentDataModule(**settings["data"]["init_args"])
+    data.setup("fit")
+    rows = data.split("train")
+    batch = data.collate_for()([rows[i] for i in range(len(rows))])
+    with torch.no_grad():
+        out = model(**model_inputs(batch))
+    wrong = (out.logits.argmax(-1) != batch["labels"]).flatten().numpy()
+    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(out.features.flatten(0, 1).numpy(), wrong)
+    torch.testing.assert_close(model.exit_scorer.weight, torch.tensor(oracle.coef_).float(), atol=1e-3, rtol=1e-2)
+
+
+def test_in_a_regression_it_is_fitted_to_how_wrong_exits_are():
     generator = torch.Generator().manual_seed(0)
-    features, labels = torch.randn(3, 50, 16, generator=generator), torch.randint(0, 3, (50,), generator=generator)
-    logits = torch.randn(3, 50, 3, generator=generator)
-    wrong = (logits.argmax(-1) != labels).flatten().numpy()
-    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(features.flatten(0, 1).numpy(), wrong)
-    fitted = fit_exit_scorer(features, logits, labels)
-    assert fitted.weight.shape == model.exit_scorer.weight.shape
+    features, targets = torch.randn(3, 50, 16, generator=generator), torch.randn(50, generator=generator)
+    logits = torch.randn(3, 50, 1, generator=generator)
+    targets[7] = float("nan")
+    fitted = fit_exit_scorer(features, logits, targets)
+    kept = [n for n in range(50) if n != 7]
+    wrong = (logits[:, kept, 0] - targets[kept]).abs().tanh().flatten().numpy()
+    # A share t of a row that is wrong, and 1 - t of the same row that is right.
+    twice, says = features[:, kept].flatten(0, 1).numpy().repeat(2, 0), [True, False] * len(wrong)
+    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8)
+    oracle.fit(twice, says, sample_weight=np.stack([wrong, 1 - wrong], 1).flatten())
     torch.testing.assert_close(fitted.weight, torch.tensor(oracle.coef_).float(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(fitted.bias, torch.tensor(oracle.intercept_).float(), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("recipe", ["MultiExitModule", "FastBERTModule"])

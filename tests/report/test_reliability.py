@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
@@ -62,6 +63,11 @@ def test_compared_policies_at_each_speed(made, tmp_path):
     _, record, evaluation = made
     write_evaluation(evaluation, tmp_path, "t")
     written = json.loads((tmp_path / "evaluation.json").read_text())
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if not row["target"]]
+    for name in ("entropy", "patience"):  # one whose curve is drawn, one that is only compared
+        drawn = evaluation.curves.get(name) or evaluation.policies[name].curve
+        assert [float(row["acc"]) for row in rows if row["policy"] == name] == [point.metric for point in drawn]
     for name, result in written["policies"].items():
         assert set(result["reliability"]) == {t for t, value in result["at"].items() if value is not None}
         full = result["reliability"]["1"]

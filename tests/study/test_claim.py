@@ -81,6 +81,20 @@ def test_a_claim_that_was_taken_over_meanwhile_is_given_back(path):
     assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
+def test_where_a_third_one_has_been_quicker_nothing_breaks(path, monkeypatch):
+    late, seen = Claim(path), json.dumps({"pid": 0, "host": "dead"})
+    assert Claim(path).take()
+    link = os.link
+
+    def after_a_third_one(source, target):
+        target.write_text("third", encoding="utf-8")
+        link(source, target)
+
+    monkeypatch.setattr("os.link", after_a_third_one)
+    assert not late._remove(seen)
+    assert [p.read_text(encoding="utf-8") for p in path.parent.iterdir()] == ["third"]
+
+
 def test_of_many_at_once_one_gets_it(path):
     leave(path, pid=2**22 + 1, host=this_host())  # above the largest process id of Linux
     with ThreadPoolExecutor(8) as pool:

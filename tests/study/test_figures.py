@@ -14,6 +14,7 @@ from mebert.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
 from mebert.metrics import metric_value
 from mebert.study.intervals import estimate, unit_values
 from mebert.study.ranks import mean_ranks, ranks
+from mebert.study.report import _figure, _mean
 from mebert.study.results import _curve, _Run, _trapezoids
 
 LAYERS = [1, 2, 4]
@@ -112,6 +113,22 @@ def test_a_metric_that_is_no_mean_is_computed_anew():
     mixed = estimate("matthews", records, halves)
     assert mixed.mean == pytest.approx((ends[0].mean + ends[1].mean) / 2)
     assert mixed.low < mixed.mean < mixed.high
+
+
+def test_a_figure_without_a_value_is_told_as_none_and_not_ranked():
+    """A regression that says the same of every text has no correlation; questions without a right answer no MAP."""
+    one = record(1)
+    one.logits, one.labels = torch.ones(3, 60, 1), torch.arange(60.0)
+    constant = estimate("pearson", [one], [at_exit(one, 0)])
+    two = record(1, queries=True)
+    two.labels = torch.zeros(60).long()
+    unanswered = estimate("map", [two], [at_exit(two, 0)])
+    for found in (constant, unanswered):
+        assert np.isnan(found.mean)
+        assert (found.low, found.high) == (None, None)
+        assert _figure(found, 0.5) == "-"
+        assert _mean(found) is None
+        assert _mean(None) is None
 
 
 def test_the_area_as_a_mixture_is_the_area_under_the_curve():

@@ -81,6 +81,24 @@ def test_success_without_an_evaluation_is_a_failure(cells, stand_in, capsys):
     assert CellFolder(cells[0]).done() is None
 
 
+def test_no_report_on_results_of_other_settings_that_were_not_asked_for(cells, stand_in, tmp_path, capsys):
+    """`--only` looks at its own runs; the report at the end is on all of them."""
+    for cell in cells[1:]:
+        (cell.folder / "version_0").mkdir(parents=True)
+        (cell.folder / "version_0/evaluation.json").write_text("{}", encoding="utf-8")
+        CellFolder(cell).config.write_text(yaml.safe_dump({**cell.config, "seed_everything": 77}), encoding="utf-8")
+        CellFolder(cell).finish(1.0, "all")
+    run = cells[0].folder / "version_0"
+    content = '{"metric": "acc", "exits": [{"acc": 1.0}]}'
+    stand_in(
+        f"from pathlib import Path; p = Path({str(run)!r}); p.mkdir(); (p / 'evaluation.json').write_text({content!r})"
+    )
+    assert main(["study", "--config", str(tmp_path / "s.yaml"), "--only", cells[0].only]) == 2
+    captured = capsys.readouterr()
+    assert f"[1/1] {cells[0].name}: acc 1.0000" in captured.out
+    assert "3 of the study's runs were done with other settings" in captured.err
+
+
 def test_ctrl_c_ends_the_runs_and_gives_the_cells_back(cells, stand_in, monkeypatch, tmp_path, capsys):
     started, _ = stand_in("import time; time.sleep(60)")
     polls = iter([False, False, True])

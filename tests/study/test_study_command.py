@@ -193,8 +193,8 @@ def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
         ({"trainer": {"max_epoch": 3}}, "does not accept option 'max_epoch'"),
         ({"data": {"batch_size": "many"}}, "batch_size: Expected a <class 'int'>"),
         ({"modle": {}}, "recipes.new.modle is not known"),
-        ({"curve": {"pionts": [2]}}, "recipe new, task task: Option 'curve.pionts' is not accepted"),
-        ({"checkpoint": {"monitr": "val/auc"}}, "'checkpoint.monitr' is not accepted"),
+        ({"curve": {"pionts": [2]}}, "recipe new, task task: Group 'curve' does not accept option 'pionts'"),
+        ({"checkpoint": {"monitr": "val/auc"}}, "'checkpoint' does not accept option 'monitr'"),
         ({"last_checkpoint": {"every_n_train_steps": "many"}}, "last_checkpoint.every_n_train_steps"),
     ],
 )
