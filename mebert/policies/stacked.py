@@ -33,7 +33,8 @@ class Stacked(ExitPolicy):
     x_i holds the log-odds of the normalised entropy, the votes against this answer (`Voting`), the divergence from the
     exit before (0 at the first), the logarithm of the text's length over the usual one and, where the model has
     prototypes, the log-odds of the distance ratio. One logistic model an exit is fitted on validation data
-    (`fit_logistic`) to "wrong here and right at the end", since a text that is never put right gains nothing by staying.
+    (`fit_logistic`) to "wrong here and right at the end", since a text that is never put right gains nothing by
+    staying.
     Ours. Until it is fitted the score is the normalised entropy.
 
     Args:
