@@ -11,6 +11,7 @@ import argparse
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ RESULTS = ROOT / "benchmarks" / "results" / "study"
 CSV_TYPES = {"mean": float, "low": float, "high": float, "deviation": float, "seeds": int, "layers": int}
 
 
-def collect(study: Path, since: float | None = None, rule: str = "") -> None:
+def collect(study: Path, since: float | None = None, rules: Sequence[str] = ()) -> None:
     """Copy the study's tables, and of every run how each exit rule did.
 
     Args:
         study: Its folder.
-        since: Leave out `rule` of runs that began before this second, when it was another one.
-        rule: Name of a policy.
+        since: Leave out `rules` of runs that began before this second, when they were others.
+        rules: Names of policies.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
     cells = []
@@ -47,7 +48,7 @@ def collect(study: Path, since: float | None = None, rule: str = "") -> None:
                 "policies": {
                     name: _rounded(found)
                     for name, found in evaluation["policies"].items()
-                    if name != rule or since is None or done.stat().st_mtime - content["seconds"] > since
+                    if name not in rules or since is None or done.stat().st_mtime - content["seconds"] > since
                 },
             }
         )
@@ -93,12 +94,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     copying = commands.add_parser("collect")
     copying.add_argument("study", type=Path, help="folder of the study")
-    copying.add_argument("--since", type=float, help="leave out --rule of runs that began before this second")
-    copying.add_argument("--rule", default="", help="name of a policy that was another one before --since")
+    copying.add_argument("--since", type=float, help="leave out --rules of runs that began before this second")
+    copying.add_argument("--rules", nargs="*", default=[], help="policies that were others before --since")
     commands.add_parser("report")
     given = parser.parse_args()
     if given.command == "collect":
-        collect(given.study, given.since, given.rule)
+        collect(given.study, given.since, given.rules)
     else:
         from study_report import write_report
 
