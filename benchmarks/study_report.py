@@ -168,6 +168,7 @@ def write_report(folder: Path) -> None:
         "gain_chosen": _signed(gains["chosen on validation data"]),
         "edr_up": str(sum(value > 0 for value in gains["edr"])),
         "edr_runs": str(len(gains["edr"])),
+        **_stacked(found, learnt),
         **_sentences(found, learnt),
     }
     write_part(folder / "results.md", "study", fill(root / "benchmarks" / "study_report.md", values))
@@ -176,6 +177,25 @@ def write_report(folder: Path) -> None:
 
 def _list(names: list[str]) -> str:
     return names[0] if len(names) < 2 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _stacked(found: Study, tasks: list[str]) -> dict[str, str]:
+    """Our stacked rule against EDR on the same runs; EDR with fitted prototypes and with trained ones."""
+    several = [run for run in found.runs if run["task"] in tasks and len(run["exits"]) > 1]
+    pairs = [run["policies"] for run in several if "stacked" in run["policies"]]
+    against = [100 * (pair["stacked"]["area"] - pair["edr"]["area"]) for pair in pairs]
+
+    def gain(recipe: str) -> float:
+        runs = [run["policies"] for run in several if run["recipe"] == recipe]
+        return statistics.mean(100 * (p["edr"]["area"] - p["entropy"]["area"]) for p in runs)
+
+    return {
+        "stacked_edr": _signed(against),
+        "stacked_up": str(sum(value > 0 for value in against)),
+        "stacked_runs": str(len(against)),
+        "edr_joint": f"{gain('joint'):+.1f}",
+        "edr_de3": f"{gain('de3'):+.1f}",
+    }
 
 
 def _note(gains: dict[str, list[float]]) -> str:
