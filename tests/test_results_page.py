@@ -18,7 +18,13 @@ def page():
 
 
 @pytest.mark.parametrize(
-    ("report", "results"), [("minilm_report", "minilm"), ("curriculum_report", "curriculum"), ("geep_report", "geep")]
+    ("report", "results"),
+    [
+        ("study_report", "study"),
+        ("minilm_report", "minilm"),
+        ("curriculum_report", "curriculum"),
+        ("geep_report", "geep"),
+    ],
 )
 def test_every_figure_of_the_page_is_made_from_the_results(report, results, tmp_path):
     (tmp_path / "results.md").write_text((ROOT / "docs/results.md").read_text(encoding="utf-8"), encoding="utf-8")
