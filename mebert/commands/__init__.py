@@ -1,8 +1,8 @@
 """Commands of mebert's own, beside Lightning's: one file and one typed function each.
 
 To add one: write `mebert/commands/<name>.py` with a function `<name>` whose arguments have types and whose docstring
-explains them (Google style), and add its line to `COMMANDS`. It returns nothing, or an exit status. The function is imported
-only when its command is given.
+explains them (Google style), and add its line to `COMMANDS`. It returns nothing, or an exit status. The function is
+imported only when its command is given.
 """
 
 from __future__ import annotations
