@@ -187,7 +187,7 @@ def _stacked(found: Study, tasks: list[str]) -> dict[str, str]:
 
     def gain(recipe: str) -> float:
         runs = [run["policies"] for run in several if run["recipe"] == recipe]
-        return statistics.mean(100 * (p["edr"]["area"] - p["entropy"]["area"]) for p in runs)
+        return float(statistics.mean(100 * (p["edr"]["area"] - p["entropy"]["area"]) for p in runs))
 
     return {
         "stacked_edr": _signed(against),
