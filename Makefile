@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JOBS ?= 2  # processes of the tests, of one thread each: several threads in each would wait for one another
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install quickstart test test-all lint types check bench-training bench-curriculum clean
+.PHONY: help install quickstart test test-all test-browser test-notebooks browser lint types check bench-training bench-curriculum clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -21,10 +23,21 @@ quickstart: $(STAMP)  ## Train, evaluate and save a multi-exit BERT on the built
 	OMP_NUM_THREADS=1 $(BIN)/python -m mebert fit --config configs/quickstart.yaml  # two threads can stall on a busy machine
 
 test: $(STAMP)  ## Run the tests that take less than 10 minutes together.
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(JOBS) --dist worksteal
 
 test-all: $(STAMP)  ## Run all tests, the slow ones too.
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'slow or not slow'
+
+browser: $(STAMP)  ## Install Chromium for the tests of the pages, where there is none.
+	@which chromium chromium-browser google-chrome 2>/dev/null | grep -q . || ls ~/.cache/ms-playwright/chromium* >/dev/null 2>&1 || \
+	  (command -v apt-get >/dev/null && apt-get update -q && apt-get install -y -q --no-install-recommends chromium) || \
+	  $(BIN)/python -m playwright install chromium
+
+test-browser: browser  ## Open the pages in a real Chromium, which is installed if there is none.
+	MEBERT_BROWSER=required $(PYTEST) -m browser tests/browser
+
+test-notebooks: $(STAMP)  ## Run the notebooks from top to bottom, without a network.
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(PYTEST) notebooks
 
 lint: $(STAMP)  ## Check style and formatting.
 	$(BIN)/ruff check .
