@@ -5,6 +5,7 @@ Shapes: E exits, N samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from mebert.callbacks.curve_output import log_scalars, log_tables, write_files
+from mebert.callbacks.curve_output import log_scalars, write_files
 from mebert.callbacks.monitors import check_monitors
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.stages import main_metrics, stage_prefix
@@ -66,18 +67,22 @@ class AccuracySpeedCurve(L.Callback):
         policies: list[str] | None = None,
         fit_indicators: bool = False,
     ) -> None:
-        if not all(point >= 1 for point in points):
+        if not all(1 <= point < math.inf for point in points):
             raise UserError(f"curve.points are speed-ups of at least 1, got {list(points)}")
         if wall_samples < 0 or wall_rounds < 1:
             raise UserError(
                 f"curve.wall_samples must be at least 0 and curve.wall_rounds at least 1, "
                 f"got {wall_samples} and {wall_rounds}"
             )
+        if not 0 <= wall_budget < math.inf:
+            raise UserError(f"curve.wall_budget must be seconds of at least 0, got {wall_budget}")
         self.points = tuple(sorted(set(points)))
         self.policies = policies
         self.fit_indicators = fit_indicators
         # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
         self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
+        # Test split to what was found on it, until the next test; on rank 0 alone.
+        self.tested: dict[str, tuple[Evaluation, ExitRecord]] = {}
         self._recorders: dict[int, ExitRecorder] = {}
         self._clock = WallClock(wall_samples, wall_rounds, wall_budget)
 
@@ -177,7 +182,7 @@ class AccuracySpeedCurve(L.Callback):
 
     @override
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._recorders = {}
+        self._recorders, self.tested = {}, {}
         self._clock.clear()
 
     @override
@@ -210,7 +215,7 @@ class AccuracySpeedCurve(L.Callback):
             if trainer.is_global_zero:
                 print_evaluation(evaluation)
                 write_files(trainer, pl_module, record, evaluation, "" if loader == 0 else f"_{prefix}")
-                log_tables(trainer, evaluation)
+                self.tested[prefix] = evaluation, record
         self._clock.clear()
 
     def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:

@@ -1,4 +1,4 @@
-"""What a test leaves of its evaluation: scalars and tables in the loggers, files in the run's folder."""
+"""What a test leaves of its evaluation: scalars in the loggers, files in the run's folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.report.evaluation import Evaluation
 
-__all__ = ["log_scalars", "log_tables", "write_files"]
-
-POINT_COLUMNS = ("policy", "target", "threshold", "metric", "speedup_layers", "speedup_flops", "speedup_wall")
-CURVE_COLUMNS = ("policy", "threshold", "metric", "speedup_layers", "speedup_flops")
+__all__ = ["log_scalars", "write_files"]
 
 
 def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
@@ -40,19 +37,6 @@ def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluat
     if wall:  # known to rank 0 alone
         for logger in trainer.loggers:
             logger.log_metrics(wall, step=trainer.global_step)
-
-
-def log_tables(trainer: L.Trainer, evaluation: Evaluation) -> None:
-    """Operating points and curves as tables, for the loggers that take them (Weights & Biases)."""
-    for name, columns, found in (
-        ("operating_points", POINT_COLUMNS, evaluation.points),
-        ("curve", CURVE_COLUMNS, evaluation.curves),
-    ):
-        titles = [evaluation.metric if column == "metric" else column for column in columns]
-        rows = [[getattr(point, column) for column in columns] for points in found.values() for point in points]
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_table"):
-                logger.log_table(f"{evaluation.split}/{name}", columns=titles, data=rows)
 
 
 def write_files(

@@ -10,8 +10,10 @@ from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.callbacks.exit_accuracy import ExitAccuracy
 from mebert.callbacks.exit_flops import ExitFLOPs
 from mebert.callbacks.exit_prediction import ExitPrediction
+from mebert.callbacks.finite_loss import FiniteLoss
 from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.callbacks.prediction_writer import PredictionWriter
+from mebert.callbacks.wandb_report import WandbReport
 
 __all__ = ["CALLBACKS"]
 
@@ -24,4 +26,6 @@ CALLBACKS: dict[str, type[L.Callback]] = {
     "predictions": PredictionWriter,
     "curriculum": CurriculumMonitor,
     "exit_prediction": ExitPrediction,
+    "finite_loss": FiniteLoss,
+    "wandb": WandbReport,  # after the curve, too
 }

@@ -1,0 +1,50 @@
+"""Whether Weights & Biases can be reached with an account: found out without asking anybody anything."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+__all__ = ["has_key_in_netrc", "why_offline"]
+
+PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one server
+
+
+def why_offline() -> str | None:
+    """Why a run must stay on this machine, in words; None where it may go online (or W&B is switched off).
+
+    Read are the environment (WANDB_MODE, WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE, NETRC), W&B's own settings files and
+    the netrc file. Nothing is asked, neither the user nor a server.
+    """
+    import wandb
+
+    settings = wandb.setup().settings
+    if settings.mode in ("offline", "dryrun"):
+        return "as asked"
+    if settings.mode in ("disabled", "shared"):
+        return None
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key:
+        return None
+    return None if has_key_in_netrc(str(settings.base_url)) else "no account was found"
+
+
+def has_key_in_netrc(url: str) -> bool:
+    """Whether the netrc file, where `wandb login` puts the key, has one for this server.
+
+    Args:
+        url: Of W&B's server; an entry for the public one counts under either of its names.
+    """
+    candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    paths = [Path(name).expanduser() for name in candidates if name]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return False
+    try:
+        entries = netrc.netrc(path)
+    except (netrc.NetrcParseError, OSError):
+        return False  # W&B itself passes over such a file with a warning
+    host = urlsplit(url).netloc
+    keys = [entries.authenticators(name) for name in (PUBLIC_HOSTS if host in PUBLIC_HOSTS else (host,))]
+    return any(key is not None and key[2] for key in keys)
