@@ -7,7 +7,7 @@ imported only when its command is given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 __all__ = ["COMMANDS", "run_command"]
@@ -16,9 +16,20 @@ COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
     "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, guaranteed if asked; store them.",
     "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
+    "inspect": "Look inside one model: a text exit by exit, its tokens, what each exit sees in two dimensions.",
     "cascade": "Put trained models behind one another: small ones first, the large one where they are not sure.",
     "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
+    "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
 }
+
+
+def command_function(name: str) -> Callable[..., int | None]:
+    """The function of a command.
+
+    Args:
+        name: A key of `COMMANDS`.
+    """
+    return getattr(import_module(f"mebert.commands.{name}"), name)
 
 
 def run_command(name: str, args: Sequence[str]) -> int:
@@ -36,16 +47,19 @@ def run_command(name: str, args: Sequence[str]) -> int:
     """
     from jsonargparse import auto_cli
 
+    from mebert.command_parser import CommandParser
+    from mebert.commands.examples import examples_of
     from mebert.commands.words import spelt_out
-    from mebert.parser import CommandParser
 
-    function = getattr(import_module(f"mebert.commands.{name}"), name)
+    function = command_function(name)
     status = auto_cli(
         function,
         args=spelt_out(function, args),
         as_positional=False,
         parser_class=CommandParser,
         prog=f"python -m mebert {name}",
+        usage=f"python -m mebert {name} [options]",
+        epilog=examples_of(name),
         # An option cut short is a typing error, not an abbreviation.
         allow_abbrev=False,
     )

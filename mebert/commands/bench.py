@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from mebert.inference import EngineName, PrecisionName
-from mebert.models.heads import HeadKind, PoolingKind
+from mebert.kinds import EngineName, HeadKind, PoolingKind, PrecisionName
 
 __all__ = ["bench"]
 

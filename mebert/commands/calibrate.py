@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mebert.inference import PrecisionName
+from mebert.kinds import PrecisionName
 
 __all__ = ["calibrate"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mebert.compare.output import CompareFormat
+from mebert.kinds import CompareFormat
 
 __all__ = ["compare"]
 
@@ -19,7 +19,8 @@ def compare(
     """Compare tested runs of one task: what each reaches at equal speed, and how sure the differences are.
 
     The first run is what the others are compared with, on the same test rows: the difference of the metric, its 95 %
-    bootstrap interval and a p-value (for accuracy McNemar's exact test, else a paired bootstrap).
+    bootstrap interval and a p-value (for accuracy McNemar's exact test, else a paired bootstrap). As a page or a
+    picture also runs of several tasks, and runs that were not tested.
 
     Args:
         runs: Folders of runs, as fit and test write them; a folder of several runs stands for its newest tested one.
@@ -27,7 +28,8 @@ def compare(
         policy: Name of the policy to compare at; null for each run's own, best for the one that validation data liked
             best in each run.
         speedups: By layers of the deepest run, beside its last exit (1x).
-        format: text, md or csv; null for what `out` ends in, else text.
+        format: text, md or csv; html, a page of tables and charts that needs no network; png, the curves for a paper.
+            null for what `out` ends in (.pdf and .svg are pictures, too), else text.
         out: File to write instead of standard output.
     """
     from mebert.compare.command import compare_command

@@ -1,6 +1,6 @@
 """Exit-layer prediction: at which exit a text will leave, said before any layer runs (GEEP)."""
 
-from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin, predictor_from_state
+from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin, TokenEvidence, predictor_from_state
 from mebert.exit_predictor.coverage import choose_exits, coverage_for_speedup
 from mebert.exit_predictor.fitting import (
     PredictorKind,
@@ -24,6 +24,7 @@ __all__ = [
     "PredictorKind",
     "PredictorOrigin",
     "PredictorSettings",
+    "TokenEvidence",
     "TokenExitPredictor",
     "choose_exits",
     "choose_predictor",

@@ -5,22 +5,22 @@ Shapes: B samples, S tokens, E exits.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from mebert.errors import UserError
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
+from mebert.imported import imported_class
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["ExitPredictor", "PredictorOrigin", "predictor_from_state"]
+__all__ = ["ExitPredictor", "PredictorOrigin", "TokenEvidence", "predictor_from_state"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ class PredictorOrigin:
     rows: int = 0
 
 
+@dataclass(frozen=True)
+class TokenEvidence:
+    """What a predictor says of tokens one by one.
+
+    Attributes:
+        distribution: For each token over exits, (S, E), rows summing to 1.
+        counted: How often the predictor has seen each token, (S,) int64; 0: it knows nothing of it.
+    """
+
+    distribution: Tensor
+    counted: Tensor
+
+
 class ExitPredictor(nn.Module):
     """Says before a sample runs at which exit it will leave; GEEP's exit-layer prediction (RECONSTRUCTED).
 
@@ -53,6 +66,9 @@ class ExitPredictor(nn.Module):
         coverage: How `predict` reads a distribution: null takes the likeliest exit, a number in (0, 1] the smallest
             exit whose cumulative mass reaches it.
     """
+
+    reads: ClassVar[str] = "the tokens of a text"
+    """What the distribution is made of, in words, for people who look into a prediction."""
 
     def __init__(self, num_exits: int, coverage: float | None = None) -> None:
         super().__init__()
@@ -76,6 +92,14 @@ class ExitPredictor(nn.Module):
             special_tokens_mask: (B, S), 1 for special tokens; None where they are not told apart.
         """
         raise TypeError(f"{type(self).__name__} must define distribution")
+
+    def of_tokens(self, tokens: Tensor) -> TokenEvidence | None:
+        """What each of some tokens says by itself; None where they are not judged one by one.
+
+        Args:
+            tokens: Token ids, (S,) int64.
+        """
+        return None
 
     def settings(self) -> dict[str, Any]:
         """Arguments of the constructor, as plain values."""
@@ -142,10 +166,7 @@ def predictor_from_state(state: Mapping[str, Any]) -> ExitPredictor:
         UserError: The class is unknown, is no predictor, or what was saved does not fit it.
     """
     path = str(state.get("class_path", ""))
-    module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, ExitPredictor)):
-        raise UserError(f"the saved exit predictor {path!r} is not an imported one; import its module first")
+    found = imported_class(path, ExitPredictor, "the saved exit predictor")
     try:
         predictor = found(**state["init_args"])
         predictor.load_tensors(state["tensors"])

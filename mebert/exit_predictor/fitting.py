@@ -71,6 +71,8 @@ class PredictorSettings:
                 raise UserError(f"coverage must be match, a number in (0, 1] or null; got {self.coverage!r}")
         else:
             check_coverage(self.coverage)
+        if self.buckets < 1:
+            raise UserError(f"buckets must be at least 1, got {self.buckets}")
         TokenExitPredictor(1, 1, None, self.ngram, 1, self.prior_strength)  # says what is wrong with the rest
 
 

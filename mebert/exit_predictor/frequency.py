@@ -6,13 +6,13 @@ Shapes: B samples, S tokens, E exits, V vocabulary, N samples.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
 
 __all__ = ["FrequencyExitPredictor", "frequency_buckets"]
 
@@ -52,6 +52,8 @@ class FrequencyExitPredictor(ExitPredictor):
         vocab_size: V; an id beyond it counts as a token that never occurred.
         coverage: As in `ExitPredictor`.
     """
+
+    reads: ClassVar[str] = "the shares of the text's tokens that are as frequent as each exit's bucket says"
 
     def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
         super().__init__(num_exits, coverage)
@@ -95,6 +97,12 @@ class FrequencyExitPredictor(ExitPredictor):
         places = sample * self.num_exits + self._bucket_of(tokens.long())
         counts = torch.bincount(places, minlength=rows * self.num_exits).view(rows, self.num_exits)
         return self._shares(counts.float())
+
+    def of_tokens(self, tokens: Tensor) -> TokenEvidence:
+        known = ((tokens >= 0) & (tokens < self.vocab_size)).cpu()
+        counted = self.counts[torch.where(known, tokens.cpu(), 0)]
+        alone = tokens.unsqueeze(1)  # each a text of one token
+        return TokenEvidence(self.distribution(alone, torch.ones_like(alone)), torch.where(known, counted, 0))
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "vocab_size": self.vocab_size}

@@ -5,7 +5,7 @@ Shapes: B samples, S tokens, E exits, H hidden, N fitted samples.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class LinearExitPredictor(ExitPredictor):
         coverage: As in `ExitPredictor`.
         penalty: Weight of the squared norm of W against the summed cross-entropy, at least 0.
     """
+
+    reads: ClassVar[str] = "a linear head on the mean embedding of the text's tokens and its length"
 
     def __init__(self, num_exits: int, hidden_size: int, coverage: float | None = None, penalty: float = 1.0) -> None:
         super().__init__(num_exits, coverage)

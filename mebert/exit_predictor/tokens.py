@@ -5,15 +5,16 @@ Shapes: B samples, S tokens, E exits, V vocabulary, R rows of the table (tokens,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mebert.errors import UserError
-from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
 from mebert.exit_predictor.ngrams import ngram_rows, num_rows, table_rows
 
 __all__ = ["TokenExitPredictor", "count_exits"]
@@ -45,6 +46,8 @@ class TokenExitPredictor(ExitPredictor):
         prior_strength: k, above 0: how many occurrences the global shares g weigh as.
     """
 
+    reads: ClassVar[str] = "the mean over the text's tokens of where texts with that token left"
+
     def __init__(
         self,
         num_exits: int,
@@ -59,7 +62,7 @@ class TokenExitPredictor(ExitPredictor):
             raise UserError(
                 f"ngram, buckets and vocab_size must be at least 1, got {ngram}, {buckets} and {vocab_size}"
             )
-        if not prior_strength > 0:
+        if not 0 < prior_strength < math.inf:
             raise UserError(f"prior_strength must be above 0, got {prior_strength}")
         self.vocab_size = vocab_size
         self.ngram = ngram
@@ -124,6 +127,12 @@ class TokenExitPredictor(ExitPredictor):
         rows = torch.where(rows >= 0, rows, unseen - 1 - rows)  # -1 to "unseen", -2 to "nothing"
         total = F.embedding_bag(rows, self.table, mode="sum")
         return _normalised(total, self.table[unseen])
+
+    def of_tokens(self, tokens: Tensor) -> TokenEvidence:
+        known = ((tokens >= 0) & (tokens < self.vocab_size)).cpu()
+        counted = self.counts[torch.where(known, tokens.cpu(), 0)].sum(1)
+        alone = tokens.unsqueeze(1)  # each a text of one token
+        return TokenEvidence(self.distribution(alone, torch.ones_like(alone)), torch.where(known, counted, 0))
 
     def settings(self) -> dict[str, Any]:
         own = ("vocab_size", "ngram", "buckets", "prior_strength")

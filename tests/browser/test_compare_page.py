@@ -1,0 +1,237 @@
+"""The page of three small runs in a real Chromium: charts, sorting, hovering, themes, widths; nothing asked for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from made_runs import made_run, write_samples
+
+from mebert.compare.blocks import blocks_of
+from mebert.compare.page import write_comparison_page
+from mebert.compare.shown import read_shown
+
+pytestmark = pytest.mark.browser
+SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    places = [folder / "first", folder / "second", folder / "<script>alert(1)<"]
+    made_run(places[0], 2)
+    made_run(places[1], 1)
+    recipe = "my.A<script>alert(2)Module"
+    made_run(places[2], 3, quality=2.0, recipe=recipe, difficulty=True, curriculum=True)
+    write_samples(places[2], SCRIPT)
+    runs = [read_shown(place, number) for number, place in enumerate(places, start=1)]
+    path = folder / "report.html"
+    write_comparison_page(blocks_of(runs), [1.5, 2.0], None, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wide(open_page, page_file):
+    """The page at 1280 pixels, light; opened once, so that each test leaves it as it was."""
+    return open_page(page_file)
+
+
+@pytest.fixture(scope="module")
+def phone(open_page, page_file):
+    """The page on a dark phone."""
+    return open_page(page_file, 390, "dark")
+
+
+def column(page, header):
+    """The texts of a column of the table that has this header, from top to bottom."""
+    script = """header => {
+        const cell = [...document.querySelectorAll('th')].find(th => th.textContent.trim() === header);
+        const rows = cell.closest('table').tBodies[0].rows;
+        return [...rows].map(row => row.cells[cell.cellIndex].textContent.trim());
+    }"""
+    return page.evaluate(script, header)
+
+
+def colours(page):
+    """What changes with the theme: the page's back and ink, and a chart's text, grid and hover label."""
+    script = """() => {
+        const body = getComputedStyle(document.body);
+        const chart = document.querySelector('.chart');
+        const text = getComputedStyle(chart.querySelector('.xtick text')).fill;
+        const grid = getComputedStyle(chart.querySelector('.gridlayer path')).stroke;
+        return [body.backgroundColor, body.color, text, grid, chart._fullLayout.hoverlabel.bgcolor];
+    }"""
+    return page.evaluate(script)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_is_drawn_and_fits(wide, phone, page_file, width):
+    opened = wide if width == 1280 else phone
+    assert opened.check_charts() == page_file.read_text(encoding="utf-8").count('type="application/json"') >= 7
+    opened.check_width()
+    page = opened.page
+    assert page.title() == "rte: 3 runs", "no text has become a script"
+    assert page.locator("img").count() == 0
+    assert (
+        page.evaluate("document.querySelector('.chart').querySelectorAll('.scatterlayer .trace path.js-line').length")
+        >= 2
+    )
+    legend = page.locator(".chart").first.locator("g.legend").bounding_box()
+    plot = page.locator(".chart").first.locator(".bglayer .bg, g.plot").first.bounding_box()
+    below = legend["y"] >= plot["y"] + plot["height"]
+    assert below == (width == 390), "right of the chart, and below it on a phone"
+    assert legend["x"] + legend["width"] <= width
+    cut = """() => [...document.querySelectorAll('.chart')].filter(chart => {
+        const legend = chart.querySelector('g.legend')?.getBoundingClientRect();
+        return legend && legend.bottom > chart.getBoundingClientRect().bottom + 1;
+    }).length"""
+    assert page.evaluate(cut) == 0, "no legend ends below its chart"
+    boxes = page.locator(".chart").first.locator("g.updatemenu-button").all()
+    edges = [box.bounding_box() for box in boxes]
+    apart = [
+        a["x"] + a["width"] <= b["x"] + 1
+        or b["x"] + b["width"] <= a["x"] + 1
+        or abs(a["y"] - b["y"]) >= a["height"] - 1
+        for number, a in enumerate(edges)
+        for b in edges[:number]
+    ]
+    assert len(edges) == 4
+    assert all(apart), "no button lies on another one"
+    assert (
+        page.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)")
+        is False
+    )
+    opened.check_quiet()
+
+
+def test_a_header_sorts_and_sorts_back(wide):
+    page = wide.page
+    header = page.get_by_role("button", name="best exit")
+    given = column(page, "best exit")
+    assert given != sorted(given), "else sorting would change nothing"
+    header.click()
+    assert column(page, "best exit") == sorted(given)
+    assert page.locator("th[aria-sort=ascending]").inner_text().strip() == "best exit"
+    header.click()
+    assert column(page, "best exit") == sorted(given, reverse=True)
+    header.focus()
+    page.keyboard.press("Enter")
+    assert column(page, "best exit") == given
+    assert page.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 0
+    page.get_by_role("button", name="folder").click()
+    assert column(page, "folder") == sorted(column(page, "folder"))
+    page.get_by_role("button", name="setting", exact=True).click()
+    assert column(page, "setting") == sorted(column(page, "setting"))
+
+
+def test_numbers_sort_by_value_and_what_is_missing_comes_last(open_page, tmp_path):
+    from mebert.page import Cell, Section, Table, write_page
+
+    rows = [
+        [2.0, "10x", "b10"],
+        [None, "9x", "b9"],
+        [-11.5, "1,200x", "a"],
+        [0.123456, "-", ""],
+        [Cell("0.1235", 0.123449), "1", "-"],
+    ]
+    write_page(tmp_path / "t.html", "A table", "", [Section("Numbers", [Table(["n", "x", "w"], rows)])])
+    page = open_page(tmp_path / "t.html").page
+    expected = {"n": ["-11.5000", "0.1235", "0.1235", "2.0000", "-"], "x": ["1", "9x", "10x", "1,200x", "-"]}
+    for name, values in expected.items():
+        page.get_by_role("button", name=name, exact=True).click()
+        assert column(page, name) == values
+        page.get_by_role("button", name=name, exact=True).click()
+        assert column(page, name) == [*reversed(values[:-1]), "-"]
+    page.get_by_role("button", name="w", exact=True).click()
+    assert column(page, "w") == ["a", "b9", "b10", "", "-"]
+
+
+def test_hovering_names_the_line(wide):
+    page, chart = wide.page, wide.page.locator(".chart").first
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".scatterlayer .trace path.js-line").nth(1).bounding_box()
+    for share in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9):
+        line = page.evaluate(
+            """share => {
+                const chart = document.querySelector('.chart');
+                const path = [...chart.querySelectorAll('.scatterlayer .trace path.js-line')].at(-1);
+                const point = path.getPointAtLength(share * path.getTotalLength());
+                const at = point.matrixTransform(path.getScreenCTM());
+                return [at.x, at.y];
+            }""",
+            share,
+        )
+        page.mouse.move(*line)
+        page.wait_for_timeout(80)
+        if page.locator(".hoverlayer .hovertext").count():
+            break
+    said = page.locator(".hoverlayer .hovertext").first.text_content()
+    assert box["width"] > 200
+    assert "x by FLOPs" in said
+    assert "threshold" in said
+    assert "MultiExit" in said or "A<script>alert(2)" in said
+
+
+def test_a_chart_is_saved_as_a_picture_and_sent_nowhere(wide):
+    page = wide.page
+    chart = page.locator(".chart").first
+    chart.hover()
+    names = [button.get_attribute("data-title") for button in chart.locator(".modebar-btn").all()]
+    assert len(names) == 6
+    assert not [name for name in names if re.search("cloud|studio|plotly|share|edit", name, re.IGNORECASE)]
+    with page.expect_download() as download:
+        chart.locator(".modebar-btn").first.click()
+    assert download.value.path().read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    wide.check_quiet()
+
+
+def test_light_and_dark(wide, phone):
+    page, button = wide.page, wide.page.locator("#theme")
+    light = colours(page)
+    assert button.inner_text() == "Dark"
+    button.click()
+    dark = colours(page)
+    assert all(a != b for a, b in zip(light, dark, strict=True))
+    assert button.inner_text() == "Light"
+    button.click()
+    assert colours(page) == light
+    assert colours(phone.page) == dark, "as the system wants it"
+    phone.page.emulate_media(color_scheme="light")
+    phone.until("document.querySelector('#theme').textContent === 'Dark'")
+    assert colours(phone.page) == light, "while the page is open"
+    phone.page.emulate_media(color_scheme="dark")
+
+
+def test_a_phone_is_turned(phone):
+    """A window that becomes wide has its legend on the right, and below again when it is narrow."""
+    below = """(() => {
+        const chart = document.querySelector('.chart');
+        const legend = chart.querySelector('g.legend').getBoundingClientRect();
+        return legend.top > chart.querySelector('.xtitle').getBoundingClientRect().bottom;
+    })()"""
+    phone.until(below)
+    height = phone.page.locator(".chart").first.bounding_box()["height"]
+    phone.page.set_viewport_size({"width": 1280, "height": 900})
+    phone.until(f"!{below}")
+    phone.check_width()
+    phone.page.set_viewport_size({"width": 390, "height": 900})
+    phone.until(below)
+    phone.check_width()
+    phone.until(f"Math.abs(document.querySelector('.chart').getBoundingClientRect().height - {height}) < 12")
+    phone.check_quiet()
+
+
+def test_buttons_switch_the_axis_and_the_policy(wide):
+    page = wide.page
+    title = "document.querySelector('.chart .xtitle').textContent"
+    seen = "[...document.querySelector('.chart').data].map(t => t.visible !== false)"
+    assert page.evaluate(title).startswith("Speed-up by FLOPs")
+    before = page.evaluate(seen)
+    page.locator(".chart").first.get_by_text("GFLOPs", exact=True).click()
+    wide.until(f"{title} === 'GFLOPs a row'")
+    page.locator(".chart").first.get_by_text("best rule", exact=True).click()
+    wide.until(f"JSON.stringify({seen}) !== '{str(before).lower().replace(' ', '')}'")
+    page.locator(".chart").first.get_by_text("speed-up", exact=True).click()
+    wide.until(f"{title}.startsWith('Speed-up')")
+    page.locator(".chart").first.get_by_text("own rule", exact=True).click()
+    wide.until(f"JSON.stringify({seen}) === '{str(before).lower().replace(' ', '')}'")
