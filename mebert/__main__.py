@@ -2,7 +2,7 @@
 
 import sys
 
-from mebert.cli import main
+from mebert.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

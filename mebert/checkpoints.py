@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 
 from mebert.errors import UserError
+from mebert.imported import check_named_classes, imported_class, strict_parsing
 
 __all__ = ["find_checkpoint", "read_checkpoint"]
 
 KEYWORDS = ("last", "best")
+REQUIRED = ("policy", "operating_points")  # of what mebert adds to a checkpoint
 
 
-def find_checkpoint(given: str, experiment_folder: Path) -> Path:
+def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None) -> Path:
     """The file that `--ckpt_path` means.
 
     Args:
         given: A path, or `last` or `best` of the newest run of this experiment that has one.
         experiment_folder: Holds the experiment's runs, each with its `checkpoints/`.
+        run: The run's folder that comes before the others, where it has one.
 
     Raises:
         UserError: There is none.
@@ -28,9 +34,12 @@ def find_checkpoint(given: str, experiment_folder: Path) -> Path:
     if given not in KEYWORDS:
         path = Path(given)
         if not path.is_file():
-            hint = "it is a folder; name the file in it" if path.is_dir() else "no such file"
+            hint = "it is a folder; name the file in it" if path.is_dir() else "no such file; give another"
             raise UserError(f"--ckpt_path {given}: {hint} (or `last` or `best`)")
         return path
+    own = experiment_folder / (run or "") / "checkpoints" / f"{given}.ckpt"
+    if run is not None and own.is_file():
+        return own
     found = sorted(
         experiment_folder.glob(f"*/checkpoints/{given}.ckpt"),
         key=lambda path: (path.stat().st_mtime_ns, path.as_posix()),
@@ -47,14 +56,46 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of mebert, its tensors not read but mapped, so that looking into it is quick.
 
     Raises:
-        UserError: It is damaged, or some other file.
+        UserError: It is damaged, or some other file; or it names a class that is not imported.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a readable checkpoint: {str(error).strip().splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:  # also of what is no pickle at all
+        raise UserError(
+            f"{path} is not a readable checkpoint: it is damaged, or holds objects whose opening would run code, which "
+            "mebert never does; give one that `fit` has written (plain values and tensors)"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        size = path.stat().st_size
+        fault = "it was cut off, or is some other file" if size else "it is empty"
+        raise UserError(f"{path} is not a readable checkpoint: {fault}; {_others(path)}") from error
     if not isinstance(content, dict) or "state_dict" not in content or "mebert" not in content:
         raise UserError(
             f"{path} is not a checkpoint of mebert; `fit` writes them as <run folder>/checkpoints/best.ckpt"
         )
+    lost = [name for name in REQUIRED if not isinstance(content["mebert"].get(name), Mapping)]
+    if lost:
+        raise UserError(
+            f"{path} lacks {lost[0]}: another version of mebert wrote it, or it is damaged; {_others(path)}"
+        )
+    _check_classes(path, content)
     return content
+
+
+def _others(path: Path) -> str:
+    """What to do without a checkpoint: take one beside it, the newest first."""
+    beside = [p for p in path.parent.glob("*.ckpt") if p.name != path.name and p.stat().st_size]
+    if not beside:
+        return "give another one, or train anew"
+    newest = max(beside, key=lambda p: p.stat().st_mtime_ns)
+    return f"there is also {newest}"
+
+
+def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
+    """Lightning hands the saved settings to a parser, which would import and call what they name."""
+    strict_parsing()
+    for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):
+        settings = dict(content.get(key) or {})
+        named = [settings.pop(name) for name in ("_class_path", "class_path") if name in settings]
+        kinds = [imported_class(name, L.LightningModule, f"{path}: its module") for name in named]
+        check_named_classes(settings, str(path), kinds[0] if kinds else None)

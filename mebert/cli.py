@@ -1,4 +1,4 @@
-"""The command line: `python -m mebert {fit,validate,test,predict}`, and the commands of `mebert.commands`.
+"""Lightning's commands: `python -m mebert {fit,validate,test,predict}` (`mebert.entry` starts them).
 
 LightningCLI does the parsing; this file adds what every run of mebert has: its callbacks, its own folder, its
 precision, and a last word on what was saved and what to type next.
@@ -7,7 +7,6 @@ precision, and a last word on what was saved and what to type next.
 from __future__ import annotations
 
 import inspect
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -23,11 +22,12 @@ from typing_extensions import override
 
 from mebert.calibration.stored import max_drops_beside, points_beside, threshold_for_max_drop
 from mebert.callbacks.exact_resume import ExactResume
+from mebert.callbacks.exit_summary import ExitSummary
+from mebert.callbacks.progress import set_progress
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.sections import CALLBACKS
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoints import find_checkpoint, read_checkpoint
-from mebert.commands import COMMANDS, run_command
 from mebert.data import (
     CurriculumDataModule,
     SyntheticCurriculumDataModule,
@@ -35,8 +35,12 @@ from mebert.data import (
     TextDataModule,
 )
 from mebert.data.labels import check_label_order
+from mebert.entry import main
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor, save_predictors
+from mebert.lightning_errors import check_seed, told_by_lightning, trainer_errors
+from mebert.lightning_help import arrange
+from mebert.loggers.describe import describe_runs, end_runs
 from mebert.modules import (
     BERxiTModule,
     CurriculumDistillModule,
@@ -51,28 +55,18 @@ from mebert.modules import (
     ProtoExitModule,
     RomeBERTModule,
 )
-from mebert.noise import silence_known_noise
+from mebert.noise import silence_library_bars
 from mebert.operating_points import stored_threshold
-from mebert.parser import CommandParser, MebertParser
+from mebert.parser import MebertParser
 from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
-from mebert.report.closing import print_saved
+from mebert.progress import bars_wanted
+from mebert.report.closing import print_next, print_saved
 from mebert.report.glue_files import glue_splits
 from mebert.report.run_folder import run_folder
-from mebert.short_options import expand, explain
 
-__all__ = ["MebertCLI", "main"]
+__all__ = ["MebertCLI", "lightning_command", "main"]
 
-DESCRIPTION = (
-    "Early-exit BERT: train a multi-exit encoder (fit), evaluate it at several speeds (validate, test), classify texts "
-    "at a chosen speed (predict). Start with: python -m mebert fit --config configs/quickstart.yaml"
-)
-COMMAND_HELP = {
-    "fit": "Train, then test the best checkpoint and save it as a folder.",
-    "validate": "Evaluate a checkpoint on the validation split.",
-    "test": "Evaluate a checkpoint on the test split: exits, curve, operating points.",
-    "predict": "Classify texts at a chosen speed.",
-}
 NEEDS_CHECKPOINT = ("validate", "test", "predict")
 SHORT_NAMES = (
     BERxiTModule,
@@ -96,7 +90,15 @@ DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].de
 
 
 class MebertCLI(LightningCLI):
-    """LightningCLI with mebert's callbacks, run folder, precision and checkpoint rules."""
+    """LightningCLI with mebert's callbacks, run folder, precision and checkpoint rules.
+
+    Args:
+        whole_help: Whether `--help` shows every option.
+    """
+
+    def __init__(self, *args: Any, whole_help: bool = False, **kwargs: Any) -> None:
+        self.whole_help = whole_help  # read while the parsers are made
+        super().__init__(*args, **kwargs)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -128,23 +130,13 @@ class MebertCLI(LightningCLI):
         )
 
     @override
-    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Lightning's commands, and for `--help` the names of our own, which `main` runs without LightningCLI."""
-        super()._add_subcommands(parser, **kwargs)
-        listed = parser._subcommands_action  # jsonargparse has no public name for it
-        for line in listed._choices_actions:
-            line.help = COMMAND_HELP.get(line.dest, line.help)  # Lightning's docstrings are cut after two lines
-        for name, description in COMMANDS.items():
-            listed.add_subcommand(name, CommandParser(description=description), help=description)
-
-    @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # our own tables say it better
         if subcommand == "predict":
             parser.set_defaults({"return_predictions": False})  # the table is written; keep no second copy
-        parser.epilog = explain(subcommand)
+        arrange(parser, subcommand, self.whole_help)
         return parser
 
     # ---- between parsing and instantiation -----------------------------------------------------------------
@@ -160,8 +152,14 @@ class MebertCLI(LightningCLI):
         self._given_model = _flat(config.get("model"))
         self._checkpoint: dict[str, Any] | None = None
         _set_logger(config)
+        if config.weights_only is False:
+            raise UserError(
+                "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
+                "hold plain values and tensors)"
+            )
+        config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
         if config.ckpt_path is not None:
-            path = find_checkpoint(str(config.ckpt_path), _experiment_folder(config))
+            path = find_checkpoint(str(config.ckpt_path), *_experiment_folder(config))
             self._checkpoint = read_checkpoint(path)
             config.ckpt_path = str(path)
         elif command in NEEDS_CHECKPOINT:
@@ -177,6 +175,8 @@ class MebertCLI(LightningCLI):
             _predict_glue(config.data.get("init_args", {}))
         self._say_what_the_checkpoint_overrides(config)
         _name_encoder_once(config)
+        if config.trainer.enable_progress_bar is False or not bars_wanted():
+            silence_library_bars()
         if config.trainer.precision is None:
             config.trainer.precision, reason = pick_precision(str(config.trainer.accelerator))
             rank_zero_info(f"precision: {config.trainer.precision} ({reason}; --trainer.precision overrides it)")
@@ -226,24 +226,35 @@ class MebertCLI(LightningCLI):
             choose_predictor([], self.model.policy)  # raises, with what to do
 
     @override
+    def _set_seed(self) -> None:
+        check_seed(self._get(self.config, "seed_everything"))
+        super()._set_seed()
+
+    @override
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks[:0] = [ExactResume(), ValidateLast()]  # type: ignore[attr-defined]
+        # Before Lightning adds its own to the very list.
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
+        with trainer_errors():
+            trainer = super().instantiate_trainer(**kwargs)
+        if not own_bar:
+            set_progress(trainer)
+        trainer.callbacks[:0] = [ExactResume(), ValidateLast(), ExitSummary()]  # type: ignore[attr-defined]
+        experiment = self.config[self.subcommand].experiment
+        describe_runs(trainer.loggers, experiment, str(self.subcommand), self.model, self.datamodule)
         return trainer
 
-    # ---- around training -----------------------------------------------------------------------------------
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        failed = 1
+        try:
+            with told_by_lightning(self.trainer):
+                super()._run_subcommand(subcommand)
+            failed = 0
+        finally:
+            end_runs(self.trainer.loggers, failed)  # so that the next one of this process is a run of its own
 
-    def before_fit(self) -> None:
-        """Say in one line what is trained."""
-        module = self.model
-        if isinstance(module, MultiExitModule):
-            model = module.model
-            parameters = sum(p.numel() for p in model.parameters()) / 1e6
-            rank_zero_info(
-                f"model: {type(module).__name__}, {model.walk.config.model_type}, "
-                f"{parameters:.1f} M parameters, "
-                f"{model.num_exits} exits on {model.num_layers} layers, {model.num_labels} labels"
-            )
+    # ---- around training -----------------------------------------------------------------------------------
 
     def after_fit(self) -> None:
         """Test the best checkpoint, save the model as a folder, and say what is where and what comes next."""
@@ -260,7 +271,7 @@ class MebertCLI(LightningCLI):
             return
         tested = config.test_after_fit and is_overridden("test_dataloader", self.datamodule, L.LightningDataModule)
         if tested:
-            trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+            trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         else:
             content = torch.load(best, map_location="cpu", weights_only=True)
             self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
@@ -272,48 +283,56 @@ class MebertCLI(LightningCLI):
                 folder / "model", tokenizer, self.model.policy, operating_points=self.model.operating_points
             )
             save_predictors(folder / "model", self.model.exit_predictors)
-            print_saved(folder, Path(best), self.datamodule, self.model)
+            print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)
+
+    def after_validate(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def after_test(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def after_predict(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def _say_next(self) -> None:
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            checkpoint = Path(self.config[self.subcommand].ckpt_path)
+            print_next(str(self.subcommand), checkpoint, run_folder(self.trainer), self.datamodule, self.model)
 
 
-def main(args: ArgsType = None) -> int:
-    """Run one command.
+def lightning_command(given: ArgsType, cli: type[MebertCLI] = MebertCLI) -> None:
+    """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
-        args: Command-line arguments; null takes those of the process.
+        given: The command's name and its arguments; `--help_all` among them is `--help` with every option.
+        cli: A subclass may do something else with the parsers.
 
-    Returns:
-        The exit status: 0, or 2 for a mistake in what the user gave, told in one line on standard error.
+    Raises:
+        UserError: A mistake in what the user gave.
     """
-    silence_known_noise()
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
-    given = sys.argv[1:] if args is None else args
+    whole_help = isinstance(given, list) and "--help_all" in given
     if isinstance(given, list):
-        given = expand(given)
-    try:
-        if isinstance(given, list) and given and given[0] in COMMANDS:
-            return run_command(given[0], given[1:])
-        MebertCLI(
-            MultiExitModule,
-            L.LightningDataModule,
-            RunConfig,
-            save_config_kwargs={"save_to_log_dir": False},
-            # The summary's FLOPs column says 0 for models that it cannot trace; `before_fit` says what
-            # matters.
-            trainer_defaults={"enable_model_summary": False},
-            seed_everything_default=42,
-            parser_class=MebertParser,
-            # An option cut short is a typing error, not an abbreviation.
-            parser_kwargs={"prog": "python -m mebert", "description": DESCRIPTION, "allow_abbrev": False},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            args=given,
-        )
-    except UserError as error:
-        print(f"mebert: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        given = ["--help" if word == "--help_all" else word for word in given]
+    cli(
+        MultiExitModule,
+        L.LightningDataModule,
+        RunConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        # The summary's FLOPs column says 0 for models that it cannot trace; `ExitSummary` says what matters.
+        trainer_defaults={"enable_model_summary": False},
+        seed_everything_default=42,
+        parser_class=MebertParser,
+        # An option cut short is a typing error, not an abbreviation.
+        parser_kwargs={"prog": "python -m mebert", "allow_abbrev": False},
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        args=given,
+        whole_help=whole_help,
+    )
 
 
 def _set_logger(config: Namespace) -> None:
@@ -326,16 +345,19 @@ def _set_logger(config: Namespace) -> None:
         )
 
 
-def _experiment_folder(config: Namespace) -> Path:
-    """Where the runs of this experiment are, as its (first) logger names it."""
+def _experiment_folder(config: Namespace) -> tuple[Path, str | None]:
+    """Where the runs of this experiment are, as its (first) logger names it, and the run that goes on, if any."""
     logger = config.trainer.logger
     if isinstance(logger, list):
         logger = logger[0]
     root = Path(config.trainer.default_root_dir or "runs")
     if not isinstance(logger, Namespace):
-        return root
+        return root, None
     init = logger.init_args
-    return Path(init.get("save_dir") or root) / str(init.get("project") or init.get("name") or "")
+    root = Path(init.get("save_dir") or root)
+    if logger.class_path.endswith("EarlyExitWandbLogger"):
+        return root / config.experiment, init.get("id")
+    return root / str(init.get("project") or init.get("name") or ""), None
 
 
 def _name_encoder_once(config: Namespace) -> None:

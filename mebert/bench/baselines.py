@@ -44,7 +44,7 @@ def hugging_face_model(
     config.num_labels = model.num_labels
     with quiet_loading():
         classifier = AutoModelForSequenceClassification.from_config(
-            config, attn_implementation=model.encoder.config._attn_implementation
+            config, attn_implementation=model.encoder.config._attn_implementation, trust_remote_code=False
         )
     # Our encoder has no pooler, which some of Hugging Face's classifiers read; it stays random.
     missing, unexpected = classifier.base_model.load_state_dict(model.encoder.state_dict(), strict=False)

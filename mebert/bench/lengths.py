@@ -52,7 +52,7 @@ def _mean_and_std(spec: str) -> tuple[float, float]:
         numbers = [float(part) for part in spec.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) not in (1, 2) or numbers[0] < 1 or min(numbers) < 0:
+    if len(numbers) not in (1, 2) or not all(0 <= n < math.inf for n in numbers) or numbers[0] < 1:
         raise UserError(
             f"lengths must be one of {', '.join(LENGTHS)}, or mean and standard deviation in tokens such as 40,20, or "
             f"one length such as 128; got {spec!r}"

@@ -9,11 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from mebert.bench.breakdown import Shares
 from mebert.bench.results import Row
-from mebert.report.tables import console
+from mebert.report.layout import console, print_table, report_table
 
 __all__ = ["print_breakdown", "print_rows", "write_files"]
 
@@ -42,33 +40,26 @@ def print_rows(rows: Sequence[Row], caption: str) -> None:
     for size in sizes:
         mine = [row for row in rows if row.batch_size == size]
         title = f"Batch {size}: {mine[0].samples:,} samples, {len(mine[0].seconds)} rounds"
-        table = _table(title, caption if size == sizes[-1] else None)
-        table.add_column("precision")
-        table.add_column("what")
-        table.add_column("policy")
-        for column in COLUMNS:
-            table.add_column(column, justify="right")
+        table = report_table(title, ["precision", "what", "policy"], COLUMNS, caption if size == sizes[-1] else None)
         for _, group in groupby(mine, key=lambda row: row.precision):
             for number, row in enumerate(group):
                 table.add_row("" if number else row.precision, *_cells(row))
             table.add_section()
-        out.print(table)
+        print_table(table, out, keys=3)
 
 
 def print_breakdown(shares: Sequence[Shares]) -> None:
     """Where the time of `shrink` goes."""
-    table = _table(
+    table = report_table(
         "Where the time of shrink goes",
+        ["batch", "precision", "policy"],
+        ["embeddings", "layers", "heads", "policy's", "rest", "heads and policy / layers"],
         "Measured with a clock around each part, which itself takes time: shares, not speeds.",
     )
-    for column in ("batch", "precision", "policy"):
-        table.add_column(column)
-    for column in ("embeddings", "layers", "heads", "policy's", "rest", "heads and policy / layers"):
-        table.add_column(column, justify="right")
     for s in shares:
         parts = [f"{value:.1%}" for value in (s.embeddings, s.layers, s.heads, s.deciding, s.rest, s.exits_per_layers)]
         table.add_row(str(s.batch_size), s.precision, _policy(s.policy, s.target), *parts)
-    console().print(table)
+    print_table(table, keys=3)
 
 
 def write_files(
@@ -127,14 +118,3 @@ def _times(value: float | None) -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _table(title: str, caption: str | None) -> Table:
-    return Table(
-        title=title,
-        caption=caption,
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="dim",
-    )

@@ -6,6 +6,7 @@ Shapes: N samples.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from mebert.bench.describe import describe, explain_columns, folder_name
 from mebert.bench.operating import OperatingPoint, rebound, simulated_points, trained_points
 from mebert.bench.output import print_breakdown, print_rows, write_files
 from mebert.bench.picture import save_bars
-from mebert.bench.progress import Progress
 from mebert.bench.results import Row, results, verdict
 from mebert.bench.settings import BenchSettings, pick_precisions
 from mebert.bench.subject import Subject, open_subject
@@ -29,6 +29,7 @@ from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model
 from mebert.models import MultiExitModel
 from mebert.precision import pick_device
+from mebert.progress import Progress
 from mebert.report.tables import print_pairs
 
 __all__ = ["run_bench"]
@@ -79,7 +80,17 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     title = f"{subject.name}: samples per second, {about['device']}"
     save_bars(found, folder / "bench.png", title)
     print(f"Saved: {folder / 'bench.json'}, {folder / 'bench.csv'}, {folder / 'bench.png'}")
+    print_pairs("Next:", _next(settings, subject))
     return found
+
+
+def _next(settings: BenchSettings, subject: Subject) -> dict[str, str]:
+    """What to type after a measurement: take the speed that was worth it, or train such a model."""
+    if settings.model is None or not subject.trained:
+        return {"train one": "python -m mebert fit --config configs/quickstart.yaml"}
+    model, speed = shlex.quote(settings.model), f"{max(settings.speedups):g}"
+    rows = f" --file {shlex.quote(settings.texts)}" if settings.texts is not None else ""
+    return {"choose this speed": f"python -m mebert calibrate --model {model}{rows} --speedup_flops {speed}"}
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from mebert.errors import UserError
 from mebert.inference import EngineName, PrecisionName
 from mebert.models.heads import HeadKind, PoolingKind
+from mebert.output_paths import check_output
 from mebert.precision import pick_precision
 
 __all__ = ["BenchSettings", "pick_precisions"]
@@ -58,10 +60,14 @@ class BenchSettings:
             raise UserError(f"threads must be at least 1, got {self.threads}")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise UserError(f"batch_sizes must be numbers of at least 1, got {list(self.batch_sizes)}")
-        if not self.speedups or min(self.speedups) <= 1:
+        if not self.speedups or not all(1 < speedup < math.inf for speedup in self.speedups):
             raise UserError(f"speedups must be numbers above 1, got {list(self.speedups)}")
+        if self.seed < 0:
+            raise UserError(f"seed must be at least 0, got {self.seed}")
+        if self.out is not None:
+            check_output("out", self.out, folder=True)
         if self.task is not None and self.texts is not None:
-            raise UserError("task and texts were both given; give one of them")
+            raise UserError(f"task and texts were both given ({self.task}, {self.texts}); give one of them")
 
 
 def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device) -> list[PrecisionName]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mebert.bench.lengths import draw_lengths
 from mebert.data.datamodule import TextDataModule
+from mebert.data.file_columns import decode_text, read_bytes
 from mebert.data.opening import open_split
 from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
 from mebert.errors import UserError
@@ -109,10 +110,7 @@ def make_batches(
 
 
 def _lines(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    content = decode_text(path, read_bytes(path))
     texts = [line.strip() for line in content.splitlines() if line.strip()]
     if not texts:
         raise UserError(f"{path} is empty; it must hold a text a line")

@@ -15,6 +15,7 @@ from mebert.curve import ExitRecord, replay
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
 from mebert.metrics import metric_value
+from mebert.report.layout import report_table
 
 __all__ = ["prediction_reports", "prediction_table"]
 
@@ -50,14 +51,7 @@ def _metric_at(record: ExitRecord, metric: str, exits: Tensor) -> float:
 def prediction_table(reports: Sequence[PredictionReport], metric: str, split: str) -> Table:
     """Predicted exits against those that the policy took, one line an operating point."""
     kinds = ", ".join(sorted({found.kind for found in reports}))
-    table = Table(
-        title=f"Predicted exits against those that the policy takes: {kinds} ({split})",
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="dim",
-    )
-    table.add_column("policy")
+    table = report_table(f"Predicted exits against those that the policy takes: {kinds} ({split})", ["policy"])
     columns = ["coverage", "exact", "within 1", "earlier", "later", "speed-up predicted", "policy"]
     metrics = [f"{metric} predicted", "policy", "full"] if reports[0].metric_full is not None else []
     for column in [*columns, *metrics]:

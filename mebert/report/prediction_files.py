@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mebert.errors import UserError
+from mebert.output_paths import check_output
 
 __all__ = ["PredictionFormat", "check_prediction_path", "whole_file", "write_table"]
 
@@ -36,6 +37,7 @@ def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
     if format == "glue":
         if path.is_file() or suffix in (*FORMATS, ".tsv", ".zip"):
             raise UserError(f"{given} is a file; predictions.format glue writes several: give a folder")
+        check_output("predictions.path", path, folder=True)
         return
     if suffix not in FORMATS:
         raise UserError(f"{given} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
@@ -43,6 +45,7 @@ def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
         raise UserError(f"{given} ends in {suffix}, but predictions.format is {format}; give one of them")
     if path.is_dir():
         raise UserError(f"{given} is a folder; give a file name")
+    check_output("predictions.path", path)
 
 
 @contextmanager

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
-from rich.console import Console
 from rich.table import Table
 
 from mebert.curve import CurvePoint
 from mebert.report.evaluation import Evaluation
 from mebert.report.exit_prediction import prediction_table
+from mebert.report.layout import console, print_pairs, print_table, report_table
 
 __all__ = [
+    "console",
     "curve_table",
     "exit_table",
     "leave_table",
@@ -29,31 +29,26 @@ __all__ = [
 CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
 
-def console() -> Console:
-    """Standard output; wide enough for every table where it is no terminal (a file, a pipe, a notebook)."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=False)
-
-
 def print_evaluation(evaluation: Evaluation) -> None:
     """Everything that an evaluation holds, as tables."""
     out = console()
-    out.print(exit_table(evaluation))
+    print_table(exit_table(evaluation), out, keys=2)
     if evaluation.curves:
-        out.print(curve_table(evaluation))
+        print_table(curve_table(evaluation), out)
     if any(evaluation.points.values()):
-        out.print(operating_table(evaluation))
-        out.print(leave_table(evaluation))
+        print_table(operating_table(evaluation), out, keys=2)
+        print_table(leave_table(evaluation), out, keys=2)
     if evaluation.policies:
-        out.print(policy_table(evaluation))
+        print_table(policy_table(evaluation), out)
     if evaluation.leaving:
-        out.print(leaving_table(evaluation))
+        print_table(leaving_table(evaluation), out, keys=1 + (len(evaluation.leaving) > 1))
     if evaluation.predictions:
-        out.print(prediction_table(evaluation.predictions, evaluation.metric, evaluation.split))
+        print_table(prediction_table(evaluation.predictions, evaluation.metric, evaluation.split), out)
 
 
 def exit_table(evaluation: Evaluation) -> Table:
     """Accuracy and cost of every exit."""
-    table = _table(f"Exits: every sample leaves there ({evaluation.split}, {evaluation.samples:,} samples)")
+    table = report_table(f"Exits: every sample leaves there ({evaluation.split}, {evaluation.samples:,} samples)")
     names = list(evaluation.exit_metrics)
     for column in ["exit", "layer", *names, "GFLOPs", "speed-up layers", "FLOPs"]:
         table.add_column(column, justify="right")
@@ -73,7 +68,7 @@ def exit_table(evaluation: Evaluation) -> Table:
 
 def curve_table(evaluation: Evaluation) -> Table:
     """The whole accuracy-speed curve of each policy, at equal steps of speed-up by layers, on this split."""
-    table = _table(f"Accuracy-speed curve: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
+    table = report_table(f"Accuracy-speed curve: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
     fastest = max(p.speedup_layers for p in evaluation.fixed)
     steps = [s for s in CURVE_STEPS if s < fastest * 0.999] + [fastest]
     table.add_column("policy")
@@ -103,7 +98,7 @@ def metric_at(points: Sequence[CurvePoint], speedup: float) -> float:
 def operating_table(evaluation: Evaluation) -> Table:
     """The chosen operating points of each policy, then the oracle."""
     measured = bool(evaluation.wall_setting)
-    table = _table(f"Operating points: thresholds chosen on validation data ({evaluation.split})")
+    table = report_table(f"Operating points: thresholds chosen on validation data ({evaluation.split})")
     columns = [
         "policy",
         "target",
@@ -139,13 +134,11 @@ def operating_table(evaluation: Evaluation) -> Table:
 def leave_table(evaluation: Evaluation) -> Table:
     """Where samples left at each operating point."""
     exits = len(evaluation.exit_layers)
-    table = _table(f"% of the samples that leave at each exit ({evaluation.split})")
-    if exits > 12:
-        table.padding = (0, 0, 0, 0)
+    table = report_table(f"% of the samples that leave at each exit ({evaluation.split})")
     for column in ("policy", "target"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     for e in range(exits):
-        table.add_column(str(e + 1), justify="right", min_width=3)
+        table.add_column(str(e + 1), justify="right")
     for name, points in evaluation.points.items():
         for point in points:
             shares = [f"{100 * share:.0f}" if share else "-" for share in point.shares or []]
@@ -156,7 +149,7 @@ def leave_table(evaluation: Evaluation) -> Table:
 
 def policy_table(evaluation: Evaluation) -> Table:
     """Every policy that was compared, the best on validation data first."""
-    table = _table(f"Policies on this model: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
+    table = report_table(f"Policies on this model: {evaluation.metric} at a speed-up by layers ({evaluation.split})")
     results = evaluation.policies
     chosen = any(result.val_area is not None for result in results.values())
     targets = list(next(iter(results.values())).at)
@@ -182,7 +175,7 @@ def leaving_table(evaluation: Evaluation) -> Table:
     point = evaluation.current
     assert point is not None
     by_difficulty = len(evaluation.leaving) > 1
-    table = _table(
+    table = report_table(
         f"Where {'easy and hard ' if by_difficulty else ''}samples left: {point.policy}, "
         f"threshold {point.threshold:.4g}, {evaluation.metric} {point.metric:.4f}, "
         f"{point.speedup_layers:.2f}x by layers"
@@ -191,7 +184,7 @@ def leaving_table(evaluation: Evaluation) -> Table:
         table.add_column(column, justify="right")
     exits = len(evaluation.exit_layers)
     for e in range(exits):  # of many exits only the first is called one, so that the table fits
-        table.add_column(f"exit {e + 1}" if exits <= 6 or e == 0 else str(e + 1), justify="right", min_width=4)
+        table.add_column(f"exit {e + 1}" if exits <= 6 or e == 0 else str(e + 1), justify="right")
     for row in evaluation.leaving:
         if row.group == "all" and by_difficulty:
             table.add_section()
@@ -203,16 +196,6 @@ def leaving_table(evaluation: Evaluation) -> Table:
         shares = [f"{share:.0%}" if share else "-" for share in row.shares]
         table.add_row(*([row.group] if by_difficulty else []), *cells, *shares)
     return table
-
-
-def print_pairs(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
-    """A small two-column table; long values (paths, commands) are never cut, so that they can be copied."""
-    items = list(pairs.items()) if isinstance(pairs, Mapping) else list(pairs)
-    width = max(len(name) for name, _ in items)
-    out = console()
-    out.print(f"[bold]{title}[/bold]")
-    for name, value in items:
-        out.print(f"  {name:<{width}}  {value}", markup=False, soft_wrap=True)
 
 
 def _point_cells(name: str, point: CurvePoint, measured: bool) -> list[str]:
@@ -234,7 +217,3 @@ def _point_cells(name: str, point: CurvePoint, measured: bool) -> list[str]:
 
 def _gflops(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", caption_justify="left", title_style="bold", caption_style="dim")

@@ -1,0 +1,76 @@
+"""Before anything runs: what the model is made of, and what each exit costs on these texts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from mebert.report.layout import print_table
+from mebert.report.model_parts import model_parts, parts_table, shortened
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mebert.modules import MultiExitModule
+
+__all__ = ["ExitSummary"]
+
+LENGTH_WITHOUT_DATA = 128
+
+
+class ExitSummary(L.Callback):
+    """Prints the parts of a model before `fit`, and one line before `validate` and `test`.
+
+    FLOPs are counted as everywhere (`mebert.flops`), at the lengths of the validation texts: those of
+    `val/exit_03/gflops`. Where the data module does not tell its lengths, at 128 tokens.
+    """
+
+    def __init__(self) -> None:
+        self._fitted = False
+
+    @override
+    def on_fit_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        self._fitted = True
+        if not trainer.is_global_zero:
+            return
+        lengths, texts = _lengths(trainer, "validation_names", "validation")
+        parts = model_parts(pl_module.model, lengths, pl_module.policy)
+        print_table(parts_table(parts, _title(pl_module), texts))
+
+    @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if trainer.state.fn == "validate":
+            self._line(trainer, pl_module, "validation_names", "validation")
+
+    @override
+    def on_test_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+        if not self._fitted:  # else it has been said
+            self._line(trainer, pl_module, "test_names", "test")
+
+    def _line(self, trainer: L.Trainer, module: MultiExitModule, names: str, kind: str) -> None:
+        lengths, texts = _lengths(trainer, names, kind)
+        parts = model_parts(module.model, lengths, module.policy)
+        size = f"{shortened(parts.total)} parameters, {parts.plain_gflops:.3g} GFLOPs without exits at the lengths of"
+        rank_zero_info(f"{_title(module)}, {size} {texts}")
+
+
+def _title(module: MultiExitModule) -> str:
+    model = module.model
+    exits = f"{model.num_exits} exits on {model.num_layers} layers, {model.num_labels} labels"
+    return f"Model: {type(module).__name__}, {model.walk.config.model_type}, {exits}"
+
+
+def _lengths(trainer: L.Trainer, names: str, kind: str) -> tuple[Tensor, str]:
+    """Tokens of the texts of the first split of a kind, (N,), and which texts they are, in words."""
+    data: Any = getattr(trainer, "datamodule", None)
+    splits = getattr(data, "splits", None) or {}
+    rows = next((splits[name] for name in getattr(data, names, []) if name in splits), None)
+    if rows is None:
+        return torch.tensor([LENGTH_WITHOUT_DATA]), f"texts of {LENGTH_WITHOUT_DATA} tokens"
+    lengths = torch.from_numpy(rows.lengths).long()
+    mean = float(lengths.double().mean())
+    return lengths, f"the {len(lengths):,} {kind} texts ({mean:.1f} tokens on average)"

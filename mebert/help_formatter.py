@@ -1,0 +1,49 @@
+"""How the help of a command is laid out."""
+
+from __future__ import annotations
+
+import re
+from argparse import Action
+
+from jsonargparse import DefaultHelpFormatter
+
+__all__ = ["HelpFormatter", "shorten"]
+
+PRINT_CONFIG = "Print the configuration that all arguments make, and exit."
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """jsonargparse's, with examples as they are written and each option by its own name alone."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Paragraphs are filled; one with indented lines is a list of commands, and stays as it is."""
+        parts = re.split(r"\n\s*\n", text.strip("\n"))
+        kept = [
+            part if "\n  " in part else super(HelpFormatter, self)._fill_text(part, width, indent) for part in parts
+        ]
+        return "\n\n".join(kept)
+
+    def _get_help_string(self, action: Action) -> str:
+        if getattr(action, "plain_help", False):  # words that say what may be given: no list of all types
+            return f"{action.help} (default: %(default)s)"
+        return super()._get_help_string(action)
+
+    def _format_action_invocation(self, action: Action) -> str:
+        names = action.option_strings
+        try:
+            # `--runs+` adds to a list of a configuration; words after `--runs` are what people type.
+            action.option_strings = [name for name in names if not name.endswith("+")]
+            return super()._format_action_invocation(action)
+        finally:
+            action.option_strings = names
+
+
+def shorten(actions: list[Action]) -> None:
+    """Say in one line what jsonargparse says in six.
+
+    Args:
+        actions: Of a parser.
+    """
+    for action in actions:
+        if "--print_config" in action.option_strings:
+            action.help = PRINT_CONFIG

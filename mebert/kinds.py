@@ -1,0 +1,22 @@
+"""Closed choices that commands name in their arguments; light, so that their help needs no PyTorch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["CompareFormat", "EngineName", "HeadKind", "PoolingKind", "PrecisionName"]
+
+EngineName = Literal["shrink", "full", "refill", "predicted"]
+"""How a batch is run (`mebert.inference`)."""
+
+PrecisionName = Literal["float32", "bfloat16", "int8"]
+"""Precision of a model that is prepared for inference."""
+
+PoolingKind = Literal["cls", "mean", "max", "attention", "fastbert"]
+"""What an exit reads (`mebert.models.heads`)."""
+
+HeadKind = Literal["mlp", "linear", "shared"]
+"""How an exit classifies."""
+
+CompareFormat = Literal["text", "md", "csv", "png", "html"]
+"""What `compare` writes."""

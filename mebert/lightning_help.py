@@ -1,0 +1,104 @@
+"""The help of Lightning's commands: what one sets often first, the rest of the Trainer's options by `--help_all`."""
+
+from __future__ import annotations
+
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Mapping
+
+from mebert import _HOMES
+from mebert.commands.examples import examples_of
+from mebert.commands.overview import LIGHTNING_COMMANDS
+from mebert.short_options import explain
+
+__all__ = ["arrange"]
+
+SECTIONS: Mapping[str, str] = {
+    "model": "model: the recipe, by name (its own settings: --model.help CLASS)",
+    "data": "data: a task of the Hub, own files or the built-in task (its settings: --data.help CLASS)",
+    "predictions": "predictions: what `predict` writes, and at which speed",
+    "curve": "curve: operating points, and what `test` reports",
+    "exit_prediction": "exit_prediction: learn to say beforehand which exit a text will take (GEEP)",
+    "curriculum": "curriculum: the log of a curriculum (CurriculumDataModule)",
+    "exit_accuracy": "exit_accuracy: the metrics of every exit",
+    "finite_loss": "finite_loss: stop at a loss that is no number",
+    "wandb": "wandb: what Weights & Biases gets of a test (configs/logger/wandb.yaml)",
+    "trainer": "trainer: Lightning's",
+    "checkpoint": "checkpoint: best.ckpt (Lightning's ModelCheckpoint)",
+    "last_checkpoint": "last_checkpoint: last.ckpt, from which a run goes on",
+}
+RECIPES = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.modules"))
+DATA = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.data"))
+# In plain words; the other options of the Trainer and of both checkpoints are left to `--help_all`.
+OFTEN: Mapping[str, str] = {
+    "config": "The experiment's YAML; may be given several times, the later wins.",
+    "seed_everything": "Determines all that is drawn at random; true draws a seed.",
+    "ckpt_path": "best or last: the newest run of the experiment that has one; or a file. `fit` goes on from it.",
+    "weights_only": "Always true: a checkpoint that could run code is not opened.",
+    "model": f"{RECIPES}; or a class_path of your own. A setting of it: --model.NAME VALUE",
+    "data": f"{DATA}; or a class_path of your own. A setting of it: --data.NAME VALUE",
+    "trainer.max_epochs": "Passes over the training rows.",
+    "trainer.max_steps": "Optimiser steps after which training ends; -1 for no such limit.",
+    "trainer.accelerator": "auto, cpu, gpu, mps, ...",
+    "trainer.devices": "How many of them, a list of their numbers, or auto.",
+    "trainer.strategy": "auto, ddp, ...: how several devices share the work.",
+    "trainer.precision": "32-true, bf16-mixed, ...; null for what this machine is fast at.",
+    "trainer.accumulate_grad_batches": "Batches whose gradients are added before a step.",
+    "trainer.gradient_clip_val": "Largest norm of the gradient; null does not clip.",
+    "trainer.val_check_interval": "Validate so often within an epoch: a share of it, or a number of batches.",
+    "trainer.limit_train_batches": "Share or number of training batches of an epoch.",
+    "trainer.limit_val_batches": "Share or number of validation batches.",
+    "trainer.limit_test_batches": "Share or number of test batches.",
+    "trainer.logger": "A logger's class, or false for none; null for CSV files in the run's folder.",
+    "trainer.callbacks": "Further callbacks, by class_path.",
+    "trainer.default_root_dir": "Where runs go; null for the folder runs.",
+    "trainer.enable_progress_bar": "false: a plain line after each validation, as it is where there is no terminal.",
+    "trainer.fast_dev_run": "A trial: a few batches of everything, and nothing is written.",
+    "checkpoint.monitor": "The metric by which a checkpoint is the best (docs/running.md).",
+    "checkpoint.mode": "max or min of it.",
+    "checkpoint.every_n_train_steps": "Save after so many steps, too.",
+    "last_checkpoint.every_n_train_steps": "Save after so many steps, too, for long epochs.",
+}
+LONG_SECTIONS = ("trainer", "checkpoint", "last_checkpoint")
+NOT_READ = {"fit": ("predictions",), "validate": ("predictions",), "test": ("predictions",)}
+
+
+def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
+    """Put a command's help in order.
+
+    Args:
+        parser: That of the command, with all its options.
+        command: fit, validate, test or predict.
+        whole: Show every option, with the libraries' own words.
+    """
+    parser.description = LIGHTNING_COMMANDS[command]
+    parser.usage = f"python -m mebert {command} --config FILE [options]"
+    notes = [explain(command), "" if whole else f"All options: python -m mebert {command} --help_all"]
+    parser.epilog = "\n\n".join(part for part in (*notes, examples_of(command)) if part)
+    for action in parser._actions:
+        section = action.dest.partition(".")[0]
+        if whole:
+            continue
+        if action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
+            action.help = OFTEN[action.dest]
+            action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
+        elif section in LONG_SECTIONS or section in NOT_READ.get(command, ()):
+            action.help = SUPPRESS
+    places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
+    for group in parser._action_groups:
+        section = _section(group)
+        if section == "ckpt_path":
+            group.title, group.description = (
+                "checkpoint to start from" if command == "fit" else "checkpoint to run",
+                None,
+            )
+        if group.title == "Linked arguments" and not whole:
+            for action in group._group_actions:
+                action.help = SUPPRESS
+        elif section in SECTIONS:
+            group.title, group.description = SECTIONS[section], None
+    parser._action_groups.sort(key=lambda group: places.get(_section(group), -2))
+
+
+def _section(group: object) -> str:
+    actions = getattr(group, "_group_actions", None) or []
+    return actions[0].dest.partition(".")[0] if actions else ""

@@ -1,0 +1,29 @@
+"""Text of users, files and servers as it may stand in a terminal or a log: it commands nothing and tells no secret."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["visible", "without_userinfo"]
+
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+# All but tab and line feed; beside them what turns the direction of writing, so that a line says something else.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""A text without sequences and characters that a terminal obeys; each such character becomes U+FFFD.
+
+    >>> visible("\x1b[31mred\x1b[0m and a bell\x07")
+    'red and a bell\ufffd'
+    """
+    return CONTROL.sub("\ufffd", ESCAPES.sub("", text))
+
+
+def without_userinfo(text: str) -> str:
+    """A text whose addresses name no user.
+
+    >>> without_userinfo("https://me:secret@hub.example/api cannot be reached")
+    'https://***@hub.example/api cannot be reached'
+    """
+    return re.sub(r"(?<=://)[^\s/@]+(?:@[^\s/@]+)*@", "***@", text)

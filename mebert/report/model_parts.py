@@ -1,0 +1,153 @@
+"""What a model is made of: parameters of its parts, and what it costs to leave at each exit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from mebert.flops import exit_flops, single_exit_flops
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import ExitPolicy
+from mebert.report.layout import report_table
+
+__all__ = ["ExitPart", "ModelParts", "mean_costs", "model_parts", "parts_table", "shortened"]
+
+
+@dataclass
+class ExitPart:
+    """An exit, and the layers from the one before it.
+
+    Attributes:
+        layers: Numbers of the layers, from 1.
+        layer_parameters: Theirs, without what earlier layers share with them.
+        exit_parameters: Those of its head, without what earlier heads share with it.
+        gflops: Mean cost of leaving here: all layers and heads up to it, and the policy's own products.
+        speedup: How often it goes into the cost of the plain model (all layers, last head alone).
+    """
+
+    layers: range
+    layer_parameters: int
+    exit_parameters: int
+    gflops: float
+    speedup: float
+
+
+@dataclass
+class ModelParts:
+    """All parts; the numbers of parameters add up to `total`.
+
+    Attributes:
+        embeddings: Parameters of the embeddings and their projection.
+        exits: From the first to the last.
+        others: Parameters of prototypes, learnt policies and layers that all exits share.
+        total: All parameters.
+        plain_gflops: Mean cost of the plain model.
+    """
+
+    embeddings: int
+    exits: list[ExitPart]
+    others: int
+    total: int
+    plain_gflops: float
+
+
+def mean_costs(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None) -> tuple[Tensor, float]:
+    """Mean GFLOPs of leaving at each exit, (E,) float64, and of the plain model.
+
+    Args:
+        model: The model.
+        lengths: Tokens of each sample, (N,); longer ones than the model reads count as its longest.
+        policy: Whose products are counted, too.
+    """
+    found, counts = torch.unique(lengths.clamp(max=model.walk.max_length), return_counts=True)
+    weights = counts.double() / counts.sum()
+    costs = (exit_flops(model, found, policy) * weights).sum(1) / 1e9
+    return costs, float((single_exit_flops(model, found) * weights).sum()) / 1e9
+
+
+def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None = None) -> ModelParts:
+    """Count a model's parameters and costs.
+
+    Args:
+        model: The model.
+        lengths: Tokens of the samples that costs are for, (N,), special tokens included.
+        policy: As `mean_costs`.
+    """
+    seen: set[int] = set()
+    names = dict(model.encoder.named_parameters())
+    embeddings = _count((p for n, p in names.items() if "embedding" in n), seen)
+    costs, plain = mean_costs(model, lengths, policy)
+    exits, before = [], 0
+    for index, layer in enumerate(model.exit_layers):
+        layers = range(before + 1, layer + 1)
+        own = _count((p for n, p in names.items() if _layer_of(n) in layers), seen)
+        head = _count(model.exit(index).parameters(), seen)
+        cost = float(costs[index])
+        exits.append(ExitPart(layers, own, head, cost, plain / cost))
+        before = layer
+    others = _count(model.parameters(), seen)
+    total = embeddings + others + sum(part.layer_parameters + part.exit_parameters for part in exits)
+    return ModelParts(embeddings, exits, others, total, plain)
+
+
+def parts_table(parts: ModelParts, title: str, texts: str) -> Table:
+    """One line an exit.
+
+    Args:
+        parts: The model's.
+        title: What model it is.
+        texts: What the costs are for, in words.
+    """
+    columns = ["parameters", "exit's own", "GFLOPs so far", "speed-up by FLOPs"]
+    table = report_table(title, ["part"], columns)
+    table.add_row("embeddings", shortened(parts.embeddings), "", "", "")
+    for number, part in enumerate(parts.exits, 1):
+        first, last = part.layers[0], part.layers[-1]
+        name = f"layer {last}" if first == last else f"layers {first}-{last}"
+        numbers = [shortened(part.layer_parameters), shortened(part.exit_parameters)]
+        table.add_row(f"{name}, exit {number}", *numbers, _three_digits(part.gflops), f"{part.speedup:.2f}x")
+    if parts.others:
+        table.add_row("other parts", shortened(parts.others), "", "", "")
+    table.add_section()
+    table.add_row("all", shortened(parts.total), "", _three_digits(parts.plain_gflops), "1.00x")
+    table.caption = (
+        f"GFLOPs so far: of leaving there after asking every exit up to it; all: the plain model, its last exit alone. "
+        f"At the lengths of {texts}."
+    )
+    return table
+
+
+def _layer_of(name: str) -> int:
+    """The layer (from 1) of a parameter of the encoder; 0 for none, or for one that layers share (ALBERT)."""
+    found = re.search(r"(?:^|\.)layer\.(\d+)\.", name)
+    return 0 if found is None else int(found[1]) + 1
+
+
+def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
+    """How many numbers they hold; those that have been counted before count no more."""
+    count = 0
+    for parameter in parameters:
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            count += parameter.numel()
+    return count
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".")
+
+
+def shortened(count: int) -> str:
+    """A number of parameters.
+
+    >>> shortened(323), shortened(10_260), shortened(22_713_000)
+    ('323', '10.3 k', '22.7 M')
+    """
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)

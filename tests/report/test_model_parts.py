@@ -1,0 +1,81 @@
+"""The table of a model's parts: nothing counted twice or forgotten, the same FLOPs as in the logs."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from runs import newest, run, write_config
+from tiny import SIZES, tiny_model
+
+from mebert.flops import exit_flops
+from mebert.policies import Entropy
+from mebert.report.model_parts import model_parts, parts_table
+
+
+@pytest.mark.parametrize("family", SIZES)
+@pytest.mark.parametrize("settings", [{}, {"head": "shared"}, {"exit_scorer": torch.nn.Linear(32, 1)}])
+def test_parts_add_up_to_all_parameters(family, settings):
+    model = tiny_model(family, **settings)
+    parts = model_parts(model, torch.tensor([5, 9]))
+    total = sum(parameter.numel() for parameter in model.parameters())  # torch counts shared ones once
+    by_exit = sum(part.layer_parameters + part.exit_parameters for part in parts.exits)
+    assert parts.total == total == parts.embeddings + by_exit + parts.others
+    embeddings = [n for n, p in model.encoder.named_parameters() if "embedding" in n]
+    assert parts.embeddings == sum(dict(model.encoder.named_parameters())[name].numel() for name in embeddings)
+    if family != "albert":  # whose layers are the same
+        layer = parts.exits[0].layer_parameters
+        assert [part.layer_parameters for part in parts.exits] == [layer] * model.num_layers
+        assert parts.others == sum(p.numel() for p in settings.get("exit_scorer", torch.nn.Identity()).parameters())
+    else:
+        assert parts.others > 0
+
+
+def test_costs_are_means_over_the_lengths():
+    model = tiny_model(exit_layers=[1, 3])
+    lengths = torch.tensor([4, 4, 9, 64, 200])  # the model reads 64
+    policy = Entropy(0.5).bind(model)
+    parts = model_parts(model, lengths, policy)
+    each = torch.stack([exit_flops(model, torch.tensor([n]), policy)[:, 0] for n in (4, 4, 9, 64, 64)])
+    costs = torch.tensor([part.gflops for part in parts.exits], dtype=torch.float64)
+    torch.testing.assert_close(costs, each.mean(0) / 1e9, rtol=1e-6, atol=0)
+    assert [part.layers for part in parts.exits] == [range(1, 2), range(2, 4)]
+    assert parts.exits[1].speedup < 1 < parts.exits[0].speedup, "asking exit 1 first costs a little"
+
+
+def test_table_of_many_layers_fits_a_screen():
+    table = parts_table(model_parts(tiny_model(num_labels=2), torch.tensor([8])), "Model: x", "8 tokens")
+    assert [str(cell) for cell in table.columns[0].cells] == [
+        "embeddings",
+        "layer 1, exit 1",
+        "layer 2, exit 2",
+        "layer 3, exit 3",
+        "all",
+    ]
+
+
+def test_fit_prints_the_costs_that_it_logs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    assert run("fit", "--config", "tiny.yaml", "--test_after_fit", "false") == 0
+    out = capsys.readouterr().out
+    assert "Model: ProtoExitModule, bert, 3 exits on 3 layers, 3 labels" in out
+    assert "the 41 validation texts (" in out
+    with (newest(tmp_path) / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/exit_01/gflops")]
+    for number in (1, 2, 3):
+        logged = float(rows[0][f"val/exit_{number:02d}/gflops"])
+        line = next(line for line in out.splitlines() if line.startswith(f"  layer {number}, exit {number}"))
+        assert f"{logged:#.3g}" in line.split()
+    said = []
+    monkeypatch.setattr("mebert.callbacks.exit_summary.rank_zero_info", said.append)
+    for command in ("test", "validate"):
+        assert run(command, "--config", "tiny.yaml", "--ckpt_path", "best", "--curve.wall_samples", "0") == 0
+        assert "parameters" not in capsys.readouterr().out, "one line, no table"
+    total = " ".join(next(line for line in out.splitlines() if line.startswith("  all ")).split()[1:3])
+    assert [line.split(" GFLOPs")[0].split(", ")[-2] for line in said] == [f"{total} parameters"] * 2
+    assert [line.partition("lengths of ")[2].split(" texts")[0] for line in said] == [
+        "the 41 test",
+        "the 41 validation",
+    ]
