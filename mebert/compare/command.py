@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mebert.compare.output import CompareFormat, as_csv, as_markdown, format_of, print_comparison
-from mebert.compare.paired import Comparison, compare_runs
+from mebert.compare.paired import compare_runs
 from mebert.compare.runs import check_comparable, read_run
 from mebert.errors import UserError
+from mebert.output_paths import check_output
 from mebert.report.tables import print_pairs
 
 __all__ = ["compare_command"]
@@ -34,10 +37,15 @@ def compare_command(
         raise UserError(
             "runs is missing: give folders of tested runs, such as compare runs/a/version_0 runs/b/version_0"
         )
-    slow = [speed for speed in speedups if speed < 1]
+    slow = [speed for speed in speedups if not 1 <= speed < math.inf]
     if slow:
         raise UserError(f"speedups must be at least 1, got {slow[0]:g}")
     form = format_of(format, out)
+    if out is not None:
+        check_output("out", out)
+    if form in ("png", "html") and out is not None:
+        _draw(runs, policy, speedups, form, out)
+        return
     read = [read_run(run, policy) for run in runs]
     check_comparable(read)
     comparison = compare_runs(read, speedups)
@@ -47,7 +55,7 @@ def compare_command(
             return
         print_comparison(comparison)
         again = " ".join(shlex.quote(str(run.folder)) for run in read)
-        print_pairs("Next:", {"as a file": f"python -m mebert compare {again} --out comparison.md"})
+        print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
@@ -56,20 +64,52 @@ def compare_command(
         else:
             file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
     print_pairs("Saved:", {"comparison": out})
-    print_pairs("Next:", _with_best(comparison))
+    print_pairs("Next:", _with_best([(run.folder, run.area, run.evaluation) for run in comparison.runs]))
 
 
-def _with_best(comparison: Comparison) -> dict[str, str]:
-    """What to do with the run with the largest area, by what a study may have left of it."""
-    best = max(comparison.runs, key=lambda run: -1.0 if run.area is None else run.area)
-    config = shlex.quote(str(best.folder / "config.yaml"))
-    tested = best.evaluation.get("checkpoint")
+def _draw(runs: Sequence[str], policy: str | None, speedups: Sequence[float], form: CompareFormat, out: Path) -> None:
+    """The page or the picture, which take runs of several tasks, and runs that were not tested."""
+    from mebert.compare.blocks import blocks_of
+    from mebert.compare.page import write_comparison_page
+    from mebert.compare.picture import save_picture
+    from mebert.compare.shown import read_shown
+
+    shown = [read_shown(run, number, policy) for number, run in enumerate(runs, start=1)]
+    blocks = blocks_of(shown)
+    waiting = [run for run in shown if run.evaluation is None]
+    if form == "html":
+        write_comparison_page(blocks, speedups, policy, out)
+    else:
+        save_picture(blocks, out)
+    print_pairs("Saved:", {"page" if form == "html" else "picture": out})
+    if waiting:
+        where = "shown with what their training logged" if form == "html" else "not in the picture"
+        print_pairs(f"Not tested, {where}:", [(f"run {run.number}", run.folder) for run in waiting])
+    if len(waiting) < len(shown):
+        tested = [(run.folder, run.area, run.evaluation) for run in shown if run.evaluation is not None]
+        print_pairs("Next:", _with_best(tested))
+    else:
+        folder = waiting[0].folder
+        best = shlex.quote(str(folder / "checkpoints" / "best.ckpt"))
+        test = f"python -m mebert test --config {shlex.quote(str(folder / 'config.yaml'))} --ckpt_path {best}"
+        print_pairs("Next:", {"test one": test})
+
+
+def _with_best(runs: Sequence[tuple[Path, float | None, dict[str, Any]]]) -> dict[str, str]:
+    """What to do with the run with the largest area, by what a study may have left of it.
+
+    Args:
+        runs: Folder, area and evaluation of each.
+    """
+    folder, _, evaluation = max(runs, key=lambda run: -1.0 if run[1] is None else run[1])
+    config = shlex.quote(str(folder / "config.yaml"))
+    tested = evaluation.get("checkpoint")
     checkpoints = [Path(tested)] if tested else []
-    for checkpoint in (*checkpoints, best.folder / "checkpoints" / "best.ckpt"):
+    for checkpoint in (*checkpoints, folder / "checkpoints" / "best.ckpt"):
         if checkpoint.is_file():
             known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
             return {"predict": f"python -m mebert predict {known} --out out.csv"}
-    model = best.folder / "model"
+    model = folder / "model"
     if model.is_dir():
         return {"measure its speed": f"python -m mebert bench --model {shlex.quote(str(model))}"}
     return {"train it again": f"python -m mebert fit --config {config}"}

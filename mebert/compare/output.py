@@ -6,16 +6,17 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from mebert.compare.paired import Comparison, Paired
 from mebert.errors import UserError
+from mebert.kinds import CompareFormat
 from mebert.report.plots import METRIC_TITLES
 
 __all__ = ["CompareFormat", "as_csv", "as_markdown", "format_of", "print_comparison"]
 
-CompareFormat = Literal["text", "md", "csv"]
-SUFFIXES: dict[str, CompareFormat] = {".md": "md", ".csv": "csv", ".txt": "text"}
+SUFFIXES: dict[str, CompareFormat] = {".md": "md", ".csv": "csv", ".txt": "text", ".html": "html", ".htm": "html"}
+SUFFIXES |= {".png": "png", ".pdf": "png", ".svg": "png"}
+FILES = ("png", "html")
 TESTS = {"mcnemar": "McNemar's exact test", "bootstrap": "paired bootstrap"}
 
 
@@ -23,8 +24,10 @@ def format_of(given: CompareFormat | None, out: Path | None) -> CompareFormat:
     """The format that was asked for, else what the file's name ends in, else text.
 
     Raises:
-        UserError: The name says nothing.
+        UserError: The name says nothing, or a picture or a page has no file to go to.
     """
+    if given in FILES and out is None:
+        raise UserError(f"format {given} needs a file: --out report.{given}")
     if given is not None or out is None:
         return given or "text"
     if out.suffix not in SUFFIXES:
@@ -46,13 +49,19 @@ def run_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def paired_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of paired tests."""
+def paired_rows(comparison: Comparison, numbers: Sequence[int] = ()) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of paired tests.
+
+    Args:
+        comparison: The runs.
+        numbers: What the runs are called; from 1 on where nothing is given.
+    """
+    numbers = numbers or range(1, len(comparison.runs) + 1)
     rows = []
     for paired in comparison.paired:
         interval = "" if paired.interval is None else f"{paired.interval.low:+.4f} to {paired.interval.high:+.4f}"
         values = [f"{paired.value:+.4f}", interval, _p_value(paired)]
-        rows.append([f"{paired.run + 1} - 1", f"{paired.speedup:g}x", *values])
+        rows.append([f"{numbers[paired.run]} - {numbers[0]}", f"{paired.speedup:g}x", *values])
     return ["runs", "speed-up", "difference", "95 % interval", "p"], rows
 
 
@@ -84,29 +93,45 @@ def notes(comparison: Comparison) -> list[str]:
 def print_comparison(comparison: Comparison, file: io.TextIOBase | None = None) -> None:
     """Tables for a person, on standard output or into a text file."""
     from rich.console import Console
-    from rich.table import Table
 
-    from mebert.report.tables import console
+    from mebert.report.layout import WIDTH_WITHOUT_TERMINAL, console, print_table, report_table
 
-    out = console() if file is None else Console(file=file, width=140, highlight=False)  # type: ignore[arg-type]
+    out = console() if file is None else Console(file=file, width=WIDTH_WITHOUT_TERMINAL, highlight=False)  # type: ignore[arg-type]
     for title, (header, rows) in zip(titles(comparison), (run_rows(comparison), paired_rows(comparison)), strict=True):
         if rows:
-            table = Table(title=title, title_justify="left", title_style="bold")
+            table = report_table(title)
             for column in header:
                 table.add_column(column, justify="left" if column in ("recipe", "policy") else "right")
             for row in rows:
                 table.add_row(*row)
-            out.print(table)
+            print_table(table, out, keys=2)
     for number, run in enumerate(comparison.runs):
         out.print(f"{number + 1}: {run.folder}", markup=False, soft_wrap=True)
     for note in notes(comparison):
-        out.print(note, style="dim", soft_wrap=True)
+        out.print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def exit_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table of exits: the metric if all rows leave after a layer."""
+    layers = sorted({layer for run in comparison.runs for layer in run.exit_layers})
+    rows = []
+    for number, run in enumerate(comparison.runs):
+        at = {exit_["layer"]: exit_.get(run.metric) for exit_ in run.evaluation["exits"]}
+        rows.append([str(number + 1), run.recipe, *(_number(at.get(layer)) for layer in layers)])
+    return ["run", "recipe", *(f"layer {layer}" for layer in layers)], rows
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Both tables, for a report or an issue."""
+    """The tables, each exit's too, for a report or an issue."""
     parts = []
-    for title, (header, rows) in zip(titles(comparison), (run_rows(comparison), paired_rows(comparison)), strict=True):
+    at_speed, differences = titles(comparison)
+    metric = METRIC_TITLES.get(comparison.runs[0].metric, comparison.runs[0].metric)
+    tables = {
+        at_speed: run_rows(comparison),
+        f"{metric} of each exit alone": exit_rows(comparison),
+        differences: paired_rows(comparison),
+    }
+    for title, (header, rows) in tables.items():
         if rows:
             parts += [f"**{title}**", _markdown_table(header, rows)]
     parts.append("\n".join(f"- run {n + 1}: `{run.folder}`" for n, run in enumerate(comparison.runs)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,12 @@ from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.record_files import load_record
 
-__all__ = ["TestedRun", "check_comparable", "read_run"]
+__all__ = ["TestedRun", "check_comparable", "read_run", "read_values", "recipe_of", "task_of"]
+
+
+# What is read of a tested run, whatever is asked of it.
+EVALUATED = ("policy", "metric", "exits", "plain_gflops", "area_under_curve")
+CONFIGURED = ("model", "data")
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,12 @@ def read_run(given: str | Path, policy: str | None = None) -> TestedRun:
         UserError: It is no folder of a tested run, or has nothing about the policy.
     """
     folder = _tested_folder(Path(given))
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    evaluation, config = read_values(folder / "evaluation.json"), read_values(folder / "config.yaml")
+    for file, values, names in (("evaluation.json", evaluation, EVALUATED), ("config.yaml", config, CONFIGURED)):
+        if lost := [key for key in names if key not in values]:
+            raise UserError(
+                f"{folder / file} lacks {lost[0]}: it is not what a test of mebert writes; test the run again"
+            )
     record, _ = load_record(folder / "outputs.safetensors")
     name = evaluation["policy"] if policy is None else policy
     if policy == "best":
@@ -103,8 +112,8 @@ def read_run(given: str | Path, policy: str | None = None) -> TestedRun:
         )
     return TestedRun(
         folder,
-        recipe=str(config["model"]["class_path"]).rpartition(".")[2].removesuffix("Module"),
-        task=_task(config["data"]),
+        recipe=recipe_of(config),
+        task=task_of(config["data"]),
         seed=config.get("seed_everything"),
         policy=name,
         evaluation=evaluation,
@@ -156,7 +165,28 @@ def _tested_folder(given: Path) -> Path:
     raise UserError(f"{given} is not the folder of a run: it has no {missing[0]}, and no version_<n> with a test in it")
 
 
-def _task(data: dict[str, Any]) -> str:
+def read_values(path: Path) -> dict[str, Any]:
+    """The content of a JSON or YAML file that holds names and values.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} cannot be read: it holds no names and values; test the run again")
+    return content
+
+
+def recipe_of(config: Mapping[str, Any]) -> str:
+    """The name of a configuration's module, without its ending."""
+    return str(config["model"]["class_path"]).rpartition(".")[2].removesuffix("Module")
+
+
+def task_of(data: Mapping[str, Any]) -> str:
     """What the data of a configuration is: its named task, its own files, or the name of its class."""
     init: dict[str, Any] = data.get("init_args") or {}
     if init.get("task"):

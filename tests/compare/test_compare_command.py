@@ -184,8 +184,10 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
     made_run(tmp_path / "b", 2, quality=1.7)
     assert main(["compare", "a", "b"]) == 0
     text = capsys.readouterr().out
-    assert max(len(line) for line in text.splitlines() if "┃" in line or "│" in line) <= 120
+    assert max(len(line) for line in text.splitlines() if re.search(r"\d\.\d{4}", line)) <= 120
     command = re.search(r"python -m mebert (compare .*)", text).group(1)
+    assert command.endswith("--out report.html")
+    command = command.replace("report.html", "comparison.md")
     next_words = []
     for left in ("", "b/model/exits.json", "b/checkpoints/best.ckpt", "some/best.ckpt"):  # run b has the larger area
         if left:
@@ -202,11 +204,12 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
     markdown = (tmp_path / "comparison.md").read_text()
     cells = re.findall(r"[-+]?\d\.\d{4}", markdown)
     assert cells == re.findall(r"[-+]?\d\.\d{4}", text), "the same numbers"
-    assert len(re.findall(r"^\| ---", markdown, re.MULTILINE)) == 2
+    assert len(re.findall(r"^\| ---", markdown, re.MULTILINE)) == 3
+    assert "| run | recipe | layer 1 | layer 2 | layer 3 | layer 4 |" in markdown
     assert main(["compare", "a", "b", "--out", "c.txt"]) == 0
     assert "2 - 1" in (tmp_path / "c.txt").read_text()
-    assert main(["compare", "a", "--out", "c.html"]) == 2
-    assert "ends in .md, .csv, .txt" in capsys.readouterr().err
+    assert main(["compare", "a", "--out", "c.docx"]) == 2
+    assert "ends in .md, .csv, .txt, .html" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path, capsys):
@@ -251,3 +254,11 @@ def test_a_real_run_and_its_test(tmp_path, monkeypatch, capsys):
         assert float(row["area"]) == pytest.approx(evaluation["area_under_curve"]["edr"])
         assert float(row["over_first"]) == 0.0
     assert [float(row["p_value"]) for row in rows[2:]] == [1.0, 1.0]
+    # The page of both: what real files say of exits, of rows of known difficulty, of training.
+    assert main(["compare", "runs/tiny/version_0", "runs/tiny/version_1", "--out", "report.html"]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    heads = re.findall(r"<h2>(.*?)</h2>", page)
+    assert heads[:4] == ["Runs", "Accuracy against speed", "Each exit alone", "Where rows leave"]
+    assert heads[4:6] == ["Easy and hard rows", "Training"]
+    for exit_ in evaluation["exits"]:
+        assert f'data-sort="{exit_["acc"]}"' in page
