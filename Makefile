@@ -25,7 +25,7 @@ quickstart: $(STAMP)  ## Train, evaluate and save a multi-exit BERT on the built
 test: $(STAMP)  ## Run the tests that take less than 10 minutes together.
 	$(PYTEST) -n $(JOBS) --dist worksteal
 
-test-all: $(STAMP)  ## Run all tests, the slow ones too.
+test-all: test-notebooks  ## Run all tests, the slow ones too, and the notebooks.
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'slow or not slow'
 
 browser: $(STAMP)  ## Install Chromium for the tests of the pages, where there is none.
@@ -37,7 +37,7 @@ test-browser: browser  ## Open the pages in a real Chromium, which is installed 
 	MEBERT_BROWSER=required $(PYTEST) -m browser tests/browser
 
 test-notebooks: $(STAMP)  ## Run the notebooks from top to bottom, without a network.
-	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(PYTEST) notebooks
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline env -u MPLBACKEND $(PYTEST) -n $(JOBS) --nbmake --nbmake-timeout=900 notebooks
 
 lint: $(STAMP)  ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -6,7 +6,23 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
 sys.path.insert(0, str(Path(__file__).parent))  # tests/tiny.py, the tiny real models that tests share
+
+
+@pytest.fixture(autouse=True)
+def own_parts_are_forgotten():
+    """Classes of a test's own `my_*.py` files (pages and notebooks show such) are unknown to the next test.
+
+    Policies and encoder families are found among the subclasses that there are, and a class outlives its module.
+    """
+    yield
+    for module in [name for name in sys.modules if name.startswith("my_")]:
+        for value in vars(sys.modules.pop(module)).values():
+            for mark in ("name", "families"):
+                if isinstance(value, type) and value.__module__ == module and mark in vars(value):
+                    delattr(value, mark)

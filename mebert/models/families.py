@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import torch
@@ -83,13 +84,25 @@ WALKS: tuple[type[EncoderWalk], ...] = (EncoderWalk, AlbertWalk, ElectraWalk, Di
 SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for walk in WALKS for family in walk.families)
 
 
+def _walks_by_family() -> dict[str, type[EncoderWalk]]:
+    """Ours, and those of every subclass that names families of its own and whose module is imported."""
+    found: dict[str, type[EncoderWalk]] = {family: walk for walk in WALKS for family in walk.families}
+    left: list[type[EncoderWalk]] = EncoderWalk.__subclasses__()
+    while left:
+        walk = left.pop()
+        if "families" in vars(walk):  # a walk for another purpose inherits its base's
+            found |= {family: walk for family in walk.families if family not in found}
+        left += walk.__subclasses__()
+    return found
+
+
 def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderWalk]:
-    for walk in WALKS:
-        if config.model_type in walk.families:
-            return walk
+    found = _walks_by_family()
+    if config.model_type in found:
+        return found[config.model_type]
     raise UserError(
         f"encoder {name!r} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
-        f"use one of: {', '.join(SUPPORTED_FAMILIES)} (MiniLM models are of the family bert)"
+        f"use one of: {', '.join(found)} (MiniLM models are of the family bert)"
     )
 
 
@@ -115,6 +128,26 @@ def quiet_loading() -> Iterator[None]:
         hf_logging.set_verbosity(before)
         if bar:
             hf_logging.enable_progress_bar()
+
+
+def _refuse_unknown(model_type: str, settings: dict[str, Any]) -> None:
+    """Hugging Face would keep a misspelt setting and do nothing with it."""
+    usual = AutoConfig.for_model(model_type)
+    for name, value in settings.items():
+        if not hasattr(usual, name):
+            near = get_close_matches(name, usual.to_dict(), n=1)
+            advice = f"did you mean {near[0]}?" if near else "leave it out"
+            raise UserError(f"encoder_config: {model_type} has no setting {name!r} (got {value!r}); {advice}")
+
+
+def _check_weights(name: str, report: dict[str, Any]) -> None:
+    """Refuse weights that are not those of the configuration: what is missing would be random, without a word."""
+    shapes = sorted((key, tuple(there), tuple(wanted)) for key, there, wanted in report["mismatched_keys"])
+    mismatched = [f"{key} is {there}, not {wanted}" for key, there, wanted in shapes]
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if mismatched or missing:
+        fault = f"{mismatched[0]}" if mismatched else f"there is no {missing[0]} ({len(missing)} weights are missing)"
+        raise UserError(f"encoder {name!r}: its weights do not fit its config.json: {fault}; fetch or save it anew")
 
 
 def build_encoder(
@@ -144,18 +177,19 @@ def build_encoder(
         if "model_type" not in settings:
             raise UserError("encoder_config needs the key model_type, for example {model_type: bert, hidden_size: 128}")
         model_type = str(settings.pop("model_type"))
-        if model_type not in SUPPORTED_FAMILIES:
+        families = _walks_by_family()
+        if model_type not in families:
             raise UserError(
-                f"encoder_config: model_type {model_type!r} is not supported; use one of: "
-                f"{', '.join(SUPPORTED_FAMILIES)}"
+                f"encoder_config: model_type {model_type!r} is not supported; use one of: {', '.join(families)}"
             )
+        _refuse_unknown(model_type, settings)
         try:
             config = AutoConfig.for_model(model_type, **settings)
         except Exception as error:  # the configuration classes validate strictly, with an exception type of their own
-            raise UserError(f"encoder_config: {error}") from error
+            raise UserError(f"encoder_config: {error}; correct it") from error
     else:
         with hub_errors(f"encoder {name!r}"):
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     walk = _walk_class(config, name)
     if layers is not None:
         walk.keep_first_layers(config, layers)
@@ -166,15 +200,24 @@ def build_encoder(
             setattr(config, key, dropout)
     with quiet_loading():
         if encoder_config is not None:
-            model = AutoModel.from_config(config, attn_implementation=attn_implementation, **walk.init_kwargs)
+            try:
+                model = AutoModel.from_config(
+                    config, attn_implementation=attn_implementation, trust_remote_code=False, **walk.init_kwargs
+                )
+            except (ValueError, RuntimeError, ArithmeticError) as error:  # sizes that do not go together
+                raise UserError(f"encoder_config: {error}; correct one of these settings") from error
         else:
             with hub_errors(f"encoder {name!r}"):
-                model = AutoModel.from_pretrained(
+                model, report = AutoModel.from_pretrained(
                     name,
                     config=config,
                     dtype=torch.float32,  # the default is the checkpoint's own, which may be half precision
                     attn_implementation=attn_implementation,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,  # told below, in one line
+                    output_loading_info=True,
                     **walk.init_kwargs,
                 )
+            _check_weights(name, report)
     encoder: PreTrainedModel = model.train()
     return encoder
