@@ -16,6 +16,7 @@ _HOMES = {
     "ExitFLOPs": "mebert.callbacks",
     "ExitPrediction": "mebert.callbacks",
     "PredictionWriter": "mebert.callbacks",
+    "WandbReport": "mebert.callbacks",
     "EarlyExitClassifier": "mebert.classifier",
     "Prediction": "mebert.classifier",
     "CurriculumDataModule": "mebert.data",
@@ -27,6 +28,7 @@ _HOMES = {
     "FrequencyExitPredictor": "mebert.exit_predictor",
     "LinearExitPredictor": "mebert.exit_predictor",
     "TokenExitPredictor": "mebert.exit_predictor",
+    "EarlyExitWandbLogger": "mebert.loggers",
     "CascadeModel": "mebert.models",
     "MultiExitModel": "mebert.models",
     "fit_prototypes": "mebert.models",
@@ -68,6 +70,7 @@ __all__ = [
     "DeeBERTModule",
     "DistanceRatio",
     "EarlyExitClassifier",
+    "EarlyExitWandbLogger",
     "ElasticBERTModule",
     "Entropy",
     "ExitAccuracy",
@@ -105,12 +108,20 @@ __all__ = [
     "UserError",
     "ValueChange",
     "Voting",
+    "WandbReport",
     "__version__",
     "fit_prototypes",
 ]
 
 if TYPE_CHECKING:
-    from mebert.callbacks import AccuracySpeedCurve, ExitAccuracy, ExitFLOPs, ExitPrediction, PredictionWriter
+    from mebert.callbacks import (
+        AccuracySpeedCurve,
+        ExitAccuracy,
+        ExitFLOPs,
+        ExitPrediction,
+        PredictionWriter,
+        WandbReport,
+    )
     from mebert.classifier import EarlyExitClassifier, Prediction
     from mebert.data import (
         CurriculumDataModule,
@@ -125,6 +136,7 @@ if TYPE_CHECKING:
         LinearExitPredictor,
         TokenExitPredictor,
     )
+    from mebert.loggers import EarlyExitWandbLogger
     from mebert.models import CascadeModel, MultiExitModel, fit_prototypes
     from mebert.modules import (
         BERxiTModule,

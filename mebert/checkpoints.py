@@ -13,11 +13,31 @@ from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 
 from mebert.errors import UserError
 from mebert.imported import check_named_classes, imported_class, strict_parsing
+from mebert.whole_files import damage_in
 
-__all__ = ["find_checkpoint", "read_checkpoint"]
+__all__ = ["DamagedCheckpoint", "find_checkpoint", "read_checkpoint"]
 
 KEYWORDS = ("last", "best")
 REQUIRED = ("policy", "operating_points")  # of what mebert adds to a checkpoint
+
+
+class DamagedCheckpoint(UserError):
+    """A file that is a checkpoint no more.
+
+    Args:
+        path: The file.
+        fault: What is wrong with it.
+
+    Attributes:
+        other: A whole one beside it, the newest; None where there is none.
+    """
+
+    def __init__(self, path: Path, fault: str) -> None:
+        self.other = _other_than(path)
+        advice = "give another one, or train anew"
+        if self.other is not None:
+            advice = f"there is also {self.other}, which is whole"
+        super().__init__(f"{path} is not a readable checkpoint: {fault}; {advice}")
 
 
 def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None) -> Path:
@@ -53,11 +73,18 @@ def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of mebert, its tensors not read but mapped, so that looking into it is quick.
+    """A checkpoint of mebert, read once for its checksums; its tensors are mapped.
 
     Raises:
-        UserError: It is damaged, or some other file; or it names a class that is not imported.
+        DamagedCheckpoint: It is cut off or damaged.
+        UserError: It is some other file; or it names a class that is not imported.
     """
+    try:
+        fault = damage_in(path)
+    except OSError as error:
+        fault = f"{error.strerror}"
+    if fault is not None:
+        raise DamagedCheckpoint(path, fault)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:  # also of what is no pickle at all
@@ -84,11 +111,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _others(path: Path) -> str:
     """What to do without a checkpoint: take one beside it, the newest first."""
-    beside = [p for p in path.parent.glob("*.ckpt") if p.name != path.name and p.stat().st_size]
-    if not beside:
-        return "give another one, or train anew"
-    newest = max(beside, key=lambda p: p.stat().st_mtime_ns)
-    return f"there is also {newest}"
+    other = _other_than(path)
+    return "give another one, or train anew" if other is None else f"there is also {other}"
+
+
+def _other_than(path: Path) -> Path | None:
+    """The newest whole checkpoint beside this one."""
+    beside = [p for p in path.parent.glob("*.ckpt") if p.name != path.name]
+    for other in sorted(beside, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        if damage_in(other) is None:
+            return other
+    return None
 
 
 def _check_classes(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from mebert.models import MultiExitModel, load_policy
 from mebert.models.pretrained import read_settings
 from mebert.operating_points import read_operating_points, stored_threshold
 from mebert.policies import ExitPolicy, policy_by_name
-from mebert.precision import pick_precision
+from mebert.precision import pick_device, pick_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +82,8 @@ class EarlyExitClassifier:
         compile: bool = False,
         max_drops: dict[str, dict[float, float]] | None = None,
     ) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        default = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device if isinstance(device, torch.device) else pick_device(device or default)
         if precision is None:
             precision = "bfloat16" if pick_precision(self.device.type)[0].startswith("bf16") else "float32"
         self.precision: PrecisionName = precision
@@ -112,16 +113,13 @@ class EarlyExitClassifier:
         Raises:
             UserError: There is no such folder or id, it holds no exits, or no tokenizer.
         """
-        from transformers import AutoTokenizer
-
-        from mebert.hub import hub_errors
+        from mebert.data.tokenised import load_tokenizer
 
         inner = Path(path) / "model"
         name = str(inner if (inner / "exits.json").is_file() else path)
         settings = read_settings(name)
         model = MultiExitModel.from_pretrained(name)
-        with hub_errors(f"the tokenizer of {name!r}"):
-            tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = load_tokenizer(name)
         points = read_operating_points(settings)
         policy, predictors = load_policy(name, model), load_predictors(name)
         drops = read_max_drops(settings)
@@ -166,6 +164,15 @@ class EarlyExitClassifier:
         Raises:
             UserError: A setting that is not understood or not stored, or an input that is no text.
         """
+        whole = {
+            "batch_size": batch_size,
+            "tokens_per_batch": tokens_per_batch,
+            "max_length": max_length,
+            "window": window,
+        }
+        for name, value in whole.items():
+            if value is not None:
+                _check_number(name, value, whole=True)
         plan = BatchPlan(batch_size, tokens_per_batch)
         window = 32 * batch_size if window is None else window
         if window < 1:
@@ -174,7 +181,7 @@ class EarlyExitClassifier:
         runner = self._engine(engine, self.choose_policy(policy, threshold, speedup, max_drop), plan, window)
         if isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2 and isinstance(texts[0], str)):
             return next(self._predictions(runner, encoder, [texts], plan, window))
-        if isinstance(texts, dict) or not isinstance(texts, Iterable):
+        if isinstance(texts, dict | bytes) or not isinstance(texts, Iterable):
             raise UserError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
         if isinstance(texts, Sequence):
             shown = progress if progress is not None else len(texts) >= LONG_INPUT and sys.stderr.isatty()
@@ -193,6 +200,8 @@ class EarlyExitClassifier:
         """The policy that these settings mean, bound to the model; arguments as in a call."""
         numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
         given = [name for name, value in numbers.items() if value is not None]
+        for name in given:
+            _check_number(name, numbers[name])
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
         if isinstance(policy, ExitPolicy):
@@ -248,6 +257,16 @@ class EarlyExitClassifier:
         total = sum(weights)
         probabilities = {name: weight / total for name, weight in zip(names, weights, strict=True)}
         return Prediction(names[logits.index(largest)], probabilities, exit_number)
+
+
+def _check_number(name: str, value: Any, whole: bool = False) -> None:
+    """Raise a UserError for what is no number, or no whole one."""
+    try:
+        fits = float(value) == int(value) if whole else not isinstance(value, str) and float(value) is not None
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits or isinstance(value, str):
+        raise UserError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
 
 
 def _with_bar(answers: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:

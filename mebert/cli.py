@@ -7,6 +7,7 @@ precision, and a last word on what was saved and what to type next.
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
@@ -26,8 +28,10 @@ from mebert.callbacks.exit_summary import ExitSummary
 from mebert.callbacks.progress import set_progress
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.sections import CALLBACKS
+from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.callbacks.validate_last import ValidateLast
-from mebert.checkpoints import find_checkpoint, read_checkpoint
+from mebert.checkpoint_io import WholeCheckpointIO
+from mebert.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
 from mebert.data import (
     CurriculumDataModule,
     SyntheticCurriculumDataModule,
@@ -38,6 +42,7 @@ from mebert.data.labels import check_label_order
 from mebert.entry import main
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor, save_predictors
+from mebert.interruption import ends_cleanly, same_command
 from mebert.lightning_errors import check_seed, told_by_lightning, trainer_errors
 from mebert.lightning_help import arrange
 from mebert.loggers.describe import describe_runs, end_runs
@@ -64,6 +69,8 @@ from mebert.progress import bars_wanted
 from mebert.report.closing import print_next, print_saved
 from mebert.report.glue_files import glue_splits
 from mebert.report.run_folder import run_folder
+from mebert.requeue import requeued_checkpoint
+from mebert.whole_files import clear_unfinished
 
 __all__ = ["MebertCLI", "lightning_command", "main"]
 
@@ -158,10 +165,22 @@ class MebertCLI(LightningCLI):
                 "hold plain values and tensors)"
             )
         config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
+        self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
+        if command == "fit" and config.ckpt_path is None:
+            config.ckpt_path = requeued_checkpoint(_experiment_folder(config)[0], self._words)
+            if config.ckpt_path is not None:
+                rank_zero_info(f"SLURM has started this job again: it goes on from {config.ckpt_path}")
         if config.ckpt_path is not None:
             path = find_checkpoint(str(config.ckpt_path), *_experiment_folder(config))
-            self._checkpoint = read_checkpoint(path)
+            try:
+                self._checkpoint = read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                if error.other is None:
+                    raise
+                raise UserError(f"{error}: {same_command(self._words, error.other)}") from error
             config.ckpt_path = str(path)
+            if command == "fit":
+                rank_zero_only(clear_unfinished)(path.parent)
         elif command in NEEDS_CHECKPOINT:
             raise UserError(
                 f"{command} needs trained exits: add --ckpt_path best (this experiment's newest run) or "
@@ -175,7 +194,7 @@ class MebertCLI(LightningCLI):
             _predict_glue(config.data.get("init_args", {}))
         self._say_what_the_checkpoint_overrides(config)
         _name_encoder_once(config)
-        if config.trainer.enable_progress_bar is False or not bars_wanted():
+        if config.trainer.enable_progress_bar is False or not bars_wanted() or rank_zero_only.rank:
             silence_library_bars()
         if config.trainer.precision is None:
             config.trainer.precision, reason = pick_precision(str(config.trainer.accelerator))
@@ -240,6 +259,9 @@ class MebertCLI(LightningCLI):
         if not own_bar:
             set_progress(trainer)
         trainer.callbacks[:0] = [ExactResume(), ValidateLast(), ExitSummary()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(StopOnSignal(self._words))  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not where the user has chosen another
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         experiment = self.config[self.subcommand].experiment
         describe_runs(trainer.loggers, experiment, str(self.subcommand), self.model, self.datamodule)
         return trainer
@@ -248,7 +270,7 @@ class MebertCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         failed = 1
         try:
-            with told_by_lightning(self.trainer):
+            with ends_cleanly(self.trainer, training=subcommand == "fit"), told_by_lightning(self.trainer):
                 super()._run_subcommand(subcommand)
             failed = 0
         finally:

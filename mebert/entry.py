@@ -32,7 +32,8 @@ def main(args: ArgsType = None) -> int:
         args: Command-line arguments; null takes those of the process.
 
     Returns:
-        The exit status: 0, or 2 for a mistake in what the user gave, told in one line on standard error.
+        The exit status: 0, 2 for a mistake in what the user gave, told in one line on standard error, or 130 after
+        Ctrl-C.
     """
     silence_known_noise()
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -47,6 +48,9 @@ def main(args: ArgsType = None) -> int:
     except UserError as error:
         print(f"mebert: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("mebert: stopped", file=sys.stderr)
+        return 130
     except OSError as error:
         said = describe_os_error(error)
         if said is None:

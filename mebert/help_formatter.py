@@ -23,6 +23,11 @@ class HelpFormatter(DefaultHelpFormatter):
         ]
         return "\n\n".join(kept)
 
+    def add_argument(self, action: Action) -> None:
+        """As argparse, without those that are marked as hidden."""
+        if not getattr(action, "hidden", False):
+            super().add_argument(action)
+
     def _get_help_string(self, action: Action) -> str:
         if getattr(action, "plain_help", False):  # words that say what may be given: no list of all types
             return f"{action.help} (default: %(default)s)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,9 @@ FILES = ("datasets", "safetensors", "tokenizers")
 
 NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "EntryNotFoundError", "RevisionNotFoundError"}
 NOT_FOUND_TEXTS = ("is not a valid model identifier", "is not a local folder", "doesn't exist on the hub")
-UNREACHABLE = {"ConnectionError", "ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"}
+UNREACHABLE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled"}
+CODE_TEXTS = ("trust_remote_code", "custom code", "dataset scripts are no longer supported", "weights only load failed")
+LACKS = re.compile(r"does not appear to have a file named (\S+)")
 UNREACHABLE_TEXTS = ("couldn't connect to", "couldn't reach", "connection refused", "offline mode is enabled")
 
 
@@ -64,13 +67,36 @@ def _is_expected(error: BaseException) -> bool:
     # ValueError, KeyError: raised by transformers and datasets for a folder that holds something else;
     # a bare Exception: raised by tokenizers for a broken tokenizer.json.
     plain = isinstance(error, OSError | ValueError | KeyError) or type(error) is Exception
-    return plain or _comes_from(error, NETWORK + FILES)
+    return plain or _comes_from(error, NETWORK + FILES) or _brings_code(str(error))
+
+
+def _brings_code(text: str) -> bool:
+    return any(part in text.lower() for part in CODE_TEXTS)
 
 
 def _explain(chain: list[BaseException]) -> str:
     names = {base.__name__ for link in chain for base in type(link).__mro__}
     text = " ".join(str(link) for link in chain).lower()
-    # Looked at first: a Hub that cannot be reached also makes transformers say that the id may not exist.
+    if _brings_code(text):
+        return (
+            "it brings code of its own, which mebert never runs; take one that is weights or rows alone (safetensors, "
+            "CSV, JSONL, Parquet), or convert it yourself where you trust it"
+        )
+    status = next((code for link in chain if (code := _status(link))), 0)
+    # Of an id that does not exist the Hub says 401, too, to who is not logged in.
+    if status in (401, 403) and ("GatedRepoError" in names or "RepositoryNotFoundError" not in names):
+        return (
+            f"the Hub at {hub_url()} refuses it (HTTP {status}): check the spelling; if the repository is gated or"
+            " private, accept its terms on its page and log in (hf auth login, or set HF_TOKEN)"
+        )
+    if status == 429 or status >= 500:
+        return (
+            f"the Hub at {hub_url()} is overloaded or out of order (HTTP {status}); try again later, or give a local"
+            " folder or own files"
+        )
+    if any(type(link).__name__.endswith("Timeout") for link in chain):
+        return f"the Hub at {hub_url()} did not answer in time; try again, or give a local folder or own files"
+    # Looked at first of the texts: a Hub that cannot be reached also makes transformers say that the id may not exist.
     if names & UNREACHABLE or any(part in text for part in UNREACHABLE_TEXTS):
         return (
             f"the Hub at {hub_url()} cannot be reached, and the cache has no complete copy; check the network"
@@ -78,12 +104,21 @@ def _explain(chain: list[BaseException]) -> str:
         )
     if names & NOT_FOUND or any(part in text for part in NOT_FOUND_TEXTS):
         return f"neither a local folder nor a repository at {hub_url()} (or one that needs a login); check the spelling"
+    if lacks := LACKS.search(text):
+        return f"there is no {lacks[1].rstrip('.')} in it; check the id or the folder"
     if network := [link for link in chain if _comes_from(link, NETWORK)]:
         return (
             f"the download from {hub_url()} broke off ({_first_line(network[-1])}); try again, check the"
             " network and HF_ENDPOINT, or give a local folder or own files"
         )
-    return f"the files are not usable ({_first_line(chain[-1])}); check what is there, or fetch it anew"
+    # The innermost says most, but a KeyError a word alone.
+    telling = [link for link in chain if not isinstance(link, KeyError | StopIteration)] or chain
+    return f"the files are not usable ({_first_line(telling[-1])}); check what is there, or fetch it anew"
+
+
+def _status(error: BaseException) -> int:
+    """The Hub's answer that an error is about; 0 where there was none."""
+    return int(getattr(getattr(error, "response", None), "status_code", None) or 0)
 
 
 def _first_line(error: BaseException) -> str:

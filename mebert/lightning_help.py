@@ -23,7 +23,7 @@ SECTIONS: Mapping[str, str] = {
     "finite_loss": "finite_loss: stop at a loss that is no number",
     "wandb": "wandb: what Weights & Biases gets of a test (configs/logger/wandb.yaml)",
     "trainer": "trainer: Lightning's",
-    "checkpoint": "checkpoint: best.ckpt (Lightning's ModelCheckpoint)",
+    "checkpoint": "checkpoint: best.ckpt (settings of Lightning's ModelCheckpoint)",
     "last_checkpoint": "last_checkpoint: last.ckpt, from which a run goes on",
 }
 RECIPES = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.modules"))
@@ -82,7 +82,8 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
             action.help = OFTEN[action.dest]
             action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
         elif section in LONG_SECTIONS or section in NOT_READ.get(command, ()):
-            action.help = SUPPRESS
+            # Not SUPPRESS: jsonargparse leaves such options out of the configurations that it writes, too.
+            action.hidden = True  # type: ignore[attr-defined]  # see HelpFormatter
     places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
     for group in parser._action_groups:
         section = _section(group)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["quiet_trainer", "silence_known_noise"]
+__all__ = ["quiet_trainer", "silence_known_noise", "silence_library_bars"]
 
 LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
@@ -27,6 +29,21 @@ def silence_known_noise() -> None:
     logger = logging.getLogger(LIGHTNING_LOGGERS[0])
     if _no_advertisement not in logger.filters:
         logger.addFilter(_no_advertisement)
+
+
+def silence_library_bars() -> None:
+    """No bars of downloads, tokenising and saving, which would fill a log with carriage returns."""
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")  # for those that are imported later, and for processes that are started
+    for module, function in (
+        ("huggingface_hub.utils", "disable_progress_bars"),
+        ("datasets", "disable_progress_bars"),
+        ("transformers.utils.logging", "disable_progress_bar"),
+    ):
+        if module in sys.modules:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # huggingface_hub: the environment has said so already
+                getattr(sys.modules[module], function)()
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

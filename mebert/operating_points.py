@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mebert.errors import UserError
 
@@ -45,6 +46,17 @@ def stored_threshold(
 
 def read_operating_points(settings: Mapping[str, object]) -> dict[str, dict[float, float]]:
     """The operating points in the settings of a model folder (`exits.json`), whose keys JSON has made text."""
-    stored = settings.get("operating_points") or {}
-    assert isinstance(stored, Mapping)
-    return {name: {float(s): float(t) for s, t in points.items()} for name, points in stored.items()}
+    return read_thresholds(settings, "operating_points")
+
+
+def read_thresholds(settings: Mapping[str, object], section: str) -> dict[str, dict[float, float]]:
+    """Policy name to number to threshold, from a section of `exits.json`.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    stored: Any = settings.get(section) or {}
+    try:
+        return {name: {float(s): float(t) for s, t in points.items()} for name, points in stored.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"exits.json: {section} holds no thresholds ({error}); calibrate the model anew") from error

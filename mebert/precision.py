@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
 from mebert.errors import UserError
+from mebert.kinds import PrecisionName
 
 __all__ = ["PrecisionName", "inference_precision", "pick_device", "pick_precision"]
-
-PrecisionName = Literal["float32", "bfloat16", "int8"]
-"""Precision of a model that is prepared for inference."""
 
 # Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
 FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
@@ -65,5 +61,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used: {error}") from error
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # a list of all that PyTorch has ever run on
+            reason = "there is no such kind"
+        raise UserError(f"device {name!r} cannot be used: {reason}; take auto, cpu, cuda, cuda:1 or mps") from error
     return device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,7 +10,13 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-__all__ = ["alone", "gather_rows", "shared_by"]
+__all__ = ["alone", "gather_rows", "lost_process", "shared_by"]
+
+# What gloo and NCCL say when the other side is gone or silent.
+LOST = re.compile(
+    r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|wait timeout|remote process (has )?(exited|died)"
+    r"|ncclRemoteError|Socket Timeout"
+)
 
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -19,6 +26,16 @@ def shared_by() -> int:
     if _ALONE.get() or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
+
+
+def lost_process(error: BaseException) -> str | None:
+    """What to tell of an error that another process of this run has caused by ending; None for any other error."""
+    if not (isinstance(error, RuntimeError) and shared_by() > 1 and LOST.search(str(error))):
+        return None
+    return (
+        "another process of this run has ended, or has not answered for as long as trainer.strategy allows: its own "
+        "message says why; mend that and start again (a training goes on with --ckpt_path last)"
+    )
 
 
 @contextmanager

@@ -41,6 +41,9 @@ def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
     missing = [name for name in REQUIRED if name not in tensors]
     if missing:
         raise UserError(f"this is no recorded pass: it lacks {', '.join(missing)}")
+    rows = {tuple(tensors[name].shape[-1:]) for name in ("labels", "index", "lengths")}
+    if tensors["logits"].ndim != 3 or rows != {(tensors["logits"].shape[1],)}:
+        raise UserError("this is no recorded pass: its tensors are not of the same rows")
     predicted = sorted((int(n.partition("/")[2]), t) for n, t in tensors.items() if n.startswith("predicted/"))
     return ExitRecord(
         **{name: tensors[name] for name in REQUIRED},
@@ -75,5 +78,8 @@ def load_record(path: str | Path) -> tuple[ExitRecord, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             about = json.loads((file.metadata() or {}).get("about", "{}"))
     except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a recorded pass: {error}") from error
-    return record_from_tensors(tensors), about
+        raise UserError(f"{path} cannot be read as a recorded pass: {error}; test the run again") from error
+    try:
+        return record_from_tensors(tensors), about
+    except UserError as error:
+        raise UserError(f"{path}: {error}; test the run again") from error

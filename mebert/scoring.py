@@ -39,6 +39,7 @@ def score_split(
     collate_batch: Callable[..., dict[str, Tensor]],
     score_batch: Callable[[Mapping[str, Tensor]], Tensor],
     batch_size: int,
+    tick: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Score all rows, the longest first, each process its share; every process gets the scores of all rows.
 
@@ -50,6 +51,7 @@ def score_split(
         collate_batch: Rows to a batch, as in the split's loader.
         score_batch: A batch on the device to its scores (B, ...); run without gradients, in the trainer's precision.
         batch_size: Rows a batch and process.
+        tick: Called after each batch of this process.
 
     Returns:
         (N, ...) float32 on the CPU, in the order of the split.
@@ -64,6 +66,7 @@ def score_split(
         for batch in loader:
             moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
             parts.append(score_batch(moved).float())
+            tick()
     # Each process holds equally many rows; those of process r are every world-size-th of the common order.
     values = gather_rows(torch.cat(parts)).cpu()
     order = torch.from_numpy(sampler.order)

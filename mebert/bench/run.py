@@ -80,17 +80,21 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     title = f"{subject.name}: samples per second, {about['device']}"
     save_bars(found, folder / "bench.png", title)
     print(f"Saved: {folder / 'bench.json'}, {folder / 'bench.csv'}, {folder / 'bench.png'}")
-    print_pairs("Next:", _next(settings, subject))
+    print_pairs("Next:", _next(settings, subject, found))
     return found
 
 
-def _next(settings: BenchSettings, subject: Subject) -> dict[str, str]:
-    """What to type after a measurement: take the speed that was worth it, or train such a model."""
+def _next(settings: BenchSettings, subject: Subject, found: list[Row]) -> dict[str, str]:
+    """What to type after a measurement: take the largest speed that was reached, or train such a model."""
     if settings.model is None or not subject.trained:
         return {"train one": "python -m mebert fit --config configs/quickstart.yaml"}
-    model, speed = shlex.quote(settings.model), f"{max(settings.speedups):g}"
-    rows = f" --file {shlex.quote(settings.texts)}" if settings.texts is not None else ""
-    return {"choose this speed": f"python -m mebert calibrate --model {model}{rows} --speedup_flops {speed}"}
+    speed = max(row.target for row in found if row.policy and row.target is not None)
+    words = ["--model", settings.model]
+    if settings.texts is not None and not settings.texts.endswith(".txt"):  # lines of text have no labels
+        words += ["--file", settings.texts]
+        words += ["--text_column", settings.text_column] if settings.text_column != "text" else []
+        words += ["--text_pair_column", settings.text_pair_column] if settings.text_pair_column else []
+    return {"choose this speed": f"python -m mebert calibrate {shlex.join(words)} --speedup_flops {speed:g}"}
 
 
 def _measure(

@@ -67,6 +67,7 @@ def file_texts(
             tokenizer=tokenizer,
             max_length=max_length,
             predict_file=path,
+            streaming=False,  # which rows are measured is drawn from all
             text_column=text_column,
             text_pair_column=pair_column,
             labels=["unknown", "not known"],  # nothing is trained; a data module of own files must have labels

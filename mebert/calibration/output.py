@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from mebert.calibration.points import Calibrated
 from mebert.calibration.risks import RISKS
 from mebert.checkpoints import read_checkpoint
 from mebert.policies import policy_from_spec
-from mebert.report.tables import console
+from mebert.report.layout import print_pairs, print_table, report_table
 
 __all__ = ["print_calibrated", "print_next"]
 
@@ -26,18 +24,12 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
         metric: Name of the metric.
         what: The samples, in words.
     """
-    table = Table(
-        title=f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
-        caption=_caption(found),
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="dim",
+    table = report_table(
+        f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
+        ["policy", "asked for"],
+        ["threshold", metric, "drop", "speed-up layers", "FLOPs"],
+        _caption(found),
     )
-    for column in ("policy", "asked for"):
-        table.add_column(column)
-    for column in ("threshold", metric, "drop", "speed-up layers", "FLOPs"):
-        table.add_column(column, justify="right")
     table.add_column("promised")
     for row in found:
         if row.point is not None:
@@ -46,7 +38,7 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
             speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
             table.add_row(row.policy, str(row.request), *numbers, *speeds, _promise(row))
     if table.row_count:
-        console().print(table)
+        print_table(table, keys=2)
     for row in found:
         if row.point is None:
             print(f"{row.policy} does not reach {row.request} here: at most {row.fastest:.2f}x by layers; not stored")
@@ -70,10 +62,11 @@ def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, A
     number = next(iter(policies[policy]))
     if policy == trained:
         paths = f"--config {shlex.quote(str(config))} --ckpt_path {shlex.quote(str(best))}"
-        print(f"Next: python -m mebert predict {paths} --{option} {number!r} --out out.csv")
+        print_pairs("Next:", {"predict": f"python -m mebert predict {paths} --{option} {number!r} --out out.csv"})
     else:
         asked = f"policy={policy!r}, {option}={number!r}"
-        print(f"Next, in Python: mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})")
+        call = f"mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})"
+        print_pairs("Next:", {"in Python": call})
 
 
 def _promise(row: Calibrated) -> str:

@@ -16,6 +16,7 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
+from mebert.progress import Progress
 
 __all__ = ["record_rows"]
 
@@ -47,14 +48,16 @@ def record_rows(
     order = np.argsort(-rows.lengths, kind="stable")
     logits: list[Tensor] = []
     scores: dict[str, list[Tensor]] = {policy.name: [] for policy in policies}
-    for start in range(0, len(order), batch_size):
-        batch = collate_batch([rows[int(row)] for row in order[start : start + batch_size]])
-        inputs = {name: value.to(device) for name, value in model_inputs(batch).items()}
-        outputs = model(**inputs)
-        logits.append(outputs.logits.float().cpu())
-        for policy in policies:
-            found = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"])
-            scores[policy.name].append(found.cpu())
+    with Progress(f"reading {len(rows):,} rows", -(-len(order) // batch_size)) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = collate_batch([rows[int(row)] for row in order[start : start + batch_size]])
+            inputs = {name: value.to(device) for name, value in model_inputs(batch).items()}
+            outputs = model(**inputs)
+            logits.append(outputs.logits.float().cpu())
+            for policy in policies:
+                found = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"])
+                scores[policy.name].append(found.cpu())
+            bar.tick()
     place = torch.from_numpy(np.argsort(order))  # where each row came in the order of the pass
     return ExitRecord(
         logits=torch.cat(logits, dim=1)[:, place],

@@ -22,8 +22,10 @@ from mebert.models import MultiExitModel, load_policy
 from mebert.models.pretrained import multi_exit_folder
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
 from mebert.precision import inference_precision, pick_device, pick_precision
+from mebert.report.closing import bench_command
 from mebert.report.comparison import family
 from mebert.report.evaluation import PolicyCosts
+from mebert.report.layout import print_pairs
 
 __all__ = ["CalibrationSettings", "run_calibration"]
 
@@ -52,7 +54,7 @@ class CalibrationSettings:
         if self.use is not None and (not self.save or self.use not in (self.policies or ())):
             raise UserError(f"use {self.use!r} must be one of policies ({self.policies}), and save must be true")
         if self.task is not None and self.file is not None:
-            raise UserError("task and file were both given; give one of them")
+            raise UserError(f"task and file were both given ({self.task}, {self.file}); give one of them")
         for name in ("batch_size", "max_length"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -115,6 +117,7 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
             "Note: if these rows chose the model's checkpoint or its policy's settings, the promise is weaker than it "
             f"reads; {rest} file of other rows gives it in full."
         )
+    stored = False
     if settings.save:
         if settings.use is not None:
             _use(folder, chosen[settings.use], next(answer for answer in found if answer.policy == settings.use))
@@ -128,9 +131,12 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
             store(folder, sections)
             print(f"Stored: {', '.join(sections)} in {Path(folder) / 'exits.json'}")
             print_next(folder, sections)
+            stored = True
         lost = sorted(fitted - {settings.use})
         if lost:
             print(f"Not stored: {', '.join(lost)}, fitted here; --use {lost[0]} makes it the model's own policy")
+    if not stored:
+        print_pairs("Next:", {"measure its speed": bench_command(settings.model, model)})
     return found
 
 

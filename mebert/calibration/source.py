@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,6 +15,7 @@ from mebert.data.loaders import SplitLoaders
 from mebert.data.opening import open_split
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
+from mebert.imported import check_named_classes, imported_class, strict_parsing
 from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["chose_the_model", "file_data", "run_data", "task_data"]
@@ -62,11 +62,20 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     config = Path(folder).parent / "config.yaml"
     if not config.is_file():
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
-    content: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{config} is no configuration of a run: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
+    named = content["data"].get("class_path")
+    kind = imported_class(named, L.LightningDataModule, f"{config}: its data cannot be made again: it")
+    check_named_classes(content["data"].get("init_args") or {}, f"{config}: its data cannot be made again", kind)
+    strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")
     try:
-        data = parser.instantiate_classes(parser.parse_object({"data": content.get("data")})).data
+        data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
     except ArgumentError as error:
         raise UserError(f"{config}: its data cannot be made again: {' '.join(str(error).split())}") from error
     if not isinstance(data, SplitLoaders):

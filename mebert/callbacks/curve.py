@@ -68,7 +68,7 @@ class AccuracySpeedCurve(L.Callback):
         fit_indicators: bool = False,
     ) -> None:
         if not all(1 <= point < math.inf for point in points):
-            raise UserError(f"curve.points are speed-ups of at least 1, got {list(points)}")
+            raise UserError(f"curve.points must be speed-ups of at least 1, got {list(points)}")
         if wall_samples < 0 or wall_rounds < 1:
             raise UserError(
                 f"curve.wall_samples must be at least 0 and curve.wall_rounds at least 1, "

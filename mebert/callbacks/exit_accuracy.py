@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.stages import main_metrics, stage_prefix
+from mebert.errors import UserError
 from mebert.metrics import answers_of, make_metric, update_metric
 from mebert.ranking import RANKING_METRICS
 
@@ -39,6 +40,8 @@ class ExitAccuracy(L.Callback):
     """
 
     def __init__(self, flush_every: int = 100) -> None:
+        if flush_every < 1:
+            raise UserError(f"exit_accuracy.flush_every must be at least 1, got {flush_every}")
         self.flush_every = flush_every
         self._stages: dict[str, dict[str, _SplitMetrics]] = {"train": {}, "val": {}, "test": {}}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
@@ -32,7 +30,9 @@ from mebert.exit_predictor.fitting import (
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.static import fit_static
 from mebert.policies import policy_from_spec
+from mebert.progress import rows_pass
 from mebert.scoring import score_split
+from mebert.whole_files import write_whole
 
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
@@ -111,7 +111,7 @@ class ExitPrediction(L.Callback):
         predictors = self._fit(trainer, model, policy, points)
         if trainer.is_global_zero:
             content["mebert"]["exit_predictors"] = [predictor.state() for predictor in predictors]
-            _rewrite(content, Path(best))
+            write_whole(content, Path(best))
             rows = predictors[0].origin.rows if predictors[0].origin else 0
             rank_zero_info(
                 f"exit prediction: {self.kind} predictors for {len(predictors)} operating points of {policy.name} from "
@@ -176,12 +176,6 @@ class ExitPrediction(L.Callback):
             head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model)
         rank_zero_info(f"exit prediction: running the best checkpoint on {len(rows):,} rows of {name}")
         score = partial(score_batch, model, policy, head)
-        values = score_split(trainer, rows, data.collate_for(), score, data.eval_batch_size)
+        with rows_pass(f"exits of {name} rows", trainer, len(rows), data.eval_batch_size) as bar:
+            values = score_split(trainer, rows, data.collate_for(), score, data.eval_batch_size, bar.tick)
         return as_scored(rows, values, model.num_exits)
-
-
-def _rewrite(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint in place of the old one, whole or not at all."""
-    new = path.with_suffix(".new")
-    torch.save(content, new)
-    os.replace(new, path)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
+
+from mebert.checkpoint_io import WholeCheckpointIO
+from mebert.output_paths import check_output
+from mebert.whole_files import keep_previous, previous_of
 
 __all__ = ["LastCheckpoint"]
 
@@ -21,19 +26,53 @@ class LastCheckpoint(ModelCheckpoint):
       the epoch itself, Lightning resumes a run that has `max_steps` with an epoch left out
       (https://github.com/Lightning-AI/pytorch-lightning/issues/19617 is of that kind). Without validation there is no
       other way.
+    - While training runs, the file before it is kept beside it (`last-previous.ckpt`), for when it is damaged.
 
     Args:
+        keep_previous: Keep the one before it, too; false saves its room on the disk.
         **kwargs: Those of `ModelCheckpoint`.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, keep_previous: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.keep_previous = keep_previous
         self._every_n_epochs = max(1, self._every_n_epochs)
 
     @property
     @override
     def state_key(self) -> str:
         return type(self).__name__  # Lightning's names the intervals, and warns where a resumed run has others
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and self._is_local():
+            check_output("the folder of checkpoints", str(self.dirpath), folder=True)  # now, not after an epoch
+
+    def save_now(self, trainer: L.Trainer) -> None:
+        """Write it, on every process together, unless it is of this very step."""
+        if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    @property
+    def written(self) -> str:
+        """The file that this run wrote last; empty while there is none."""
+        return self._last_checkpoint_saved
+
+    @override
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        if self.keep_previous and trainer.is_global_zero and self._is_local():
+            keep_previous(Path(filepath), replaced=isinstance(trainer.strategy.checkpoint_io, WholeCheckpointIO))
+        super()._save_checkpoint(trainer, filepath)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self.written and trainer.is_global_zero and self._is_local():
+            previous_of(Path(self.written)).unlink(missing_ok=True)  # the run is complete
+
+    def _is_local(self) -> bool:
+        return "://" not in str(self.dirpath)
 
     @override
     def on_train_batch_end(

@@ -1,15 +1,21 @@
 """Writes what `predict` found as a table, or as GLUE's files, in the order of the input.
 
+Each process puts its rows into shards as it goes; at the end the first process joins them.
+
 Shapes: B batch, C classes, N samples.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -22,16 +28,17 @@ from mebert.inference import EngineName
 from mebert.operating_points import stored_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
+from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
 from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_pairs
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
 __all__ = ["PredictionWriter"]
-
-CHUNK = 10_000  # rows whose texts are in memory at a time
 
 
 class PredictionWriter(L.Callback):
@@ -39,6 +46,9 @@ class PredictionWriter(L.Callback):
 
     For regression the table has `score` instead of a label and probabilities. Rows are in the order of the
     input, whatever the batches and processes were. Only `predict` writes.
+
+    Until then the rows are in Parquet files in a folder beside the table, named like it and ending in `.shards`. A run
+    that is killed leaves them there, each whole (pandas reads such a folder), and the table as it was.
 
     Args:
         path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the run's
@@ -73,12 +83,17 @@ class PredictionWriter(L.Callback):
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise UserError(f"predictions.threshold must be in [0, 1], got {threshold}")
+        if speedup is not None and not 1.0 <= speedup < math.inf:
+            raise UserError(f"predictions.speedup must be a number of at least 1, got {speedup}")
+        if max_drop is not None and not 0.0 <= max_drop < math.inf:
+            raise UserError(f"predictions.max_drop must be a number of at least 0, got {max_drop}")
         self.path = None if path is None else Path(path)
         self.format = format
         self.speedup = speedup
         self.threshold = threshold
         self.max_drop = max_drop
-        self._parts: list[dict[str, Tensor]] = []
+        self._shards: PredictionShards | None = None
+        self._scratch: TemporaryDirectory[str] | None = None
         self.engine = engine
         self._own: tuple[ExitPolicy, EngineName] | None = None
 
@@ -86,7 +101,7 @@ class PredictionWriter(L.Callback):
     def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         if self.format == "glue":
             _glue_parts(trainer)  # says what is wrong before anything is computed
-        self._parts = []
+        self._shards = None
         self._own = pl_module.policy, pl_module.engine
         if self.engine is not None:
             pl_module.engine = self.engine
@@ -113,59 +128,88 @@ class PredictionWriter(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._add(outputs)
+        self._add(trainer, pl_module, outputs)
 
-    def _add(self, outputs: Any) -> None:
+    def _add(self, trainer: L.Trainer, module: Any, outputs: Any) -> None:
         """Keep the rows of a step, if any: an engine may hold some back until the end."""
-        if isinstance(outputs, Mapping):
-            self._parts.append({name: outputs[name].cpu() for name in ("index", "label", "probabilities", "exit")})
+        if not isinstance(outputs, Mapping):
+            return
+        real = outputs["index"] >= 0
+        rows = {name: outputs[name][real].cpu() for name in ("index", "label", "probabilities", "exit")}
+        self._shards_of(trainer).add(_columns(module.model, rows))
+
+    def _shards_of(self, trainer: L.Trainer) -> PredictionShards:
+        if self._shards is None:
+            folder = self._shard_folder(trainer)
+            self._shards = PredictionShards(folder, trainer.global_rank, trainer.world_size)
+        return self._shards
+
+    def _shard_folder(self, trainer: L.Trainer) -> Path:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._scratch = TemporaryDirectory()
+            return Path(self._scratch.name)
+        place = self._place(trainer)
+        return place.with_name(f"{place.name}.shards")
+
+    def _place(self, trainer: L.Trainer) -> Path:
+        """The table, or the folder of GLUE's files."""
+        name = "glue" if self.format == "glue" else f"predictions.{self.format or 'csv'}"
+        return self.path or run_folder(trainer) / name
 
     @override
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         flush = getattr(pl_module, "flush_predictions", None)
         if flush is not None:
-            self._add(flush())
-        if not self._parts:
+            self._add(trainer, pl_module, flush())
+        shards = self._shards_of(trainer)
+        shards.flush()
+        self._shards = None
+        # Waits for all processes, too.
+        counts = gather_rows(pl_module, torch.tensor([shards.count])).tolist()
+        if not trainer.is_global_zero or not any(counts):
             return
-        parts, self._parts = self._parts, []
-        rows = {n: gather_rows(pl_module, torch.cat([p[n] for p in parts])).cpu() for n in parts[0]}
-        if not trainer.is_global_zero:
-            return
-        order = rows["index"].argsort(stable=True)
-        order = order[rows["index"][order] >= 0]
-        rows = {name: values[order] for name, values in rows.items()}
-        written = self._write(trainer, pl_module, rows)
-        layers = torch.tensor(pl_module.model.exit_layers, dtype=torch.float64)
-        taken = layers[rows["exit"] - 1].mean()
+        seen = _Seen(pl_module.model)
+        written = self._write(trainer, pl_module, seen.passing(merged(shards.folder, counts)), seen)
+        remove_shards(shards.folder)
         policy = pl_module.policy
         print_pairs(
             "Predictions:",
             {
                 **written,
                 "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
-                "mean exit": f"{rows['exit'].double().mean():.2f} of {pl_module.model.num_exits}",
-                "speed-up": f"{float(layers[-1] / taken):.2f}x by layers",
+                "mean exit": f"{seen.exits / seen.rows:.2f} of {pl_module.model.num_exits}",
+                "speed-up": f"{seen.all_layers * seen.rows / seen.layers:.2f}x by layers",
             },
         )
 
-    def _write(self, trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> dict[str, str]:
-        """Write all rows, sorted by their index; returns what is to be said of it."""
-        count = len(rows["index"])
-        pretending = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+    def _write(
+        self, trainer: L.Trainer, module: MultiExitModule, tables: Iterator[pa.Table], seen: _Seen
+    ) -> dict[str, str]:
+        """Write all rows, which come in their order; returns what is to be said of it."""
+        pretending, place = bool(trainer.fast_dev_run), self._place(trainer)  # type: ignore[attr-defined]
         if self.format != "glue":
-            path = self.path or run_folder(trainer) / f"predictions.{self.format or 'csv'}"
-            if not pretending:
-                write_table(path, _chunks(trainer, module, rows))
-            return {"table": f"{path} ({count:,} rows)"}
-        folder = self.path or run_folder(trainer) / "glue"
+            chunks = _chunks(trainer, tables)
+            if pretending:
+                deque(chunks, maxlen=0)
+            else:
+                write_table(place, chunks)
+            return {"table": f"{place} ({seen.rows:,} rows)"}
         task, parts = _glue_parts(trainer)
         if pretending:
-            return {"files": f"in {folder}, after a whole run"}
-        files = write_glue_files(folder, task, parts, rows["label"].tolist())
-        missing = missing_files(folder)
-        written = ", ".join(f"{folder / f.name} ({n:,} rows)" for f, n in zip(files, parts.values(), strict=True))
+            deque(tables, maxlen=0)
+            return {"files": f"in {place}, after a whole run"}
+        is_number = module.model.num_labels == 1
+        numbers = {name: number for number, name in enumerate(module.model.label_names)}
+        labels = [
+            value if is_number else numbers[value]
+            for table in tables
+            for value in table["score" if is_number else "label"].to_pylist()
+        ]
+        files = write_glue_files(place, task, parts, labels)
+        missing = missing_files(place)
+        written = ", ".join(f"{place / f.name} ({n:,} rows)" for f, n in zip(files, parts.values(), strict=True))
         notes = "; ".join(submission_size_notes(files, list(parts.values())))
-        whole = f"still without {', '.join(missing)}" if missing else f"whole; next: zip -j glue.zip {folder}/*.tsv"
+        whole = f"still without {', '.join(missing)}" if missing else f"whole; next: zip -j glue.zip {place}/*.tsv"
         return {"files": written, **({"note": notes} if notes else {}), "submission": whole}
 
     @override
@@ -173,6 +217,31 @@ class PredictionWriter(L.Callback):
         if self._own is not None:
             pl_module.policy, pl_module.engine = self._own
             self._own = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+class _Seen:
+    """Sums over the rows that pass.
+
+    Args:
+        model: Whose exits they left at.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.depth = np.asarray(model.exit_layers)
+        self.all_layers = int(self.depth[-1])
+        self.rows = self.exits = self.layers = 0
+
+    def passing(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        """The same tables, counted."""
+        for table in tables:
+            exits = table["exit"].to_numpy()
+            self.rows += len(exits)
+            self.exits += int(exits.sum())
+            self.layers += int(self.depth[exits - 1].sum())
+            yield table
 
 
 def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
@@ -191,20 +260,23 @@ def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
     return str(task), dict(zip(splits, data.predict_parts.values(), strict=True))
 
 
-def _chunks(trainer: L.Trainer, module: MultiExitModule, rows: dict[str, Tensor]) -> Iterator[dict[str, list[Any]]]:
+def _columns(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The columns of the table but the texts."""
+    table: dict[str, Any] = {"index": rows["index"].numpy()}
+    if model.num_labels == 1:
+        table["score"] = rows["label"].float().numpy()
+    else:
+        table["label"] = [model.label_names[label] for label in rows["label"].tolist()]
+        for c, name in enumerate(model.label_names):
+            table[f"prob_{name}"] = rows["probabilities"][:, c].float().numpy()
+    return table | {"exit": rows["exit"].numpy()}
+
+
+def _chunks(trainer: L.Trainer, tables: Iterator[pa.Table]) -> Iterator[dict[str, list[Any]]]:
+    """The tables with the texts of their rows behind the number."""
     read_texts = getattr(getattr(trainer, "datamodule", None), "predict_rows", None)
-    names = module.model.label_names
-    for start in range(0, len(rows["index"]), CHUNK):
-        part = {name: values[start : start + CHUNK] for name, values in rows.items()}
-        index = part["index"].tolist()
-        table: dict[str, list[Any]] = {"index": index}
-        if read_texts is not None:
-            table |= {name: list(values) for name, values in read_texts(index).items()}
-        if module.model.num_labels == 1:
-            table["score"] = part["label"].tolist()
-        else:
-            table["label"] = [names[label] for label in part["label"].tolist()]
-            for c, name in enumerate(names):
-                table[f"prob_{name}"] = part["probabilities"][:, c].float().tolist()
-        table["exit"] = part["exit"].tolist()
-        yield table
+    for table in tables:
+        columns = table.to_pydict()
+        index = columns.pop("index")
+        texts = {} if read_texts is None else {name: list(values) for name, values in read_texts(index).items()}
+        yield {"index": index} | texts | columns

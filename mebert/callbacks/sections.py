@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mebert.callbacks.best_checkpoint import BestCheckpoint
 from mebert.callbacks.curriculum_monitor import CurriculumMonitor
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.callbacks.exit_accuracy import ExitAccuracy
@@ -18,7 +18,7 @@ from mebert.callbacks.wandb_report import WandbReport
 __all__ = ["CALLBACKS"]
 
 CALLBACKS: dict[str, type[L.Callback]] = {
-    "checkpoint": ModelCheckpoint,
+    "checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,
     "exit_accuracy": ExitAccuracy,
     "curve": AccuracySpeedCurve,

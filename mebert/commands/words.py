@@ -50,10 +50,15 @@ def spelt_out(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
             else:
                 found.append(json.dumps(words))
                 places[option] = len(found) - 1
-        elif kind.startswith("list[") and words and not words[0].startswith("["):
+        elif kind.startswith("list[") and words and not words[0].startswith("[") or _one_or_several(kind, words):
             del rest[: len(words)]
             found.append(f"[{','.join(words)}]")
     return found
+
+
+def _one_or_several(kind: str, words: Sequence[str]) -> bool:
+    """Whether words are several values of an option that takes one value or a list of them."""
+    return "| list[" in kind and len(words) > 1 and not words[0].startswith("[")
 
 
 def _is_list(words: Sequence[str]) -> bool:

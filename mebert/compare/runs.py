@@ -17,7 +17,7 @@ from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.record_files import load_record
 
-__all__ = ["TestedRun", "check_comparable", "read_run", "read_values", "recipe_of", "task_of"]
+__all__ = ["TestedRun", "check_comparable", "newest_of", "read_run", "read_values", "recipe_of", "task_of"]
 
 
 # What is read of a tested run, whatever is asked of it.
@@ -153,16 +153,34 @@ def _tested_folder(given: Path) -> Path:
     missing = [name for name in needed if not (given / name).is_file()]
     if not missing:
         return given
-    runs = [path for path in given.glob("version_*") if all((path / name).is_file() for name in needed)]
+    runs = [path for path in given.glob("*") if all((path / name).is_file() for name in needed)]
     if runs:
-        return max(runs, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)])
+        return newest_of(runs)
     if (given / "config.yaml").is_file():
         raise UserError(
             f"{given} was not tested (it lacks {', '.join(missing)}): "
             f"python -m mebert test --config {given}/config.yaml --ckpt_path {given}/checkpoints/best.ckpt "
             "and then give the folder of that test"
         )
-    raise UserError(f"{given} is not the folder of a run: it has no {missing[0]}, and no version_<n> with a test in it")
+    raise UserError(f"{given} is not the folder of a run: it has no {missing[0]}, and no tested run in it")
+
+
+def newest_of(runs: Sequence[Path]) -> Path:
+    """The newest of an experiment's runs: by number (version_10), or where one has an id of W&B's, by their files' age.
+
+    Args:
+        runs: Folders with a config.yaml, at least one.
+    """
+    numbers = [re.fullmatch(r"version_(\d+)", path.name) for path in runs]
+    if all(numbers):
+        return max(runs, key=lambda path: int(path.name.removeprefix("version_")))
+    return max(runs, key=lambda path: (_written(path), path.name))
+
+
+def _written(run: Path) -> int:
+    """When a run was tested, or else begun, in nanoseconds."""
+    files = [run / name for name in ("evaluation.json", "config.yaml")]
+    return next(path.stat().st_mtime_ns for path in files if path.is_file())
 
 
 def read_values(path: Path) -> dict[str, Any]:

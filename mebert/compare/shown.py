@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mebert.compare.runs import TestedRun, read_values, recipe_of, task_of
+from mebert.compare.runs import TestedRun, newest_of, read_values, recipe_of, task_of
 from mebert.compare.settings import flat
 from mebert.curve import ExitRecord, replay
 from mebert.errors import UserError
@@ -190,15 +189,11 @@ def _run_folder(given: Path) -> Path:
         if any((given / name).is_file() for name in ("evaluation.json", "metrics.csv")):
             return given
         raise UserError(f"{given} has nothing to show: it lacks evaluation.json and metrics.csv; was it stopped early?")
-    runs = [path for path in given.glob("version_*") if (path / "config.yaml").is_file()]
+    runs = [path for path in given.glob("*") if (path / "config.yaml").is_file()]
     runs = [path for path in runs if any((path / name).is_file() for name in ("evaluation.json", "metrics.csv"))]
     if not runs:
-        raise UserError(f"{given} is not the folder of a run: it has no config.yaml, and no version_<n> with one")
-
-    def newest_tested(path: Path) -> tuple[bool, list[int]]:
-        return (path / "evaluation.json").is_file(), [int(part) for part in re.findall(r"\d+", path.name)]
-
-    return max(runs, key=newest_tested)
+        raise UserError(f"{given} is not the folder of a run: it has no config.yaml, and no run in it")
+    return newest_of([path for path in runs if (path / "evaluation.json").is_file()] or runs)
 
 
 def _policy(run: ShownRun, policy: str | None) -> str:

@@ -23,6 +23,7 @@ from mebert.curriculum.measures import DataMeasure, Loss, Margin, ModelMeasure
 from mebert.errors import UserError
 from mebert.noise import quiet_trainer
 from mebert.processes import alone
+from mebert.progress import Progress, shown_by
 from mebert.scoring import evaluation_mode, score_split
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class CrossReview(DataMeasure):
             raise UserError(f"CrossReview: teachers must be at least 2, got {teachers}")
         if epochs < 1:
             raise UserError(f"CrossReview: epochs must be at least 1, got {epochs}")
+        if seed < 0:
+            raise UserError(f"CrossReview: seed must be at least 0, got {seed}")
         self.teachers = teachers
         self.epochs = epochs
         self.score = score
@@ -128,7 +131,8 @@ class CrossReview(DataMeasure):
             rest = np.sort(np.concatenate([other for other in parts if other is not part]))
             with isolate_rng(), quiet_trainer():
                 torch.manual_seed(self.seed + number)
-                sums[rest] += self._review(split, np.sort(part), rest, data, trainer)
+                text = f"teacher {number + 1} of {self.teachers}"
+                sums[rest] += self._review(split, np.sort(part), rest, data, trainer, text)
             rank_zero_info(
                 f"curriculum: teacher {number + 1} of {self.teachers} trained on {len(part):,} rows, {len(rest):,} "
                 f"others scored, {time.perf_counter() - begin:.1f} s"
@@ -136,10 +140,17 @@ class CrossReview(DataMeasure):
         return sums / (self.teachers - 1)
 
     def _review(
-        self, split: TokenisedSplit, part: np.ndarray, rest: np.ndarray, data: SplitLoaders, trainer: L.Trainer
+        self,
+        split: TokenisedSplit,
+        part: np.ndarray,
+        rest: np.ndarray,
+        data: SplitLoaders,
+        trainer: L.Trainer,
+        text: str,
     ) -> np.ndarray:
-        """Train one teacher on a part, and score the rest."""
+        """Train one teacher on a part, and score the rest; `text` stands before the bar of either."""
         import lightning as L
+        from lightning.pytorch.callbacks import LambdaCallback
 
         from mebert.data.loaders import SplitLoaders
 
@@ -161,15 +172,19 @@ class CrossReview(DataMeasure):
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        alone_trainer.fit(module, datamodule=own)
+        batches = -(-len(part) // data.batch_size) * self.epochs
+        with Progress(f"{text}: training", batches, shown_by(trainer)) as bar:
+            alone_trainer.callbacks.append(LambdaCallback(on_train_batch_end=lambda *args: bar.tick()))  # type: ignore[attr-defined]
+            alone_trainer.fit(module, datamodule=own)
         module.to(device)
         scorer = self._scorer(split)
 
         def score(batch: Mapping[str, Tensor]) -> Tensor:
             return scorer.of_logits(module.exit_logits(batch).float(), batch["labels"])
 
-        with evaluation_mode(module):
-            scores = score_split(alone_trainer, split.take(rest), own.collate_for(), score, data.eval_batch_size)
+        size = data.eval_batch_size
+        with evaluation_mode(module), Progress(f"{text}: scoring", -(-len(rest) // size), shown_by(trainer)) as bar:
+            scores = score_split(alone_trainer, split.take(rest), own.collate_for(), score, size, bar.tick)
         return scores.double().numpy()
 
 

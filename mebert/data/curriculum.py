@@ -27,6 +27,7 @@ from mebert.data.synthetic import SyntheticEntailmentDataModule
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.processes import gather_rows
+from mebert.progress import rows_pass
 from mebert.scoring import evaluation_mode, score_split
 
 __all__ = ["CurriculumDataModule", "CurriculumOrder", "SyntheticCurriculumDataModule"]
@@ -163,8 +164,9 @@ class CurriculumOrder(SplitLoaders):
             return measure.of_logits(exit_logits(batch).float(), batch["labels"])
 
         split = self.split("train")
-        with evaluation_mode(module):
-            scores = score_split(self.trainer, split, self.collate_for(), score, self.eval_batch_size)
+        size = self.eval_batch_size
+        with evaluation_mode(module), rows_pass("scoring the training rows", self.trainer, len(split), size) as bar:
+            scores = score_split(self.trainer, split, self.collate_for(), score, size, bar.tick)
         self.table.update(split.index, scores.numpy())
         seconds = time.perf_counter() - begin
         rank_zero_info(f"curriculum: {len(split):,} training rows scored again in {seconds:.1f} s")

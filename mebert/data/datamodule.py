@@ -18,6 +18,7 @@ from mebert.data.hub_task import load_task_splits
 from mebert.data.prepared import PreparedSplits
 from mebert.data.tasks import RANKING, Task, find_task
 from mebert.data.tokenised import load_tokenizer
+from mebert.errors import UserError
 
 if TYPE_CHECKING:
     import datasets
@@ -51,6 +52,9 @@ class TextDataModule(PreparedSplits):
         validation_file: Own validation rows.
         test_file: Own test rows.
         predict_file: Rows to predict; labels are not needed. Null predicts the task's test split.
+        streaming: Read `predict_file` as it is predicted, a window at a time: memory does not grow with its rows, and a
+            malformed line shows when it is reached. Null does so from 100 MB on; smaller files are read and checked
+            at once.
         predict_split: The task's split to predict instead of its first test split, as the Hub names it; several are
             joined by "+" (test_matched+test_mismatched).
         text_column: Column of the (first) text in own files (with a task: in `predict_file`); null for `text`
@@ -88,6 +92,7 @@ class TextDataModule(PreparedSplits):
         test_file: str | None = None,
         predict_file: str | None = None,
         predict_split: str | None = None,
+        streaming: bool | None = None,
         text_column: str | None = None,
         text_pair_column: str | None = None,
         label_column: str = "label",
@@ -130,6 +135,9 @@ class TextDataModule(PreparedSplits):
         self.max_length = max_length
         self.predict_file = predict_file
         self.predict_split = predict_split
+        if streaming and predict_file is None:
+            raise UserError("streaming is for a predict_file; give one, or leave it out")
+        self.streaming = streaming
         self.max_train_samples = max_train_samples
         self.max_eval_samples = max_eval_samples
         self.holdout = holdout

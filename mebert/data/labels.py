@@ -9,7 +9,7 @@ import numpy as np
 
 from mebert.errors import UserError
 
-__all__ = ["UNLABELLED", "check_label_order", "encode_labels", "infer_label_names"]
+__all__ = ["UNLABELLED", "check_label_order", "encode_labels", "infer_label_names", "label_text"]
 
 UNLABELLED = -1
 
@@ -17,7 +17,7 @@ UNLABELLED = -1
 MAX_INFERRED_CLASSES = 1000
 
 
-def _text_of(value: object) -> str:
+def label_text(value: object) -> str:
     """Return the one spelling of a label: 1, 1.0 and "1" are the same class."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -45,7 +45,12 @@ def infer_label_names(values: Sequence[object], where: str) -> list[str]:
     Raises:
         UserError: Fewer than two classes, class numbers with gaps, or numbers that are no classes.
     """
-    found = {_text_of(value) for value in values if not _is_missing(value)} - {str(UNLABELLED)}
+    found = {label_text(value) for value in values if not _is_missing(value)} - {str(UNLABELLED)}
+    if missing := [text for text in found if text.lower() == "nan"]:
+        raise UserError(
+            f"{where} holds {missing[0]!r}, which reads like a missing label; leave it empty for a row without one, or "
+            "give labels if it is a class"
+        )
     if len(found) < 2:
         what = f"only the label {found.pop()!r}" if found else "no labels"
         raise UserError(f"{where} holds {what}; at least two classes are needed (or give labels)")
@@ -101,12 +106,12 @@ def encode_labels(
             raise _outside(values[wrong[0]], label_names, where(int(wrong[0])))
         return values.astype(np.int64), values != UNLABELLED
     known = {str(UNLABELLED): UNLABELLED} | {str(number): number for number in range(len(label_names))}
-    known |= {_text_of(name): number for number, name in enumerate(label_names)}
+    known |= {label_text(name): number for number, name in enumerate(label_names)}
     labels = np.full(len(values), UNLABELLED, dtype=np.int64)
     for row, value in enumerate(values):
         if _is_missing(value):
             continue
-        number = known.get(_text_of(value))
+        number = known.get(label_text(value))
         if number is None:
             raise _outside(value, label_names, where(row))
         labels[row] = number

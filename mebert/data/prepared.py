@@ -5,17 +5,21 @@ N rows of a split.
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from mebert.data.arrange import arrange, groups_for, used_by
 from mebert.data.checks import check_rankable
 from mebert.data.files import load_file
-from mebert.data.loaders import SplitLoaders
+from mebert.data.loaders import Batch, SplitLoaders
 from mebert.data.rows import Rows
+from mebert.data.streaming import STREAM_FROM, FileStream, StreamedBatches
 from mebert.data.tasks import Task
 from mebert.data.tokenised import TokenisedSplit, check_tokenizer, tokenise
 from mebert.errors import UserError
@@ -38,6 +42,7 @@ class PreparedSplits(SplitLoaders):
     tokenizer_name: str
     max_length: int
     predict_file: str | None
+    streaming: bool | None
     max_train_samples: int | None
     max_eval_samples: int | None
     holdout: float
@@ -63,6 +68,7 @@ class PreparedSplits(SplitLoaders):
         self._prepared: set[str | None] = set()
         self._rows: dict[str, Rows] = {}
         self._predicted: Rows | None = None
+        self._stream: FileStream | None = None  # instead, where the file to predict is too large to be held
         # How many rows each of the splits gave that are predicted one after the other, by name.
         self.predict_parts: dict[str, int] = {}
 
@@ -95,13 +101,23 @@ class PreparedSplits(SplitLoaders):
         """Return the texts of predicted rows, by column, and the question that each answers.
 
         Args:
-            indices: Row numbers as in `index` of the batches.
+            indices: Row numbers as in `index` of the batches; of a streamed file they should rise.
         """
+        if self._stream is not None:
+            return self._stream.texts(list(indices))
         self.split("predict")
         assert self._predicted is not None
         names = list(self._read("predict"))
         chosen = self._predicted.table.select_columns(names)[list(indices)]
         return {name: list(chosen[name]) for name in names}
+
+    @override
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return batches without labels of the rows to predict, the longest first (of each window, in a stream)."""
+        if self._stream is None:
+            return super().predict_dataloader()
+        args = self._stream, self.tokenizer, self.max_length, self.collate_for(), self.eval_batch_size
+        return StreamedBatches(*args, *self._world()).loader(self.num_workers)
 
     def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
         """Return texts of a prepared split, by column.
@@ -172,6 +188,10 @@ class PreparedSplits(SplitLoaders):
     def _prepare_prediction(self, tables: Mapping[str, datasets.Dataset], required: bool) -> None:
         import datasets
 
+        if self.predict_file is not None and self._is_streamed(self.predict_file):
+            self._stream = FileStream(self.predict_file, self._read("predict"), self._columns("predict"))
+            self._stream.check()
+            return
         if self.predict_file is not None:
             rows = Rows.unlabelled(load_file(self.predict_file, self._read("predict"), None), self.predict_file)
         elif tables:
@@ -185,6 +205,14 @@ class PreparedSplits(SplitLoaders):
             return
         self._predicted = rows
         self.splits["predict"] = self._tokenise(rows, "predict")
+
+    def _is_streamed(self, path: str) -> bool:
+        if self.streaming is not None:
+            return self.streaming
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        if size >= STREAM_FROM:
+            rank_zero_info(f"{path}: {size / 1e6:,.0f} MB, so it is read as it is predicted (data.streaming)")
+        return size >= STREAM_FROM
 
     def _labelled(self, table: datasets.Dataset, name: str) -> Rows:
         rows = Rows.labelled(

@@ -181,6 +181,8 @@ def encode_queries(table: datasets.Dataset, column: str, origin: str) -> np.ndar
     for row, value in enumerate(values):
         if value is None or not str(value).strip():
             where = describe_row(table, row, origin)
-            raise UserError(f"{where}: no value in {column!r}, which says to which question an answer belongs")
+            raise UserError(
+                f"{where}: no value in {column!r}, which says to which question an answer belongs; fill it in"
+            )
     codes: dict[object, int] = {}
     return np.asarray([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ class SyntheticEntailmentDataModule(TextDataModule):
             if value < 1:
                 raise UserError(f"{name} is {value}; it must be at least 1")
         shares = [float(share) for share in difficulty_shares]
-        if not 1 <= len(shares) <= MAX_DIFFICULTY or min(shares) < 0 or not sum(shares) > 0:
+        if not 1 <= len(shares) <= MAX_DIFFICULTY or not all(0 <= s < math.inf for s in shares) or not sum(shares):
             raise UserError(
                 f"difficulty_shares is {shares}; give 1 to {MAX_DIFFICULTY} weights, none negative, not all 0"
             )

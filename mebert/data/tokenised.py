@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,9 @@ __all__ = ["TokenisedSplit", "check_tokenizer", "collate", "load_tokenizer", "to
 # Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
 CACHE_VERSION = "1"
 
+MAP_FROM = 32_000_000
+"""Bytes from which on the token ids of a split stay on disk, mapped into memory."""
+
 Item = dict[str, Any]
 
 
@@ -44,12 +48,17 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with hub_errors(f"the tokenizer {name!r}"):
-        return AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made of config.json alone, where there are no files of it
+        raise UserError(f"cannot load the tokenizer {name!r}: there are no files of one; fetch or save them there")
+    return tokenizer
 
 
 @dataclass
 class TokenisedSplit(Dataset[Item]):
     """Rows as token ids in flat arrays: no Arrow, no Python objects, nothing to copy into loader processes.
+
+    Those of a large split are mapped from the cache (`MAP_FROM`).
 
     Args:
         tokens: Token ids of all rows, one after the other.
@@ -171,7 +180,7 @@ def tokenise(
         features["token_type_ids"] = datasets.List(datasets.Value("int8"))
     key = _cache_key(rows, tokenizer, max_length, text_columns)
     mapped = table.map(
-        partial(_encode, tokenizer=tokenizer, max_length=max_length, text_columns=tuple(text_columns)),
+        partial(encode, tokenizer=tokenizer, max_length=max_length, text_columns=tuple(text_columns)),
         batched=True,
         remove_columns=table.column_names,
         features=datasets.Features(features),
@@ -191,7 +200,7 @@ def tokenise(
     )
 
 
-def _encode(
+def encode(
     batch: dict[str, list[str | None]],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
@@ -234,11 +243,29 @@ def _cache_file(table: datasets.Dataset, key: str) -> str | None:
 
 
 def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a list column, one row after the other, and where each row starts (N+1,)."""
+    """Return the values of a list column, one row after the other, and where each row starts (N+1,).
+
+    Many values of a table in the cache are put there as one array, once, and mapped: they take no memory that other
+    processes could use, and all processes of a machine read the same pages.
+    """
     chunks = arrow_column(table, name).chunks
     lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in chunks])
-    values = np.concatenate([chunk.flatten().to_numpy() for chunk in chunks])
-    return values, np.concatenate([[0], np.cumsum(lengths)])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    dtype = np.dtype(table.features[name].feature.dtype)
+    if not table.cache_files or offsets[-1] * dtype.itemsize < MAP_FROM:
+        return np.concatenate([chunk.flatten().to_numpy() for chunk in chunks]), offsets
+    path = Path(table.cache_files[0]["filename"]).with_suffix(f".{name}.npy")
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        mapped = np.lib.format.open_memmap(unfinished, "w+", dtype, (int(offsets[-1]),))
+        start = 0
+        for chunk in chunks:
+            values = chunk.flatten().to_numpy()
+            mapped[start : start + len(values)] = values
+            start += len(values)
+        mapped.flush()
+        unfinished.replace(path)
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray), offsets
 
 
 def _difficulty(rows: Rows) -> np.ndarray | None:

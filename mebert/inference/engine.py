@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.inference.decisions import Finished
+from mebert.kinds import EngineName
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
 __all__ = ["Engine", "EngineName", "make_engine", "run_engine"]
-
-EngineName = Literal["shrink", "full", "refill", "predicted"]
 
 
 class Engine(ABC):

@@ -60,16 +60,25 @@ class TextEncoder:
                 self._pairs = pair
             elif self._pairs != pair:
                 kinds = ("a pair", "a text") if pair else ("a text", "a pair")
-                raise UserError(f"input {self._seen + place + 1} is {kinds[0]}, those before it are {kinds[1]} each")
+                raise UserError(
+                    f"input {self._seen + place + 1} is {kinds[0]}, those before it are {kinds[1]} each; give one kind"
+                )
         self._seen += len(texts)
         columns = zip(*texts, strict=True) if self._pairs else (texts,)
-        encoded = self.tokenizer(
-            *map(list, columns),
-            truncation="longest_first",
-            max_length=self.max_length,
-            padding=False,
-            return_attention_mask=False,
-        )
+        try:
+            encoded = self.tokenizer(
+                *map(list, columns),
+                truncation="longest_first",
+                max_length=self.max_length,
+                padding=False,
+                return_attention_mask=False,
+            )
+        except (TypeError, UnicodeEncodeError) as error:
+            broken = next((place for place, text in enumerate(texts) if not _is_whole(text)), None)
+            if broken is None:
+                raise
+            where = self._seen - len(texts) + broken + 1
+            raise UserError(f"input {where} holds half a character (a lone surrogate); take it out") from error
         return {name: encoded[name] for name in self.fill if name in encoded}
 
     def collate(self, rows: dict[str, list[list[int]]], places: np.ndarray) -> dict[str, Tensor]:
@@ -131,6 +140,15 @@ def _windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def _is_whole(text: Any) -> bool:
+    """Whether a text, or both of a pair, can be written as UTF-8."""
+    try:
+        "".join(text).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _described(value: object) -> str:

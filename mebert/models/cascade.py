@@ -208,7 +208,7 @@ def _check_tokenizers(names: Sequence[str]) -> None:
     vocabularies = []
     for name in names:
         with hub_errors(f"the tokenizer of {name!r}"):
-            vocabularies.append(AutoTokenizer.from_pretrained(name).get_vocab())
+            vocabularies.append(AutoTokenizer.from_pretrained(name, trust_remote_code=False).get_vocab())
     for name, vocabulary in zip(names, vocabularies, strict=True):
         if vocabulary != vocabularies[0]:
             raise UserError(f"the tokenizers of {names[0]} and {name} differ; the models of a cascade must share one")

@@ -7,11 +7,11 @@ the [CLS] vector of a shallow layer has seen little of the sentence, the masked 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from mebert.kinds import HeadKind, PoolingKind
 from mebert.models.fastbert_pooling import FastBertPooling
 
 __all__ = [
@@ -26,9 +26,6 @@ __all__ = [
     "make_pooling",
     "share_first_linear",
 ]
-
-PoolingKind = Literal["cls", "mean", "max", "attention", "fastbert"]
-HeadKind = Literal["mlp", "linear", "shared"]
 
 
 class ClsPooling(nn.Module):

@@ -214,10 +214,11 @@ class MultiExitModel(nn.Module):
         Raises:
             UserError: There is no such folder or id, or it holds no exits.
         """
-        from mebert.models.pretrained import model_class, read_settings
+        from mebert.models.pretrained import model_class, read_settings, saved_errors
 
         settings = read_settings(str(path))
-        return model_class(settings, cls).from_settings(str(path), settings)
+        with saved_errors(str(path)):
+            return model_class(settings, cls).from_settings(str(path), settings)
 
     @classmethod
     def from_settings(cls, path: str, settings: dict[str, Any]) -> MultiExitModel:

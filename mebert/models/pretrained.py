@@ -12,7 +12,8 @@ already be imported.
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from transformers.utils import cached_file
 
 from mebert.errors import UserError
 from mebert.hub import hub_errors
+from mebert.imported import imported_class
 from mebert.models.families import build_encoder
 from mebert.models.heads import feature_size_of
 from mebert.models.prototypes import PrototypeBank
@@ -40,6 +42,7 @@ __all__ = [
     "multi_exit_folder",
     "read_settings",
     "save_model",
+    "saved_errors",
     "write_settings",
 ]
 
@@ -103,10 +106,36 @@ def read_settings(path: str) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(Path(str(file)).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: {error}") from error
+        raise UserError(f"{file} is not valid JSON ({error}); fetch or save the model anew") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} holds no settings of a model; fetch or save the model anew")
     if settings.get("format") != FORMAT:
-        raise UserError(f"{file} has format {settings.get('format')!r}; this version of mebert reads format {FORMAT}")
+        raise UserError(
+            f"{file} has format {settings.get('format')!r}; this version of mebert reads format {FORMAT}: use the "
+            "version that wrote it, or save the model anew"
+        )
     return settings
+
+
+@contextmanager
+def saved_errors(path: str) -> Iterator[None]:
+    """What a damaged or foreign model folder makes of its loading, as a `UserError`.
+
+    Args:
+        path: The folder or Hub id.
+    """
+    advice = "fetch or save the model anew"
+    try:
+        yield
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"{path}: {SETTINGS} lacks {error}; {advice}") from error
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        lines = [line.strip() for line in str(error).strip().splitlines()]
+        detail = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [""])[0]
+        reason = detail.rstrip(".")
+        raise UserError(f"{path}: {SETTINGS} does not fit {WEIGHTS} or itself ({reason}); {advice}") from error
 
 
 def multi_exit_folder(model: str) -> str | None:
@@ -143,12 +172,18 @@ def load_model(cls: type[MultiExitModel], path: str, settings: dict[str, Any]) -
         prototypes=bank,
         exit_scorer=nn.Linear(size, 1) if settings.get("exit_scorer") else None,  # not in older folders
     )
+    if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
+        raise UserError(f"{path} has no {WEIGHTS}; fetch or save the model anew")
     with hub_errors(f"model {path!r}"):
         state = load_file(str(cached_file(path, WEIGHTS)))
+    if broken := [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]:
+        raise UserError(f"{path}: {broken[0]} in {WEIGHTS} is not a number (NaN); take a checkpoint from before")
     missing, unexpected = model.load_state_dict(state, strict=False)
     lost = sorted(_own_state(model).keys() & set(missing))
     if lost or unexpected:
-        raise UserError(f"{path}: {WEIGHTS} does not fit {SETTINGS}: missing {lost[:3]}, unexpected {unexpected[:3]}")
+        parts = {"missing": lost, "unexpected": unexpected}
+        found = "; ".join(f"{what} {', '.join(names[:3])}" for what, names in parts.items() if names)
+        raise UserError(f"{path}: {WEIGHTS} does not fit {SETTINGS}: {found}; fetch or save the model anew")
     return model.eval()
 
 
@@ -180,11 +215,7 @@ def model_class(settings: dict[str, Any], asked: type[MultiExitModel]) -> type[M
 
     if "model" not in settings:
         return asked
-    path = str(settings["model"])
-    module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, MultiExitModel)):
-        raise UserError(f"the saved model is of the class {path!r}, which is not imported; import its module first")
+    found = imported_class(settings["model"], MultiExitModel, "the saved model")
     if not issubclass(found, asked) and not issubclass(asked, found):
         raise UserError(f"the saved model is a {found.__name__} and no {asked.__name__}: open it as MultiExitModel")
     return found if issubclass(found, asked) else asked

@@ -102,9 +102,10 @@ class PrototypeBank(nn.Module):
             sums, counts = packed[: sums.numel()].view_as(sums), packed[sums.numel() :]
         present = counts > 0
         means = sums / counts.clamp_min(1).unsqueeze(-1)
-        step = torch.where(self.seen, self.gamma, 1.0)  # the first mean of a class starts its average
+        # The first mean of a class starts its average. In float32, whatever the module and the default type are.
+        step = torch.full_like(counts, self.gamma, dtype=means.dtype).masked_fill(~self.seen, 1.0)
         step = (step * present).view(1, -1, 1)
-        self.prototypes.lerp_(means, step.expand_as(means))
+        self.prototypes.copy_(self.prototypes.float().lerp(means, step.expand_as(means)))
         self.seen |= present
 
     def flops(self) -> int:

@@ -107,6 +107,7 @@ class MultiExitModule(LeavingModule):
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
         self.start_policy(policy)
         self._prediction: EnginePrediction | None = None
+        self.loss_parts: dict[str, Tensor] = {}  # of the last training batch, for callbacks
 
     # ---- what a recipe overrides ---------------------------------------------------------------------------------
 
@@ -197,8 +198,11 @@ class MultiExitModule(LeavingModule):
                 weight, parts = float(rows.sum()), self._loss_of_rows(outputs, batch, rows)
                 if not weight:  # nothing but padding: it must not put a NaN into the mean
                     parts = {name: value.new_zeros(()) for name, value in parts.items()}
+            values = {name: value.detach() for name, value in parts.items()}
+            if stage == "train":
+                self.loss_parts = values
             self.log_dict(
-                {f"{stage}/{name}": value.detach() for name, value in parts.items()},
+                {f"{stage}/{name}": value for name, value in values.items()},
                 prog_bar=stage == "train",
                 batch_size=weight,  # type: ignore[arg-type]
                 sync_dist=stage != "train",

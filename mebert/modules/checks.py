@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,14 @@ __all__ = ["check_fit", "check_range", "refuse_exit_weights"]
 
 
 def check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
-    """Raise a UserError that names the setting and its value when it lies outside [low, high] (or (low, high])."""
-    inside = (low < value if low_open else low <= value) and value <= high
+    """Raise a UserError that names the setting and its value when it lies outside [low, high] (or (low, high]).
+
+    No infinity is inside, also where `high` is one: it stands for "no limit".
+    """
+    inside = (low < value if low_open else low <= value) and value <= high and math.isfinite(value)
     if not inside:
-        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {high:g}], got {value}")
+        end = f"{high:g}]" if math.isfinite(high) else "inf)"
+        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {end}, got {value}")
 
 
 def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:

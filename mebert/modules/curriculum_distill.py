@@ -8,6 +8,7 @@ Shapes: E exits, B batch, C classes, H hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,9 +65,9 @@ class CurriculumDistillModule(MultiExitModule):
     ) -> None:
         if not 0.0 <= logit_weight <= 1.0:
             raise UserError(f"logit_weight must be in [0, 1], got {logit_weight}")
-        if not feature_weight >= 0:
+        if not 0 <= feature_weight < math.inf:
             raise UserError(f"feature_weight must be at least 0, got {feature_weight}")
-        if not temperature > 0:
+        if not 0 < temperature < math.inf:
             raise UserError(f"temperature must be above 0, got {temperature}")
         if teacher is not None and distillation == "none":
             raise UserError(f"teacher {teacher!r} was given, but distillation is 'none'; choose vanilla or layerwise")
@@ -119,7 +120,8 @@ class CurriculumDistillModule(MultiExitModule):
         if self._teacher is not None:
             levels = torch.cat([levels, self._teacher.for_batch(batch["index"]).to(levels).unsqueeze(0)])
         pairs = self._on_logits
-        return pairs.average @ logit_distances(levels[pairs.students], levels[pairs.teachers], self.temperature)
+        distances = logit_distances(levels[pairs.students], levels[pairs.teachers], self.temperature)
+        return pairs.average.to(distances.dtype) @ distances  # cast: the module may be in half precision
 
     def _feature_distances(self, features: Tensor) -> Tensor:
         """FD of each student, (E - 1,)."""
@@ -128,7 +130,7 @@ class CurriculumDistillModule(MultiExitModule):
         if self.projections is not None:
             students = torch.stack([layer(h) for layer, h in zip(self.projections, students, strict=True)])
         distances = feature_distances(students[pairs.students], features[pairs.teachers], self.feature_loss)
-        return pairs.average @ distances
+        return pairs.average.to(distances.dtype) @ distances
 
 
 def _identity(size: int) -> nn.Linear:

@@ -7,6 +7,7 @@ Shapes: E exits, M = E - 1 exits with prototypes, B batch, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -57,10 +58,12 @@ class ProtoExitModule(MultiExitModule):
         lam_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0),
         **kwargs: Any,
     ) -> None:
-        for name, value in (("alpha", alpha), ("margin", margin), ("lam", 0.0 if lam is None else lam)):
-            if not value >= 0:
+        for name, value in (("alpha", alpha), ("margin", margin)):
+            if not 0 <= value < math.inf:
                 raise UserError(f"{name} must be at least 0, got {value}")
-        if not lam_grid or min(lam_grid) < 0:
+        if lam is not None and not lam >= 0:  # infinity is the distance ratio alone
+            raise UserError(f"lam must be at least 0, got {lam}")
+        if not lam_grid or not all(value >= 0 for value in lam_grid):
             raise UserError(f"lam_grid must hold at least one value, none below 0; got {list(lam_grid)}")
         super().__init__(**kwargs)
         self.dar: Literal["hinge", "softmax", "none"] = dar

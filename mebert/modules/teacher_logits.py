@@ -21,6 +21,7 @@ from mebert.errors import UserError
 from mebert.hub import hub_errors
 from mebert.models.encoder import EncoderWalk
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
+from mebert.progress import rows_pass
 from mebert.scoring import score_split
 from mebert.teacher import label_order, read_logits, table_key, table_path, write_logits
 
@@ -130,7 +131,7 @@ def _tokenizer(source: TeacherSource, data: Any) -> PreTrainedTokenizerBase:
         rank_zero_info(f"Teacher {source.name}: it came without a tokenizer, so it reads the tokens of the data's own")
         return data.tokenizer
     with hub_errors(f"the tokenizer of teacher {source.name!r}"):
-        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, trust_remote_code=False)
     # transformers makes an empty tokenizer where it finds no files: every word would be unknown.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"teacher {source.name!r} has no tokenizer in {source.tokenizer}; save its tokenizer there")
@@ -152,7 +153,8 @@ def _compute(trainer: L.Trainer, source: TeacherSource, rows: _Rows, batch_size:
     with isolate_rng():
         teacher = source.build().to(trainer.strategy.root_device)
     _check_fit(teacher, split, source.name)
-    logits = score_split(trainer, split, collate_batch, teacher, batch_size)
+    with rows_pass("the teacher reads the training rows", trainer, len(split), batch_size) as bar:
+        logits = score_split(trainer, split, collate_batch, teacher, batch_size, bar.tick)
     del teacher
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -108,7 +108,7 @@ def _from_hub(name: str) -> TeacherSource:
     from transformers import AutoConfig
 
     with hub_errors(f"teacher {name!r}"):
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     return TeacherSource(
         name=name,
         label_names=[str(config.id2label[number]) for number in range(config.num_labels)],
@@ -124,7 +124,7 @@ def _load_classifier(name: str) -> Teacher:
 
     with hub_errors(f"teacher {name!r}"), quiet_loading():
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
+            name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
     # What is missing gets random weights and no more than a warning: the logits of a bare encoder would be noise.
     if missing := sorted(report["missing_keys"]):

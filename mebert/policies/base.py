@@ -6,7 +6,6 @@ Shapes: B batch, C classes, H hidden, E exits, N samples of a recorded pass.
 from __future__ import annotations
 
 import copy
-import sys
 from abc import ABC
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
+from mebert.imported import imported_class
 
 if TYPE_CHECKING:
     from mebert.curve import ExitRecord
@@ -51,7 +51,8 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return False
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
+        given: Any = self.threshold  # a file, or a caller, may give anything
+        if isinstance(given, str) or given is None or not 0.0 <= given <= 1.0:
             raise UserError(f"{type(self).__name__}: threshold must be in [0, 1], got {self.threshold}")
 
     def bind(self, model: MultiExitModel) -> Self:
@@ -195,14 +196,11 @@ def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
         UserError: The class is unknown, is no policy, or its settings do not fit.
     """
     path = str(spec.get("class_path", ""))
-    module, _, name = path.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, ExitPolicy)):
-        raise UserError(f"the saved policy {path!r} is not an imported exit policy; import its module first")
+    found = imported_class(path, ExitPolicy, "the saved policy")
     try:
         return found(**spec.get("init_args", {}))
     except TypeError as error:
-        raise UserError(f"the saved policy {path!r} has settings that do not fit: {error}") from error
+        raise UserError(f"the saved policy {path!r} has settings that do not fit ({error}); save the model anew") from error
 
 
 def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:

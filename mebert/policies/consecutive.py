@@ -88,8 +88,9 @@ class ConsecutiveExits(ExitPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.patience_grid = tuple(self.patience_grid)
-        for patience in (self.patience, *self.patience_grid):
-            _check_patience(self, patience)
+        _check_patience(self, self.patience)
+        for patience in self.patience_grid:
+            _check_patience(self, patience, "patience_grid")
 
     def bind(self, model: MultiExitModel) -> Self:
         super().bind(model)
@@ -181,6 +182,6 @@ class ValueChange(ConsecutiveExits):
         return value_change(values, memory), values
 
 
-def _check_patience(policy: ExitPolicy, patience: int) -> None:
+def _check_patience(policy: ExitPolicy, patience: int, name: str = "patience") -> None:
     if patience < 1:
-        raise UserError(f"{type(policy).__name__}: patience must be at least 1, got {patience}")
+        raise UserError(f"{type(policy).__name__}: {name} must be at least 1, got {patience}")

@@ -5,6 +5,7 @@ Shapes: B batch, C classes, E exits, N samples of a recorded pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -56,7 +57,7 @@ class TemperatureScaled(ExitPolicy):
         if isinstance(given, Mapping):  # as `spec` wrote it
             self.policy = policy_from_spec(dict(given))
         self.temperatures = tuple(float(value) for value in self.temperatures)
-        if not all(value > 0 for value in self.temperatures):
+        if not all(0 < value < math.inf for value in self.temperatures):
             raise UserError(f"TemperatureScaled: temperatures must be above 0, got {list(self.temperatures)}")
         self._inner = self.policy.with_threshold(self.threshold)
 

@@ -5,6 +5,7 @@ Shapes: B batch, C classes, E exits, K indicators, N samples of a recorded pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -54,7 +55,7 @@ class Stacked(ExitPolicy):
         self.weights = tuple(tuple(float(value) for value in row) for row in self.weights)
         if len({len(row) for row in self.weights}) > 1:
             raise UserError(f"Stacked: weights must be as many at each exit, got {[len(row) for row in self.weights]}")
-        if not self.usual_length > 0:
+        if not 0 < self.usual_length < math.inf:
             raise UserError(f"Stacked: usual_length must be above 0, got {self.usual_length}")
 
     def bind(self, model: MultiExitModel) -> Self:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from mebert.errors import UserError
+from mebert.output_paths import check_output
 from mebert.study.cell import CellFolder, refuse_changed, write_atomically
 from mebert.study.check import check_settings
 from mebert.study.grid import cells_of, select
@@ -43,6 +44,9 @@ def study_command(
     every = cells_of(study)
     cells = select(every, only)
     refuse_changed(every if report_only else cells)
+    if not list_only and not report_only:  # before the study has a folder
+        check_output("out", study.out, folder=True)
+        check_settings([cell for cell in cells if CellFolder(cell).done() is None])
     again = f"python -m mebert study --config {shlex.quote(str(_save(study)))}"
     if list_only:
         for cell in cells:
@@ -51,7 +55,6 @@ def study_command(
         return 0
     if report_only:
         return _report(study, again)
-    check_settings([cell for cell in cells if CellFolder(cell).done() is None])
     threads = threads or max(1, available_cores() // jobs)
     print(
         f"study {study.name}: {len(cells)} runs, {jobs} at a time, {threads} thread(s) each, in {study.out}", flush=True

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from mebert.errors import UserError
+from mebert.progress import Progress, duration
 from mebert.study.cell import CellFolder
 from mebert.study.grid import Cell
 
@@ -68,7 +69,8 @@ def run_cells(cells: list[Cell], jobs: int, threads: int, keep: str) -> Outcome:
         print(f"{len(outcome.done)} of {len(cells)} runs are done already", flush=True)
     progress = _Progress(len(cells), len(outcome.done), jobs)
     running: list[_Running] = []
-    with _stopping_on_sigterm():
+    bar = Progress("runs", len(cells), timed=False)
+    with _stopping_on_sigterm(), bar:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -83,6 +85,7 @@ def run_cells(cells: list[Cell], jobs: int, threads: int, keep: str) -> Outcome:
                     _finish(one, keep, outcome, progress)
                 for one in running:
                     one.folder.claim.touch()
+                bar.update("runs", len(cells), progress.done, progress.words(running))
         finally:
             for one in running:
                 one.process.terminate()
@@ -159,13 +162,22 @@ class _Progress:
         """Count one and print it."""
         self.done += 1
         self._seconds.append(seconds)
-        left = sum(self._seconds) / len(self._seconds) * (self.total - self.done) / self.jobs
-        rest = f", about {_duration(left)} left" if self.done < self.total else ""
+        left = self._mean() * (self.total - self.done) / self.jobs
+        rest = f", about {duration(left)} left" if self.done < self.total else ""
         print(f"[{self.done}/{self.total}] {cell.name}: {metric}, {seconds:.0f} s{rest}", flush=True)
 
+    def words(self, running: Sequence[_Running]) -> str:
+        """Of the runs that are going on: how many, and how long all will take from now."""
+        found = f"{len(running)} going on"
+        if self._seconds and self.done < self.total:
+            now = time.monotonic()
+            spent = sum(min(now - one.begin, self._mean()) for one in running)
+            left = max(0.0, self._mean() * (self.total - self.done) - spent) / self.jobs
+            found += f", about {duration(left)} left"
+        return found
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    def _mean(self) -> float:
+        return sum(self._seconds) / len(self._seconds)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ recipe's. A fragment has the sections of a configuration of `fit`; in `model` an
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Study:
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
             raise UserError(f"seeds must be different numbers from 0, at least one; got {list(seeds)}")
         targets = tuple(sorted(set(targets)))
-        if not targets or targets[0] < 1:
+        if not targets or not all(1 <= target < math.inf for target in targets):
             raise UserError(f"targets must be speed-ups of at least 1, got {list(targets)}")
         tasks = _named("tasks", tasks)
         recipes = _named("recipes", recipes)

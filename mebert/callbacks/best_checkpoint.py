@@ -1,0 +1,105 @@
+"""The best checkpoint of a training, also of one that was stopped and goes on in another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from typing_extensions import override
+
+from mebert.checkpoints import read_checkpoint
+from mebert.errors import UserError
+from mebert.output_paths import check_output
+from mebert.whole_files import copy_whole
+
+__all__ = ["BestCheckpoint"]
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`ModelCheckpoint` that knows the best of the whole training.
+
+    - A resumed run, whose folder is its own, takes along the best files of the run that it goes on with, and their
+      scores. Lightning's begins with none.
+    - A score of validation is looked at when validation ends, not when the epoch does: the checkpoint to resume from is
+      written in between, and a run that was killed there would never know of that score.
+
+    Args:
+        **kwargs: Those of `ModelCheckpoint`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._carried: dict[str, Any] | None = None
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
+            check_output("the folder of checkpoints", str(self.dirpath), folder=True)  # now, not after an epoch
+
+    @override
+    def _should_save_on_train_epoch_end(self, trainer: L.Trainer) -> bool:
+        if self._save_on_train_epoch_end is None and str(self.monitor).startswith("val"):
+            return False
+        return super()._should_save_on_train_epoch_end(trainer)
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("dirpath") == self.dirpath:
+            super().load_state_dict(state_dict)
+        else:
+            self._carried = state_dict
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        state, self._carried = self._carried, None
+        if state is None or trainer.ckpt_path is None or self.monitor is None or state["monitor"] != self.monitor:
+            return
+        kept = self._copy(state, Path(trainer.ckpt_path), trainer.global_step) if trainer.is_global_zero else {}
+        self._take(trainer.strategy.broadcast(kept))
+
+    def _copy(self, state: Mapping[str, Any], resumed: Path, step: int) -> dict[str, Tensor]:
+        """Copy the files of a state, and return the copies' paths with their scores."""
+        kept: dict[str, Tensor] = {}
+        for name, score in state["best_k_models"].items():
+            # Beside the file that was resumed from first: the run's folder may have been moved.
+            places = (resumed.with_name(Path(name).name), Path(name))
+            source = next((path for path in places if path.is_file()), None)
+            if source is None:
+                rank_zero_warn(f"{name} is not there any more: the best checkpoint is that of the rest of the training")
+                continue
+            try:
+                written_at = int(read_checkpoint(source)["global_step"])
+            except UserError as error:
+                rank_zero_warn(f"the best checkpoint is that of the rest of the training: {error}")
+                continue
+            if written_at > step:
+                continue  # of a validation after the checkpoint, which comes again
+            target = Path(str(self.dirpath)) / source.name
+            copy_whole(source, target)
+            kept[str(target)] = score
+            rank_zero_info(f"best so far: {self.monitor} {float(score):.4f}, {source} copied to {target}")
+        return kept
+
+    def _take(self, kept: dict[str, Tensor]) -> None:
+        """Take copied files for this run's own."""
+        if not kept:
+            return
+        worst, best = (min, max) if self.mode == "max" else (max, min)
+        self.best_k_models = kept
+        self.best_model_path = best(kept, key=lambda path: float(kept[path]))
+        self.best_model_score = self.current_score = kept[self.best_model_path]
+        if len(kept) >= self.save_top_k > 0:
+            self.kth_best_model_path = worst(kept, key=lambda path: float(kept[path]))
+            self.kth_value = kept[self.kth_best_model_path]

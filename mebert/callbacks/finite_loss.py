@@ -1,0 +1,154 @@
+"""Training stops where its loss or gradient is no number any more, and says at which step, on which rows, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+from typing_extensions import override
+
+from mebert.callbacks.not_finite import SeenBatch, advice_for, describe
+from mebert.errors import UserError
+
+__all__ = ["FiniteLoss"]
+
+MOST_SKIPPED = 20  # in a row; after as many halvings of its scale, GradScaler will not find one that helps
+
+
+@dataclass
+class _Step:
+    """An optimiser step that has not been looked at yet: its number, epoch, batches, rates and tests."""
+
+    number: int
+    epoch: int
+    first: bool
+    batches: list[SeenBatch]
+    rates: list[float]
+    losses_finite: Tensor
+    gradient_finite: Tensor | None
+
+
+class FiniteLoss(L.Callback):
+    """Stops training at a loss or a gradient that is NaN or infinite, before the weights are updated with it.
+
+    One test a step: of the batch's losses, and of the norm of the gradient, which processes share (so that all of them
+    stop at the same step). On a CPU it is looked at at once; on an accelerator at the next step, so that nothing waits
+    for it, and before anything is saved: no checkpoint holds what came after. Where fp16's GradScaler skips steps, that
+    is its way of finding a scale: only many in a row stop the run.
+
+    Args:
+        every_n_steps: Look at every so many optimiser steps; 0 never looks.
+    """
+
+    def __init__(self, every_n_steps: int = 1) -> None:
+        if every_n_steps < 0:
+            raise UserError(f"finite_loss.every_n_steps must be at least 0, got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self._batches: list[SeenBatch] = []
+        self._waiting: _Step | None = None
+        self._first = True
+        self._skipped = 0
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._batches, self._waiting, self._first, self._skipped = [], None, True, 0
+
+    @override
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        known = batch if isinstance(batch, dict) else {}
+        self._batches.append(SeenBatch(known.get("index"), known.get("labels")))
+
+    @override
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        if self._batches:
+            self._batches[-1].loss = loss.detach()
+            self._batches[-1].parts = getattr(pl_module, "loss_parts", {})
+
+    @override
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        batches, self._batches = self._batches, []
+        first, self._first = self._first, False
+        losses = [batch.loss for batch in batches if batch.loss is not None]
+        if not losses or self.every_n_steps == 0 or trainer.global_step % self.every_n_steps:
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        # What the scaler unscaled is infinite wherever its scale was too high.
+        tested = bool(gradients) and not _has_scaler(trainer)
+        step = _Step(
+            number=trainer.global_step,
+            epoch=trainer.current_epoch,
+            first=first,
+            batches=batches,
+            rates=[float(group["lr"]) for group in optimizer.param_groups],
+            losses_finite=torch.stack(losses).isfinite().all(),
+            gradient_finite=get_total_norm(gradients).isfinite() if tested else None,
+        )
+        if pl_module.device.type == "cpu":
+            self._look(trainer, pl_module, step)
+        else:
+            self._look_at_waiting(trainer, pl_module)
+            self._waiting = step
+
+    @override
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._look_at_waiting(trainer, pl_module)  # a step on an accelerator, before it is kept
+
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._look_at_waiting(trainer, pl_module)
+
+    def _look_at_waiting(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        step, self._waiting = self._waiting, None
+        if step is not None:
+            self._look(trainer, module, step)
+
+    def _look(self, trainer: L.Trainer, module: L.LightningModule, step: _Step) -> None:
+        gradient_broken = step.gradient_finite is not None and not bool(step.gradient_finite)
+        if not gradient_broken and bool(step.losses_finite):
+            self._skipped = 0
+            return
+        self._skipped += 1
+        if _has_scaler(trainer) and self._skipped < MOST_SKIPPED:
+            return
+        raise UserError(self._text(trainer, module, step, gradient_broken))
+
+    def _text(self, trainer: L.Trainer, module: L.LightningModule, step: _Step, gradient_broken: bool) -> str:
+        about = describe(step.batches)
+        if trainer.world_size > 1:
+            about = f"process {trainer.global_rank}: {about}"
+            # Gradients are the mean over processes: with one's all have stopped here, and can say whose rows they were.
+            if gradient_broken and isinstance(trainer.strategy, DDPStrategy):
+                about = _of_all_processes(about, bool(step.losses_finite))
+        what = "gradient" if bool(step.losses_finite) and gradient_broken else "loss"
+        skipped = f", after {self._skipped} skipped steps in a row" if self._skipped > 1 else ""
+        clipped = bool(trainer.gradient_clip_val)
+        advice = advice_for(module, step.first, step.rates, str(trainer.precision), clipped)
+        kept = next((path for c in reversed(trainer.checkpoint_callbacks) if (path := _path(c))), "")
+        before = f"; {kept} is from before it: --ckpt_path last goes on there, with the same recipe" if kept else ""
+        where = f"global step {step.number} (epoch {step.epoch + 1}){skipped}"
+        settings = f"precision {trainer.precision}, learning rate {max(step.rates):.3g}"
+        return f"training stopped: the {what} is not finite at {where}: {about}; {settings}. Likely: {advice}{before}"
+
+
+def _has_scaler(trainer: L.Trainer) -> bool:
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def _path(callback: Any) -> str:
+    return str(getattr(callback, "best_model_path", ""))
+
+
+def _of_all_processes(about: str, is_sound: bool) -> str:
+    """What the processes say whose loss was not finite; all of them, where none was."""
+    said: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(said, (about, is_sound))
+    guilty = [text for text, sound in said if not sound] or [text for text, _ in said]
+    return " | ".join(guilty)

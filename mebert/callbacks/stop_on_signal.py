@@ -1,0 +1,129 @@
+"""Training that is asked to stop finishes its step, writes last.ckpt, and ends: SIGTERM, Ctrl-C, SLURM's SIGUSR1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+from mebert.callbacks.last_checkpoint import LastCheckpoint
+from mebert.report.run_folder import run_folder
+from mebert.requeue import note_job
+
+__all__ = ["StopOnSignal", "Stopped", "requeue_signal"]
+
+
+class Stopped(SIGTERMException):
+    """Training has ended because of a signal, its checkpoint written; the exit status is 128 + the signal's number.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+
+
+def requeue_signal(trainer: L.Trainer) -> int | None:
+    """The signal by which SLURM says that the job's time is nearly over; None where the job is not put back."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    return None if environment.requeue_signal is None else int(environment.requeue_signal)
+
+
+class StopOnSignal(Checkpoint):
+    """Ends training at the next optimiser step after a signal, with the checkpoint of that step, on all processes.
+
+    Lightning's own way is to end after the batch without a checkpoint, or, on SLURM, to write one in the midst of
+    whatever runs. In the last step of an epoch and during validation, the end of the validation is waited for: there is
+    no checkpoint within one. A second Ctrl-C stops at once.
+
+    A `Checkpoint`, because those are called last: what it ends has then been measured and saved by all the others.
+
+    Args:
+        command: The command line, by which a job that SLURM starts again finds its run.
+    """
+
+    def __init__(self, command: Sequence[str] = ()) -> None:
+        self.command = command
+        self._asked: int | None = None
+        self._before: dict[int, Any] = {}
+        self._process = 0
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._asked, self._process = None, os.getpid()
+        if trainer.is_global_zero:
+            note_job(run_folder(trainer), self.command)
+        if threading.current_thread() is not threading.main_thread():
+            return  # no handler can be set there
+        requeue = requeue_signal(trainer)
+        for signum in {signal.SIGTERM, signal.SIGINT} | ({requeue} if requeue is not None else set()):
+            self._before[signum] = signal.signal(signum, self._ask)  # Lightning puts its own back in the end
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and not trainer.is_last_batch:
+            self._stop_if_asked(trainer)
+
+    @override
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._stop_if_asked(trainer)
+
+    @override
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_if_asked(trainer)
+
+    @override
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._let_go()
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._let_go()
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker of the loader: its batches are still wanted
+        if self._asked is None:
+            self._asked = signum
+            again = " (Ctrl-C again: at once)" if signum == signal.SIGINT else ""
+            name = signal.Signals(signum).name
+            # Not `print`: a signal may come while that is at work.
+            os.write(2, f"\nmebert: {name}: last.ckpt is written after this step or validation{again}\n".encode())
+        elif signum == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        together = trainer.strategy.reduce_boolean_decision
+        if not together(self._asked is not None, all=False):
+            return
+        requeue = requeue_signal(trainer)
+        put_back = together(self._asked == requeue, all=False)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, LastCheckpoint):
+                callback.save_now(trainer)
+        if put_back and requeue is not None:
+            raise Stopped(requeue)
+        raise Stopped(self._asked or signal.SIGTERM)
+
+    def _let_go(self) -> None:
+        before, self._before = self._before, {}
+        for signum, handler in before.items():
+            if handler is not None:
+                signal.signal(signum, handler)

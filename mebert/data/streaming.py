@@ -1,0 +1,207 @@
+"""A file of any size to predict, in constant memory: read in windows, twice, and never held.
+
+The first reading makes the batches, the second brings the texts to the table that is written.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from mebert.data.file_columns import OTHER_KINDS, check_ending, text_rows
+from mebert.data.files import as_text
+from mebert.data.tokenised import encode
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["STREAM_FROM", "FileStream", "StreamedBatches"]
+
+STREAM_FROM = 100_000_000
+"""Bytes from which on a file to predict is streamed where `streaming` is not given."""
+
+HEAD = 1000  # rows that are looked at before anything is computed
+WINDOW = 32  # batches whose rows are sorted by length together
+Row = tuple[int, str, list[str | None]]
+
+
+class FileStream:
+    """The rows of a CSV, TSV, JSONL or Parquet file, one after another.
+
+    Args:
+        path: The file.
+        columns: Columns that the table of predictions repeats, those of the texts among them.
+        text_columns: One column, or two for a pair.
+    """
+
+    def __init__(self, path: str, columns: Sequence[str], text_columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = tuple(columns)
+        self.places = [self.columns.index(name) for name in text_columns]
+        self._behind: Iterator[Row] | None = None  # the second reading, and the row that it comes to next
+        self._next = 0
+
+    def check(self) -> None:
+        """Read the first rows.
+
+        Raises:
+            UserError: They are malformed, or do not have the columns.
+        """
+        check_ending(self.path)
+        if os.path.isfile(self.path) and not os.path.getsize(self.path):
+            raise UserError(f"{self.path} is empty; it must hold rows with a text column")
+        head = list(islice(self.rows(), HEAD))
+        for place, name in enumerate(self.columns):
+            if all(values[place] is None for _, _, values in head):
+                raise UserError(f"{self.path}: no row of the first {len(head)} has a text in {name!r}; name its column")
+
+    def rows(self) -> Iterator[Row]:
+        """Yield each row: its number from 0, where it is in words, and its values in the order of `columns`.
+
+        Raises:
+            UserError: A malformed line, when it is reached.
+        """
+        is_parquet = Path(self.path).suffix.lower() == ".parquet"
+        for index, (number, values) in enumerate(self._parquet_rows() if is_parquet else self._text_rows()):
+            where = None if is_parquet else [number]
+            texts = [
+                as_text(value, name, self.path, 0 if where else index, where)
+                for name, value in zip(self.columns, values, strict=True)
+            ]
+            yield index, f"{self.path}, {'row' if is_parquet else 'line'} {number}", texts
+
+    def texts(self, indices: Sequence[int]) -> dict[str, list[str | None]]:
+        """Return some rows by column. Numbers rise, within a call and from call to call, or the file is read anew.
+
+        Args:
+            indices: Row numbers from 0, rising.
+        """
+        if self._behind is None or (indices and indices[0] < self._next):
+            self._behind, self._next = self.rows(), 0
+        found: dict[str, list[str | None]] = {name: [] for name in self.columns}
+        for index in indices:
+            _, _, values = next(islice(self._behind, index - self._next, None))
+            self._next = index + 1
+            for name, value in zip(self.columns, values, strict=True):
+                found[name].append(value)
+        return found
+
+    def _text_rows(self) -> Iterator[tuple[int, list[object]]]:
+        try:
+            with open(self.path, "rb") as file:
+                yield from text_rows(self.path, _lines(self.path, file), self.columns)
+        except FileNotFoundError:
+            raise UserError(f"there is no file {self.path}; check the path (it is relative to {Path.cwd()})") from None
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.path}: {error.strerror or error}; give a file that can be read"
+            ) from error
+
+    def _parquet_rows(self) -> Iterator[tuple[int, list[object]]]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path) as file:
+                there = file.schema_arrow.names
+                for name in self.columns:
+                    if name not in there:
+                        raise UserError(f"{self.path} has no column {name!r}; its columns: {', '.join(there)}")
+                blocks = file.iter_batches(batch_size=HEAD, columns=list(self.columns))
+                rows = chain.from_iterable(
+                    zip(*(block[n].to_pylist() for n in self.columns), strict=True) for block in blocks
+                )
+                yield from ((number, list(values)) for number, values in enumerate(rows, start=1))
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0][:200].rstrip(".")
+            raise UserError(f"{self.path} is not a usable Parquet file: {reason}; write or copy it anew") from error
+
+
+class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
+    """Batches of a stream for one process, of similar length within a window.
+
+    Of W processes, process r has the rows r, r + W, r + 2 W, ...; its loader's workers share these likewise.
+
+    Args:
+        stream: The file.
+        tokenizer: Of the model.
+        max_length: Longest row in tokens; longer ones are cut.
+        collate_batch: Rows to a batch.
+        batch_size: Rows a batch.
+        replicas: Processes.
+        rank: This process, from 0.
+    """
+
+    def __init__(
+        self,
+        stream: FileStream,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        collate_batch: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
+        batch_size: int,
+        replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        self.stream = stream
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.collate_batch = collate_batch
+        self.batch_size = batch_size
+        self.replicas = replicas
+        self.rank = rank
+
+    def loader(self, num_workers: int) -> DataLoader[dict[str, torch.Tensor]]:
+        """Return what Lightning iterates over."""
+        pinned = torch.cuda.is_available()
+        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=pinned)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        worker = get_worker_info()
+        workers, number = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        own = islice(self.stream.rows(), self.rank + self.replicas * number, None, self.replicas * workers)
+        warned = False
+        while window := list(islice(own, WINDOW * self.batch_size)):
+            texts = [[values[place] for _, _, values in window] for place in self.stream.places]
+            blank = next(
+                (w for w, *row in zip(window, *texts, strict=True) if not all((t or "").strip() for t in row)), None
+            )
+            if blank is not None and not warned:
+                rank_zero_warn(f"{blank[1]}: an empty or blank text, the first of maybe more; used as they are")
+                warned = True
+            yield from self._batches([index for index, _, _ in window], texts)
+
+    def _batches(self, index: list[int], texts: list[list[str | None]]) -> Iterator[dict[str, torch.Tensor]]:
+        columns = {str(place): values for place, values in enumerate(texts)}
+        encoded = encode(columns, self.tokenizer, self.max_length, tuple(columns))
+        items = [
+            {"index": number} | {name: np.asarray(values[row]) for name, values in encoded.items()}
+            for row, number in enumerate(index)
+        ]
+        items.sort(key=lambda item: -len(item["input_ids"]))
+        for start in range(0, len(items), self.batch_size):
+            yield self.collate_batch(items[start : start + self.batch_size])
+
+
+def _lines(path: str, file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file as text with their ends; what is no text is refused with its line."""
+    for number, raw in enumerate(file, start=1):
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        for start, (what, advice) in OTHER_KINDS.items() if number == 1 else ():
+            if line.startswith(start):
+                raise UserError(f"{path} is {what}, not UTF-8 text; {advice}")
+        if b"\0" in line:
+            raise UserError(f"{path}, line {number}: a NUL byte, so this is not UTF-8 text; save the file as UTF-8")
+        try:
+            yield line.decode("utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8") from None

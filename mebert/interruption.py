@@ -1,0 +1,90 @@
+"""The last words of a command that a signal or a full disk has ended: what was kept, and the exact command to go on."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mebert.callbacks.last_checkpoint import LastCheckpoint
+from mebert.callbacks.stop_on_signal import Stopped, requeue_signal
+from mebert.checkpoint_io import NotWritten
+from mebert.errors import UserError
+from mebert.output_paths import describe_os_error
+from mebert.report.run_folder import run_folder
+from mebert.requeue import requeue
+
+__all__ = ["ends_cleanly", "same_command"]
+
+
+@contextmanager
+def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
+    """End a command without a stack trace where a signal, a full disk or the like has stopped it.
+
+    Args:
+        trainer: Whose run it is.
+        training: Whether it can be gone on with.
+
+    Raises:
+        SystemExit: A signal; its status is 128 + the signal's number, as shells and schedulers expect.
+        UserError: A file could not be written.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        signum = _signal_behind(error)
+        if signum is None:
+            raise
+        if trainer.is_global_zero:
+            name = signal.Signals(signum).name
+            print(f"mebert: stopped by {name}{_how_to_go_on(trainer, training)}", file=sys.stderr)
+            if isinstance(error, Stopped) and signum == requeue_signal(trainer):
+                print(f"mebert: {requeue()}", file=sys.stderr)
+        raise SystemExit(128 + signum) from None
+    except (NotWritten, OSError) as error:
+        text = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        if text is None:
+            raise
+        raise UserError(f"{text}{_how_to_go_on(trainer, training)}") from error
+
+
+def same_command(words: Sequence[str], checkpoint: Path) -> str:
+    """A command line with another checkpoint.
+
+    Args:
+        words: The command and its arguments.
+        checkpoint: To begin with, whatever they say.
+    """
+    kept, skipped = [], False
+    for word in words:
+        if not skipped and not word.startswith("--ckpt_path"):
+            kept.append(word)
+        skipped = word == "--ckpt_path"
+    return shlex.join(["python", "-m", "mebert", *kept, "--ckpt_path", str(checkpoint)])
+
+
+def _signal_behind(error: SystemExit) -> int | None:
+    if isinstance(error, Stopped):
+        return error.signum
+    if isinstance(error, SIGTERMException):  # Lightning's, outside of training
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else None
+
+
+def _how_to_go_on(trainer: Any, training: bool) -> str:
+    """What the last checkpoint is, and the command."""
+    if not training:
+        return ""
+    written = [c.written for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.written]
+    checkpoint = next((path for path in (*written, trainer.ckpt_path) if path and Path(path).is_file()), None)
+    if checkpoint is None:
+        return "; there is no checkpoint yet"
+    config = run_folder(trainer) / "config.yaml"
+    words = ["python", "-m", "mebert", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
+    return f" (step {trainer.global_step}); go on: {shlex.join(words)}"

@@ -1,0 +1,56 @@
+"""Places to write to, looked at before anything is computed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from mebert.errors import UserError
+
+__all__ = ["check_output", "describe_os_error"]
+
+# What the user can mend: the disk, the rights, the path. Anything else is a fault of the program.
+PLACES = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+def check_output(name: str, path: str | Path, folder: bool = False) -> None:
+    """Refuse a file or folder that cannot be made.
+
+    Args:
+        name: The argument's.
+        path: The file, or the folder.
+        folder: Whether it is a folder.
+
+    Raises:
+        UserError: A file stands in the way, or the folder above may not be written to.
+    """
+    path = Path(path)
+    if not folder and path.is_dir():
+        raise UserError(f"{name} {path} is a folder; give a file name")
+    place = path if folder else path.parent
+    there = next((p for p in (place, *place.absolute().parents) if os.path.lexists(p)), Path("/"))
+    if not there.is_dir():
+        raise UserError(f"{name} {path} cannot be written: {there} is a file, not a folder; give another path")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{name} {path} cannot be written: {there} may not be written to; give another path")
+
+
+def describe_os_error(error: OSError) -> str | None:
+    """What to say of an error of the operating system; None where it is none that the user can mend."""
+    if error.errno not in PLACES:
+        return None
+    where = "" if error.filename is None else f" {error.filename}"
+    advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give another path"
+    return f"cannot write or read{where}: {error.strerror}; {advice}, and run the command again"

@@ -1,0 +1,141 @@
+"""bf16, fp16 and int8 agree with float32 within the tolerances of docs/reliability.md, for all recipes and policies."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from measures import RECIPES, counted_rows, step, trained
+
+from mebert.curve import replay, threshold_for_speedup
+from mebert.inference import prepare_model, prepare_policy
+from mebert.models import MultiExitModel, model_inputs
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    HybridDistanceEntropy,
+    LearnedToExit,
+    Margin,
+    MaxProbability,
+    Patience,
+    PatientDivergence,
+    PatientEntropy,
+    TemperatureScaled,
+    Voting,
+)
+
+# Largest difference to float32 of: a logit, as a share of the logits' standard deviation; a part of the loss, as a
+# share of it; the gradient, as a share of its norm.
+TRAINING = {
+    "bf16-mixed": (0.05, 0.005, 0.02),
+    "bf16-true": (0.10, 0.01, 0.04),
+    "16-mixed": (0.01, 0.001, 0.005),
+    "16-true": (0.02, 0.002, 0.01),
+}
+# Of: a logit, likewise; the share of rows with another label at an exit; with another exit; the mean exit.
+INFERENCE = {
+    "float32": (1e-4, 0.0, 0.0, 0.0),
+    "bfloat16": (0.10, 0.01, 0.03, 0.02),
+    "int8": (0.30, 0.01, 0.06, 0.04),
+}
+POLICIES = [
+    Entropy(),
+    MaxProbability(),
+    Margin(),
+    DistanceRatio(),
+    HybridDistanceEntropy(),
+    Patience(patience=1),
+    PatientEntropy(patience=1),
+    PatientDivergence(patience=1),
+    Voting(),
+    LearnedToExit(),
+    TemperatureScaled(policy=Entropy(), temperatures=(3.0, 0.5, 1.5)),
+]
+ROWS = 400
+
+
+@functools.cache
+def float32_step(recipe: str):
+    return step(recipe, "32-true")
+
+
+@pytest.mark.parametrize("precision", TRAINING)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_forward_loss_and_gradient_of_every_recipe(recipe, precision):
+    (logits, parts, gradients), (wanted, losses, slopes) = step(recipe, precision), float32_step(recipe)
+    of_logits, of_loss, of_gradient = TRAINING[precision]
+    assert parts.keys() == losses.keys()
+    assert gradients.keys() == slopes.keys()
+    assert 0 < (logits - wanted).abs().max() <= of_logits * wanted.std()
+    for name, loss in losses.items():
+        assert abs(parts[name] - loss) <= of_loss * max(abs(loss), 0.1), name
+    one, other = (torch.cat([g[name].flatten() for name in slopes]) for g in (gradients, slopes))
+    assert (one - other).norm() <= of_gradient * other.norm()
+
+
+@functools.cache
+def model() -> MultiExitModel:
+    return trained()
+
+
+@functools.cache
+def answers(precision: str | None):
+    """Logits (E, N, C) and features (E, N, F) of a prepared copy (None: of the model itself), and that copy."""
+    kept = model() if precision is None else prepare_model(model(), precision)
+    with torch.no_grad():
+        out = kept(**model_inputs(counted_rows(ROWS, seed=999)))
+    return out.logits.float(), out.features.float(), kept
+
+
+def test_the_model_has_learnt():
+    right = answers(None)[0].argmax(-1) == counted_rows(ROWS, seed=999)["labels"]
+    assert right.float().mean(1).min() > 0.85
+
+
+@pytest.mark.parametrize("precision", INFERENCE)
+def test_logits_and_labels_of_the_engines_copy(precision):
+    (logits, _, _), (wanted, _, _) = answers(precision), answers(None)
+    of_logits, of_labels, _, _ = INFERENCE[precision]
+    assert (logits - wanted).abs().max() <= of_logits * wanted.std()
+    assert (logits.argmax(-1) != wanted.argmax(-1)).float().mean() <= of_labels
+
+
+@pytest.mark.parametrize("precision", INFERENCE)
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
+@torch.no_grad()
+def test_exits_of_every_policy(policy, precision):
+    """At thresholds chosen in float32 for several speeds, as validation chooses them."""
+    logits, features, kept = answers(precision)
+    wanted_logits, wanted_features, plain = answers(None)
+    wanted = policy.bind(plain).score_exits(wanted_logits, wanted_features)
+    scores = prepare_policy(policy, kept).score_exits(logits, features)
+    thresholds = [threshold_for_speedup(wanted, plain.exit_layers, speedup) for speedup in (1.2, 1.5, 2.0)]
+    _, _, of_exits, of_mean = INFERENCE[precision]
+    found = [threshold for threshold in thresholds if threshold is not None]
+    assert found
+    for threshold in found:
+        before, after = replay(wanted, threshold), replay(scores, threshold)
+        assert (before < plain.num_exits - 1).float().mean() > 0, "some leave early"
+        assert (before != after).float().mean() <= of_exits
+        assert (before.float().mean() - after.float().mean()).abs() <= of_mean
+
+
+def test_the_tolerances_stand_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = table_rows(text)
+    for name, tolerances in TRAINING.items():
+        assert rows[name] == [percent(value) for value in tolerances], name
+    for name, (*shares, of_mean) in INFERENCE.items():
+        assert rows[name] == [*map(percent, shares), f"{of_mean:g}"], name
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """The tables' rows by their first cell."""
+    lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+    return {cells[0].strip().strip("`"): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def percent(value: float) -> str:
+    return "0" if not value else f"{100 * value:g} %"

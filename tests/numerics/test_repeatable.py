@@ -1,0 +1,134 @@
+"""The same seed makes the same run, bit for bit on a CPU: weights, thresholds, figures. Another seed makes another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from runs import experiment, run, write_config
+
+import mebert
+
+RECIPES = sorted(
+    name
+    for name in mebert.__all__
+    if isinstance(kind := getattr(mebert, name), type) and issubclass(kind, L.LightningModule)
+)
+STAGES = {"FastBERTModule": {"stage1_epochs": 1}, "DeeBERTModule": {"stage1_epochs": 1}}
+QUICK = ("BERxiTModule", "CurriculumDistillModule", "FastBERTModule", "GEEPModule")  # of all families; the rest is slow
+OF_THE_CLOCK = ("wall", "seconds", "checkpoint")
+
+
+def prepared(folder: Path, recipe: str, epochs: int = 1, **data: Any) -> str:
+    """A run with everything that draws at random: dropout, order, new weights."""
+    settings = experiment(dropout=0.1, **STAGES.get(recipe, {}))
+    settings["model"]["class_path"] = f"mebert.{recipe}"
+    if recipe != "ProtoExitModule":
+        del settings["model"]["init_args"]["prototype_dim"]
+    settings["trainer"]["max_epochs"] = 2 if recipe in STAGES else epochs
+    settings["curve"] = {"wall_samples": 0, "points": [1.2, 1.5]}
+    settings["data"]["init_args"] |= {"train_samples": 64, **data}
+    return str(write_config(folder, settings))
+
+
+def result_of(experiment_name: str) -> dict[str, Any]:
+    """All that a run has found: its checkpoint's weights and thresholds, and its figures without those of a clock."""
+    folder = Path("runs") / experiment_name / "version_0"
+    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    return {
+        "weights": best["state_dict"],
+        "optimizer": best["optimizer_states"],
+        "mebert": best["mebert"],
+        "evaluation": timeless(evaluation),
+        "curve": (folder / "curve.csv").read_text(encoding="utf-8"),
+    }
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if not any(word in k for word in OF_THE_CLOCK)}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two results differ in any bit (a NaN equals a NaN)."""
+    if isinstance(one, torch.Tensor):
+        same = one.dtype == other.dtype and torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
+        return [] if same else [where]
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(key for key in other if key not in one)]
+        missing = [f"{where}/{key}" for key in keys if (key in one) != (key in other)]
+        both = [key for key in keys if key in one and key in other]
+        return missing + [found for key in both for found in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return [where]
+        return [
+            found for n, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{where}/{n}")
+        ]
+    return [] if one == other or (one != one and other != other) else [where]
+
+
+def fit(config: str, name: str, *more: str) -> dict[str, Any]:
+    assert run("fit", "--config", config, "--experiment", name, *more) == 0
+    return result_of(name)
+
+
+@pytest.mark.parametrize(
+    "recipe", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+)
+def test_two_runs_with_one_seed_are_equal(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = prepared(tmp_path, recipe)
+    one = fit(config, "one")
+    torch.rand(17)  # what this process has drawn so far makes no difference
+    assert differences(one, fit(config, "two")) == []
+
+
+@pytest.mark.parametrize("recipe", ["ProtoExitModule", pytest.param("FastBERTModule", marks=pytest.mark.slow)])
+def test_another_seed_makes_another_run(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = prepared(tmp_path, recipe)
+    found = differences(fit(config, "one"), fit(config, "two", "--seed_everything", "43"))
+    assert any(place.startswith("/weights/model.exits.0") for place in found)
+    assert any(place.startswith("/weights/model.encoder") for place in found)
+    assert any(place.startswith("/evaluation/") for place in found)
+
+
+def test_worker_processes_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = prepared(tmp_path, "ProtoExitModule")
+    without = fit(config, "without")
+    one = fit(config, "one", "--data.num_workers", "1")
+    assert differences(one, fit(config, "two", "--data.num_workers", "1")) == []
+    assert differences(one, without) == [], "the order is drawn in the parent"
+
+
+def test_a_curriculum_is_repeatable(tmp_path, monkeypatch):
+    """Measured by the model in training, so that each epoch's order comes from the weights."""
+    monkeypatch.chdir(tmp_path)
+    settings = [
+        "--data.class_path",
+        "mebert.SyntheticCurriculumDataModule",
+        "--data.difficulty",
+        "mebert.curriculum.Wrongness",
+    ]
+    config = prepared(tmp_path, "CurriculumDistillModule", epochs=2)
+    one = fit(config, "one", *settings)
+    assert differences(one, fit(config, "two", *settings)) == []
+    other = fit(config, "three", *settings, "--seed_everything", "7")
+    assert any(place.startswith("/weights/") for place in differences(one, other))
+
+
+def test_the_comparison_sees_a_single_bit():
+    one = {"weights": {"a": torch.tensor([1.0, float("nan")])}, "x": [1, {"y": 2.0}]}
+    other = {"weights": {"a": torch.tensor([1.0 + 2**-23, float("nan")])}, "x": [1, {"y": 2.0}]}
+    assert differences(one, one) == []
+    assert differences(one, other) == ["/weights/a"]
+    assert differences(one, {**one, "x": [1, {"y": 2.5}]}) == ["/x/1/y"]
+    assert differences(one, {**one, "z": 1}) == ["/z"]

@@ -1,0 +1,254 @@
+"""Files that would run code, given to every command: none runs, each is told in one line (`marker` looks)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from bombs import Bomb, write_code, write_json, write_pickle
+from runs import run
+
+import mebert
+from mebert.data.hub_task import load_hub_dataset
+from mebert.data.tasks import Task
+from mebert.data.tokenised import load_tokenizer
+from mebert.errors import UserError
+from mebert.models import build_encoder
+from mebert.modules.teacher_sources import find_teacher
+from mebert.record_files import load_record
+
+MODEL, CHECKPOINT = "runs/tiny/version_0/model", "runs/tiny/version_0/checkpoints/best.ckpt"
+
+
+def refused(capsys, *args):
+    """Run a command that must end with one line of error, which is returned."""
+    capsys.readouterr()
+    assert run(*args) == 2 if args[0] in ("fit", "validate", "test", "predict") else main(*args) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mebert: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def main(*args):
+    return mebert.cli.main(list(args))
+
+
+def test_the_bombs_are_real(marker, here):
+    """Where they are opened without care they do run, or else this file would show nothing."""
+    torch.load(write_pickle(here / "x.ckpt", marker), weights_only=False)
+    assert marker.exists()
+    marker.unlink()
+    write_code(here / "evil_probe.py", marker)
+    __import__("evil_probe")
+    assert marker.exists()
+    marker.unlink()
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["torch", "legacy", "bare"])
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_a_checkpoint_with_a_bomb(command, how, here, marker, capsys):
+    write_pickle(here / "evil.ckpt", marker, how)
+    line = refused(capsys, command, "--config", "tiny.yaml", "--ckpt_path", "evil.ckpt")
+    assert "evil.ckpt is not a readable checkpoint" in line
+
+
+def test_a_bomb_in_last_ckpt_of_a_run(here, marker, capsys):
+    write_pickle(here / "runs/tiny/version_0/checkpoints/last.ckpt", marker)
+    assert "not a readable checkpoint" in refused(capsys, "fit", "--config", "tiny.yaml", "--ckpt_path", "last")
+
+
+def test_no_setting_and_no_variable_opens_it(here, marker, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    write_pickle(here / "evil.ckpt", marker)
+    args = ["test", "--config", "tiny.yaml", "--ckpt_path"]
+    assert "not a readable checkpoint" in refused(capsys, *args, "evil.ckpt")
+    assert "opens no checkpoint that could run code" in refused(capsys, *args, "best", "--weights_only", "false")
+
+
+def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, monkeypatch):
+    """Lightning opens the file again after mebert has looked into it; that, too, takes weights alone."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # what Lightning would then do by itself
+    looked = mebert.cli.read_checkpoint
+
+    def look_and_swap(path):
+        found = looked(path)
+        shutil.copy(path, "kept.ckpt")
+        found = torch.load("kept.ckpt", weights_only=True)
+        path.unlink()
+        content = torch.load("kept.ckpt", weights_only=True)
+        torch.save(content | {"callbacks": Bomb(marker)}, path)
+        return found
+
+    monkeypatch.setattr(mebert.cli, "read_checkpoint", look_and_swap)
+    monkeypatch.setattr(mebert.cli.MebertCLI, "_parse_ckpt_path", lambda self: None)
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        run("test", "--config", "tiny.yaml", "--ckpt_path", CHECKPOINT)
+
+
+@pytest.mark.parametrize("command", ["inspect", "bench"])
+def test_a_checkpoint_with_a_bomb_for_other_commands(command, here, marker, capsys):
+    write_pickle(here / "evil.ckpt", marker)
+    extra = ["--text", "a dog"] if command == "inspect" else []
+    assert refused(capsys, command, "--model", "evil.ckpt", *extra)
+
+
+def test_a_teacher_with_a_bomb(here, marker):
+    write_pickle(here / "evil.ckpt", marker)
+    with pytest.raises(UserError, match=r"teacher 'evil\.ckpt' cannot be loaded"):
+        find_teacher("evil.ckpt")
+
+
+# ---- model folders ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bombed_weights(here, marker):
+    """The model's folder with weights as a pickle in the place of safetensors."""
+    (here / MODEL / "model.safetensors").unlink()
+    torch.save({"embeddings.word_embeddings.weight": Bomb(marker)}, here / MODEL / "pytorch_model.bin")
+    return here
+
+
+def open_classifier(folder):
+    return mebert.EarlyExitClassifier.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("opening", [open_classifier, build_encoder, mebert.MultiExitModel.from_pretrained])
+def test_a_model_folder_with_pytorch_model_bin(opening, bombed_weights):
+    with pytest.raises(UserError, match=r"cannot load .*code of its own"):
+        opening(MODEL)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["calibrate", "--model", MODEL, "--speedup", "1.5"],
+        ["bench", "--model", MODEL],
+        ["inspect", "--model", MODEL, "--text", "a dog"],
+        ["cascade", "--models", f"[{MODEL},{MODEL}]", "--out", "out"],
+    ],
+    ids=lambda args: args[0],
+)
+def test_every_command_that_opens_a_folder(args, bombed_weights, capsys):
+    assert "cannot load" in refused(capsys, *args)
+
+
+@pytest.mark.parametrize("name", ["exits.safetensors", "model.safetensors", "exit_predictor.safetensors"])
+def test_a_pickle_by_the_name_of_safetensors(name, here, marker):
+    (here / MODEL / "exit_predictor.json").write_text('{"format": 1, "predictors": []}', encoding="utf-8")
+    write_pickle(here / MODEL / name, marker)
+    with pytest.raises(UserError):
+        open_classifier(MODEL)
+
+
+def test_a_recorded_pass_that_is_a_pickle(here, marker, capsys):
+    write_pickle(here / "runs/tiny/version_0/outputs.safetensors", marker)
+    with pytest.raises(UserError, match="cannot be read as a recorded pass"):
+        load_record("runs/tiny/version_0/outputs.safetensors")
+    shutil.copytree("runs/tiny/version_0", "runs/tiny/version_1")
+    assert refused(capsys, "compare", "--runs", "[runs/tiny/version_0,runs/tiny/version_1]")
+
+
+def test_numpy_files_are_opened_without_pickles(here, marker):
+    np.save("x.npy", np.array([Bomb(marker)], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        np.load("x.npy", allow_pickle=False)  # as mebert does: tests/safety/test_no_code.py
+
+
+# ---- code on the Hub -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote_code(here, marker, monkeypatch):
+    """A model of an unknown kind, with the code for it; and somebody who answers yes to every question."""
+    write_code(here / MODEL / "evil_code.py", marker)
+    auto_map = {
+        "AutoConfig": "evil_code.Config",
+        "AutoModel": "evil_code.Model",
+        "AutoModelForSequenceClassification": "evil_code.Model",
+    }
+    write_json(here / MODEL / "config.json", model_type="evil", auto_map=auto_map)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    return here
+
+
+@pytest.mark.parametrize("opening", [open_classifier, build_encoder, lambda name: find_teacher(name).build()])
+def test_a_model_with_remote_code(opening, remote_code):
+    with pytest.raises(UserError, match="never runs"):
+        opening(MODEL)
+
+
+def test_remote_code_of_an_encoder_that_fit_is_given(remote_code, capsys):
+    (remote_code / MODEL / "exits.json").unlink()
+    settings = yaml.safe_load((remote_code / "tiny.yaml").read_text())
+    del settings["model"]["init_args"]["encoder_config"]
+    settings["model"]["init_args"]["encoder"] = MODEL
+    (remote_code / "remote.yaml").write_text(yaml.safe_dump(settings))
+    assert "never runs" in refused(capsys, "fit", "--config", "remote.yaml")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a known class", "of an unknown one"])
+def test_a_tokenizer_with_remote_code(known, here, marker, monkeypatch):
+    write_code(here / MODEL / "evil_code.py", marker)
+    kind = "PreTrainedTokenizerFast" if known else "EvilTokenizer"
+    more = {"auto_map": {"AutoTokenizer": ["evil_code.Tokenizer", "evil_code.Tokenizer"]}, "tokenizer_class": kind}
+    write_json(here / MODEL / "tokenizer_config.json", **more)
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    assert load_tokenizer(MODEL)("a dog")["input_ids"], "the library's own class does without the code"
+
+
+def test_a_data_set_with_a_loading_script(here, marker):
+    folder = here / "evil_data"
+    folder.mkdir()
+    write_code(folder / "evil_data.py", marker)
+    task = Task("evil", str(folder), None, ("sentence",), ("no", "yes"))
+    with pytest.raises(UserError, match="code of its own"):
+        load_hub_dataset(task)
+
+
+# ---- text files ------------------------------------------------------------------------------------------------------
+
+
+def yaml_bomb(marker):
+    return f"!!python/object/apply:builtins.open [{str(marker)!r}, w]"
+
+
+def test_yaml_tags_of_python_objects_in_a_config(here, marker, capsys):
+    (here / "evil.yaml").write_text(f"experiment: {yaml_bomb(marker)}\n")
+    assert "python/object" in refused(capsys, "fit", "--config", "evil.yaml")
+    assert refused(capsys, "fit", "--config", "tiny.yaml", "--model.learning_rate", yaml_bomb(marker))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["calibrate", "--model", MODEL, "--speedup", "1.5"],
+        ["compare", "--runs", "[runs/tiny/version_0,runs/tiny/version_1]"],
+    ],
+    ids=lambda args: args[0],
+)
+def test_yaml_tags_in_the_config_of_a_run(args, here, marker, capsys):
+    (here / "runs/tiny/version_0/config.yaml").write_text(f"data: {yaml_bomb(marker)}\n")
+    shutil.copytree("runs/tiny/version_0", "runs/tiny/version_1")
+    assert "config.yaml" in refused(capsys, *args)
+
+
+def test_yaml_tags_in_the_yaml_of_a_study(here, marker, capsys):
+    (here / "study.yaml").write_text(f"name: x\nbase: {yaml_bomb(marker)}\n")
+    assert refused(capsys, "study", "--config", "study.yaml")
+
+
+def test_json_of_a_folder_is_data(here, marker):
+    """No value of `exits.json` is more than a value."""
+    settings = json.loads((here / MODEL / "exits.json").read_text())
+    settings["label_names"] = [f"__import__('os').system('touch {marker}')", "b", "c"]
+    (here / MODEL / "exits.json").write_text(json.dumps(settings))
+    answer = open_classifier(MODEL)("a dog")
+    assert set(answer.probabilities) == set(settings["label_names"])

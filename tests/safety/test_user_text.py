@@ -1,0 +1,141 @@
+"""What users' texts, labels and names hold stands in the terminal as it is: no style, no command, no other line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+
+import pytest
+from rich.text import Text
+from runs import experiment, run, write_config
+
+import mebert
+from mebert.errors import UserError
+from mebert.plain_text import CONTROL, visible
+from mebert.report.layout import console, print_pairs, print_table, report_table
+
+MARKUP, CLOSING, ANSI = "[red]angry[/red]", "[/]", "calm\x1b[31m\x07"
+TEXT = "[bold]see[/bold] :smile: \x1b[2J\x1b]0;title\x07 =1+1 \u202etxt"
+LABELS = [MARKUP, CLOSING, ANSI]
+
+
+def commands_in(text):
+    """Characters that a terminal obeys, or that turn the direction of writing."""
+    return set(CONTROL.findall(text)) | set(re.findall("\x1b", text))
+
+
+@pytest.fixture(scope="module")
+def odd(finished, tmp_path_factory):
+    """A run on own files whose labels and texts are not what one would wish for."""
+    folder = tmp_path_factory.mktemp("odd")
+    with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([f"{TEXT} {number}", LABELS[number % 3]] for number in range(24))
+    settings = experiment()
+    settings["trainer"]["max_epochs"] = 1
+    settings["data"] = {
+        "class_path": "mebert.TextDataModule",
+        "init_args": {
+            "tokenizer": str(finished / "runs/tiny/version_0/model"),
+            "max_length": 32,
+            "batch_size": 8,
+            "labels": LABELS,
+            **{f"{split}_file": "rows.csv" for split in ("train", "validation", "test", "predict")},
+        },
+    }
+    write_config(folder, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+        assert run("fit", "--config", "tiny.yaml") == 0
+        yield folder
+
+
+@pytest.fixture
+def here(odd, monkeypatch, capsys):
+    monkeypatch.chdir(odd)
+    capsys.readouterr()
+    return odd
+
+
+def test_tables_of_a_run(here, capsys):
+    assert run("test", "--config", "tiny.yaml", "--ckpt_path", "best") == 0
+    out, err = capsys.readouterr()
+    assert "Exits: every sample leaves there" in out
+    assert commands_in(out) == commands_in(err) == set()
+
+
+def test_inspect_shows_labels_and_texts_as_they_are(here, capsys):
+    assert mebert.cli.main(["inspect", "--model", "runs/tiny/version_0", "--text", TEXT, "--samples", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert commands_in(out) == commands_in(err) == set()
+    assert "[bold]see[/bold] :smile:" in out
+    assert any(label in out for label in (MARKUP, CLOSING, "calm"))
+
+
+def test_compare_shows_names_as_they_are(here, capsys):
+    for name in ("[red]a[/red]", "b\x1b[31m"):
+        shutil.copytree("runs/tiny/version_0", name, dirs_exist_ok=True)
+    assert mebert.cli.main(["compare", "[red]a[/red]", "b\x1b[31m"]) == 0
+    out, err = capsys.readouterr()
+    assert commands_in(out) == commands_in(err) == set()
+    assert "[red]a[/red]" in out
+
+
+def test_the_table_of_predictions_holds_the_texts_themselves(here):
+    """It is data, for programs: nothing in it is changed, and it is read back as it was (docs/reliability.md)."""
+    assert run("predict", "--config", "tiny.yaml", "--ckpt_path", "best", "--predictions.path", "out.csv") == 0
+    with open("out.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [f"{TEXT} {number}" for number in range(24)]
+    assert {row["label"] for row in rows} <= set(LABELS)
+
+
+# ---- one by one ------------------------------------------------------------------------------------------------------
+
+
+def test_cells_titles_and_pairs(capsys):
+    table = report_table(f"title {TEXT}", left=[f"column {MARKUP}"], right=["n"], caption=f"caption {CLOSING} {ANSI}")
+    table.add_row(TEXT, "1")
+    table.add_row(Text(ANSI, style="bold"), MARKUP)
+    print_table(table)
+    print_pairs(f"pairs {MARKUP}", {"a[/]": TEXT, "b": ANSI})
+    console().print(MARKUP, CLOSING, ANSI, TEXT)
+    out = capsys.readouterr().out
+    assert commands_in(out) == set()
+    assert out.count(MARKUP) == 4
+    assert out.count("[bold]see[/bold]") == 4
+    lines = [line for line in out.splitlines() if line.rstrip().endswith((" 1", MARKUP)) and "column" not in line]
+    assert len({len(line.rstrip()) for line in lines[:2]}) == 1, "columns stay columns"
+
+
+def test_styles_of_our_own_are_kept():
+    file = io.StringIO()
+    out = console(file)
+    out._force_terminal = True
+    out.print(Text("ours", style="bold"))
+    assert "ours" in file.getvalue()
+
+
+def test_errors(capsys):
+    assert str(UserError(f"label {ANSI} of {MARKUP}")) == f"label calm\ufffd of {MARKUP}"
+    assert run("fit", "--config", f"no{ANSI}.yaml") == 2
+    assert commands_in(capsys.readouterr().err) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ümläut, 中文, 🙂\tand\nlines", "plain, ümläut, 中文, 🙂\tand\nlines"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("a\rb\x08c\x00d", "a\ufffdb\ufffdc\ufffdd"),
+        ("\x9b31mC1", "\ufffd31mC1"),
+        ("over\u202ewritten", "over\ufffdwritten"),
+    ],
+)
+def test_visible(text, shown):
+    assert visible(text) == shown
