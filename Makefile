@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2  # processes of the tests, of one thread each: several threads in each would wait for one another
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install quickstart test test-all test-browser test-notebooks browser audit lint types check bench-training bench-curriculum clean
+.PHONY: help install quickstart test test-all test-browser test-notebooks browser audit errors lint types check bench-training bench-curriculum clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ lint: $(STAMP)  ## Check style and formatting.
 
 types: $(STAMP)  ## Check types.
 	$(BIN)/mypy
+
+errors: $(STAMP)  ## Provoke every known fault and write docs/errors.md.
+	$(BIN)/python -m tests.faults.write
 
 audit: $(STAMP)  ## Ask about known vulnerabilities of every pinned version.
 	$(BIN)/python .ci/audit.py

@@ -24,7 +24,7 @@ def http_error(kind, status):
         (OSError("We couldn't connect to 'http://hub.test' to load the files"), "cannot be reached"),
         (http_error(RepositoryNotFoundError, 404), "nor a repository at http://hub.test.*spelling"),
         (OSError("x is not a local folder and is not a valid model identifier"), "nor a repository"),
-        (http_error(HfHubHTTPError, 503), "the download from http://hub.test broke off .*503"),
+        (http_error(HfHubHTTPError, 503), r"the Hub at http://hub.test is overloaded .*HTTP 503"),
         (httpx.RemoteProtocolError("peer closed connection"), "broke off .*peer closed"),
         (ValueError("Unrecognized model in x\nmore"), "the files are not usable .*Unrecognized model in x"),
     ],
@@ -41,7 +41,7 @@ def test_the_reason_is_looked_for_behind_the_error(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.test")
     error = OSError("Can't load the configuration of 'x'")
     error.__cause__ = http_error(HfHubHTTPError, 503)
-    with pytest.raises(UserError, match="broke off"), hub_errors("model 'x'"):
+    with pytest.raises(UserError, match="overloaded"), hub_errors("model 'x'"):
         raise error
 
 

@@ -15,7 +15,7 @@ from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_
 from mebert.models.families import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
-from mebert.modules.checks import check_fit, check_range
+from mebert.modules.checks import check_fit, check_range, check_strategy
 from mebert.modules.class_weights import first_class_weights, train_labels
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.leaving import LeavingModule
@@ -258,6 +258,7 @@ class MultiExitModule(LeavingModule):
         names = getattr(datamodule, "label_names", None)
         if names and len(names) == self.model.num_labels:
             self.model.label_names = [str(name) for name in names]
+        check_strategy(self.trainer.strategy)
         check_fit(self.model, datamodule)
         if stage == "fit" and has_fitted_parts(self.model):
             check_rows(datamodule)

@@ -9,7 +9,10 @@ from typing import Any
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_fit", "check_range", "refuse_exit_weights"]
+__all__ = ["check_fit", "check_range", "check_strategy", "refuse_exit_weights"]
+
+# Strategies that leave a process only a part of the weights, or of their gradients.
+SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
 def check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
@@ -29,6 +32,23 @@ def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:
         raise UserError(
             f"exit_weights ({settings['exit_weights']}) has no place in {recipe}'s loss; leave it out, or take "
             "MultiExitModule"
+        )
+
+
+def check_strategy(strategy: object) -> None:
+    """Raise a UserError for a strategy under which no process has the whole model.
+
+    Fitted prototypes, thresholds, engines and exit predictors run copies of it, or parts, on their own; RomeBERT reads
+    whole gradients. An encoder of this kind fits on one device, so that there is nothing to gain.
+
+    Args:
+        strategy: The Trainer's.
+    """
+    names = {kind.__name__ for kind in type(strategy).__mro__}
+    if found := names.intersection(SHARDING):
+        raise UserError(
+            f"trainer.strategy {found.pop()} spreads the weights over processes, and exits are evaluated and run on "
+            "whole ones; take ddp (--trainer configs/trainer/ddp.yaml)"
         )
 
 

@@ -200,7 +200,9 @@ def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
     try:
         return found(**spec.get("init_args", {}))
     except TypeError as error:
-        raise UserError(f"the saved policy {path!r} has settings that do not fit ({error}); save the model anew") from error
+        raise UserError(
+            f"the saved policy {path!r} has settings that do not fit ({error}); save the model anew"
+        ) from error
 
 
 def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:

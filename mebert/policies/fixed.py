@@ -40,7 +40,9 @@ class FixedExit(ExitPolicy):
 
     def bind(self, model: MultiExitModel) -> Self:
         if self.exit > model.num_exits:
-            raise UserError(f"FixedExit: exit is {self.exit}, but the model has {model.num_exits} exit(s); choose one of these")
+            raise UserError(
+                f"FixedExit: exit is {self.exit}, but the model has {model.num_exits} exit(s); choose one of these"
+            )
         return super().bind(model)
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:

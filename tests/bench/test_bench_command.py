@@ -117,6 +117,7 @@ def test_a_trained_model_leaves_by_its_own_policy(tmp_path, capsys, monkeypatch)
     content = json.loads((tmp_path / "bench/run/bench.json").read_text())
     assert content["setting"]["exits"] == "as trained"
     assert "entropy does not reach 3.5x by FLOPs on these texts" in out
+    assert out.endswith("python -m mebert calibrate --model run --speedup_flops 1.3\n"), "the largest that was reached"
     rows = [r for r in content["rows"] if r["target"] is not None and r["batch_size"] == 8]
     assert {r["name"] for r in rows} == {"shrink", "refill", "predicted"}
     assert {r["target"] for r in rows} == {1.3}
@@ -175,7 +176,7 @@ def test_every_command_is_a_documented_function_that_takes_a_config(name, tmp_pa
         (["--size", "huge"], "size 'huge' is not known; choose one of tiny, minilm"),
         (["--size", "tiny", "--model", "x"], "model and size were given; give one of"),
         (["--rounds", "0"], "rounds must be at least 1, got 0"),
-        (["--rounds", "many"], "rounds: Expected"),
+        (["--rounds", "many"], "rounds: expected"),
         (["--speedups", "[1]"], "speedups must be numbers above 1, got [1.0]"),
         (["--size", "tiny", "--speedups", "[7]"], "speedups: 7 is out of reach here: 4 exits give"),
         (["--batch_sizes", "[0]"], "batch_sizes must be numbers of at least 1"),

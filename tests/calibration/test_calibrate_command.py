@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from contextlib import chdir, redirect_stdout
@@ -140,8 +141,8 @@ def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypa
     assert "no edr threshold for a speed-up of 1.35" in capsys.readouterr().err
     capsys.readouterr()
     assert main(["calibrate", "--model", str(folder), "--speedup", "1.35", *FAST]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: python -m mebert ")]
-    assert shlex.split(line)[4:] == [*common, "--speedup", "1.35", "--out", "out.csv"]
+    (line,) = re.findall(r"  predict  python -m mebert (.*)", capsys.readouterr().out)
+    assert shlex.split(line) == [*common, "--speedup", "1.35", "--out", "out.csv"]
     threshold = read_settings(str(folder / "model"))["operating_points"]["edr"]["1.35"]
     assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
     assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0

@@ -19,7 +19,7 @@ TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "", "Zürich 漢字", "
 def predict(path, num_labels=2, monkeypatch=None):
     model = SimpleNamespace(num_labels=num_labels, label_names=["no", "yes"][:num_labels], num_exits=4)
     model.exit_layers = (1, 2, 3, 4)
-    trainer = SimpleNamespace(world_size=1, is_global_zero=True, fast_dev_run=False)
+    trainer = SimpleNamespace(world_size=1, global_rank=0, is_global_zero=True, fast_dev_run=False)
     trainer.datamodule = SimpleNamespace(predict_rows=lambda rows: {"text": [TEXTS[i] for i in rows]})
     module = SimpleNamespace(
         model=model, trainer=trainer, policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}

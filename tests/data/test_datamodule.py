@@ -172,7 +172,7 @@ def test_second_run_reads_the_tokens_from_the_cache(own, cache, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("rows were tokenised again")
 
-    monkeypatch.setattr("mebert.data.tokenised._encode", fail)
+    monkeypatch.setattr("mebert.data.tokenised.encode", fail)
     second = own()
     assert {path: path.stat().st_mtime_ns for path in (cache / "mebert").iterdir()} == files
     for one, two in zip(first.train_dataloader(), second.train_dataloader(), strict=True):

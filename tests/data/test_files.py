@@ -57,7 +57,7 @@ def test_fingerprint_is_that_of_the_content(write):
         ("rows.csv", b"text,label\na,1\n\xff\xfe,0\n", "line 3: not UTF-8"),
         ("rows.tsv", "text\tlabel\na\n", r"line 2: 1 field\(s\)"),
         ("rows.jsonl", '{"text": "a", "label": 1}\n\n{"text": \n', "line 3: not JSON"),
-        ("rows.jsonl", '{"text": "a", "label": 1}\n[1]\n', "line 2: not a JSON object"),
+        ("rows.jsonl", '{"text": "a", "label": 1}\n[1]\n', "line 2: a list, not a JSON object"),
         ("rows.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: column 'text' holds a list, not a text"),
         ("rows.jsonl", '{"txt": "a", "label": 1}\n', "no column 'text'; its columns: txt, label"),
         ("rows.parquet", b"PAR1 nonsense", "not a usable Parquet file"),
@@ -73,7 +73,7 @@ def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match=r"there is no file .*none.csv"):
         load_file(str(tmp_path / "none.csv"), ["text"], None)
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UserError, match=r"cannot read .*folder.csv"):
+    with pytest.raises(UserError, match=r"folder.csv is a folder; name the file in it"):
         load_file(str(tmp_path / "folder.csv"), ["text"], None)
 
 

@@ -383,7 +383,7 @@ def test_evaluation_loss_and_regression(kind):
         (BERxiTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in BERxiT's loss"),
         (RomeBERTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in RomeBERT's loss"),
         (RomeBERTModule, {"logit_weight": 1.5}, r"logit_weight must be in \[0, 1\], got 1.5"),
-        (RomeBERTModule, {"temperature": 0.0}, r"temperature must be in \(0, inf\], got 0.0"),
+        (RomeBERTModule, {"temperature": 0.0}, r"temperature must be in \(0, inf\), got 0.0"),
     ],
 )
 def test_settings_out_of_range_are_named(kind, settings, text):

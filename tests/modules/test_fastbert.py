@@ -150,7 +150,7 @@ def test_the_schedule_of_a_stage_is_that_of_transformers():
     ("settings", "text"),
     [
         ({"stage1_epochs": 0}, "stage1_epochs must be at least 1, got 0"),
-        ({"student_learning_rate": 0.0}, r"student_learning_rate must be in \(0, inf\], got 0.0"),
+        ({"student_learning_rate": 0.0}, r"student_learning_rate must be in \(0, inf\), got 0.0"),
         ({"exit_layers": [3]}, "at least 2 exits"),
         ({"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in FastBERT's loss"),
     ],

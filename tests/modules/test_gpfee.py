@@ -202,7 +202,7 @@ def test_saved_and_loaded_as_what_it_is(tmp_path):
         torch.testing.assert_close(again(**batch).logits, model(**batch).logits, rtol=0, atol=0)
     settings = json.loads((tmp_path / "m" / "exits.json").read_text())
     (tmp_path / "m" / "exits.json").write_text(json.dumps({**settings, "model": "os.system"}))
-    with pytest.raises(UserError, match=r"class 'os\.system', which is not imported"):
+    with pytest.raises(UserError, match=r"class 'os\.system', which is no imported MultiExitModel"):
         MultiExitModel.from_pretrained(tmp_path / "m")
 
 

@@ -88,7 +88,7 @@ def test_weights_move_at_their_own_rate(tmp_path):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(UserError, match=r"weights_learning_rate must be in \(0, inf\], got 0"):
+    with pytest.raises(UserError, match=r"weights_learning_rate must be in \(0, inf\), got 0"):
         make(weights_learning_rate=0.0)
     with pytest.raises(UserError, match=r"exit_weights \(depth\) has no place in LearnedWeightsModule's loss"):
         make(exit_weights="depth")

@@ -209,7 +209,7 @@ def test_predict_gives_labels_probabilities_and_exits_from_one(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"learning_rate": 0.0}, r"learning_rate must be in \(0, inf\], got 0.0"),
+        ({"learning_rate": 0.0}, r"learning_rate must be in \(0, inf\), got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay"),
         ({"warmup_ratio": 1.5}, r"warmup_ratio must be in \[0, 1\], got 1.5"),
         ({"target_speedup": 0.5}, "target_speedup"),

@@ -1,0 +1,341 @@
+"""Whatever it is given, the code answers with what it promises or with a `UserError`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tiny import VOCABULARY, tiny_model
+from torch import nn
+
+from mebert import policies
+from mebert.calibration import guaranteed_threshold, threshold_for_cost, threshold_for_drop
+from mebert.cli import main
+from mebert.config_files import check_config
+from mebert.curve import ExitRecord, replay
+from mebert.data.files import load_file
+from mebert.errors import UserError
+from mebert.inference import make_engine
+from mebert.inference.engine import run_engine
+from mebert.models.prototypes import PrototypeBank
+
+FAST = settings(
+    deadline=None,
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+EXITS, CLASSES = 3, 3
+POLICIES = [
+    policies.Entropy,
+    policies.MaxProbability,
+    policies.Margin,
+    policies.DistanceRatio,
+    policies.HybridDistanceEntropy,
+    policies.Patience,
+    policies.PatientEntropy,
+    policies.PatientDivergence,
+    policies.Voting,
+    policies.LearnedToExit,
+    policies.TemperatureScaled,
+    policies.Stacked,
+    policies.FixedExit,
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model that every policy for classes can be bound to."""
+    torch.manual_seed(0)
+    found = tiny_model("bert", prototypes=PrototypeBank(EXITS - 1, 32, CLASSES, dim=8, gamma=0.1))
+    found.prototypes.prototypes.copy_(torch.randn_like(found.prototypes.prototypes))
+    found.exit_scorer = nn.Linear(32, 1)
+    return found.eval()
+
+
+NUMBERS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 3.0, -40.0, 1e4, -1e30, float("inf"), -float("inf"), float("nan")])
+THRESHOLDS = st.floats(0.0, 1.0, allow_nan=False)
+
+
+def filled(shape, values, spread):
+    """A tensor of random numbers, with some of the given ones in it."""
+    generator = torch.Generator().manual_seed(spread)
+    tensor = torch.randn(shape, generator=generator) * (spread % 5)
+    flat = tensor.view(-1)
+    for place, value in enumerate(values[: flat.numel()]):
+        flat[(place * 7 + spread) % flat.numel()] = value
+    return tensor
+
+
+# ---- policies --------------------------------------------------------------------------------------------------------
+
+
+@FAST
+@given(st.sampled_from(POLICIES), st.integers(0, 6), st.integers(0, 99), st.lists(NUMBERS, max_size=9), THRESHOLDS)
+def test_policies_name_an_exit_whatever_an_exit_says(model, kind, rows, spread, values, threshold):
+    policy = kind().bind(model)
+    logits = filled((EXITS, rows, CLASSES), values, spread)
+    features = filled((EXITS, rows, 32), values[::-1], spread + 1)
+    scores = policy.score_exits(logits, features)
+    assert scores.shape == (EXITS, rows)
+    earlier, later = sorted([threshold, threshold / 2 + 0.25])
+    exits = [replay(scores.clone(), at) for at in (0.0, earlier, later, float("inf"))]
+    for found in exits:
+        assert found.shape == (rows,)
+        assert bool(((found >= 0) & (found < EXITS)).all())
+    for stricter, looser in pairwise(exits):
+        assert bool((looser <= stricter).all()), "a larger threshold lets nobody leave later"
+    assert bool((exits[0] == EXITS - 1).all() or kind is policies.FixedExit), "0 lets nobody leave early"
+
+
+@FAST
+@given(st.integers(1, 4), st.integers(0, 5), st.lists(NUMBERS, max_size=12), THRESHOLDS)
+def test_replay_stays_within_the_exits(exits, rows, values, threshold):
+    found = replay(filled((exits, rows), values, len(values)), threshold)
+    assert found.shape == (rows,)
+    assert found.tolist() == [exit_ for exit_ in found.tolist() if 0 <= exit_ < exits]
+
+
+# ---- engines ---------------------------------------------------------------------------------------------------------
+
+
+def batches_of(sizes, tokens, seed):
+    """Batches of random rows of random lengths, with the rows' numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    start, found = 0, []
+    for size in sizes:
+        ids = torch.randint(5, VOCABULARY, (size, tokens), generator=generator)
+        lengths = torch.randint(1, tokens + 1, (size,), generator=generator)
+        mask = (torch.arange(tokens) < lengths.unsqueeze(1)).long()
+        found.append(({"input_ids": ids * mask, "attention_mask": mask}, torch.arange(start, start + size)))
+        start += size
+    return found
+
+
+@settings(FAST, max_examples=25)
+@given(
+    st.sampled_from(POLICIES),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(1, 8),
+    st.integers(0, 99),
+    THRESHOLDS,
+    st.integers(1, 5),
+    st.one_of(st.none(), st.integers(0, 2)),
+)
+def test_engines_say_what_the_full_one_says(model, kind, sizes, tokens, seed, threshold, batch_size, max_wait):
+    policy = kind().with_threshold(threshold).bind(model)
+    batches = batches_of(sizes, tokens, seed)
+    full = run_engine(make_engine("full", model, policy), batches)
+    assert full.rows.tolist() == list(range(sum(sizes)))
+    known = {tuple(ids.tolist()): exit_ for (inputs, rows) in batches for ids, exit_ in _with(inputs, rows, full)}
+    predictor = SimpleNamespace(predict=lambda ids, mask: torch.tensor([known[tuple(row.tolist())] for row in ids]))
+    queue = {"batch_size": batch_size, "max_wait": max_wait}
+    for name, more in (("shrink", {}), ("refill", queue), ("predicted", {**queue, "predictor": predictor})):
+        done = run_engine(make_engine(name, model, policy, **more), batches)
+        assert done.rows.tolist() == full.rows.tolist(), name
+        assert done.exits.tolist() == full.exits.tolist(), name
+        torch.testing.assert_close(done.logits, full.logits, rtol=1e-4, atol=1e-4)
+
+
+def _with(inputs, rows, full):
+    return zip(inputs["input_ids"], full.exits[rows].tolist(), strict=True)
+
+
+# ---- calibration -----------------------------------------------------------------------------------------------------
+
+SCORES = st.lists(
+    st.sampled_from([0.0, 0.1, 0.1, 0.3, 0.5, 0.5, 0.9, 1.0, float("inf"), float("nan")]), min_size=12, max_size=12
+)
+
+
+@FAST
+@given(SCORES, st.floats(0.5, 4.0), st.floats(0.0, 0.5), st.integers(0, 99))
+def test_thresholds_keep_what_was_asked_for(scores, budget, drop, seed):
+    table = torch.tensor(scores).view(3, 4)
+    costs = torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 4)
+    cheap = threshold_for_cost(table.clone(), costs, budget)
+    if cheap is not None:
+        assert 0.0 <= cheap <= 1.0
+        assert float(costs.gather(0, replay(table.clone(), cheap).unsqueeze(0)).mean()) <= budget
+    right = torch.rand(3, 4, generator=torch.Generator().manual_seed(seed)) < 0.6
+
+    def accuracy(exits):
+        return float(right.gather(0, exits.unsqueeze(0)).float().mean())
+
+    kept = threshold_for_drop(table.clone(), accuracy, drop)
+    assert 0.0 <= kept <= 1.0
+    assert accuracy(replay(table.clone(), kept)) >= accuracy(replay(table.clone(), 0.0)) - drop - 1e-5
+
+
+@settings(FAST, max_examples=15)
+@given(st.integers(1, 120), st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0.01, 0.5), st.integers(0, 99))
+def test_promises_are_monotone_or_refused(samples, one, other, delta, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (samples,), generator=generator)
+    logits = torch.randn(2, samples, 2, generator=generator)
+    scores = torch.rand(2, samples, generator=generator)
+    record = ExitRecord(logits, labels, torch.arange(samples), torch.full((samples,), 5))
+    found = []
+    for epsilon in sorted([one, other]):
+        try:
+            promise = guaranteed_threshold(record, scores, epsilon, delta)
+        except UserError:  # too few samples
+            continue
+        assert 0.0 <= promise.threshold <= 1.0
+        assert promise.measured <= epsilon or promise.threshold == 0.0
+        found.append(promise.threshold)
+    assert found == sorted(found), "who allows more loss gets no stricter threshold"
+
+
+@FAST
+@given(NUMBERS, NUMBERS)
+def test_levels_are_numbers_between_0_and_1(epsilon, delta):
+    record = ExitRecord(torch.zeros(2, 3, 2), torch.zeros(3).long(), torch.arange(3), torch.ones(3).long())
+    assume(not (0 < epsilon < 1 and 0 < delta < 1))
+    with pytest.raises(UserError, match=r"must be in \(0, 1\)"):
+        guaranteed_threshold(record, torch.zeros(2, 3), epsilon, delta)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+ENDINGS = st.sampled_from(["csv", "tsv", "jsonl", "parquet"])
+CELLS = st.text(st.sampled_from("ab ,;\t\"'\n\r\\0é\u2028\ud800{}[]"), max_size=6)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=2), inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+def rows_or_a_mistake(path):
+    """A file gives rows of texts, or says what is wrong."""
+    table = None
+    with contextlib.suppress(UserError):
+        table = load_file(str(path), ["text"], "label")
+    if table is None:
+        with pytest.raises(UserError, match=path.name):
+            load_file(str(path), ["text"], "label")
+        return
+    assert len(table) >= 1
+    assert all(text is None or isinstance(text, str) for text in table["text"])
+    assert all(label is None or isinstance(label, str) for label in table["label"])
+
+
+@settings(FAST, max_examples=150)
+@given(ENDINGS, st.binary(max_size=60), st.booleans())
+def test_any_bytes_are_rows_or_a_mistake(tmp_path, ending, content, headed):
+    path = tmp_path / f"any.{ending}"
+    mark = "\t" if ending == "tsv" else ","
+    path.write_bytes((f"text{mark}label\n".encode() if headed else b"") + content)
+    rows_or_a_mistake(path)
+
+
+@settings(FAST, max_examples=60)
+@given(st.sampled_from(["csv", "tsv"]), st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=4))
+def test_any_table_is_rows_or_a_mistake(tmp_path, ending, rows):
+    mark = "\t" if ending == "tsv" else ","
+    text = "\n".join(mark.join(row) for row in [["text", "label"], *rows])
+    path = tmp_path / f"any.{ending}"
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    rows_or_a_mistake(path)
+
+
+@settings(FAST, max_examples=80)
+@given(st.lists(st.one_of(VALUES, st.fixed_dictionaries({"text": VALUES, "label": VALUES})), max_size=4))
+def test_any_json_is_rows_or_a_mistake(tmp_path, rows):
+    path = tmp_path / "any.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    rows_or_a_mistake(path)
+
+
+# ---- configurations and command lines --------------------------------------------------------------------------------
+
+YAML = st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@\n \t,?<~1.é\x00"), max_size=40)
+
+
+@settings(FAST, max_examples=300)
+@given(YAML)
+def test_any_yaml_is_a_mapping_or_a_mistake(tmp_path, text):
+    path = tmp_path / "any.yaml"
+    path.write_text(text, encoding="utf-8")
+    with contextlib.suppress(UserError):
+        check_config(str(path))
+
+
+WORDS = st.sampled_from(
+    [
+        "--config",
+        "--config=any.yaml",
+        "any.yaml",
+        "none.yaml",
+        "--model",
+        "--data",
+        "--model.lr",
+        "--speedups",
+        "[1",
+        "[.nan]",
+        "{a",
+        "--out",
+        "-x",
+        "--",
+        "-",
+        "''",
+        "null",
+        "--speedup",
+        "2",
+        "-1",
+        "--policies",
+        "entropy",
+        "--trainer.max_epochs",
+        "--no",
+        "--help=",
+        "=1",
+        "--a.b.c",
+        "../x",
+        "runs",
+        "é",
+        "--list",
+        "--print_config=x",
+    ]
+)
+
+
+def outcome(args):
+    """The exit status of a command line; nothing but a `SystemExit` may stand in its place."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            status = main(args)
+        except SystemExit as stop:
+            status = 0 if stop.code is None else stop.code
+    assert "Traceback" not in said.getvalue()
+    return status
+
+
+@settings(FAST, max_examples=30)
+@given(
+    st.sampled_from(["compare", "calibrate", "cascade", "inspect", "study", "fitt", ""]),
+    st.lists(WORDS, max_size=5),
+    YAML,
+)
+def test_any_command_line_is_told(tmp_path, monkeypatch, command, words, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "any.yaml").write_text(text, encoding="utf-8")
+    assert outcome([command, *words]) in (0, 2)
+
+
+@settings(FAST, max_examples=5)
+@given(st.lists(WORDS.filter(lambda word: "--help" not in word), min_size=1, max_size=3))
+def test_any_command_line_of_lightning_is_told(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "any.yaml").write_text("trainer:\n  max_epochs: 1\n", encoding="utf-8")
+    assert outcome(["test", *words]) in (0, 2)
