@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,6 @@ from mebert.page import plain
 from mebert.report.plots import METRIC_TITLES
 
 __all__ = ["ends_words", "menu", "metric_title", "rounded", "wrapped"]
-
-WRAP = 22
 
 
 def metric_title(metric: str) -> str:
@@ -42,15 +41,9 @@ def rounded(values: Sequence[float] | np.ndarray) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def wrapped(name: str) -> str:
-    """A name in lines of about 22 characters, so that a phone has room for the bars."""
-    lines = [""]
-    for word in name.split(" "):
-        if lines[-1] and len(lines[-1]) + len(word) >= WRAP:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(plain(line) for line in lines)
+def wrapped(name: str, width: int) -> str:
+    """A name for a chart, in lines of at most so many characters."""
+    return "<br>".join(plain(line) for line in textwrap.wrap(name, width))
 
 
 def ends_words(band: Band, at: int) -> str:

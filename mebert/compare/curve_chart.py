@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mebert.compare.chart_parts import ends_words, menu, metric_title, rounded
+from mebert.compare.chart_parts import ends_words, menu, metric_title, rounded, wrapped
 from mebert.compare.lines import Line, MarkedPoint, Series
 from mebert.page import plain
 
@@ -15,7 +15,8 @@ __all__ = ["CHOICES", "curve_chart", "reference_gflops", "speed_ticks"]
 CHOICES = {"own": "own rule", "entropy": "entropy", "best": "best rule"}
 """Policies that the curves can be drawn for, and what their buttons say."""
 
-TICKS = (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+TICKS = (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 24, 48)
+CROWDED = {1.2: 8, 1.5: 16}  # ticks that touch their neighbours on a phone where the axis goes further than this
 
 
 def reference_gflops(lines: Sequence[Line]) -> float:
@@ -25,7 +26,7 @@ def reference_gflops(lines: Sequence[Line]) -> float:
 
 def speed_ticks(highest: float) -> list[float]:
     """Ticks of an axis of speed-ups."""
-    return [tick for tick in TICKS if tick <= highest * 1.02]
+    return [tick for tick in TICKS if tick <= highest * 1.02 and highest <= CROWDED.get(tick, highest)]
 
 
 def curve_chart(lines: Sequence[Line], metric: str, choices: Sequence[str]) -> Any:
@@ -106,7 +107,7 @@ def _line_traces(
     import plotly.graph_objects as go
 
     policies = " / ".join(dict.fromkeys(run.policy_of(choice) for run in line.tested))
-    head = f"<b>{plain(line.name)}</b> ({plain(policies)})"
+    head = f"<b>{wrapped(line.name, 44)}</b> ({plain(policies)})"
     shared = {"name": plain(line.name), "legendgroup": line.name, "hovertemplate": "%{hovertext}<extra></extra>"}
     found = []
     cost = [float(c) for c in series.gflops]

@@ -13,6 +13,9 @@ from mebert.page import plain
 
 __all__ = ["exit_chart", "leaving_chart"]
 
+NAME, HEAD = 22, 44
+"""Characters in a line of a bar's name, so that a phone has room for the bars, and of a name under the pointer."""
+
 
 def exit_chart(lines: Sequence[Line], metric: str) -> Any:
     """The metric of every exit, if all rows left there, over the layers."""
@@ -36,15 +39,16 @@ def exit_chart(lines: Sequence[Line], metric: str) -> Any:
             mode="lines+markers",
             line={"color": line.style.colour, "dash": line.style.dash, "width": 2},
             marker={"symbol": line.style.symbol, "size": 7},
-            hovertext=[f"<b>{plain(line.name)}</b><br>{word}" for word in words],
+            hovertext=[f"<b>{wrapped(line.name, HEAD)}</b><br>{word}" for word in words],
             hovertemplate="%{hovertext}<extra></extra>",
             **error,
         )
     deepest = max(line.exit_layers[-1] for line in lines)
+    ticks = {"dtick": 1 if deepest <= 12 else 2, "range": [0.5, deepest + 0.5]}
     figure.update_layout(
         height=420,
         showlegend=True,
-        xaxis={"title": {"text": "Layer of the exit"}, "dtick": 1 if deepest <= 12 else 2},
+        xaxis={"title": {"text": "Layer of the exit"}, **ticks},
         yaxis={"title": {"text": metric_title(metric)}},
     )
     return figure
@@ -76,11 +80,13 @@ def leaving_chart(lines: Sequence[Line], choice: str = "own") -> Any | None:
 
     first = columns(targets[0])
     colours = _ramp(len(layers))
+    names = [wrapped(line.name, NAME) for line in shown]
+    lines_a_name = max(name.count("<br>") + 1 for name in names)
     figure = go.Figure()
     for place, layer in enumerate(layers):
         figure.add_bar(
             x=first["x"][place],
-            y=[wrapped(line.name) for line in shown],
+            y=names,
             orientation="h",
             name=f"layer {layer}",
             text=first["text"][place],
@@ -95,7 +101,7 @@ def leaving_chart(lines: Sequence[Line], choice: str = "own") -> Any | None:
         )
     figure.update_layout(
         barmode="stack",
-        height=110 + 34 * len(shown),
+        height=110 + max(34, 17 * lines_a_name + 6) * len(shown),
         margin={"t": 52},
         bargap=0.25,
         showlegend=True,
@@ -110,7 +116,8 @@ def leaving_chart(lines: Sequence[Line], choice: str = "own") -> Any | None:
 def _leaving_words(line: Line, point: MarkedPoint | None, layer: int, share: float) -> str:
     if point is None:
         return ""
-    return f"<b>{plain(line.name)}</b><br>{100 * share:.1f} % leave after layer {layer}<br>metric {point.metric:.4f}"
+    name = wrapped(line.name, HEAD)
+    return f"<b>{name}</b><br>{100 * share:.1f} % leave after layer {layer}<br>metric {point.metric:.4f}"
 
 
 def _share(line: Line, point: MarkedPoint | None, layer: int) -> float:

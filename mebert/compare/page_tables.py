@@ -51,16 +51,19 @@ def run_table(block: Block, lines: Sequence[Line], comparison: Comparison | None
                 Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}"),
                 *values,
                 run.area,
-                *([over] if several else []),
+                *([None if over is None else Cell(f"{over:+.4f}", over)] if several else []),
                 *(at.get(layer) for layer in layers),
                 Cell(str(run.folder), look="code"),
             ]
         )
+    said = [] if comparison is None else notes(comparison)[1:]  # the first one is in the caption in other words
+    if comparison is not None and comparison.paired:
+        said.pop()  # stands at the paired tests
     words = [
         "A header sorts. 1x, 1.5x, ...: the metric at this speed-up by layers, with the threshold that gives this "
         "speed on these rows. Area: mean metric over all speeds. Layer: all rows leave there; best exit: the best of "
         "those.",
-        *(notes(comparison)[1:] if comparison is not None else [])[: -1 if several else None],
+        *said,
     ]
     lost = [str(run.folder) for run in block.shown if run.folder not in compared]
     if lost:

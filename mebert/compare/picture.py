@@ -116,5 +116,6 @@ def _draw_exits(axes: Any, lines: Sequence[Line], metric: str) -> None:
             color=line.style.colour,
         )
     deepest = max(line.exit_layers[-1] for line in lines)
-    axes.set_xticks(range(1, deepest + 1, 1 if deepest <= 12 else 2))
+    step = 1 if deepest <= 12 else 2
+    axes.set_xticks(range(step, deepest + 1, step))
     axes.set_xlabel("Layer of the exit")

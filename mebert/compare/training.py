@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mebert.compare.chart_parts import menu, metric_title, rounded
+from mebert.compare.chart_parts import menu, metric_title, rounded, wrapped
 from mebert.compare.lines import Line
 from mebert.compare.shown import ShownRun
 from mebert.page import plain
@@ -51,7 +51,7 @@ def training_chart(lines: Sequence[Line], metric: str) -> Any | None:
                     mode="lines+markers" if len(points) <= 20 else "lines",
                     line={"color": line.style.colour, "dash": line.style.dash, "width": 2},
                     marker={"symbol": line.style.symbol, "size": 6},
-                    text=[f"<b>{plain(line.name)}</b>{seed}<br>{plain(columns[column])}"] * len(points),
+                    text=[f"<b>{wrapped(line.name, 44)}</b>{seed}<br>{plain(columns[column])}"] * len(points),
                     hovertemplate=f"%{{text}}: %{{y:.4f}}<br>{axis} %{{x}}<extra></extra>",
                 )
                 series_of.append(column)

@@ -58,13 +58,34 @@
     ));
     const plain = { ...layout, height, margin, updatemenus, autosize: true };
     if (!entries.length) return plain;
-    const longest = Math.min(60, Math.max(...entries.map((name) => name.length)));
+    const lines = entries.map((name) => name.split("<br>"));
+    const longest = Math.min(60, Math.max(...lines.flat().map((line) => line.length)));
     if (width >= 700 && given.orientation !== "h" && longest < 40) return { ...plain, legend: { ...given } };
     const columns = Math.max(1, Math.floor((width - 20) / (longest * 7.2 + 45)));
-    const room = Math.ceil(entries.length / columns) * 20 + 14;
-    const place = { x: 0, xanchor: "left", yref: "container", y: room / (height + room), yanchor: "top" };
-    const legend = { ...given, orientation: "h", ...place };
-    return { ...plain, legend, height: height + room, margin: { ...margin, b: margin.b + room } };
+    const room = Math.ceil(lines.flat().length / columns) * 20 + 14;
+    // At the very bottom: what stands in the upper half of a chart, plotly takes for a legend above it.
+    const place = { x: 0, xref: "container", xanchor: "left", y: 0, yref: "container", yanchor: "bottom" };
+    const legend = { ...given, orientation: "h", maxheight: 1, ...place };
+    return { ...plain, legend, height: height + room, margin: { ...margin, b: margin.b + room }, meta: { room } };
+  }
+
+  // A name that is wider than the chart goes on in a second line, with characters such as &lt; kept whole.
+  function wrapNames(data, width) {
+    const most = Math.max(16, Math.floor((width - 64) / 8.5));
+    for (const trace of data) {
+      if (typeof trace.name !== "string") continue;
+      const lines = [[]];
+      for (const word of trace.name.split(" ")) {
+        const letters = word.match(/&[a-z#0-9]+;|[^]/giu) || [];
+        if (lines.at(-1).length && lines.at(-1).length + 1 + letters.length > most) lines.push([]);
+        else if (lines.at(-1).length) lines.at(-1).push(" ");
+        for (const letter of letters) {
+          if (lines.at(-1).length >= most) lines.push([]);
+          lines.at(-1).push(letter);
+        }
+      }
+      trace.name = lines.map((line) => line.join("")).join("<br>");
+    }
   }
 
   function shownInLegend(data, layout) {
@@ -75,26 +96,27 @@
 
   function draw(place) {
     const figure = JSON.parse(document.getElementById("chart-" + place.dataset.chart).textContent);
+    wrapNames(figure.data, place.clientWidth);
     const entries = shownInLegend(figure.data, figure.layout);
+    const own = structuredClone(figure.layout); // plotly writes into what it is given
     const layout = fitted({ ...figure.layout, template: template() }, entries, place.clientWidth);
     // By name: plotly's own choice has a button that sends the chart to a server.
     const buttons = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
     const options = { responsive: true, displaylogo: false, modeBarButtons: buttons };
-    const chart = { place, layout: figure.layout, entries, width: place.clientWidth };
+    const chart = { place, layout: own, entries, width: place.clientWidth };
     charts.push(chart);
     Plotly.newPlot(place, figure.data, layout, options).then(() => settle(chart));
   }
 
   // How high a legend below the chart has become is known only when it is there.
   function settle({ place }) {
-    const { legend, height, margin } = place.layout;
+    const { legend, height, margin, meta } = place.layout;
     const drawn = place.querySelector("g.legend .bg");
     if (!legend || legend.yref !== "container" || !drawn) return;
     const room = Math.ceil(drawn.getBoundingClientRect().height) + 10;
-    const before = Math.round(legend.y * height);
-    if (Math.abs(room - before) < 3) return;
-    const now = height - before + room;
-    Plotly.relayout(place, { height: now, "margin.b": margin.b - before + room, "legend.y": room / now });
+    const more = room - meta.room;
+    if (Math.abs(more) < 3) return;
+    Plotly.relayout(place, { height: height + more, "margin.b": margin.b + more, meta: { room } });
   }
 
   // A phone that is turned, a window that is made narrow: the legend changes its side.
@@ -102,18 +124,24 @@
     for (const chart of charts) {
       const width = chart.place.clientWidth;
       if (width === chart.width) continue;
+      const wider = width > chart.width;
       chart.width = width;
-      const { legend, height, margin, updatemenus } = fitted(chart.layout, chart.entries, width);
+      const { legend, height, margin, updatemenus, meta } = fitted(chart.layout, chart.entries, width);
       const side = legend || {};
       const places = {};
       updatemenus.forEach((menu, at) => {
         for (const name of ["x", "xanchor", "pad"]) places[`updatemenus[${at}].${name}`] = menu[name];
       });
-      Plotly.relayout(chart.place, {
-        ...places, height, margin, "legend.orientation": side.orientation || "v", "legend.x": side.x ?? null,
-        "legend.yref": side.yref || "paper", "legend.y": side.y ?? null, "legend.yanchor": side.yanchor || "auto",
-        "legend.xanchor": side.xanchor || "left",
-      }).then(() => settle(chart));
+      const now = {
+        ...places, height, margin, meta: meta ?? null, "legend.orientation": side.orientation || "v",
+        "legend.x": side.x ?? null, "legend.xref": side.xref || "paper", "legend.xanchor": side.xanchor || "left",
+        "legend.y": side.y ?? null, "legend.yref": side.yref || "paper", "legend.yanchor": side.yanchor || "auto",
+        "legend.maxheight": side.maxheight ?? null,
+      };
+      // The larger side first: in between, a legend of many lines must not leave the chart without any height.
+      const steps = [() => Plotly.Plots.resize(chart.place), () => Plotly.relayout(chart.place, now)];
+      const [one, other] = wider ? steps : steps.reverse();
+      one().then(other).then(() => settle(chart));
     }
   });
 
@@ -157,5 +185,11 @@
   }
 
   document.getElementById("theme").textContent = isDark() ? "Light" : "Dark";
-  for (const place of document.querySelectorAll(".chart")) draw(place);
+  for (const place of document.querySelectorAll(".chart")) {
+    try {
+      draw(place);
+    } catch (error) {
+      console.error(error); // the other charts are worth having
+    }
+  }
 })();

@@ -131,19 +131,62 @@ def test_numbers_sort_by_value_and_what_is_missing_comes_last(open_page, tmp_pat
         [2.0, "10x", "b10"],
         [None, "9x", "b9"],
         [-11.5, "1,200x", "a"],
+        [-2.0, "1.5x", "c"],
+        [0.5, "1.25x", "d"],
         [0.123456, "-", ""],
         [Cell("0.1235", 0.123449), "1", "-"],
     ]
     write_page(tmp_path / "t.html", "A table", "", [Section("Numbers", [Table(["n", "x", "w"], rows)])])
     page = open_page(tmp_path / "t.html").page
-    expected = {"n": ["-11.5000", "0.1235", "0.1235", "2.0000", "-"], "x": ["1", "9x", "10x", "1,200x", "-"]}
+    expected = {
+        "n": ["-11.5000", "-2.0000", "0.1235", "0.1235", "0.5000", "2.0000", "-"],
+        "x": ["1", "1.25x", "1.5x", "9x", "10x", "1,200x", "-"],
+    }
     for name, values in expected.items():
         page.get_by_role("button", name=name, exact=True).click()
         assert column(page, name) == values
         page.get_by_role("button", name=name, exact=True).click()
         assert column(page, name) == [*reversed(values[:-1]), "-"]
     page.get_by_role("button", name="w", exact=True).click()
-    assert column(page, "w") == ["a", "b9", "b10", "", "-"]
+    assert column(page, "w") == ["a", "b9", "b10", "c", "d", "", "-"]
+
+
+def test_many_exits_and_a_long_name_fit_a_phone_and_a_turn(open_page, tmp_path):
+    """The legend is higher than the bars, the name wider than the screen; buttons go back to where they were."""
+    import plotly.graph_objects as go
+
+    from mebert.compare.chart_parts import menu
+    from mebert.page import Figure, Section, write_page
+
+    bars = [go.Bar(x=[1], y=["a"], orientation="h", name=f"layer {layer}") for layer in range(24)]
+    low = {"height": 150, "legend": {"orientation": "h"}, "barmode": "stack"}
+    line = go.Scatter(x=[1, 2], y=[1, 2], name="a_name_" * 12 + "of &lt;somebody&gt;")
+    menus = [menu(1.0, 1.0, [("right", "restyle", [{}])]), menu(0.0, 1.0, [("left", "restyle", [{}])])]
+    high = {"height": 300, "updatemenus": menus, "showlegend": True}
+    charts = [Figure(go.Figure(bars, low)), Figure(go.Figure(line, high))]
+    write_page(tmp_path / "t.html", "Charts", "", [Section("Charts", charts)])
+    opened = open_page(tmp_path / "t.html", 390)
+    opened.check_charts()
+    inside = """[...document.querySelectorAll('.chart')].every(chart => {
+        const [legend, box, plot] = ['g.legend', '.main-svg', '.bglayer, g.cartesianlayer'].map(
+            name => chart.querySelector(name).getBoundingClientRect());
+        return legend.bottom <= box.bottom + 1 && legend.right <= box.right + 1 && legend.top >= plot.bottom
+            && chart.querySelectorAll('g.legend .legendtext').length === chart.data.length
+            && chart.querySelector('g.legend .bg').getBoundingClientRect().height <= box.height
+            && chart._fullLayout._size.h > 50;
+    })"""
+    opened.until(inside)
+    assert "of <somebody>" in opened.page.locator(".chart").nth(1).locator(".legendtext").text_content()
+    rows = """(() => {
+        const boxes = [...document.querySelectorAll('g.updatemenu-button')].map(box => box.getBoundingClientRect());
+        return new Set(boxes.map(box => Math.round(box.y))).size;
+    })()"""
+    opened.until(f"{rows} === 2")
+    write_page(tmp_path / "line.html", "A line", "", [Section("Charts", charts[1:])])
+    wide = open_page(tmp_path / "line.html", 1280)
+    for width, expected in ((1280, 1), (390, 2), (1280, 1)):
+        wide.page.set_viewport_size({"width": width, "height": 900})
+        wide.until(f"{rows} === {expected}")
 
 
 def test_hovering_names_the_line(wide):

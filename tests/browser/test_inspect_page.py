@@ -48,7 +48,7 @@ def test_everything_is_shown_and_nothing_is_run(report, open_page):
     assert "leaves at exit" in page.text_content(".hoverlayer")
     # What lies below a star may be nearer to the pointer: the star itself.
     page.mouse.move(0, 0)
-    page.wait_for_function("() => !document.querySelector('.hoverlayer text')")
+    opened.until("!document.querySelector('.hoverlayer text')")
     page.evaluate(
         "() => { const c = document.querySelector('.chart');"
         " Plotly.Fx.hover(c, [{ curveNumber: c.data.length - 1, pointNumber: 0 }]); }"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from html.parser import HTMLParser
@@ -19,8 +20,11 @@ from mebert.cli import main
 from mebert.compare.band import band_over, band_words, student_quantile
 from mebert.compare.blocks import blocks_of
 from mebert.compare.lines import lines_of
+from mebert.compare.paired import compare_runs
+from mebert.compare.runs import read_run
 from mebert.compare.settings import differences, flat, names_of
 from mebert.compare.shown import read_shown
+from mebert.compare.training import CURRICULUM
 from mebert.curve import replay
 from mebert.errors import UserError
 from mebert.page import PALETTE, styles
@@ -124,6 +128,15 @@ def test_the_table_of_runs(page, three):
         assert float(row["1x"][1]["data-sort"]) == pytest.approx(right[-1])
         assert (row["policy"][0], row["task"][0]) == ("entropy", "rte")
     assert [row["seed"][0] for row in rows] == ["1", "2", "3"]
+    # The mean difference to the first run's curve is compare's own, run by run, as its table for a terminal has it.
+    comparison = compare_runs([read_run(folder) for folder in runs.values()], [1.5, 2.0, 3.0])
+    assert [float(row["over 1"][1]["data-sort"]) for row in rows] == pytest.approx(comparison.over_first)
+    assert len(set(comparison.over_first)) == 3
+    paired = page.table("95 % interval")
+    assert [float(row["p"][1]["data-sort"]) for row in paired] == [test.p_value for test in comparison.paired]
+    assert [float(row["difference"][1]["data-sort"]) for row in paired] == [test.value for test in comparison.paired]
+    swatches = [values["style"].removeprefix("background: ") for tag, values in page.tags if tag == "span"]
+    assert swatches[:3] == [PALETTE[0], PALETTE[0], PALETTE[1]], "the colour of the line, beside its name"
 
 
 def test_two_seeds_are_one_line_with_a_band(page, three):
@@ -206,6 +219,11 @@ def test_exits_difficulty_training_and_settings(page, three):
     means = [[e.exit_metrics["acc"] for _, e in (three[1]["a"], three[1]["b"])], [three[1]["c"][1].exit_metrics["acc"]]]
     for trace, each in zip(exits["data"], means, strict=True):
         assert values(trace["y"]) == pytest.approx(np.mean(each, axis=0), rel=1e-4)
+    mean, (low, high) = np.mean(means[0], axis=0), (np.min(means[0], axis=0), np.max(means[0], axis=0))
+    whiskers = exits["data"][0]["error_y"]
+    assert values(whiskers["array"]) == pytest.approx(list(high - mean), rel=1e-3, abs=1e-6)
+    assert values(whiskers["arrayminus"]) == pytest.approx(list(mean - low), rel=1e-3, abs=1e-6)
+    assert any(f"({low[0]:.4f} to {high[0]:.4f}, 2 seeds)" in word for word in exits["data"][0]["hovertext"])
     hard = page.chart("Difficulty of the row")
     assert [trace["name"] for trace in hard["data"]] == ["ProtoExit"], "only that run's rows have a difficulty"
     rows = [row for row in three[1]["c"][1].leaving if row.group != "all"]
@@ -257,6 +275,13 @@ def test_nobodys_text_becomes_html(tmp_path):
     samples = page.table("which")
     assert [row["text"][0] for row in samples] == ["an easy text", SCRIPT], "of the last epoch"
     assert samples[1]["label"][0] == "<b>yes</b>"
+    titles = [chart["layout"]["yaxis"].get("title", {}).get("text") for chart in page.charts]
+    share, difficulty = (page.charts[titles.index(title)] for title in CURRICULUM.values())
+    assert [(values(t["x"]), values(t["y"])) for t in share["data"]] == [([1, 2], [0.5, 1.0])], "epochs from 1"
+    assert [values(t["y"]) for t in difficulty["data"]] == [[0.1, 0.1], [0.9, 0.9], [0.0, 0.1]], "dotted: 10 and 90 %"
+    bars = [name for c in page.charts for t in c["data"] if t.get("orientation") == "h" for name in t["y"]]
+    assert bars
+    assert not [name for name in bars if re.search("<(?!br>)|%{", name)]
     assert page.headings[0].startswith(SCRIPT)
     assert [row["folder"][0] for row in page.table("best exit")] == [str(folder), str(other)]
     names = [trace["name"] for chart in page.charts for trace in chart["data"] if "name" in trace]
@@ -412,5 +437,19 @@ def test_folder_of_several_runs_stands_for_its_newest_tested_one(tmp_path):
     write_settings(tmp_path / "x/version_11", 1)
     write_metrics(tmp_path / "x/version_11")
     assert read_shown(tmp_path / "x", 1).folder.name == "version_10"
+    assert read_run(tmp_path / "x").folder.name == "version_10"
     with pytest.raises(UserError, match=r"no config\.yaml"):
         read_shown(tmp_path, 1)
+
+
+def test_folder_of_runs_of_wandb_stands_for_the_one_that_was_tested_last(tmp_path):
+    """Their names are ids, which say nothing of their age; a numbered run may stand among them."""
+    for age, name in enumerate(("b7", "version_0", "c1", "a9")):
+        made_run(tmp_path / "x" / name, 1)
+        os.utime(tmp_path / "x" / name / "evaluation.json", (1e9 - age, 1e9 - age))
+    write_settings(tmp_path / "x/z5", 1)
+    write_metrics(tmp_path / "x/z5")
+    assert read_shown(tmp_path / "x", 1).folder.name == "b7"
+    assert read_run(tmp_path / "x").folder.name == "b7"
+    (tmp_path / "x/b7/outputs.safetensors").unlink()
+    assert read_run(tmp_path / "x").folder.name == "version_0", "that can be compared row by row"

@@ -38,6 +38,14 @@ def test_the_plane_is_that_of_scikit_learn(rows, dims, seed):
         assert plane.axes[axis, plane.axes[axis].abs().argmax()] > 0, "the same picture everywhere"
 
 
+def test_the_first_axis_is_turned_towards_a_direction():
+    plane = fit_plane(torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 1.0]]))
+    for direction in (torch.tensor([1.0, 0.2]), torch.tensor([-1.0, 0.2])):
+        turned = plane.turned(direction)
+        assert turned.axes[0] @ direction.double() > 0
+        assert torch.equal(turned.axes[1], plane.axes[1])
+
+
 @pytest.mark.parametrize("points", [[[1.0, 2.0, 3.0]], [[0.0, 1.0], [0.0, 1.0]], [[3.0], [4.0], [6.0]]])
 def test_points_that_span_no_plane(points):
     plane = fit_plane(torch.tensor(points))
