@@ -179,13 +179,14 @@ class MebertCLI(LightningCLI):
                     raise
                 raise UserError(f"{error}: {same_command(self._words, error.other)}") from error
             config.ckpt_path = str(path)
-            if command == "fit":
-                rank_zero_only(clear_unfinished)(path.parent)
         elif command in NEEDS_CHECKPOINT:
             raise UserError(
                 f"{command} needs trained exits: add --ckpt_path best (this experiment's newest run) or "
                 "--ckpt_path <run folder>/checkpoints/best.ckpt"
             )
+        if command == "fit":
+            for folder in _experiment_folder(config)[0].glob("*/checkpoints"):
+                rank_zero_only(clear_unfinished)(folder)
 
     @override
     def before_instantiate_classes(self) -> None:
@@ -194,7 +195,8 @@ class MebertCLI(LightningCLI):
             _predict_glue(config.data.get("init_args", {}))
         self._say_what_the_checkpoint_overrides(config)
         _name_encoder_once(config)
-        if config.trainer.enable_progress_bar is False or not bars_wanted() or rank_zero_only.rank:
+        other = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # whose bars would stand among the first one's
+        if other or config.trainer.enable_progress_bar is False or not bars_wanted():
             silence_library_bars()
         if config.trainer.precision is None:
             config.trainer.precision, reason = pick_precision(str(config.trainer.accelerator))

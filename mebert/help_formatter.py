@@ -7,7 +7,7 @@ from argparse import Action
 
 from jsonargparse import DefaultHelpFormatter
 
-__all__ = ["HelpFormatter", "shorten"]
+__all__ = ["HelpFormatter", "plain_type", "shorten"]
 
 PRINT_CONFIG = "Print the configuration that all arguments make, and exit."
 
@@ -33,6 +33,10 @@ class HelpFormatter(DefaultHelpFormatter):
             return f"{action.help} (default: %(default)s)"
         return super()._get_help_string(action)
 
+    def _get_type_str(self, action: Action) -> str | None:
+        found = super()._get_type_str(action)
+        return None if found is None else plain_type(found)
+
     def _format_action_invocation(self, action: Action) -> str:
         names = action.option_strings
         try:
@@ -41,6 +45,21 @@ class HelpFormatter(DefaultHelpFormatter):
             return super()._format_action_invocation(action)
         finally:
             action.option_strings = names
+
+
+def plain_type(written: str) -> str:
+    """A type as one says what may be given.
+
+    >>> plain_type("Optional[Literal['a', 'b']]"), plain_type("Union[float, list[float], null]")
+    ('a | b | null', 'float | list[float] | null')
+
+    Args:
+        written: As jsonargparse writes it.
+    """
+    written = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), written)
+    written = re.sub(r"^Optional\[(.*)\]$", r"\1 | null", written)
+    union = re.fullmatch(r"Union\[(.*)\]", written)
+    return written if union is None else re.sub(r", (?![^\[]*\])", " | ", union[1])
 
 
 def shorten(actions: list[Action]) -> None:

@@ -13,12 +13,11 @@ from typing import Any
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mebert.callbacks.last_checkpoint import LastCheckpoint
-from mebert.callbacks.stop_on_signal import Stopped, requeue_signal
+from mebert.callbacks.stop_on_signal import Stopped
 from mebert.checkpoint_io import NotWritten
 from mebert.errors import UserError
 from mebert.output_paths import describe_os_error
 from mebert.report.run_folder import run_folder
-from mebert.requeue import requeue
 
 __all__ = ["ends_cleanly", "same_command"]
 
@@ -44,8 +43,8 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         if trainer.is_global_zero:
             name = signal.Signals(signum).name
             print(f"mebert: stopped by {name}{_how_to_go_on(trainer, training)}", file=sys.stderr)
-            if isinstance(error, Stopped) and signum == requeue_signal(trainer):
-                print(f"mebert: {requeue()}", file=sys.stderr)
+            if isinstance(error, Stopped) and error.said:
+                print(f"mebert: {error.said}", file=sys.stderr)
         raise SystemExit(128 + signum) from None
     except (NotWritten, OSError) as error:
         text = describe_os_error(error) if isinstance(error, OSError) else str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Mapping
 
 from mebert import _HOMES
@@ -33,7 +33,6 @@ OFTEN: Mapping[str, str] = {
     "config": "The experiment's YAML; may be given several times, the later wins.",
     "seed_everything": "Determines all that is drawn at random; true draws a seed.",
     "ckpt_path": "best or last: the newest run of the experiment that has one; or a file. `fit` goes on from it.",
-    "weights_only": "Always true: a checkpoint that could run code is not opened.",
     "model": f"{RECIPES}; or a class_path of your own. A setting of it: --model.NAME VALUE",
     "data": f"{DATA}; or a class_path of your own. A setting of it: --data.NAME VALUE",
     "trainer.max_epochs": "Passes over the training rows.",
@@ -59,7 +58,21 @@ OFTEN: Mapping[str, str] = {
     "last_checkpoint.every_n_train_steps": "Save after so many steps, too, for long epochs.",
 }
 LONG_SECTIONS = ("trainer", "checkpoint", "last_checkpoint")
-NOT_READ = {"fit": ("predictions",), "validate": ("predictions",), "test": ("predictions",)}
+TRAINING = (
+    *("test_after_fit", "exit_prediction", "curriculum", "finite_loss", "checkpoint", "last_checkpoint"),
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+    *("trainer.limit_train_batches", "trainer.val_check_interval"),
+)
+# Sections and options that a command does not read, or that nobody needs to set.
+NOT_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "fit": ("predictions", "weights_only"),
+    "validate": (*TRAINING, "predictions", "wandb", "weights_only", "verbose", "trainer.limit_test_batches"),
+    "test": (*TRAINING, "predictions", "weights_only", "verbose", "trainer.limit_val_batches"),
+    "predict": (
+        *(*TRAINING, "curve", "exit_accuracy", "wandb", "weights_only", "return_predictions"),
+        *("trainer.limit_val_batches", "trainer.limit_test_batches"),
+    ),
+}
 
 
 def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
@@ -78,12 +91,14 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
         section = action.dest.partition(".")[0]
         if whole:
             continue
-        if action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
-            action.help = OFTEN[action.dest]
-            action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
-        elif section in LONG_SECTIONS or section in NOT_READ.get(command, ()):
+        if {action.dest, section} & set(NOT_SHOWN[command]) or _of_a_file(action):
             # Not SUPPRESS: jsonargparse leaves such options out of the configurations that it writes, too.
             action.hidden = True  # type: ignore[attr-defined]  # see HelpFormatter
+        elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
+            action.help = OFTEN[action.dest]
+            action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
+        elif section in LONG_SECTIONS:
+            action.hidden = True  # type: ignore[attr-defined]
     places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
     for group in parser._action_groups:
         section = _section(group)
@@ -101,5 +116,10 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
 
 
 def _section(group: object) -> str:
-    actions = getattr(group, "_group_actions", None) or []
-    return actions[0].dest.partition(".")[0] if actions else ""
+    names = [action.dest.partition(".")[0] for action in getattr(group, "_group_actions", None) or []]
+    return "ckpt_path" if "ckpt_path" in names else next(iter(names), "")
+
+
+def _of_a_file(action: Action) -> bool:
+    """Whether it is `--curve FILE` or its like, which every section has."""
+    return action.dest in SECTIONS and action.help == "Path to a configuration file."

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["job_id", "note_job", "requeue", "requeued_checkpoint"]
+__all__ = ["job_id", "note_job", "requeue_job", "requeued_checkpoint"]
 
 NOTE = "slurm_job.json"
 
@@ -43,7 +43,7 @@ def requeued_checkpoint(experiment_folder: Path, command: Sequence[str]) -> Path
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def requeue() -> str:
+def requeue_job() -> str:
     """Put this job back into the queue; returns what to say of it."""
     command = ["scontrol", "requeue", str(job_id())]
     try:

@@ -119,6 +119,9 @@ def test_saved_config_is_complete(trained):
     assert config["trainer"]["precision"] == "32-true"
     assert config["trainer"]["logger"]["init_args"]["name"] == "tiny"
     assert config["seed_everything"] == 42
+    # Those that the short help leaves out, too.
+    assert config["trainer"]["log_every_n_steps"] == 1
+    assert config["last_checkpoint"]["filename"] == "last"
 
 
 def test_last_checkpoint_is_the_last_epoch(tmp_path, monkeypatch):

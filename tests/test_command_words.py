@@ -12,6 +12,7 @@ def command(
     seeds: list[int] | None = None,
     list: bool = False,
     out: str | None = None,
+    speedup: float | list[float] | None = None,
 ) -> None:
     """A command; its annotations are read as they are written."""
 
@@ -27,7 +28,17 @@ def command(
         (["--seeds", "1", "2"], ["--seeds", "[1,2]"]),
         (["--names"], ["--names"]),
         (["--out", "x", "y"], ["--out", "x", "y"]),
-        (["--names=a"], ["--names=a"]),
+        (["--names=a b"], ["--names", '["a b"]']),
+        (["--names=--a", "--out=x", "--list"], ["--names", '["--a"]', "--out=x", "--list", "true"]),
+        (["--names=[a, b]"], ["--names", "[a, b]"]),
+        (["--seeds=[1,2]"], ["--seeds=[1,2]"]),
+        (["--names", "a", "--out", "x", "--names", "b c"], ["--names", '["a", "b c"]', "--out", "x"]),
+        (["--names", "[CLS] a"], ["--names", '["[CLS] a"]']),
+        (["--names", "[a]", "b"], ["--names", '["[a]", "b"]']),
+        (["--speedup", "2", "3", "--out", "x"], ["--speedup", "[2,3]", "--out", "x"]),
+        (["--speedup", "2"], ["--speedup", "2"]),
+        (["--speedup", "[2, 3]"], ["--speedup", "[2, 3]"]),
+        (["--speedup=2", "--list"], ["--speedup=2", "--list", "true"]),
         ([], []),
     ],
 )

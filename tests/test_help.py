@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from mebert.cli import main
-from mebert.commands import COMMANDS
+from mebert.commands import COMMANDS, command_function
 from mebert.commands.examples import EXAMPLES
 from mebert.commands.overview import LIGHTNING_COMMANDS
+from mebert.help_formatter import plain_type
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = [*LIGHTNING_COMMANDS, *COMMANDS]
@@ -27,6 +30,12 @@ def said(*args):
         main(list(args))
     assert stop.value.code in (0, None)
     return out.getvalue()
+
+
+@cache
+def help_of(command, option="--help"):
+    """Worked out once: making a parser of Lightning's takes a second."""
+    return said(command, option)
 
 
 def test_top_help_lists_commands_in_the_order_of_the_work():
@@ -76,7 +85,7 @@ def test_mistyped_commands(typed, words, capsys):
 
 @pytest.mark.parametrize("command", ALL)
 def test_help_of_each_command(command):
-    text = said(command, "--help")
+    text = help_of(command)
     assert text.startswith(f"usage: python -m mebert {command}")
     assert "--print_config" in text
     assert "+ [ITEM" not in text
@@ -90,6 +99,49 @@ def test_help_of_each_command(command):
 EVERY_EXAMPLE = [words for found in EXAMPLES.values() for words in found]
 
 
+@pytest.mark.parametrize(
+    ("command", "read", "not_read"),
+    [
+        ("fit", "--exit_prediction.kind", "--predictions.engine"),
+        ("validate", "--curve.points", "--wandb.samples"),
+        ("test", "--wandb.samples", "--trainer.max_epochs"),
+        ("predict", "--predictions.engine", "--exit_prediction.kind"),
+    ],
+)
+def test_help_shows_what_the_command_reads(command, read, not_read):
+    text = help_of(command)
+    assert read in text
+    assert not_read not in text
+    assert not_read in help_of(command, "--help_all")
+    assert "Path to a configuration file" not in text
+    assert "\ncheckpoint to " in text, "and not Lightning's title of that section"
+    assert not re.search(r"Optional\[|Union\[|Literal\[", text), "types in plain words"
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("int", "int"),
+        ("Optional[list[str]]", "list[str] | null"),
+        ("list[Literal['a', 'b']]", "list[a | b]"),
+        ("Optional[dict[str, Any]]", "dict[str, Any] | null"),
+        ("Union[float, Literal['match'], null]", "float | match | null"),
+        ("Union[dict[str, Any], list[float], null]", "dict[str, Any] | list[float] | null"),
+        ("tuple[float, ...]", "tuple[float, ...]"),
+    ],
+)
+def test_types_in_plain_words(written, plain):
+    assert plain_type(written) == plain
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_all_that_stands_before_the_arguments(command):
+    words = " ".join(help_of(command).split())
+    before, _, _ = str(command_function(command).__doc__).partition("Args:")
+    assert " ".join(before.split()) in words
+    assert "Args:" not in words
+
+
 @pytest.mark.parametrize("words", EVERY_EXAMPLE)
 def test_examples_parse(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -101,13 +153,13 @@ def test_examples_parse(words, tmp_path, monkeypatch):
 
 
 def test_short_help_shows_the_trainer_in_plain_words_and_long_help_all_of_it():
-    short, long = said("fit", "--help"), said("fit", "--help_all")
+    short, long = help_of("fit"), help_of("fit", "--help_all")
     assert "--trainer.max_epochs" in short
     assert "--trainer.num_sanity_val_steps" not in short
     assert "--trainer.num_sanity_val_steps" in long
     assert short.index("\nmodel:") < short.index("\ndata:") < short.index("\ncurve:") < short.index("\ntrainer:")
     assert "--predictions.path" not in short
-    assert "--predictions.path" in said("predict", "--help")
+    assert "--predictions.path" in help_of("predict")
     for name in ("ProtoExitModule", "GEEPModule", "MultiExitModule"):
         assert name in short[short.index("\nmodel:") : short.index("\ndata:")]
 

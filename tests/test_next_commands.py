@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from runs import QUIET, run, write_config
@@ -88,10 +90,22 @@ def test_after_our_own_commands(commands):
     found = commands("bench", "--model", folder, "--max_length", "64", *BENCH)
     assert names(found) == ["calibrate"]
     check(found)
+    rows = ["hypothesis,premise,label", "the cat,a dog,entailment", "a dog,the cat,neutral", "a cat,a cat,entailment"]
+    Path("own rows.csv").write_text("\n".join(rows), encoding="utf-8")
+    columns = ["--text_column", "hypothesis", "--text_pair_column", "premise"]
+    own = ["bench", "--model", folder, "--max_length", "64", *BENCH, "--speedups", "1.2"]
+    (found,) = commands(*own, "--texts", "own rows.csv", *columns)
+    assert found.endswith("--text_column hypothesis --text_pair_column premise --speedup_flops 1.2")
+    assert main([*shlex.split(found), "--device", "cpu"]) == 0, found
+    Path("lines.txt").write_text("the cat\na dog\n", encoding="utf-8")
+    (found,) = commands(*own, "--texts", "lines.txt")
+    assert "--file" not in found, "lines have no labels"
     assert names(commands("bench", "--size", "tiny", *BENCH)) == ["fit"]
-    found = commands("calibrate", "--model", folder, "--max_drop", "0.5", "--device", "cpu")
+    found = commands("calibrate", folder, "--max_drop", "0.4", "0.5", "--speedup", "1.2", "1.5", "--device", "cpu")
     assert names(found) == ["predict"]
     check(found)
+    stored = json.loads(Path(folder, "model/exits.json").read_text())
+    assert {"1.2", "1.5"} <= set(stored["operating_points"]["edr"])
     found = commands("calibrate", "--model", folder, "--max_drop", "0.5", "--device", "cpu", "--save", "false")
     assert names(found) == ["bench"]
     check(found)

@@ -12,11 +12,12 @@ import re
 import struct
 import sys
 import termios
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 from runs import experiment, newest, run, write_config
 
 from mebert import progress
@@ -72,16 +73,15 @@ def without_codes(text):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_bars_on_a_real_terminal(tmp_path):
-    write_config(tmp_path)
-    code = (
-        "from mebert.cli import main\n"
-        "assert main(['fit', '--config', 'tiny.yaml']) == 0\n"
-        f"common = ['--config', 'tiny.yaml', '--ckpt_path', '{BEST}']\n"
-        "assert main(['predict', *common]) == 0\n"
-        "assert main(['calibrate', '--model', 'runs/tiny/version_0', '--max_drop', '0.5', '--device', 'cpu']) == 0\n"
-    )
-    raw = on_terminal(tmp_path, code)
+COMMANDS = [
+    ["fit", "--config", "tiny.yaml", "--curve.wall_samples", "0"],
+    ["predict", "--config", "tiny.yaml", "--ckpt_path", BEST],
+    ["calibrate", "--model", "runs/tiny/version_0", "--max_drop", "0.5", "--device", "cpu"],
+]
+
+
+def check_bars(raw):
+    """What all commands together have drawn, 80 columns wide."""
     assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") >= 4, "the cursor is given back"
     text = without_codes(raw)
     frames = re.split(r"[\r\n]+", text)
@@ -98,11 +98,29 @@ def test_bars_on_a_real_terminal(tmp_path):
     assert all("runs/tiny" in line for line in wide), "paths and commands are never cut"
 
 
+def test_bars_of_all_commands(tmp_path, monkeypatch, terminal):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    with redirect_stderr(terminal), redirect_stdout(terminal):
+        for command in COMMANDS:
+            assert main(command) == 0
+    check_bars(terminal.getvalue())
+
+
+@pytest.mark.slow
+def test_bars_on_a_real_terminal(tmp_path):
+    """As above in a process of its own, where log lines go to the terminal, too."""
+    write_config(tmp_path)
+    code = f"from mebert.cli import main\nfor command in {COMMANDS!r}:\n    assert main(command) == 0\n"
+    check_bars(on_terminal(tmp_path, code))
+
+
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_plain_lines_where_there_is_no_terminal(accumulated, tmp_path, monkeypatch, capfd, caplog):
     monkeypatch.chdir(tmp_path)
     settings = experiment()
     settings["trainer"]["accumulate_grad_batches"] = accumulated
+    settings["curve"]["wall_samples"] = 0
     write_config(tmp_path, settings)
     caplog.set_level(logging.INFO)
     with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
@@ -161,6 +179,19 @@ def test_only_the_first_process_draws(terminal):
         terminal.truncate()
 
 
+@pytest.mark.parametrize(("rank", "silent"), [(0, False), (1, True)])
+def test_libraries_draw_on_the_first_process_alone(rank, silent, tmp_path, monkeypatch, terminal):
+    """Every process of a run tokenises: the bars of all but one would stand among its own."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    silenced = []
+    monkeypatch.setattr("mebert.cli.silence_library_bars", lambda: silenced.append(True))
+    with redirect_stderr(terminal):
+        assert main(["fit", "--config", "tiny.yaml", "--trainer.fast_dev_run", "true"]) == 0
+    assert bool(silenced) == silent
+
+
 def test_lines_without_validation_and_in_long_epochs(monkeypatch):
     said = []
     monkeypatch.setattr("mebert.callbacks.progress.rank_zero_info", said.append)
@@ -177,7 +208,11 @@ def test_lines_without_validation_and_in_long_epochs(monkeypatch):
     monkeypatch.setattr("mebert.callbacks.progress.SILENCE_SECONDS", -1.0)
     lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(2.0)}, None, 1)
     lines.on_train_epoch_end(trainer, None)
-    assert said == ["epoch 1, step 7: loss 1.5000, 0 s", "epoch 1, step 7: 0 s"]
+    assert said == ["epoch 1, step 7: loss 1.5000, 0 s"], "nothing has happened since"
+    monkeypatch.setattr("mebert.callbacks.progress.SILENCE_SECONDS", 300.0)
+    lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(3.0)}, None, 2)
+    lines.on_train_epoch_end(trainer, None)
+    assert said[1:] == ["epoch 1, step 7: loss 3.0000, 0 s"]
 
 
 def test_an_inner_bar_takes_the_place_of_the_outer_one(terminal):

@@ -53,8 +53,8 @@ def print_breakdown(shares: Sequence[Shares]) -> None:
     table = report_table(
         "Where the time of shrink goes",
         ["batch", "precision", "policy"],
-        ["embeddings", "layers", "heads", "policy's", "rest", "heads and policy / layers"],
-        "Measured with a clock around each part, which itself takes time: shares, not speeds.",
+        ["embeddings", "layers", "heads", "policy's", "rest", "exits / layers"],
+        "Measured with a clock around each part, which itself takes time: shares, not speeds. Exits: heads and policy.",
     )
     for s in shares:
         parts = [f"{value:.1%}" for value in (s.embeddings, s.layers, s.heads, s.deciding, s.rest, s.exits_per_layers)]

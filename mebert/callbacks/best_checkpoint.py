@@ -15,7 +15,7 @@ from typing_extensions import override
 from mebert.checkpoints import read_checkpoint
 from mebert.errors import UserError
 from mebert.output_paths import check_output
-from mebert.whole_files import copy_whole
+from mebert.whole_files import copy_whole, write_whole
 
 __all__ = ["BestCheckpoint"]
 
@@ -80,14 +80,17 @@ class BestCheckpoint(ModelCheckpoint):
                 rank_zero_warn(f"{name} is not there any more: the best checkpoint is that of the rest of the training")
                 continue
             try:
-                written_at = int(read_checkpoint(source)["global_step"])
+                content = read_checkpoint(source)
             except UserError as error:
                 rank_zero_warn(f"the best checkpoint is that of the rest of the training: {error}")
                 continue
-            if written_at > step:
+            if content["global_step"] > step:
                 continue  # of a validation after the checkpoint, which comes again
             target = Path(str(self.dirpath)) / source.name
-            copy_whole(source, target)
+            if content["mebert"].pop("exit_predictors", None):
+                write_whole(content, target)  # they are made anew when training ends, or not at all
+            else:
+                copy_whole(source, target)
             kept[str(target)] = score
             rank_zero_info(f"best so far: {self.monitor} {float(score):.4f}, {source} copied to {target}")
         return kept

@@ -36,8 +36,10 @@ class ExactResume(L.Callback):
         if pl_module.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(pl_module.device)
         loader = trainer.train_dataloader
+        random = {name: _of_all_processes(state, pl_module.device) for name, state in states.items()}
         checkpoint[KEY] = {
-            "random": {name: _of_all_processes(state, pl_module.device) for name, state in states.items()},
+            # Between epochs, a resumed run writes a file before it takes up the state of the one it goes on with.
+            "random": random if self._random is None else self._random,
             "train_loader": loader.state_dict() if isinstance(loader, ResumableLoader) else None,
         }
 

@@ -57,6 +57,11 @@ class _Words:
             self._loss = loss if self._loss is None else self._loss + loss
             self._batches += 1
 
+    @property
+    def has_trained(self) -> bool:
+        """Whether a batch has come since the last line."""
+        return self._batches > 0
+
     def place(self, trainer: L.Trainer) -> str:
         """Which epoch, or which step where only steps are counted."""
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
@@ -128,7 +133,7 @@ class ProgressLines(L.Callback):
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._validated:
+        if not self._validated and self._words.has_trained:  # not where a resumed run begins between epochs
             rank_zero_info(self._words.line(trainer, validated=False))
 
 
@@ -195,7 +200,7 @@ class ExitProgressBar(ProgressBar):
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._training is not None and not self._validated:
+        if self._training is not None and not self._validated and self._words.has_trained:
             self._training.say(self._words.line(trainer, validated=False))
 
     @override

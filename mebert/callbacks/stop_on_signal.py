@@ -10,16 +10,16 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.report.run_folder import run_folder
-from mebert.requeue import note_job
+from mebert.requeue import note_job, requeue_job
 
-__all__ = ["StopOnSignal", "Stopped", "requeue_signal"]
+__all__ = ["StopOnSignal", "Stopped"]
 
 
 class Stopped(SIGTERMException):
@@ -27,19 +27,13 @@ class Stopped(SIGTERMException):
 
     Args:
         signum: The signal.
+        said: What is to be said of it besides.
     """
 
-    def __init__(self, signum: int) -> None:
+    def __init__(self, signum: int, said: str = "") -> None:
         super().__init__(128 + signum)
         self.signum = signum
-
-
-def requeue_signal(trainer: L.Trainer) -> int | None:
-    """The signal by which SLURM says that the job's time is nearly over; None where the job is not put back."""
-    environment = trainer._accelerator_connector.cluster_environment
-    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
-        return None
-    return None if environment.requeue_signal is None else int(environment.requeue_signal)
+        self.said = said
 
 
 class StopOnSignal(Checkpoint):
@@ -68,7 +62,7 @@ class StopOnSignal(Checkpoint):
             note_job(run_folder(trainer), self.command)
         if threading.current_thread() is not threading.main_thread():
             return  # no handler can be set there
-        requeue = requeue_signal(trainer)
+        requeue = _requeue_signal(trainer)
         for signum in {signal.SIGTERM, signal.SIGINT} | ({requeue} if requeue is not None else set()):
             self._before[signum] = signal.signal(signum, self._ask)  # Lightning puts its own back in the end
 
@@ -113,13 +107,15 @@ class StopOnSignal(Checkpoint):
         together = trainer.strategy.reduce_boolean_decision
         if not together(self._asked is not None, all=False):
             return
-        requeue = requeue_signal(trainer)
+        requeue = _requeue_signal(trainer)
         put_back = together(self._asked == requeue, all=False)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, LastCheckpoint):
                 callback.save_now(trainer)
         if put_back and requeue is not None:
-            raise Stopped(requeue)
+            said = requeue_job() if trainer.is_global_zero else ""
+            trainer.strategy.barrier()  # srun may end all tasks as soon as one has ended
+            raise Stopped(requeue, said)
         raise Stopped(self._asked or signal.SIGTERM)
 
     def _let_go(self) -> None:
@@ -127,3 +123,11 @@ class StopOnSignal(Checkpoint):
         for signum, handler in before.items():
             if handler is not None:
                 signal.signal(signum, handler)
+
+
+def _requeue_signal(trainer: L.Trainer) -> int | None:
+    """The signal by which SLURM says that the job's time is nearly over; None where the job is not put back."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    return None if environment.requeue_signal is None else int(environment.requeue_signal)

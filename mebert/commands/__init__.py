@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import getdoc  # by name: `inspect` is a command here
 
 __all__ = ["COMMANDS", "run_command"]
 
@@ -30,6 +31,16 @@ def command_function(name: str) -> Callable[..., int | None]:
         name: A key of `COMMANDS`.
     """
     return getattr(import_module(f"mebert.commands.{name}"), name)
+
+
+def description_of(function: Callable[..., object]) -> str:
+    """What a docstring says before its arguments, in paragraphs (jsonargparse alone would take its first line).
+
+    Args:
+        function: A command's.
+    """
+    text = (getdoc(function) or "").partition("\nArgs:")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip())
 
 
 def run_command(name: str, args: Sequence[str]) -> int:
@@ -59,6 +70,7 @@ def run_command(name: str, args: Sequence[str]) -> int:
         parser_class=CommandParser,
         prog=f"python -m mebert {name}",
         usage=f"python -m mebert {name} [options]",
+        description=description_of(function),
         epilog=examples_of(name),
         # An option cut short is a typing error, not an abbreviation.
         allow_abbrev=False,

@@ -50,7 +50,7 @@ def spelt_out(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
             else:
                 found.append(json.dumps(words))
                 places[option] = len(found) - 1
-        elif kind.startswith("list[") and words and not words[0].startswith("[") or _one_or_several(kind, words):
+        elif (kind.startswith("list[") and words and not words[0].startswith("[")) or _one_or_several(kind, words):
             del rest[: len(words)]
             found.append(f"[{','.join(words)}]")
     return found

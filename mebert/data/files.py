@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mebert.data.file_columns import LINE_COLUMN, read_columns, read_content
+from mebert.data.file_rows import file_rows
 from mebert.data.labels import infer_label_names, label_text
+from mebert.data.mapped_files import is_large, map_rows
 from mebert.data.tasks import TASKS
 from mebert.errors import UserError
 
@@ -33,8 +37,10 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
     """
     import datasets
 
-    content = read_content(path)
     wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
+    if is_large(path):
+        return map_rows(path, wanted, partial(_large_rows, path, text_columns, label_column))
+    content = read_content(path)
     columns = read_columns(path, content, wanted)
     lines = columns.pop(LINE_COLUMN, None)
     data: dict[str, list[str | None] | list[int]] = {
@@ -77,9 +83,29 @@ def own_label_names(
         return names
     if train_file is None:
         raise UserError(f"no data: give task ({', '.join(TASKS)}) or train_file; without a train_file, give labels")
+    if is_large(train_file):
+        places: dict[str | None, None] = {}  # each label once
+        for row in _large_rows(train_file, (), label_column):
+            places.setdefault(str(row[label_column]) if row[label_column] is not None else None)
+        return infer_label_names(list(places), f"column {label_column!r} of {train_file}")
     columns = read_columns(train_file, read_content(train_file), [label_column])
     _label_texts(columns[label_column], label_column, train_file, columns.get(LINE_COLUMN))  # says what is none
     return infer_label_names(columns[label_column], f"column {label_column!r} of {train_file}")
+
+
+def _large_rows(path: str, text_columns: Sequence[str], label_column: str | None) -> Iterator[dict[str, object]]:
+    """Yield each row as `load_file` would have it."""
+    wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
+    in_lines = Path(path).suffix.lower() != ".parquet"
+    for row, (number, values) in enumerate(file_rows(path, wanted)):
+        lines = [number] if in_lines else None
+        found: dict[str, object] = {
+            name: as_text(value, name, path, 0 if in_lines else row, lines)
+            for name, value in zip(text_columns, values, strict=False)
+        }
+        if label_column is not None:
+            (found[label_column],) = _label_texts(values[-1:], label_column, path, lines, 0 if in_lines else row)
+        yield found | ({LINE_COLUMN: number} if in_lines else {})
 
 
 def as_text(value: object, name: str, path: str, row: int, lines: Sequence[object] | None) -> str | None:
@@ -93,9 +119,11 @@ def as_text(value: object, name: str, path: str, row: int, lines: Sequence[objec
     )
 
 
-def _label_texts(values: Sequence[object], name: str, path: str, lines: Sequence[object] | None) -> list[str | None]:
-    """The labels as text, refused where one is neither a name nor a number."""
-    for row, value in enumerate(values):
+def _label_texts(
+    values: Sequence[object], name: str, path: str, lines: Sequence[object] | None, first: int = 0
+) -> list[str | None]:
+    """The labels as text, refused where one is neither a name nor a number; those of the rows from `first` on."""
+    for row, value in enumerate(values, start=first):
         plain = value is None or isinstance(value, int | float) or (isinstance(value, str) and _is_whole(value))
         if not plain:
             where = f"{_where(path, row, lines)}: column {name!r}"

@@ -18,8 +18,9 @@ from mebert.data.arrange import arrange, groups_for, used_by
 from mebert.data.checks import check_rankable
 from mebert.data.files import load_file
 from mebert.data.loaders import Batch, SplitLoaders
+from mebert.data.mapped_files import is_large
 from mebert.data.rows import Rows
-from mebert.data.streaming import STREAM_FROM, FileStream, StreamedBatches
+from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task
 from mebert.data.tokenised import TokenisedSplit, check_tokenizer, tokenise
 from mebert.errors import UserError
@@ -209,10 +210,10 @@ class PreparedSplits(SplitLoaders):
     def _is_streamed(self, path: str) -> bool:
         if self.streaming is not None:
             return self.streaming
-        size = os.path.getsize(path) if os.path.isfile(path) else 0
-        if size >= STREAM_FROM:
-            rank_zero_info(f"{path}: {size / 1e6:,.0f} MB, so it is read as it is predicted (data.streaming)")
-        return size >= STREAM_FROM
+        large = is_large(path)
+        if large:
+            rank_zero_info(f"{path}: {os.path.getsize(path) / 1e6:,.0f} MB, read as it is predicted (data.streaming)")
+        return large
 
     def _labelled(self, table: datasets.Dataset, name: str) -> Rows:
         rows = Rows.labelled(

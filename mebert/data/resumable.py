@@ -51,7 +51,8 @@ class ResumableLoader(DataLoader[T]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the `epoch` of the batches handed out last, and how many `batches` of it were (skipped ones too)."""
-        return {"epoch": self._epoch, "batches": self._batches}
+        epoch, batches = self._resumed or (self._epoch, self._batches)  # nothing has been handed out since
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next iteration after the batches of a state, if it is of the same epoch.

@@ -143,8 +143,11 @@ class Rows:
         require_columns(self.table, text_columns, self.origin)
         blank = np.zeros(len(self.table), dtype=bool)
         for name in text_columns:
-            texts = pc.fill_null(arrow_column(self.table, name), "")
-            blank |= pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0).to_numpy()
+            start = 0
+            for chunk in arrow_column(self.table, name).chunks:  # of a mapped table a part at a time is in memory
+                trimmed = pc.utf8_trim_whitespace(pc.fill_null(chunk, ""))
+                blank[start : start + len(chunk)] |= pc.equal(pc.utf8_length(trimmed), 0).to_numpy(zero_copy_only=False)
+                start += len(chunk)
         found = self.chosen[blank[self.chosen]]
         if not found.size:
             return

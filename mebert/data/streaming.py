@@ -5,19 +5,19 @@ The first reading makes the batches, the second brings the texts to the table th
 
 from __future__ import annotations
 
-import codecs
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mebert.data.file_columns import OTHER_KINDS, check_ending, text_rows
+from mebert.data.file_columns import check_ending
+from mebert.data.file_rows import file_rows
 from mebert.data.files import as_text
 from mebert.data.tokenised import encode
 from mebert.errors import UserError
@@ -25,10 +25,7 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["STREAM_FROM", "FileStream", "StreamedBatches"]
-
-STREAM_FROM = 100_000_000
-"""Bytes from which on a file to predict is streamed where `streaming` is not given."""
+__all__ = ["FileStream", "StreamedBatches"]
 
 HEAD = 1000  # rows that are looked at before anything is computed
 WINDOW = 32  # batches whose rows are sorted by length together
@@ -72,7 +69,7 @@ class FileStream:
             UserError: A malformed line, when it is reached.
         """
         is_parquet = Path(self.path).suffix.lower() == ".parquet"
-        for index, (number, values) in enumerate(self._parquet_rows() if is_parquet else self._text_rows()):
+        for index, (number, values) in enumerate(file_rows(self.path, self.columns)):
             where = None if is_parquet else [number]
             texts = [
                 as_text(value, name, self.path, 0 if where else index, where)
@@ -95,36 +92,6 @@ class FileStream:
             for name, value in zip(self.columns, values, strict=True):
                 found[name].append(value)
         return found
-
-    def _text_rows(self) -> Iterator[tuple[int, list[object]]]:
-        try:
-            with open(self.path, "rb") as file:
-                yield from text_rows(self.path, _lines(self.path, file), self.columns)
-        except FileNotFoundError:
-            raise UserError(f"there is no file {self.path}; check the path (it is relative to {Path.cwd()})") from None
-        except OSError as error:
-            raise UserError(
-                f"cannot read {self.path}: {error.strerror or error}; give a file that can be read"
-            ) from error
-
-    def _parquet_rows(self) -> Iterator[tuple[int, list[object]]]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            with pq.ParquetFile(self.path) as file:
-                there = file.schema_arrow.names
-                for name in self.columns:
-                    if name not in there:
-                        raise UserError(f"{self.path} has no column {name!r}; its columns: {', '.join(there)}")
-                blocks = file.iter_batches(batch_size=HEAD, columns=list(self.columns))
-                rows = chain.from_iterable(
-                    zip(*(block[n].to_pylist() for n in self.columns), strict=True) for block in blocks
-                )
-                yield from ((number, list(values)) for number, values in enumerate(rows, start=1))
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error).splitlines()[0][:200].rstrip(".")
-            raise UserError(f"{self.path} is not a usable Parquet file: {reason}; write or copy it anew") from error
 
 
 class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
@@ -183,25 +150,10 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
     def _batches(self, index: list[int], texts: list[list[str | None]]) -> Iterator[dict[str, torch.Tensor]]:
         columns = {str(place): values for place, values in enumerate(texts)}
         encoded = encode(columns, self.tokenizer, self.max_length, tuple(columns))
-        items = [
+        items: list[dict[str, Any]] = [
             {"index": number} | {name: np.asarray(values[row]) for name, values in encoded.items()}
             for row, number in enumerate(index)
         ]
         items.sort(key=lambda item: -len(item["input_ids"]))
         for start in range(0, len(items), self.batch_size):
             yield self.collate_batch(items[start : start + self.batch_size])
-
-
-def _lines(path: str, file: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a file as text with their ends; what is no text is refused with its line."""
-    for number, raw in enumerate(file, start=1):
-        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-        for start, (what, advice) in OTHER_KINDS.items() if number == 1 else ():
-            if line.startswith(start):
-                raise UserError(f"{path} is {what}, not UTF-8 text; {advice}")
-        if b"\0" in line:
-            raise UserError(f"{path}, line {number}: a NUL byte, so this is not UTF-8 text; save the file as UTF-8")
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8") from None

@@ -64,6 +64,7 @@ class SyntheticEntailmentDataModule(TextDataModule):
         batch_size: Training rows a batch and process.
         eval_batch_size: Rows a batch and process in validation, test and prediction.
         predict_file: Own rows to predict, with the columns `hypothesis` and `premise`; null predicts the test split.
+        streaming: Read `predict_file` as it is predicted, in constant memory; null does so from 100 MB on.
         num_workers: Processes that build batches; 0 builds them in the main process.
         seed: Determines the examples and their order.
     """
@@ -76,6 +77,7 @@ class SyntheticEntailmentDataModule(TextDataModule):
         batch_size: int = 32,
         eval_batch_size: int = 250,
         predict_file: str | None = None,
+        streaming: bool | None = None,
         num_workers: int = 0,
         seed: int = 42,
     ) -> None:
@@ -93,6 +95,7 @@ class SyntheticEntailmentDataModule(TextDataModule):
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             predict_file=predict_file,
+            streaming=streaming,
             text_column="hypothesis",
             text_pair_column="premise",
             labels=list(LABEL_NAMES),

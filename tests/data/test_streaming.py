@@ -94,7 +94,7 @@ def test_mistakes_are_told_with_their_place(tmp_path, name, content, message):
 def test_large_files_are_streamed_and_small_ones_where_it_is_asked_for(
     tmp_path, tokenizer_folder, monkeypatch, size, streaming, streamed
 ):
-    monkeypatch.setattr("mebert.data.prepared.STREAM_FROM", 50_000)
+    monkeypatch.setattr("mebert.data.mapped_files.LARGE", 50_000)
     path = write_rows(tmp_path / "rows.jsonl", ["the cat sat"] * size)
     data = TextDataModule(labels=["no", "yes"], predict_file=path, tokenizer=tokenizer_folder, streaming=streaming)
     data.setup("predict")

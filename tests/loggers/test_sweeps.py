@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 import yaml
 from runs import experiment, write_config
 from terminal import at_a_terminal
@@ -106,8 +107,9 @@ def test_recipes_are_there():
         assert issubclass(getattr(mebert, name.removeprefix("mebert.")), mebert.MultiExitModule)
 
 
-def test_a_run_of_the_agent(tmp_path, monkeypatch):
-    """Its very command line at a terminal, with the tiny task under the name of the sweep's, and without an account."""
+@pytest.fixture
+def agents_run(tmp_path, monkeypatch):
+    """The agent's command line and environment, where the tiny task stands under the name of the sweep's; values."""
     monkeypatch.chdir(tmp_path)
     sweep = load_sweep_config(str(ROOT / "configs" / "sweeps" / "de3_area.yaml"))
     assert sweep is not None
@@ -117,17 +119,42 @@ def test_a_run_of_the_agent(tmp_path, monkeypatch):
     settings["trainer"] |= {"max_epochs": 1, "enable_progress_bar": False}
     write_config(tmp_path / "configs", settings, "de3_minilm_sst2.yaml")
     values = corners(sweep["parameters"])[0]
-    command, environment = agents_command(sweep, values, monkeypatch)
-    environment = {name: value for name, value in environment.items() if not name.startswith("WANDB_MODE")}
-    environment |= {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
-    code, out = at_a_terminal(command, tmp_path, environment, timeout=200)
-    assert code == 0, out
-    assert len(re.findall(r"wandb sync ", out)) == 1
-    (found,) = offline_runs(tmp_path / "runs")
+    return *agents_command(sweep, values, monkeypatch), values
+
+
+def check_run(folder: Path, values: dict[str, Any]) -> None:
+    """What a run of the agent has told W&B."""
+    (found,) = offline_runs(folder / "runs")
     assert (found.run.run_id, found.run.sweep_id) == ("run1", "sweep1")
     assert found.summary["best/val_auc"] == found.values("val/auc")[-1][1]
     for name, value in values.items():
         assert found.config[name] == value
     assert found.config["config"]["model"]["init_args"]["dar"] == "hinge"
     assert not [name for name in found.summary if name.startswith("test")], "a search does not look at test data"
+
+
+def test_a_run_of_the_agent(agents_run, tmp_path, monkeypatch):
+    """What follows `python -m mebert`, with the agent's environment, in this process."""
+    command, environment, values = agents_run
+    for name in [name for name in environment if name.startswith("WANDB_")]:
+        monkeypatch.setenv(name, environment[name])
+    wandb.teardown()  # it reads the environment when it is set up
+    try:
+        assert main(command[4:]) == 0
+        check_run(tmp_path, values)
+    finally:
+        monkeypatch.undo()
+        wandb.teardown()
+
+
+@pytest.mark.slow
+def test_a_run_of_the_agent_at_a_terminal(agents_run, tmp_path):
+    """Its very command line in a process of its own, and without an account."""
+    command, environment, values = agents_run
+    environment = {name: value for name, value in environment.items() if not name.startswith("WANDB_MODE")}
+    environment |= {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    code, out = at_a_terminal(command, tmp_path, environment, timeout=200)
+    assert code == 0, out
+    assert len(re.findall(r"wandb sync ", out)) == 1
+    check_run(tmp_path, values)

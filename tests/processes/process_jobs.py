@@ -1,0 +1,274 @@
+"""What a group of processes does: jobs with tiny models, each saving what has to be the same on any number."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from mebert import cli
+from mebert.callbacks import ExitAccuracy, PredictionWriter
+from mebert.callbacks.exit_prediction import ExitPrediction
+from mebert.curriculum import KnownDifficulty, RootCompetence
+from mebert.data import SyntheticCurriculumDataModule, SyntheticEntailmentDataModule, TextDataModule
+from mebert.lightning_errors import told_by_lightning
+from mebert.modules import MultiExitModule
+from mebert.modules.two_stage import TwoStageModule
+from mebert.processes import gather_rows
+from mebert.strategies import PatientDDP
+
+GLOBAL_BATCH = 12  # shared by 1, 2 or 3 processes
+TRAIN, EVAL = 42, 41  # the last training batch is half a batch; 41 can be shared by neither 2 nor 3
+ENCODER = {
+    "model_type": "bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 80,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+MODULES = {kind.__name__: kind for kind in cli.SHORT_NAMES if issubclass(kind, L.LightningModule)}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "CurriculumDistillModule": {"distillation": "both", "feature_weight": 0.5, "projection": True},
+    "ProtoExitModule": {"prototype_dim": 8, "lam": 0.5, "class_weights": "balanced"},
+    "DeeBERTModule": {"stage1_epochs": 1, "student_learning_rate": 1e-2},
+    "FastBERTModule": {"stage1_epochs": 1, "student_learning_rate": 1e-2},
+    "LearnedWeightsModule": {"weights_learning_rate": 1e-2},
+}
+
+
+class Watch(L.Callback):
+    """Keeps the loss and the rows of each global batch, and what validation found."""
+
+    def __init__(self, at_step: Callable[[int], None] = lambda step: None) -> None:
+        self.losses: list[float] = []
+        self.rows: list[list[int]] = []
+        self.metrics: list[dict[str, float]] = []
+        self.at_step = at_step
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Adam makes a step of full size of a gradient that is nothing but rounding; not with this.
+        for group in trainer.optimizers[0].param_groups:
+            group["eps"] = 1e-2
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.at_step(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.losses.append(gather_rows(outputs["loss"].detach().view(1)).mean().item())
+        self.rows.append(sorted(gather_rows(batch["index"]).tolist()))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.metrics.append({n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")})
+
+
+def module_of(name: str, **settings: Any) -> Any:
+    """A module with the same weights in every process."""
+    L.seed_everything(7, verbose=False)
+    kind = MODULES[name]
+    given = {"encoder_config": ENCODER, "num_labels": 3, "learning_rate": 1e-2, "dropout": 0.0} | settings
+    return kind(**given | SETTINGS.get(name, {}))
+
+
+def sure_module(num_labels: int = 3) -> Any:
+    """A module whose exits are sure of some texts and not of others."""
+    module = module_of("MultiExitModule", num_labels=num_labels, threshold=0.5)
+    with torch.no_grad():
+        for parameter in module.model.exits.parameters():
+            parameter.mul_(60.0)
+    return module
+
+
+def data_of(world: int, kind: type[Any] = SyntheticEntailmentDataModule, **settings: Any) -> Any:
+    sizes = {"train_samples": TRAIN, "eval_samples": EVAL}
+    return kind(batch_size=GLOBAL_BATCH // world, eval_batch_size=12 // world, **sizes | settings)
+
+
+def trainer_of(world: int, folder: Path, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+    quiet |= {"enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks)}
+    return L.Trainer(
+        accelerator="cpu",
+        devices=world,
+        strategy=PatientDDP() if world > 1 else "auto",
+        precision="32-true",
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **quiet | settings,
+    )
+
+
+# ---- jobs: (world, folder) to what is compared -----------------------------------------------------------------------
+
+
+def train(name: str, world: int, folder: Path) -> dict[str, Any]:
+    """Two epochs of a module; of a recipe of two stages, one each."""
+    module, watch = module_of(name), Watch()
+    before = {n: p.detach().clone() for n, p in module.state_dict().items()}
+    trainer = trainer_of(world, folder, ExitAccuracy(), watch, max_epochs=2)
+    trainer.fit(module, data_of(world))
+    weights = {n: p.detach().clone() for n, p in module.state_dict().items()}
+    moved = sum(not torch.equal(before[n], p) for n, p in weights.items() if n in before)
+    return {"losses": watch.losses, "rows": watch.rows, "metrics": watch.metrics, "weights": weights, "moved": moved}
+
+
+def curriculum(world: int, folder: Path) -> dict[str, Any]:
+    """The rows of each global batch, in an order that difficulty and pacing decide."""
+    watch = Watch()
+    given = {"difficulty": KnownDifficulty(), "pacing": RootCompetence(0.8, 0.2)}
+    data = data_of(world, SyntheticCurriculumDataModule, **given)
+    trainer_of(world, folder, watch, max_epochs=2, limit_val_batches=0).fit(module_of("MultiExitModule"), data)
+    return {"rows": watch.rows, "losses": watch.losses}
+
+
+def ranking(world: int, folder: Path) -> dict[str, Any]:
+    """Figures of retrieval: the answers to a question are on several processes."""
+    data = TextDataModule(
+        tokenizer=str(folder / "tokenizer"), max_length=32, eval_batch_size=6 // world, text_column="question",
+        text_pair_column="answer", query_column="qid", train_file=str(folder / "answers.csv"),
+        test_file=str(folder / "answers.csv"),
+    )  # fmt: skip
+    trainer = trainer_of(world, folder, ExitAccuracy())
+    (found,) = trainer.test(module_of("MultiExitModule", num_labels=2), datamodule=data, verbose=False)
+    return {"metrics": [found]}
+
+
+def predictors(world: int, folder: Path) -> dict[str, Any]:
+    """Tables of exit prediction, learnt from runs of the best checkpoint."""
+    path = folder / f"best-{world}"
+    best = ModelCheckpoint(dirpath=path, monitor="val/score", mode="max", filename="best")
+    callbacks = (Watch(), ExitAccuracy(), best, ExitPrediction(kind="token", ngram=2, buckets=64))
+    trainer = trainer_of(world, folder, *callbacks, max_epochs=1)
+    # Nearly without a step, so that no text moves across the threshold.
+    trainer.fit(module_of("MultiExitModule", threshold=0.9, learning_rate=1e-9), data_of(world))
+    states = torch.load(path / "best.ckpt", weights_only=True)["mebert"]["exit_predictors"]
+    return {"tensors": dict(tensors_in(states))}
+
+
+def predict(engine: str, world: int, folder: Path) -> dict[str, Any]:
+    """A table of predictions; process by process, batch by batch the rows come in any order."""
+    path = folder / f"{engine}-{world}.csv"
+    trainer_of(world, folder, PredictionWriter(str(path), engine=engine)).predict(
+        sure_module(), data_of(world), return_predictions=False
+    )
+    return {}
+
+
+def stream(world: int, folder: Path) -> dict[str, Any]:
+    """The same of a file that is read as it is predicted; loaders have a worker on two processes, two on three."""
+    path = folder / f"stream-{world}.csv"
+    data = TextDataModule(
+        tokenizer=str(folder / "tokenizer"), max_length=32, eval_batch_size=4, labels=["no", "yes"],
+        predict_file=str(folder / "texts.jsonl"), streaming=True, num_workers=world - 1,
+    )  # fmt: skip
+    trainer = trainer_of(world, folder, PredictionWriter(str(path)))
+    trainer.predict(sure_module(num_labels=2), datamodule=data, return_predictions=False)
+    return {}
+
+
+def cache(world: int, folder: Path) -> dict[str, Any]:
+    """How often each process has tokenised."""
+    import mebert.data.tokenised as tokenised
+
+    calls: list[int] = []
+    real = tokenised.encode
+
+    def counted(batch: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return real(batch, *args, **kwargs)
+
+    tokenised.encode = counted
+    tokenised.MAP_FROM = 1
+    try:
+        data = TextDataModule(
+            tokenizer=str(folder / "tokenizer"), max_length=31 + world, labels=["0", "1"],
+            text_column="question", test_file=str(folder / "answers.csv"),
+        )  # fmt: skip
+        trainer_of(world, folder).test(module_of("MultiExitModule", num_labels=2), datamodule=data, verbose=False)
+    finally:
+        tokenised.encode = real
+    counts = gather_rows(torch.tensor([len(calls)])).tolist()
+    base = data.split("test").tokens.base
+    return {"calls": counts, "is_mapped": type(base).__name__}
+
+
+JOBS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
+    **{name: (lambda world, folder, name=name: train(name, world, folder)) for name in MODULES},
+    "curriculum": curriculum,
+    "ranking": ranking,
+    "predictors": predictors,
+    **{
+        f"predict {engine}": (lambda world, folder, engine=engine: predict(engine, world, folder))
+        for engine in ("shrink", "refill")
+    },
+    "stream": stream,
+    "cache": cache,
+}
+
+
+def all_jobs(rank: int, world: int, folder: Path) -> None:
+    """Every job, one after another."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = folder / "cache"
+    for name, job in JOBS.items():
+        found = job(world, folder)
+        if rank == 0:
+            torch.save(found, folder / f"{name}-{world}.pt")
+
+
+def tensors_in(value: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        return [(name, value)]
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return [found for key, part in parts for found in tensors_in(part, f"{name}/{key}")]
+
+
+# ---- a process that dies ---------------------------------------------------------------------------------------------
+
+
+def fit_until(rank: int, world: int, folder: Path, what: str) -> None:
+    """Training in which the last process ends, by a signal or an error, in the third step."""
+
+    def end(step: int) -> None:
+        if step == 2 and rank == world - 1:
+            if what == "signal":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("something that only this process has met")
+
+    trainer = trainer_of(world, folder, Watch(end), max_epochs=50)
+    with told_by_lightning(trainer):
+        trainer.fit(module_of("ProtoExitModule"), data_of(world))
+
+
+def predict_until(rank: int, world: int, folder: Path) -> None:
+    """Prediction in which the last process is killed after its second shard."""
+
+    class Die(L.Callback):
+        def on_predict_batch_end(self, *_: Any) -> None:
+            if rank == world - 1 and len(list((folder / "out.csv.shards").glob(f"part-{rank:05d}-*.parquet"))) >= 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    import mebert.report.prediction_shards as shards
+
+    shards.SHARD_ROWS = 8
+    trainer = trainer_of(world, folder, PredictionWriter(str(folder / "out.csv")), Die())
+    with told_by_lightning(trainer):
+        trainer.predict(sure_module(), data_of(world, eval_samples=200), return_predictions=False)
+
+
+assert issubclass(MODULES["FastBERTModule"], TwoStageModule)
+assert issubclass(MODULES["PABEEModule"], MultiExitModule)
