@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2  # processes of the tests, of one thread each: several threads in each would wait for one another
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install quickstart test test-all test-browser test-notebooks browser audit errors lint types check bench-training bench-curriculum clean
+.PHONY: help install quickstart test test-all test-browser test-notebooks test-kills browser audit errors lint types check bench-training bench-curriculum clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,9 @@ lint: $(STAMP)  ## Check style and formatting.
 
 types: $(STAMP)  ## Check types.
 	$(BIN)/mypy
+
+test-kills: $(STAMP)  ## Kill trainings at 50 random moments and compare with the uninterrupted ones (six minutes).
+	OMP_NUM_THREADS=1 $(BIN)/python tests/resume/kills.py --kills 50
 
 errors: $(STAMP)  ## Provoke every known fault and write docs/errors.md.
 	$(BIN)/python -m tests.faults.write

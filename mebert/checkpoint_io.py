@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,4 @@ class WholeCheckpointIO(TorchCheckpointIO):
         try:
             write_whole(checkpoint, Path(path))
         except OSError as error:
-            text = describe_os_error(error) or f"cannot write {path}: {error.strerror}"
-            there = Path(path).is_file()
-            kept = f"; the one before it is whole: --ckpt_path {shlex.quote(str(path))}" if there else ""
-            raise NotWritten(f"{text}{kept}") from error
+            raise NotWritten(describe_os_error(error) or f"cannot write {path}: {error.strerror}") from error

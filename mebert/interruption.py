@@ -41,8 +41,11 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         if signum is None:
             raise
         if trainer.is_global_zero:
-            name = signal.Signals(signum).name
-            print(f"mebert: stopped by {name}{_how_to_go_on(trainer, training)}", file=sys.stderr)
+            command = _command_to_go_on(trainer) if training else None
+            more = "; there is no checkpoint yet" if training else ""
+            if command is not None:
+                more = f" (step {trainer.global_step}); go on: {command}"
+            print(f"mebert: stopped by {signal.Signals(signum).name}{more}", file=sys.stderr)
             if isinstance(error, Stopped) and error.said:
                 print(f"mebert: {error.said}", file=sys.stderr)
         raise SystemExit(128 + signum) from None
@@ -50,7 +53,9 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         text = describe_os_error(error) if isinstance(error, OSError) else str(error)
         if text is None:
             raise
-        raise UserError(f"{text}{_how_to_go_on(trainer, training)}") from error
+        command = _command_to_go_on(trainer) if training else None
+        more = "" if command is None else f"; to go on from the last checkpoint, which is whole: {command}"
+        raise UserError(f"{text}{more}") from error
 
 
 def same_command(words: Sequence[str], checkpoint: Path) -> str:
@@ -76,14 +81,11 @@ def _signal_behind(error: SystemExit) -> int | None:
     return signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else None
 
 
-def _how_to_go_on(trainer: Any, training: bool) -> str:
-    """What the last checkpoint is, and the command."""
-    if not training:
-        return ""
+def _command_to_go_on(trainer: Any) -> str | None:
+    """The command that goes on from this run's last checkpoint, or the one it went on from; None without any."""
     written = [c.written for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.written]
     checkpoint = next((path for path in (*written, trainer.ckpt_path) if path and Path(path).is_file()), None)
     if checkpoint is None:
-        return "; there is no checkpoint yet"
+        return None
     config = run_folder(trainer) / "config.yaml"
-    words = ["python", "-m", "mebert", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)]
-    return f" (step {trainer.global_step}); go on: {shlex.join(words)}"
+    return shlex.join(["python", "-m", "mebert", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)])

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["clear_unfinished", "copy_whole", "damage_in", "keep_previous", "previous_of", "write_whole"]
+__all__ = ["clear_unfinished", "copy_whole", "damage_in", "keeping_previous", "previous_of", "write_whole"]
 
 UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.unfinished$")
 ABANDONED = 3600.0  # seconds without a write after which another machine's unfinished file is nobody's any more
@@ -57,25 +57,29 @@ def previous_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}-previous{path.suffix}")
 
 
-def keep_previous(path: Path, replaced: bool) -> None:
-    """Keep a checkpoint that is about to be written anew.
+@contextmanager
+def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
+    """Keep a checkpoint that is written anew inside, once that is done; until then the one kept before stays.
 
     Args:
-        path: The file; nothing is done where there is none.
-        replaced: Whether it will be replaced by a new file; a second name for the old one is enough then. Where it may
-            be written over, it is copied.
+        path: The file; nothing is kept where there is none.
+        replaced: Whether a new file will take its place, whole or not at all: a second name for the old one is enough
+            then, and where writing fails, the old one still has its first. Else it is copied.
     """
     if not path.is_file():
+        yield
         return
-    previous = previous_of(path)
-    if replaced:
-        second_name = _unfinished(previous)
-        with suppress(OSError):  # a file system without hard links
-            second_name.unlink(missing_ok=True)
-            os.link(path, second_name)
-            os.replace(second_name, previous)
-            return
-    copy_whole(path, previous)
+    kept = _unfinished(previous_of(path))
+    try:
+        _second_name(path, kept) if replaced else copy_whole(path, kept)
+        yield
+    except BaseException:
+        if replaced or not kept.is_file() or damage_in(kept) is not None:
+            kept.unlink(missing_ok=True)
+        else:
+            os.replace(kept, previous_of(path))  # who knows what is left of the file itself
+        raise
+    os.replace(kept, previous_of(path))
 
 
 def damage_in(path: Path) -> str | None:
@@ -131,6 +135,14 @@ def _in_place_of(path: Path) -> Iterator[BinaryIO]:
             os.fsync(folder)  # the new name, too
         finally:
             os.close(folder)
+
+
+def _second_name(path: Path, name: Path) -> None:
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:  # a file system without hard links
+        copy_whole(path, name)
 
 
 def _unfinished(path: Path) -> Path:

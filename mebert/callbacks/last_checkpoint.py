@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from typing_extensions import override
 
 from mebert.checkpoint_io import WholeCheckpointIO
 from mebert.output_paths import check_output
-from mebert.whole_files import keep_previous, previous_of
+from mebert.whole_files import keeping_previous, previous_of
 
 __all__ = ["LastCheckpoint"]
 
@@ -61,9 +62,10 @@ class LastCheckpoint(ModelCheckpoint):
 
     @override
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        if self.keep_previous and trainer.is_global_zero and self._is_local():
-            keep_previous(Path(filepath), replaced=isinstance(trainer.strategy.checkpoint_io, WholeCheckpointIO))
-        super()._save_checkpoint(trainer, filepath)
+        replaced = isinstance(trainer.strategy.checkpoint_io, WholeCheckpointIO)
+        kept = self.keep_previous and trainer.is_global_zero and self._is_local()
+        with keeping_previous(Path(filepath), replaced) if kept else nullcontext():
+            super()._save_checkpoint(trainer, filepath)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

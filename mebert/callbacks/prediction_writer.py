@@ -141,6 +141,8 @@ class PredictionWriter(L.Callback):
     def _shards_of(self, trainer: L.Trainer) -> PredictionShards:
         if self._shards is None:
             folder = self._shard_folder(trainer)
+            if trainer.world_size > 1:  # the run's folder is known to the first process alone
+                folder = trainer.strategy.broadcast(folder)
             self._shards = PredictionShards(folder, trainer.global_rank, trainer.world_size)
         return self._shards
 

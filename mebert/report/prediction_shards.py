@@ -44,7 +44,7 @@ class PredictionShards:
         self.count = 0  # shards that have been written
         self._parts: list[dict[str, Any]] = []
         self._rows = 0
-        for old in folder.glob(PATTERN):
+        for old in _files(folder):
             whose = int(old.name.split("-")[1])
             if whose == rank or (rank == 0 and whose >= world_size):
                 old.unlink()
@@ -71,7 +71,7 @@ class PredictionShards:
         self.folder.mkdir(parents=True, exist_ok=True)
         table = pa.concat_tables([pa.table(part) for part in self._parts]).sort_by("index")
         path = self.folder / shard_name(self.rank, self.count)
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_name(f".{path.name}")  # readers of a folder of Parquet files pass over such names
         pq.write_table(table, unfinished, row_group_size=BLOCK)
         os.replace(unfinished, path)
         self.count += 1
@@ -151,10 +151,15 @@ def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
 
 def remove_shards(folder: Path) -> None:
     """Take away the shards, and their folder if it held nothing else."""
-    for path in folder.glob(PATTERN):
+    for path in _files(folder):
         path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         shutil.rmtree(folder)
+
+
+def _files(folder: Path) -> list[Path]:
+    """All shards there, those that were not finished too."""
+    return [*folder.glob(PATTERN), *folder.glob(f".{PATTERN}")]
 
 
 def _first(path: Path) -> int:

@@ -101,7 +101,8 @@ class CellFolder:
                 shutil.rmtree(run)
         self.cell.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config, yaml.safe_dump(self.cell.config, sort_keys=False))
-        checkpoints = [path for run in self._runs() if (path := run / "checkpoints" / "last.ckpt").is_file()]
+        places = [run / "checkpoints" / f"{name}.ckpt" for run in self._runs() for name in ("last-previous", "last")]
+        checkpoints = [path for path in places if path.is_file()]
         return next((path for path in reversed(checkpoints) if _readable(path)), None)
 
     def changed(self) -> bool:

@@ -77,6 +77,7 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
 def test_a_run_begins_with_a_folder_of_its_own(tmp_path):
     write(tmp_path, list(range(90)), 3, 5)
     (tmp_path / "notes.txt").touch()
+    (tmp_path / f".{prediction_shards.shard_name(0, 7)}").touch()  # what a process was writing when it was killed
     counts = write(tmp_path, list(range(10)), 2, 5)
     assert values_of(merged(tmp_path, counts), "index") == list(range(10))
     assert len(list(tmp_path.glob("part-*"))) == 2, "those of the third process are gone, too"

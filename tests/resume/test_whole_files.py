@@ -20,7 +20,7 @@ from runs import run
 
 from mebert.checkpoint_io import NotWritten, WholeCheckpointIO
 from mebert.checkpoints import DamagedCheckpoint, read_checkpoint
-from mebert.whole_files import clear_unfinished, damage_in, keep_previous, previous_of, write_whole
+from mebert.whole_files import clear_unfinished, damage_in, keeping_previous, previous_of, write_whole
 
 PATH = Path("last.ckpt")
 
@@ -132,12 +132,29 @@ def test_a_file_in_the_place_of_the_folder():
 
 @pytest.mark.parametrize("replaced", [True, False])
 def test_the_file_before_it_is_kept(saved, replaced):
-    keep_previous(PATH, replaced)
-    if replaced:
-        write_whole({"new": torch.ones(3)}, PATH)
-    else:
-        PATH.write_bytes(b"written over")  # as somebody else's writer may do
+    with keeping_previous(PATH, replaced):
+        if replaced:
+            write_whole({"new": torch.ones(3)}, PATH)
+        else:
+            PATH.write_bytes(b"written over")  # as somebody else's writer may do
     assert previous_of(PATH) == Path("last-previous.ckpt")
+    assert previous_of(PATH).read_bytes() == saved
+    assert len(list(Path().iterdir())) == 2
+
+
+def half_written():
+    PATH.write_bytes(b"half of it")
+    raise OSError("torn")
+
+
+def test_where_writing_fails_two_files_are_left(saved):
+    """Not two names of the same one."""
+    previous_of(PATH).write_bytes(b"older")
+    with pytest.raises(Exception, match="pickle"), keeping_previous(PATH, replaced=True):
+        write_whole(lambda: None, PATH)
+    assert (PATH.read_bytes(), previous_of(PATH).read_bytes()) == (saved, b"older")
+    with pytest.raises(OSError, match="torn"), keeping_previous(PATH, replaced=False):
+        half_written()
     assert previous_of(PATH).read_bytes() == saved
     assert len(list(Path().iterdir())) == 2
 
