@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 JOBS ?= 2  # processes of the tests, of one thread each: several threads in each would wait for one another
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help install quickstart test test-all test-browser test-notebooks test-kills browser audit errors lint types check bench-training bench-curriculum clean
+.PHONY: help install quickstart test test-all test-browser test-notebooks test-kills browser audit errors lint types check bench-training bench-curriculum bench-streaming clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,9 @@ bench-training: $(STAMP)  ## Time and memory of a multi-exit training step again
 
 bench-curriculum: $(STAMP)  ## Time of an epoch with a curriculum against a plain one.
 	$(BIN)/python benchmarks/curriculum_cost.py
+
+bench-streaming: $(STAMP)  ## Peak memory of predict over 10,000 and a million rows.
+	$(BIN)/python benchmarks/streaming.py
 
 clean:  ## Remove the virtual environment and caches; runs/ stays.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

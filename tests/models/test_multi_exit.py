@@ -107,5 +107,5 @@ def test_a_saved_policy_cannot_name_code_to_import(tmp_path):
     for path in ("os.system", "antigravity.Policy", "mebert.models.MultiExitModel"):
         settings["policy"] = {"class_path": path, "init_args": {}}
         (tmp_path / "m" / "exits.json").write_text(json.dumps(settings))
-        with pytest.raises(UserError, match="the saved policy is of the class .*(not|no) imported"):
+        with pytest.raises(UserError, match=r"the saved policy is of the class .*(not|no) imported"):
             load_policy(tmp_path / "m", model)

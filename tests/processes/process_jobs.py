@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from mebert import cli
@@ -167,6 +168,14 @@ def predict(engine: str, world: int, folder: Path) -> dict[str, Any]:
     return {}
 
 
+def own_folder(world: int, folder: Path) -> dict[str, Any]:
+    """A table in the run's folder, whose name the first process alone knows."""
+    logger = CSVLogger(folder, name=f"own-{world}")
+    trainer = trainer_of(world, folder, PredictionWriter(), logger=logger)
+    trainer.predict(sure_module(), data_of(world), return_predictions=False)
+    return {}
+
+
 def stream(world: int, folder: Path) -> dict[str, Any]:
     """The same of a file that is read as it is predicted; loaders have a worker on two processes, two on three."""
     path = folder / f"stream-{world}.csv"
@@ -214,6 +223,7 @@ JOBS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
         f"predict {engine}": (lambda world, folder, engine=engine: predict(engine, world, folder))
         for engine in ("shrink", "refill")
     },
+    "own folder": own_folder,
     "stream": stream,
     "cache": cache,
 }

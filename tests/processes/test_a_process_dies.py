@@ -35,4 +35,5 @@ def test_a_killed_prediction_leaves_its_shards_and_no_table(tmp_path):
     assert index == sorted(set(index))
     assert len(index) > 100, "the one that lived has written all of its rows"
     assert tables[0].column_names[:2] == ["index", "label"]
+    assert sorted(pq.read_table(tmp_path / "out.csv.shards")["index"].to_pylist()) == index, "read as one"
     assert not list(tmp_path.glob("**/*unfinished*"))

@@ -112,6 +112,14 @@ def test_predictions_have_neither_duplicates_nor_holes(done, engine):
     assert_same_predictions(one, other)
 
 
+def test_predictions_without_a_name_are_in_the_runs_folder(done):
+    folder, worlds = done
+    for world in worlds:
+        (table,) = (folder / f"own-{world}").glob("version_*/predictions.*")
+        assert table.name == "predictions.csv"
+        assert len(table.read_text().splitlines()) == EVAL + 1
+
+
 def test_streamed_predictions_are_in_the_order_of_the_file(done):
     one, other = tables(done, "stream")
     with (done[0] / "texts.jsonl").open() as file:
