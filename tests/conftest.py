@@ -11,6 +11,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.pop("COLUMNS", None)  # workers of pytest-xdist have one; a test that is about the width sets its own
 sys.path.insert(0, str(Path(__file__).parent))  # tests/tiny.py, the tiny real models that tests share
 
 

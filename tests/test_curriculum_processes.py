@@ -67,6 +67,7 @@ def test_two_processes_see_the_same_batches_and_learn_the_same(tmp_path, monkeyp
         torch.testing.assert_close(two[1]["state_dict"][name], tensor, atol=3e-4, rtol=1e-3, msg=f"{name} differs")
 
 
+@pytest.mark.slow  # tests/processes compares the order of rows, quickly
 def test_two_processes_know_the_same_difficulty(tmp_path, monkeypatch):
     """Rows come several times in an epoch: what counts is the newest score, whichever process has it."""
     data = {"difficulty": LOSS, "initial": KNOWN, "pacing": PACING, "smoothing": 0.3}
@@ -107,7 +108,7 @@ def test_teachers_of_a_cross_review_are_trained_on_one_process_while_the_other_w
 
 @pytest.mark.parametrize(
     ("data", "pull_at", "resumed_at"),
-    [
+        pytest.param({}, [1, 7], [1, 4], marks=pytest.mark.slow),  # tests/resume: each measure, quickly
         ({}, [1, 7], [1, 4]),
         pytest.param({"scores_from": "inference", "smoothing": 0.5}, [1, 7], [1, 4], marks=pytest.mark.slow),
         pytest.param({"smoothing": 0.5, "initial": KNOWN}, [0, 8], [0, 5], marks=pytest.mark.slow),

@@ -118,6 +118,7 @@ def test_answer_selection_from_fit_to_predict(in_folder, capsys):
     assert [row["qid"] for row in table] == [row["qid"] for row in answers(21, 2)]
 
 
+@pytest.mark.slow  # tests/processes compares the figures, quickly
 def test_one_and_two_processes_rank_alike(in_folder):
     """The same checkpoint, tested on one process and on two; its weighted loss too, without the training rows."""
     settings = ranking(in_folder)

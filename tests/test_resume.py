@@ -99,7 +99,7 @@ def assert_goes_on_exactly(whole, cut, rest, resumed_at):
 @pytest.mark.parametrize(
     ("pull_at", "resumed_at", "accumulate", "every_n_steps", "workers"),
     [
-        ([0, 8], [0, 5], 1, 5, 0),
+        pytest.param([0, 8], [0, 5], 1, 5, 0, marks=pytest.mark.slow),  # as in tests/resume, for every recipe
         ([1, 9], [1, 4], 2, 8, 2),
         pytest.param([1, 7], [1, 4], 1, 5, 0, marks=pytest.mark.slow),
         pytest.param([0, 7], [0, 4], 2, 2, 0, marks=pytest.mark.slow),
@@ -201,6 +201,7 @@ def test_another_number_of_processes_goes_on_with_a_warning(tmp_path, monkeypatc
     assert rest[-1][:2] == [1, 10]
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_on_with_the_next_rows(tmp_path, monkeypatch):
     prepare(tmp_path, monkeypatch)
     whole = fit(tmp_path, "whole", "--experiment", "whole")

@@ -189,7 +189,7 @@ def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
     ("change", "said"),
     [
         ({"model": {"poling": "cls"}}, "recipe new, task task: model: Option 'poling' is not accepted"),
-        ({"model": {"class_path": "mebert.Joint"}}, "no attribute 'Joint'"),
+        ({"model": {"class_path": "mebert.Joint"}}, "mebert has no Joint"),
         ({"trainer": {"max_epoch": 3}}, "does not accept option 'max_epoch'"),
         ({"data": {"batch_size": "many"}}, "batch_size: expected a whole number"),
         ({"modle": {}}, "recipes.new.modle is not known"),
