@@ -108,8 +108,8 @@ def test_teachers_of_a_cross_review_are_trained_on_one_process_while_the_other_w
 
 @pytest.mark.parametrize(
     ("data", "pull_at", "resumed_at"),
+    [
         pytest.param({}, [1, 7], [1, 4], marks=pytest.mark.slow),  # tests/resume: each measure, quickly
-        ({}, [1, 7], [1, 4]),
         pytest.param({"scores_from": "inference", "smoothing": 0.5}, [1, 7], [1, 4], marks=pytest.mark.slow),
         pytest.param({"smoothing": 0.5, "initial": KNOWN}, [0, 8], [0, 5], marks=pytest.mark.slow),
     ],
