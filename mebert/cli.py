@@ -6,7 +6,6 @@ precision, and a last word on what was saved and what to type next.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import warnings
 from pathlib import Path
@@ -22,7 +21,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
-from mebert.calibration.stored import max_drops_beside, points_beside, threshold_for_max_drop
 from mebert.callbacks.exact_resume import ExactResume
 from mebert.callbacks.exit_summary import ExitSummary
 from mebert.callbacks.progress import set_progress
@@ -31,17 +29,26 @@ from mebert.callbacks.sections import CALLBACKS
 from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.callbacks.validate_last import ValidateLast
 from mebert.checkpoint_io import WholeCheckpointIO
+from mebert.checkpoint_match import check_match
 from mebert.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
+from mebert.cli_settings import (
+    experiment_folder,
+    flat,
+    name_encoder_once,
+    predict_glue,
+    same,
+    set_logger,
+    user_error_in,
+)
 from mebert.data import (
     CurriculumDataModule,
     SyntheticCurriculumDataModule,
     SyntheticEntailmentDataModule,
     TextDataModule,
 )
-from mebert.data.labels import check_label_order
 from mebert.entry import main
 from mebert.errors import UserError
-from mebert.exit_predictor import choose_predictor, save_predictors
+from mebert.exit_predictor import save_predictors
 from mebert.interruption import ends_cleanly, same_command
 from mebert.lightning_errors import check_seed, told_by_lightning, trainer_errors
 from mebert.lightning_help import arrange
@@ -61,13 +68,10 @@ from mebert.modules import (
     RomeBERTModule,
 )
 from mebert.noise import silence_library_bars
-from mebert.operating_points import stored_threshold
 from mebert.parser import MebertParser
-from mebert.policies import policy_from_spec
 from mebert.precision import pick_precision
 from mebert.progress import bars_wanted
 from mebert.report.closing import print_next, print_saved
-from mebert.report.glue_files import glue_splits
 from mebert.report.run_folder import run_folder
 from mebert.requeue import requeued_checkpoint
 from mebert.whole_files import clear_unfinished
@@ -93,7 +97,6 @@ SHORT_NAMES = (
     SyntheticEntailmentDataModule,
     TextDataModule,
 )  # resolve once imported
-DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].default
 
 
 class MebertCLI(LightningCLI):
@@ -156,9 +159,9 @@ class MebertCLI(LightningCLI):
             super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         config = self.config[command]
-        self._given_model = _flat(config.get("model"))
+        self._given_model = flat(config.get("model"))
         self._checkpoint: dict[str, Any] | None = None
-        _set_logger(config)
+        set_logger(config)
         if config.weights_only is False:
             raise UserError(
                 "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
@@ -167,11 +170,11 @@ class MebertCLI(LightningCLI):
         config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
         self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
         if command == "fit" and config.ckpt_path is None:
-            config.ckpt_path = requeued_checkpoint(_experiment_folder(config)[0], self._words)
+            config.ckpt_path = requeued_checkpoint(experiment_folder(config)[0], self._words)
             if config.ckpt_path is not None:
                 rank_zero_info(f"SLURM has started this job again: it goes on from {config.ckpt_path}")
         if config.ckpt_path is not None:
-            path = find_checkpoint(str(config.ckpt_path), *_experiment_folder(config))
+            path = find_checkpoint(str(config.ckpt_path), *experiment_folder(config))
             try:
                 self._checkpoint = read_checkpoint(path)
             except DamagedCheckpoint as error:
@@ -185,16 +188,16 @@ class MebertCLI(LightningCLI):
                 "--ckpt_path <run folder>/checkpoints/best.ckpt"
             )
         if command == "fit":
-            for folder in _experiment_folder(config)[0].glob("*/checkpoints"):
+            for folder in experiment_folder(config)[0].glob("*/checkpoints"):
                 rank_zero_only(clear_unfinished)(folder)
 
     @override
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         if self.subcommand == "predict" and config.predictions.format == "glue":
-            _predict_glue(config.data.get("init_args", {}))
+            predict_glue(config.data.get("init_args", {}))
         self._say_what_the_checkpoint_overrides(config)
-        _name_encoder_once(config)
+        name_encoder_once(config)
         other = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # whose bars would stand among the first one's
         if other or config.trainer.enable_progress_bar is False or not bars_wanted():
             silence_library_bars()
@@ -206,9 +209,9 @@ class MebertCLI(LightningCLI):
         """Lightning lets the checkpoint's hyper-parameters win over the command line; not without a word."""
         if self._checkpoint is None:
             return
-        after = _flat(config.get("model"))
+        after = flat(config.get("model"))
         for key, value in self._given_model.items():
-            if not key.endswith("num_labels") and key in after and not _same(key, after[key], value):
+            if not key.endswith("num_labels") and key in after and not same(key, after[key], value):
                 rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
 
     @override
@@ -216,35 +219,13 @@ class MebertCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise _user_error_in(error) or error from None
+            raise user_error_in(error) or error from None
 
     @override
     def after_instantiate_classes(self) -> None:
-        if self._checkpoint is None:
-            return
-        trained = self._checkpoint.get("hyper_parameters", {}).get("num_labels")
-        given = getattr(self.datamodule, "num_labels", trained)
-        if trained is not None and trained != given:
-            path = self.config[self.subcommand].ckpt_path
-            raise UserError(f"{path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?")
-        if self.subcommand == "predict" and self.config[self.subcommand].predictions.format == "glue":
-            names, advice = self._checkpoint["mebert"].get("label_names"), "wrong --ckpt_path or --data.task?"
-            check_label_order(names, self.datamodule.label_names, "predictions.format glue", advice)
-        speedup = self.config[self.subcommand].predictions.speedup
-        if self.subcommand == "predict" and speedup is not None:  # now, before the run has a folder
-            saved = self._checkpoint["mebert"]
-            policy, path = policy_from_spec(saved["policy"]), self.config[self.subcommand].ckpt_path
-            points = points_beside(path, self._checkpoint["state_dict"], policy, saved["operating_points"])
-            stored_threshold(policy.name, points, speedup)
-        max_drop = self.config[self.subcommand].predictions.max_drop
-        if self.subcommand == "predict" and max_drop is not None:  # likewise
-            policy = policy_from_spec(self._checkpoint["mebert"]["policy"])
-            drops = max_drops_beside(self.config[self.subcommand].ckpt_path, self._checkpoint["state_dict"], policy)
-            threshold_for_max_drop(policy.name, drops, max_drop)
-        engine = self.config[self.subcommand].predictions.engine
-        has_predictor = bool(self._checkpoint["mebert"].get("exit_predictors"))
-        if self.subcommand == "predict" and engine == "predicted" and not has_predictor:
-            choose_predictor([], self.model.policy)  # raises, with what to do
+        if self._checkpoint is not None:
+            config = self.config[self.subcommand]
+            check_match(str(self.subcommand), config, self._checkpoint, self.datamodule, self.model)
 
     @override
     def _set_seed(self) -> None:
@@ -357,62 +338,3 @@ def lightning_command(given: ArgsType, cli: type[MebertCLI] = MebertCLI) -> None
         args=given,
         whole_help=whole_help,
     )
-
-
-def _set_logger(config: Namespace) -> None:
-    """The default logger: CSV files in the experiment's folder."""
-    if config.trainer.logger in (None, True):
-        root = config.trainer.default_root_dir or "runs"
-        config.trainer.logger = Namespace(
-            class_path="lightning.pytorch.loggers.CSVLogger",
-            init_args=Namespace(save_dir=str(root), name=config.experiment),
-        )
-
-
-def _experiment_folder(config: Namespace) -> tuple[Path, str | None]:
-    """Where the runs of this experiment are, as its (first) logger names it, and the run that goes on, if any."""
-    logger = config.trainer.logger
-    if isinstance(logger, list):
-        logger = logger[0]
-    root = Path(config.trainer.default_root_dir or "runs")
-    if not isinstance(logger, Namespace):
-        return root, None
-    init = logger.init_args
-    root = Path(init.get("save_dir") or root)
-    if logger.class_path.endswith("EarlyExitWandbLogger"):
-        return root / config.experiment, init.get("id")
-    return root / str(init.get("project") or init.get("name") or ""), None
-
-
-def _name_encoder_once(config: Namespace) -> None:
-    """Take the tokenizer from the encoder where the data module's was left at its default."""
-    model, data = config.model.get("init_args", {}), config.data.get("init_args", {})
-    encoder = model.get("encoder")
-    if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
-        data.tokenizer = encoder
-
-
-def _predict_glue(data: Any) -> None:
-    """Let a data module predict all test rows that GLUE's files want of its task; refuse other data."""
-    data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
-    if data.get("predict_file") is not None:
-        raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
-
-
-def _flat(group: Namespace | None) -> dict[str, Any]:
-    return {} if group is None else dict(vars(group.as_flat()))
-
-
-def _same(key: str, value: Any, other: Any) -> bool:
-    """Whether two settings say the same; a class may be named by its short path or its whole one."""
-    if key.endswith("class_path"):
-        return str(value).rpartition(".")[2] == str(other).rpartition(".")[2]
-    return bool(value == other)
-
-
-def _user_error_in(error: BaseException) -> UserError | None:
-    """The user's mistake behind what jsonargparse made of it, if that is what it was."""
-    if isinstance(error, UserError):
-        return error
-    behind = [e for e in (error.__cause__, error.__context__) if e is not None]
-    return next((found for e in behind if (found := _user_error_in(e)) is not None), None)
