@@ -12,8 +12,7 @@ from mebert.help_formatter import HelpFormatter, shorten
 from mebert.imported import strict_parsing
 from mebert.suggestions import with_suggestion
 
-__all__ = ["CommandParser", "essence"]
-
+__all__ = ["CommandParser", "OneLine", "essence"]
 
 # What jsonargparse calls things, and what a reader of YAML calls them.
 PLAIN_WORDS = {
@@ -38,8 +37,8 @@ PLAIN_WORDS = {
 }
 
 
-class CommandParser(ArgumentParser):
-    """The parser of mebert's own commands."""
+class OneLine(ArgumentParser):
+    """What all our parsers do otherwise than jsonargparse: a mistake in one line, a help in few words."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         strict_parsing()
@@ -52,6 +51,10 @@ class CommandParser(ArgumentParser):
         """The help, with what every command has in few words."""
         shorten(self._actions)
         return super().format_help()
+
+
+class CommandParser(OneLine):
+    """The parser of mebert's own commands."""
 
 
 def essence(message: str) -> str:
