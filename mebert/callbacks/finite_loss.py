@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from mebert.callbacks.not_finite import SeenBatch, advice_for, describe
 from mebert.errors import UserError
+from mebert.processes import shared_by
 
 __all__ = ["FiniteLoss"]
 
@@ -31,16 +32,17 @@ class _Step:
     batches: list[SeenBatch]
     rates: list[float]
     losses_finite: Tensor
+    everywhere: Tensor
     gradient_finite: Tensor | None
 
 
 class FiniteLoss(L.Callback):
     """Stops training at a loss or a gradient that is NaN or infinite, before the weights are updated with it.
 
-    One test a step: of the batch's losses, and of the norm of the gradient, which processes share (so that all of them
-    stop at the same step). On a CPU it is looked at at once; on an accelerator at the next step, so that nothing waits
-    for it, and before anything is saved: no checkpoint holds what came after. Where fp16's GradScaler skips steps, that
-    is its way of finding a scale: only many in a row stop the run.
+    One test a step: of the batch's losses on all processes, and of the norm of the gradient, which they share; so all
+    of them stop at the same step. On a CPU it is looked at at once; on an accelerator at the next step, so that nothing
+    waits for it, and before anything is saved: no checkpoint holds what came after. Where fp16's GradScaler skips
+    steps, that is its way of finding a scale: only many in a row stop the run.
 
     Args:
         every_n_steps: Look at every so many optimiser steps; 0 never looks.
@@ -82,13 +84,15 @@ class FiniteLoss(L.Callback):
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         # What the scaler unscaled is infinite wherever its scale was too high.
         tested = bool(gradients) and not _has_scaler(trainer)
+        finite = torch.stack(losses).isfinite().all()
         step = _Step(
             number=trainer.global_step,
             epoch=trainer.current_epoch,
             first=first,
             batches=batches,
             rates=[float(group["lr"]) for group in optimizer.param_groups],
-            losses_finite=torch.stack(losses).isfinite().all(),
+            losses_finite=finite,
+            everywhere=_everywhere(finite),
             gradient_finite=get_total_norm(gradients).isfinite() if tested else None,
         )
         if pl_module.device.type == "cpu":
@@ -112,7 +116,7 @@ class FiniteLoss(L.Callback):
 
     def _look(self, trainer: L.Trainer, module: L.LightningModule, step: _Step) -> None:
         gradient_broken = step.gradient_finite is not None and not bool(step.gradient_finite)
-        if not gradient_broken and bool(step.losses_finite):
+        if not gradient_broken and bool(step.everywhere):
             self._skipped = 0
             return
         self._skipped += 1
@@ -124,10 +128,10 @@ class FiniteLoss(L.Callback):
         about = describe(step.batches)
         if trainer.world_size > 1:
             about = f"process {trainer.global_rank}: {about}"
-            # Gradients are the mean over processes: with one's all have stopped here, and can say whose rows they were.
-            if gradient_broken and isinstance(trainer.strategy, DDPStrategy):
+            # All have stopped here, and can say whose rows they were.
+            if isinstance(trainer.strategy, DDPStrategy):
                 about = _of_all_processes(about, bool(step.losses_finite))
-        what = "gradient" if bool(step.losses_finite) and gradient_broken else "loss"
+        what = "gradient" if bool(step.everywhere) else "loss"
         skipped = f", after {self._skipped} skipped steps in a row" if self._skipped > 1 else ""
         clipped = bool(trainer.gradient_clip_val)
         advice = advice_for(module, step.first, step.rates, str(trainer.precision), clipped)
@@ -144,6 +148,15 @@ def _has_scaler(trainer: L.Trainer) -> bool:
 
 def _path(callback: Any) -> str:
     return str(getattr(callback, "best_model_path", ""))
+
+
+def _everywhere(finite: Tensor) -> Tensor:
+    """Whether it is true on every process; nothing waits for the answer before it is looked at."""
+    if shared_by() == 1:
+        return finite
+    all_of_them = finite.float()
+    torch.distributed.all_reduce(all_of_them, torch.distributed.ReduceOp.MIN)
+    return all_of_them > 0
 
 
 def _of_all_processes(about: str, is_sound: bool) -> str:
