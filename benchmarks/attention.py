@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from mebert.inference.attention import attend
+from mebert.inference.attention_plan import attend
 
 SHAPES = [
     *((1, 12, s, 32) for s in (16, 24, 32, 36, 48, 64)),
@@ -72,7 +72,7 @@ def compare_kernels(rounds: int) -> None:
 
 def last_exit(model: Any, limit: int | None, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The whole prepared model, with at most so many scores in a group."""
-    model.walk.scores = limit
+    model.adapter.scores = limit
     logits: torch.Tensor = model.last_exit(ids, mask)
     return logits
 

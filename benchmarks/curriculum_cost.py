@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from mebert.curriculum import Loss, RootCompetence
-from mebert.data.curriculum import CurriculumOrder
+from mebert.curriculum.datamodule import CurriculumOrder
 from mebert.data.loaders import SplitLoaders
+from mebert.data.scoring import evaluation_mode, score_split
 from mebert.data.synthetic import synthetic_tokenizer
 from mebert.data.tokenised import TokenisedSplit
 from mebert.modules import CurriculumDistillModule
-from mebert.precision import pick_precision
-from mebert.scoring import evaluation_mode, score_split
+from mebert.runtime.precision import pick_precision
 
 SHAPE = {
     "model_type": "bert",

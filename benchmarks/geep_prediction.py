@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mebert.curve import ExitRecord, replay, threshold_for_speedup
 from mebert.exit_predictor import coverage_for_speedup
 from mebert.exit_predictor.coverage import choose_exits
 from mebert.exit_predictor.fitting import PredictorSettings, ScoredRows, distribution_of, fit_from_scores, score_rows
 from mebert.exit_predictor.report import accuracy_at, report
+from mebert.metrics.curve import ExitRecord, replay, threshold_for_speedup
 from mebert.policies import Entropy
 
 PREDICTORS: dict[str, dict[str, Any]] = {

@@ -14,10 +14,10 @@ import lightning as L
 import torch
 
 from mebert.callbacks.recorder import ExitRecorder
-from mebert.curve import ExitRecord, area_under_curve, point_at, sweep, threshold_for_speedup
-from mebert.flops import exit_flops, single_exit_flops
-from mebert.metrics import metric_value
-from mebert.precision import pick_precision
+from mebert.metrics.curve import ExitRecord, area_under_curve, point_at, sweep, threshold_for_speedup
+from mebert.metrics.task import metric_value
+from mebert.models.flops import exit_flops, single_exit_flops
+from mebert.runtime.precision import pick_precision
 
 
 @dataclass

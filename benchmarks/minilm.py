@@ -53,7 +53,7 @@ def train_and_test(task: str, variant: str, seed: int, threads: int) -> dict[str
     from mebert.callbacks.recorder import ExitRecorder
     from mebert.data import TextDataModule
     from mebert.modules import ProtoExitModule
-    from mebert.precision import pick_precision
+    from mebert.runtime.precision import pick_precision
 
     torch.set_num_threads(threads)
     L.seed_everything(seed)
@@ -128,9 +128,9 @@ def evaluate(record: Any, module: Any, name: str) -> dict[str, Any]:
     """
     import torch
 
-    from mebert.curve import area_under_curve, oracle_exits, point_at, sweep, threshold_for_speedup
-    from mebert.flops import exit_flops, single_exit_flops
-    from mebert.metrics import metric_value
+    from mebert.metrics.curve import area_under_curve, oracle_exits, point_at, sweep, threshold_for_speedup
+    from mebert.metrics.task import metric_value
+    from mebert.models.flops import exit_flops, single_exit_flops
     from mebert.policies import HybridDistanceEntropy, hybrid_indicator, normalised_entropy
 
     layers = module.model.exit_layers

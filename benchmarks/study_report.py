@@ -10,7 +10,7 @@ from typing import Any
 import study as bench
 from page import fill, table, write_part
 
-from mebert.study.ranks import mean_ranks
+from mebert.commands.study.report import mean_ranks
 
 Row = dict[str, Any]
 NAMES = {"rte": "RTE", "mrpc": "MRPC", "sst2": "SST-2", "snli": "SNLI", "qqp": "QQP", "wikiqa": "WikiQA"}

@@ -17,8 +17,8 @@ _HOMES = {
     "ExitPrediction": "mebert.callbacks",
     "PredictionWriter": "mebert.callbacks",
     "WandbReport": "mebert.callbacks",
-    "EarlyExitClassifier": "mebert.classifier",
-    "Prediction": "mebert.classifier",
+    "EarlyExitClassifier": "mebert.inference.classifier",
+    "Prediction": "mebert.inference.classifier",
     "CurriculumDataModule": "mebert.data",
     "SyntheticCurriculumDataModule": "mebert.data",
     "SyntheticEntailmentDataModule": "mebert.data",
@@ -122,7 +122,6 @@ if TYPE_CHECKING:
         PredictionWriter,
         WandbReport,
     )
-    from mebert.classifier import EarlyExitClassifier, Prediction
     from mebert.data import (
         CurriculumDataModule,
         SyntheticCurriculumDataModule,
@@ -136,6 +135,7 @@ if TYPE_CHECKING:
         LinearExitPredictor,
         TokenExitPredictor,
     )
+    from mebert.inference.classifier import EarlyExitClassifier, Prediction
     from mebert.loggers import EarlyExitWandbLogger
     from mebert.models import CascadeModel, MultiExitModel, fit_prototypes
     from mebert.modules import (

@@ -2,7 +2,7 @@
 
 import sys
 
-from mebert.entry import main
+from mebert.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

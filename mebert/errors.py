@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from mebert.plain_text import visible, without_userinfo
+import re
 
-__all__ = ["UserError"]
+__all__ = ["UserError", "escape_control_chars", "without_userinfo"]
+
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
+
+# All but tab and line feed; beside them what turns the direction of writing, so that a line says something else.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def escape_control_chars(text: str) -> str:
+    r"""A text without sequences and characters that a terminal obeys; each such character becomes U+FFFD.
+
+    >>> escape_control_chars("\x1b[31mred\x1b[0m and a bell\x07")
+    'red and a bell\ufffd'
+    """
+    return CONTROL.sub("\ufffd", ESCAPES.sub("", text))
+
+
+def without_userinfo(text: str) -> str:
+    """A text whose addresses name no user.
+
+    >>> without_userinfo("https://me:secret@hub.example/api cannot be reached")
+    'https://***@hub.example/api cannot be reached'
+    """
+    return re.sub(r"(?<=://)[^\s/@]+(?:@[^\s/@]+)*@", "***@", text)
 
 
 class UserError(ValueError):
@@ -15,4 +38,4 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_userinfo(visible(" ".join(message.split()))))
+        super().__init__(without_userinfo(escape_control_chars(" ".join(message.split()))))

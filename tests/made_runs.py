@@ -10,9 +10,9 @@ import torch
 import yaml
 from tiny import tiny_model
 
-from mebert.curve import ExitRecord, threshold_for_speedup
+from mebert.metrics.curve import ExitRecord, threshold_for_speedup
+from mebert.metrics.record_files import save_record
 from mebert.policies import Entropy
-from mebert.record_files import save_record
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation

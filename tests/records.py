@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mebert.curve import ExitRecord
+from mebert.metrics.curve import ExitRecord
 
 
 def random_record(samples=60, exits=4, classes=3, seed=0):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mebert.cli import main
+from mebert.cli.main import main
 
 QUIET = ["--trainer.enable_progress_bar", "false"]
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mebert.distillation import averaging_matrix, distillation_pairs, feature_distances, logit_distances
+from mebert.losses import averaging_matrix, distillation_pairs, feature_distances, logit_distances
 
 
 def test_who_teaches_whom():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from mebert.losses import balanced_weights, dar_hinge, dar_softmax, depth_weights, exit_losses, uniform_weights
+from mebert.losses import balanced_weights, dar_hinge, dar_softmax, depth_weights, per_exit_losses, uniform_weights
 
 
 @given(st.integers(1, 40))
@@ -21,16 +21,19 @@ def test_weights_sum_to_one(num_exits):
 def test_exit_losses_equal_the_loop_over_exits():
     logits, labels = torch.randn(4, 7, 3), torch.randint(0, 3, (7,))
     expected = torch.stack([F.cross_entropy(z, labels) for z in logits])
-    torch.testing.assert_close(exit_losses(logits, labels), expected)
+    torch.testing.assert_close(per_exit_losses(logits, labels), expected)
 
 
 def test_class_weights():
     """The mean of w_y CE: shares of a batch, weighed by their sizes, add up to the whole batch."""
     logits, labels, weights = torch.randn(4, 7, 3), torch.randint(0, 3, (7,)), torch.tensor([0.5, 1.0, 4.0])
     each = torch.stack([F.cross_entropy(z, labels, reduction="none") for z in logits]) * weights[labels]
-    whole = exit_losses(logits, labels, weights)
+    whole = per_exit_losses(logits, labels, weights)
     torch.testing.assert_close(whole, each.mean(1))
-    first, rest = exit_losses(logits[:, :3], labels[:3], weights), exit_losses(logits[:, 3:], labels[3:], weights)
+    first, rest = (
+        per_exit_losses(logits[:, :3], labels[:3], weights),
+        per_exit_losses(logits[:, 3:], labels[3:], weights),
+    )
     torch.testing.assert_close((3 * first + 4 * rest) / 7, whole)
 
 
@@ -47,7 +50,7 @@ def test_balanced_weights_equal_scikit_learn(labels):
 def test_one_label_is_regression():
     logits, targets = torch.randn(4, 7, 1), torch.rand(7) * 5
     expected = torch.stack([F.mse_loss(z.squeeze(-1), targets) for z in logits])
-    torch.testing.assert_close(exit_losses(logits, targets), expected)
+    torch.testing.assert_close(per_exit_losses(logits, targets), expected)
 
 
 def test_hinge_by_hand():

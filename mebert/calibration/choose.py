@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mebert.calibration.bounds import fixed_sequence
 from mebert.calibration.risks import NewMistakes, Risk
-from mebert.curve import ExitRecord, replay
 from mebert.errors import UserError
+from mebert.metrics.curve import ExitRecord, replay
 
 __all__ = [
     "Guarantee",

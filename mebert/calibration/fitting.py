@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from mebert.curve import ExitRecord
+from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 

@@ -21,8 +21,8 @@ from mebert.calibration.choose import (
     threshold_for_drop,
 )
 from mebert.calibration.risks import RISKS
-from mebert.curve import CurvePoint, replay, speedup_layers
 from mebert.errors import UserError
+from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
 from mebert.report.evaluation import PolicyCosts
 

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.checkpoints import read_checkpoint
 from mebert.errors import UserError
-from mebert.output_paths import check_output
-from mebert.whole_files import copy_whole, write_whole
+from mebert.storage.atomic import atomic_write, copy_whole
+from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.paths import check_output
 
 __all__ = ["BestCheckpoint"]
 
@@ -88,7 +88,7 @@ class BestCheckpoint(ModelCheckpoint):
                 continue  # of a validation after the checkpoint, which comes again
             target = Path(str(self.dirpath)) / source.name
             if content["mebert"].pop("exit_predictors", None):
-                write_whole(content, target)  # they are made anew when training ends, or not at all
+                atomic_write(content, target)  # they are made anew when training ends, or not at all
             else:
                 copy_whole(source, target)
             kept[str(target)] = score

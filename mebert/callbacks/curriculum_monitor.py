@@ -11,11 +11,11 @@ import lightning as L
 import numpy as np
 from typing_extensions import override
 
-from mebert.data.curriculum import CurriculumOrder
-from mebert.data.curriculum_sampler import CurriculumSampler
+from mebert.curriculum.datamodule import CurriculumOrder
+from mebert.curriculum.sampler import CurriculumSampler
 from mebert.errors import UserError
 from mebert.report.prediction_files import write_table
-from mebert.report.run_folder import run_folder
+from mebert.storage.run_folder import run_folder
 
 __all__ = ["CurriculumMonitor"]
 

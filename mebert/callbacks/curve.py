@@ -13,19 +13,18 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from mebert.callbacks.curve_output import log_scalars, write_files
-from mebert.callbacks.monitors import check_monitors
+from mebert.callbacks.base import main_metrics, stage_prefix
 from mebert.callbacks.recorder import ExitRecorder
-from mebert.callbacks.stages import main_metrics, stage_prefix
-from mebert.callbacks.threshold_check import warn_if_useless, warn_of_missing
+from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
 from mebert.callbacks.wall_clock import WallClock
-from mebert.curve import CurvePoint, ExitRecord
 from mebert.errors import UserError
+from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.fitted_indicators import check_rows
 from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
+from mebert.report.files import log_scalars, write_files
 from mebert.report.reliability import add_reliability
 from mebert.report.tables import print_evaluation
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.data.resumable import ResumableLoader
-from mebert.processes import gather_rows
+from mebert.runtime.distributed import gather_rows
 
 __all__ = ["ExactResume"]
 

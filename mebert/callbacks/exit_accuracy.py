@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.stages import main_metrics, stage_prefix
+from mebert.callbacks.base import main_metrics, stage_prefix
 from mebert.errors import UserError
-from mebert.metrics import answers_of, make_metric, update_metric
-from mebert.ranking import RANKING_METRICS
+from mebert.metrics.ranking import RANKING_METRICS
+from mebert.metrics.task import answers_of, make_metric, update_metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

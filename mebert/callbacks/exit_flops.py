@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mebert.callbacks.base import stage_prefix
 from mebert.callbacks.curve import AccuracySpeedCurve
-from mebert.callbacks.stages import stage_prefix
-from mebert.flops import exit_flops, single_exit_flops
+from mebert.models.flops import exit_flops, single_exit_flops
 
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
@@ -48,7 +48,7 @@ class ExitFLOPs(L.Callback):
     def _log_exits(self, trainer: L.Trainer, pl_module: MultiExitModule, stage: str) -> None:
         splits, self._lengths[stage] = self._lengths[stage], {}
         for prefix, parts in splits.items():
-            longest = pl_module.model.walk.max_length
+            longest = pl_module.model.adapter.max_length
             counts = torch.bincount(torch.cat(parts).clamp(max=longest), minlength=longest + 1).double()
             counts = trainer.strategy.reduce(counts, reduce_op="sum")
             counts[0] = 0

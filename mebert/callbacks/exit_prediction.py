@@ -14,8 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
-from mebert.checkpoints import read_checkpoint
-from mebert.curve import replay, speedup_layers
+from mebert.data.scoring import score_split
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.coverage import Coverage
@@ -29,10 +28,11 @@ from mebert.exit_predictor.fitting import (
 )
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.static import fit_static
+from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies import policy_from_spec
-from mebert.progress import rows_pass
-from mebert.scoring import score_split
-from mebert.whole_files import write_whole
+from mebert.runtime.progress import rows_pass
+from mebert.storage.atomic import atomic_write
+from mebert.storage.checkpoints import read_checkpoint
 
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
@@ -111,7 +111,7 @@ class ExitPrediction(L.Callback):
         predictors = self._fit(trainer, model, policy, points)
         if trainer.is_global_zero:
             content["mebert"]["exit_predictors"] = [predictor.state() for predictor in predictors]
-            write_whole(content, Path(best))
+            atomic_write(content, Path(best))
             rows = predictors[0].origin.rows if predictors[0].origin else 0
             rank_zero_info(
                 f"exit prediction: {self.kind} predictors for {len(predictors)} operating points of {policy.name} from "
@@ -173,7 +173,7 @@ class ExitPrediction(L.Callback):
         rows = self._rows(trainer, name)
         head = None
         if self.kind == "linear":
-            head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model)
+            head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size).bind(model)
         rank_zero_info(f"exit prediction: running the best checkpoint on {len(rows):,} rows of {name}")
         score = partial(score_batch, model, policy, head)
         with rows_pass(f"exits of {name} rows", trainer, len(rows), data.eval_batch_size) as bar:

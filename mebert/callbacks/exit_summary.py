@@ -25,7 +25,7 @@ LENGTH_WITHOUT_DATA = 128
 class ExitSummary(L.Callback):
     """Prints the parts of a model before `fit`, and one line before `validate` and `test`.
 
-    FLOPs are counted as everywhere (`mebert.flops`), at the lengths of the validation texts: those of
+    FLOPs are counted as everywhere (`mebert.models.flops`), at the lengths of the validation texts: those of
     `val/exit_03/gflops`. Where the data module does not tell its lengths, at 128 tokens.
     """
 
@@ -61,7 +61,7 @@ class ExitSummary(L.Callback):
 def _title(module: MultiExitModule) -> str:
     model = module.model
     exits = f"{model.num_exits} exits on {model.num_layers} layers, {model.num_labels} labels"
-    return f"Model: {type(module).__name__}, {model.walk.config.model_type}, {exits}"
+    return f"Model: {type(module).__name__}, {model.adapter.config.model_type}, {exits}"
 
 
 def _lengths(trainer: L.Trainer, names: str, kind: str) -> tuple[Tensor, str]:

@@ -10,11 +10,27 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
-from mebert.checkpoint_io import WholeCheckpointIO
-from mebert.output_paths import check_output
-from mebert.whole_files import keeping_previous, previous_of
+from mebert.storage.atomic import keeping_previous, previous_of
+from mebert.storage.checkpoints import AtomicCheckpointIO
+from mebert.storage.paths import check_output
 
-__all__ = ["LastCheckpoint"]
+__all__ = ["LastCheckpoint", "ValidateLast"]
+
+
+class ValidateLast(L.Callback):
+    """Validates after the last step where `max_steps` ends training inside an epoch.
+
+    Lightning validates at the end of an epoch; a run that `max_steps` ends before would have no score, hence
+    no best checkpoint, and no thresholds. Asking the Trainer to stop at its last step makes it validate
+    first.
+    """
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -62,7 +78,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     @override
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        replaced = isinstance(trainer.strategy.checkpoint_io, WholeCheckpointIO)
+        replaced = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
         kept = self.keep_previous and trainer.is_global_zero and self._is_local()
         with keeping_previous(Path(filepath), replaced) if kept else nullcontext():
             super()._save_checkpoint(trainer, filepath)

@@ -20,17 +20,16 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.calibration.stored import max_drops_beside, points_beside, threshold_for_max_drop
 from mebert.callbacks.recorder import gather_rows
 from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.errors import UserError
 from mebert.inference import EngineName
-from mebert.operating_points import stored_threshold
+from mebert.policies.stored_thresholds import max_drops_beside, points_beside, stored_threshold, threshold_for_max_drop
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
 from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
-from mebert.report.run_folder import run_folder
 from mebert.report.tables import print_pairs
+from mebert.storage.run_folder import run_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from mebert.progress import Progress, bars_wanted, duration
+from mebert.runtime.progress import Progress, bars_wanted, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ def set_progress(trainer: L.Trainer) -> None:
     callbacks.insert(0, ExitProgressBar() if bar is not None and bars_wanted() else ProgressLines())
 
 
-class _Words:
+class TrainingStatus:
     """What there is to say of a training: where it is, its loss since the last line, the score and its best."""
 
     def __init__(self) -> None:
@@ -106,12 +106,12 @@ class ProgressLines(L.Callback):
     """Logs a line after each validation (without any: after each epoch), and every five minutes in long epochs."""
 
     def __init__(self) -> None:
-        self._words = _Words()
+        self._words = TrainingStatus()
         self._validated = False
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._words = _Words()
+        self._words = TrainingStatus()
 
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -148,7 +148,7 @@ class ExitProgressBar(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self.is_enabled = True
-        self._words = _Words()
+        self._words = TrainingStatus()
         self._training: Progress | None = None
         self._pass: Progress | None = None
         self._done = 0
@@ -166,7 +166,7 @@ class ExitProgressBar(ProgressBar):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._words = _Words()
+        self._words = TrainingStatus()
         self._done = trainer.fit_loop.total_batch_idx + 1  # of a run that goes on
         total = self._total(trainer)
         self._training = Progress(self._words.place(trainer), total, self.is_enabled).__enter__()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mebert.curve import ExitRecord
+from mebert.metrics.curve import ExitRecord
 
 if TYPE_CHECKING:
     from lightning import LightningModule

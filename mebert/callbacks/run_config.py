@@ -8,7 +8,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from typing_extensions import override
 
-from mebert.report.run_folder import run_folder
+from mebert.storage.run_folder import run_folder
 
 __all__ = ["RunConfig"]
 

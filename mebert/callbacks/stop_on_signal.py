@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from mebert.callbacks.last_checkpoint import LastCheckpoint
-from mebert.report.run_folder import run_folder
-from mebert.requeue import note_job, requeue_job
+from mebert.runtime.slurm import note_job, requeue_job
+from mebert.storage.run_folder import run_folder
 
 __all__ = ["StopOnSignal", "Stopped"]
 

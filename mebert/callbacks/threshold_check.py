@@ -7,13 +7,34 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from mebert.at_speed import why_threshold_does_nothing
+from mebert.errors import UserError
+from mebert.metrics.at_speed import describe_inert_threshold
+from mebert.policies import FixedExit
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    import lightning as L
+
+    from mebert.metrics.curve import ExitRecord
+    from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
-__all__ = ["warn_if_useless", "warn_of_missing"]
+__all__ = ["check_monitors", "warn_if_useless", "warn_of_missing"]
+
+
+def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
+    """Say before training, not after the first epoch, that a checkpoint waits for a curve that is not drawn.
+
+    Raises:
+        UserError: It is that of a policy whose scores are not recorded after each epoch.
+    """
+    known = [name for name in module.score_policies() if name != FixedExit.name]
+    for monitor in (getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks):
+        name = module.policy.name if monitor == "val/auc" else str(monitor).removeprefix("val/auc_")
+        if str(monitor).startswith("val/auc") and name not in known:
+            raise UserError(
+                f"checkpoint.monitor {monitor}: no curve of the policy {name!r} is drawn after each epoch; choose "
+                f"val/auc_ and one of {', '.join(known)}, or give the module that policy (model.policy)"
+            )
 
 
 def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -> None:
@@ -26,7 +47,7 @@ def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -
     """
     scores = None if record is None else record.scores.get(policy.name)
     if scores is not None:
-        line = why_threshold_does_nothing(policy.name, policy.threshold, scores, where)
+        line = describe_inert_threshold(policy.name, policy.threshold, scores, where)
         if line is not None:
             rank_zero_warn(line)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mebert.precision import inference_precision
 from mebert.report.wall_clock import measure_speedups
+from mebert.runtime.precision import inference_precision
 
 if TYPE_CHECKING:
     import lightning as L

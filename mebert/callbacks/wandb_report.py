@@ -11,11 +11,11 @@ from typing_extensions import override
 
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.errors import UserError
-from mebert.metrics import predictions_of
+from mebert.metrics.task import predictions_of
 from mebert.report.wandb_tables import Table, evaluation_tables, sample_table, spread_rows
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.modules import MultiExitModule
     from mebert.report.evaluation import Evaluation
 

@@ -25,9 +25,9 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     from mebert.errors import UserError
     from mebert.models import CascadeModel
     from mebert.models.pretrained import multi_exit_folder
-    from mebert.output_paths import check_output
     from mebert.policies import ExitPolicy, MaxProbability, ValueChange
     from mebert.report.layout import print_pairs
+    from mebert.storage.paths import check_output
 
     if not models:
         raise UserError("models is missing: give two or more runs, the smallest model first")

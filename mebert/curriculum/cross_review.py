@@ -20,11 +20,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mebert.curriculum.measures import DataMeasure, Loss, Margin, ModelMeasure
+from mebert.data.scoring import evaluation_mode, score_split
 from mebert.errors import UserError
-from mebert.noise import quiet_trainer
-from mebert.processes import alone
-from mebert.progress import Progress, shown_by
-from mebert.scoring import evaluation_mode, score_split
+from mebert.runtime.distributed import no_collectives
+from mebert.runtime.log_filters import quiet_trainer
+from mebert.runtime.progress import Progress, shown_by
 
 if TYPE_CHECKING:
     import lightning as L
@@ -86,7 +86,7 @@ class CrossReview(DataMeasure):
         if path.exists():
             rank_zero_info(f"curriculum: cross-review's scores of {len(split):,} rows read from {path}")
         else:
-            with alone():
+            with no_collectives():
                 scores = self._train_and_score(split, data, trainer)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             with unfinished.open("wb") as file:

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOMES = {
-    "CurriculumDataModule": "mebert.data.curriculum",
-    "SyntheticCurriculumDataModule": "mebert.data.curriculum",
+    "CurriculumDataModule": "mebert.curriculum.datamodule",
+    "SyntheticCurriculumDataModule": "mebert.curriculum.datamodule",
     "SyntheticEntailmentDataModule": "mebert.data.synthetic",
     "TextDataModule": "mebert.data.datamodule",
 }
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from mebert.data.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
+    from mebert.curriculum.datamodule import CurriculumDataModule, SyntheticCurriculumDataModule
     from mebert.data.datamodule import TextDataModule
     from mebert.data.synthetic import SyntheticEntailmentDataModule
 

@@ -14,9 +14,8 @@ from mebert.data.checks import (
     check_source,
 )
 from mebert.data.files import load_file, own_label_names
-from mebert.data.hub_task import load_task_splits
 from mebert.data.prepared import PreparedSplits
-from mebert.data.tasks import RANKING, Task, find_task
+from mebert.data.tasks import RANKING, Task, find_task, load_task_splits
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
 

@@ -14,9 +14,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from mebert.data.arrange import arrange, groups_for, used_by
 from mebert.data.checks import check_rankable
 from mebert.data.files import load_file
+from mebert.data.holdout import arrange, groups_for, used_by
 from mebert.data.loaders import Batch, SplitLoaders
 from mebert.data.mapped_files import is_large
 from mebert.data.rows import Rows

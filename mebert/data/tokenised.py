@@ -22,7 +22,7 @@ from mebert.data.files import LINE_COLUMN
 from mebert.data.rows import Rows, arrow_column
 from mebert.data.samplers import PADDING_ROW
 from mebert.errors import UserError
-from mebert.hub import hub_errors
+from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
     import datasets

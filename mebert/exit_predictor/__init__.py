@@ -1,6 +1,14 @@
 """Exit-layer prediction: at which exit a text will leave, said before any layer runs (GEEP)."""
 
-from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin, TokenEvidence, predictor_from_state
+from mebert.exit_predictor.base import (
+    ExitPredictor,
+    PredictorOrigin,
+    TokenEvidence,
+    choose_predictor,
+    load_predictors,
+    predictor_from_state,
+    save_predictors,
+)
 from mebert.exit_predictor.coverage import choose_exits, coverage_for_speedup
 from mebert.exit_predictor.fitting import (
     PredictorKind,
@@ -13,7 +21,6 @@ from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
 from mebert.exit_predictor.static import fit_static
-from mebert.exit_predictor.storage import choose_predictor, load_predictors, save_predictors
 from mebert.exit_predictor.tokens import TokenExitPredictor
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mebert.curve import speedup_layers
 from mebert.errors import UserError
+from mebert.metrics.curve import speedup_layers
 
 __all__ = ["Coverage", "check_coverage", "choose_exits", "coverage_for_speedup", "nearest_coverage"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.curve import replay, speedup_layers
+from mebert.data.scoring import evaluation_mode
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
@@ -21,8 +21,8 @@ from mebert.exit_predictor.coverage import Coverage, check_coverage, nearest_cov
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.static import fit_static, tokens_of
 from mebert.exit_predictor.tokens import TokenExitPredictor
+from mebert.metrics.curve import replay, speedup_layers
 from mebert.models.multi_exit import model_inputs
-from mebert.scoring import evaluation_mode
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
@@ -126,9 +126,9 @@ def score_rows(
         kind: Of the predictor that is to be fitted.
         batch_size: Rows a batch.
     """
-    head = LinearExitPredictor(model.num_exits, model.walk.hidden_size).bind(model) if kind == "linear" else None
+    head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size).bind(model) if kind == "linear" else None
     device = next(model.parameters()).device
-    pad = int(getattr(model.walk.config, "pad_token_id", 0) or 0)
+    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
     order = np.argsort(-rows.lengths, kind="stable")
     parts = []
     with evaluation_mode(model):
@@ -171,13 +171,13 @@ def fit_from_scores(
     tokens, offsets = scored.tokens
     predictor: ExitPredictor
     if settings.kind == "token":
-        vocabulary = int(model.walk.config.vocab_size)
+        vocabulary = int(model.adapter.config.vocab_size)
         predictor = TokenExitPredictor(
             model.num_exits, vocabulary, None, settings.ngram, settings.buckets, settings.prior_strength
         ).fit(tokens, offsets, taken)
     else:
         assert scored.features is not None
-        head = LinearExitPredictor(model.num_exits, model.walk.hidden_size)
+        head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size)
         predictor = head.fit(scored.features, taken).bind(model)
     predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(taken))
     if settings.coverage == "match":

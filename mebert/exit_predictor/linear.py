@@ -48,10 +48,10 @@ class LinearExitPredictor(ExitPredictor):
         self._models: list[MultiExitModel] = []  # in a list: the model is no part of the predictor
 
     def bind(self, model: MultiExitModel) -> Self:
-        if model.walk.hidden_size != self.hidden_size:
+        if model.adapter.hidden_size != self.hidden_size:
             raise UserError(
                 f"this exit predictor is for a hidden size of {self.hidden_size}, "
-                f"the model has {model.walk.hidden_size}"
+                f"the model has {model.adapter.hidden_size}"
             )
         self._models = [model]
         return self
@@ -61,7 +61,7 @@ class LinearExitPredictor(ExitPredictor):
         """What the head reads of a batch, (B, H+1) float32."""
         if not self._models:
             raise UserError("LinearExitPredictor is not bound to a model yet: call predictor.bind(model)")
-        hidden = self._models[0].walk.embed(input_ids, None).float()
+        hidden = self._models[0].adapter.embed(input_ids, None).float()
         mask = attention_mask.to(hidden.dtype).unsqueeze(1)
         length = mask.sum(-1)
         mean = (mask @ hidden).squeeze(1) / length.clamp(min=1)

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mebert.curve import speedup_layers
 from mebert.exit_predictor.base import PredictorOrigin
+from mebert.metrics.curve import speedup_layers
 
 __all__ = ["PredictionReport", "accuracy_at", "report"]
 

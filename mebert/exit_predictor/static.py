@@ -49,7 +49,7 @@ def fit_static(
         fresh: Rows on which it shall be as fast as that; None: those whose tokens are counted.
     """
     tokens, _ = tokens_of(rows)
-    predictor = FrequencyExitPredictor(model.num_exits, int(model.walk.config.vocab_size)).fit(tokens)
+    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens)
     predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(rows))
     if coverage == "match":
         shares = predictor.distribution_of_rows(*tokens_of(rows if fresh is None else fresh))

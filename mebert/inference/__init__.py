@@ -15,10 +15,9 @@ tolerance, whatever the batches. Shapes: B batch, C classes, S tokens, H hidden.
 from __future__ import annotations
 
 from mebert.inference.batching import BatchPlan, plan_batches
-from mebert.inference.decisions import ExitDecisions, Finished
-from mebert.inference.engine import Engine, EngineName, make_engine, run_engine
+from mebert.inference.engine import Engine, EngineName, ExitDecisions, Finished, run_engine
 from mebert.inference.predicted import PredictedEngine
-from mebert.inference.prepare import PrecisionName, prepare_model, prepare_policy
+from mebert.inference.prepare import PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.refill import RefillEngine
 from mebert.inference.whole_batch import ENGINES, FullEngine, ShrinkEngine, run_full, run_shrink
 

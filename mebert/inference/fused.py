@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mebert.inference.attention import attend
-from mebert.inference.attention_plan import AttentionGroup, AttentionPlan
+from mebert.inference.attention_plan import AttentionGroup, AttentionPlan, attend
 
 __all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
 

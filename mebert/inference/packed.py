@@ -16,14 +16,14 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges
-from mebert.models.encoder import EncoderWalk, LayerState, joined_memory
+from mebert.models.encoder import EncoderAdapter, LayerState, joined_memory
 from mebert.models.fastbert_pooling import FoldedFastBertPooling
 from mebert.models.heads import ClsPooling, MeanPooling
 
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = ["FusedWalk", "PackedState"]
+__all__ = ["FusedAdapter", "PackedState"]
 
 
 @dataclass
@@ -95,7 +95,7 @@ def _laid_out(
     return PackedState(hidden, mask, None, depth, memory, spans, holes, starts, pad, plan, scores)
 
 
-class FusedWalk(EncoderWalk):
+class FusedAdapter(EncoderAdapter):
     """Walks fused layers; embeddings remain those of the family's own walk.
 
     Args:
@@ -105,7 +105,7 @@ class FusedWalk(EncoderWalk):
             group, which is fewer kernels and more padding.
     """
 
-    def __init__(self, base: EncoderWalk, layers: Sequence[Sequence[nn.Module]], scores: int | None = None) -> None:
+    def __init__(self, base: EncoderAdapter, layers: Sequence[Sequence[nn.Module]], scores: int | None = None) -> None:
         super().__init__(base.encoder)
         self.base = base
         self.layers = layers

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.inference.decisions import Finished
-from mebert.inference.engine import Engine
+from mebert.inference.engine import Engine, Finished
 from mebert.inference.refill import check_settings
 
 if TYPE_CHECKING:

@@ -6,24 +6,29 @@ import copy
 import os
 import shutil
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from mebert.choices import EngineName
 from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
+from mebert.inference.engine import Engine
 from mebert.inference.fused import drop_layers, fused_layers
-from mebert.inference.packed import FusedWalk
+from mebert.inference.packed import FusedAdapter
+from mebert.inference.predicted import PredictedEngine
+from mebert.inference.refill import RefillEngine
+from mebert.inference.whole_batch import FullEngine, ShrinkEngine
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
 from mebert.models.multi_exit import MultiExitModel
-from mebert.precision import PrecisionName
+from mebert.runtime.precision import PrecisionName
 
 if TYPE_CHECKING:
     from mebert.policies import ExitPolicy
 
-__all__ = ["PrecisionName", "prepare_model", "prepare_policy"]
+__all__ = ["PrecisionName", "make_engine", "prepare_model", "prepare_policy"]
 
 
 def prepare_model(
@@ -91,9 +96,28 @@ def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
         return [fast.encoder]
     unique = {id(layer): layer for parts in layers for layer in parts}
     fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
-    fast.walk = FusedWalk(fast.walk, layers, CACHED_SCORES if grouped else None)
+    fast.adapter = FusedAdapter(fast.adapter, layers, CACHED_SCORES if grouped else None)
     drop_layers(fast.encoder)
     return list(unique.values())
+
+
+def make_engine(name: EngineName, model: MultiExitModel, policy: ExitPolicy, **settings: Any) -> Engine:
+    """The engine with this name.
+
+    Args:
+        name: `full`, `shrink`, `refill` or `predicted`.
+        model: In evaluation mode.
+        policy: Bound to the model.
+        settings: What the engine's class takes besides: `batch_size`, `max_waiting` and `max_wait` for `refill` and
+            `predicted`, `predictor` for `predicted`.
+
+    Raises:
+        UserError: There is no such engine.
+    """
+    classes: dict[str, type[Engine]] = {c.name: c for c in (ShrinkEngine, FullEngine, RefillEngine, PredictedEngine)}
+    if name not in classes:
+        raise UserError(f"engine {name!r} is not known; choose one of: {', '.join(classes)}")
+    return classes[name](model, policy, **settings)
 
 
 def prepare_policy(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:

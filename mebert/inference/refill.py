@@ -13,9 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.inference.decisions import Finished
-from mebert.inference.engine import Engine
-from mebert.inference.policy_state import join_states, keep_state
+from mebert.inference.engine import Engine, Finished, join_states, keep_state
 
 if TYPE_CHECKING:
     from mebert.models.encoder import LayerState
@@ -164,7 +162,7 @@ class RefillEngine(Engine):
         if len(taken) == 1:
             return taken[0]
         return _Group(
-            self.model.walk.join([group.state for group in taken]),
+            self.model.adapter.join([group.state for group in taken]),
             torch.cat([group.rows for group in taken]),
             join_states([group.policy_state for group in taken]),
             min(group.fed for group in taken),

@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.inference.decisions import ExitDecisions, Finished
-from mebert.inference.engine import Engine
-from mebert.inference.policy_state import keep_state
+from mebert.inference.engine import Engine, ExitDecisions, Finished, keep_state
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel

@@ -16,8 +16,7 @@ from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.loggers.account import why_offline
-from mebert.loggers.exit_lines import ExitLines
-from mebert.loggers.summaries import Best, summary_of
+from mebert.loggers.charts import Best, ExitLines, summary_of
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import ModelCheckpoint

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.models.encoder import EncoderWalk, LayerState
+from mebert.models.encoder import EncoderAdapter, LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import multi_exit_folder, write_settings
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["CascadeModel"]
 
 
-class CascadeWalk(EncoderWalk):
+class CascadeAdapter(EncoderAdapter):
     """Carries a batch's token ids and segment ids to whichever model runs next, in the place of hidden states.
 
     Args:
@@ -40,9 +40,9 @@ class CascadeWalk(EncoderWalk):
     """
 
     def __init__(self, members: Sequence[MultiExitModel]) -> None:
-        super().__init__(members[0].walk.encoder)
-        self.first = members[0].walk
-        self.longest = min(member.walk.max_length for member in members)
+        super().__init__(members[0].adapter.encoder)
+        self.first = members[0].adapter
+        self.longest = min(member.adapter.max_length for member in members)
 
     @property
     @override
@@ -81,7 +81,7 @@ class CascadeModel(MultiExitModel):
         nn.Module.__init__(self)  # the parts of a single model are the members'
         _check(members)
         self.members = nn.ModuleList(members)
-        self.walk = CascadeWalk(members)
+        self.adapter = CascadeAdapter(members)
         self.num_labels = members[0].num_labels
         self.label_names = list(members[0].label_names)
         self.exit_layers = tuple(accumulate(member.num_layers for member in members))
@@ -133,12 +133,12 @@ class CascadeModel(MultiExitModel):
         return replace(state, depth=self.exit_layers[exit_index]), logits, feature
 
     @override
-    def tried_flops(self, lengths: Tensor) -> Tensor:
-        return self.straight_flops(lengths).cumsum(0)
+    def sequential_exit_flops(self, lengths: Tensor) -> Tensor:
+        return self.direct_exit_flops(lengths).cumsum(0)
 
     @override
-    def straight_flops(self, lengths: Tensor) -> Tensor:
-        return torch.stack([self.member(index).straight_flops(lengths)[-1] for index in range(self.num_exits)])
+    def direct_exit_flops(self, lengths: Tensor) -> Tensor:
+        return torch.stack([self.member(index).direct_exit_flops(lengths)[-1] for index in range(self.num_exits)])
 
     @override
     def save_pretrained(
@@ -184,7 +184,7 @@ def _check(members: Sequence[MultiExitModel]) -> None:
                 f"the models of a cascade must have the same labels in the same order: model 1 has "
                 f"{', '.join(first.label_names)}, and model {number} has {', '.join(member.label_names)}"
             )
-        sizes = first.walk.config.vocab_size, member.walk.config.vocab_size
+        sizes = first.adapter.config.vocab_size, member.adapter.config.vocab_size
         if sizes[0] != sizes[1]:
             raise UserError(
                 f"the models of a cascade must have one vocabulary: model 1 has {sizes[0]} tokens, and model {number} "
@@ -203,7 +203,7 @@ def _check_tokenizers(names: Sequence[str]) -> None:
     """Token ids are the same for all: the vocabularies must agree token by token, not in their size alone."""
     from transformers import AutoTokenizer
 
-    from mebert.hub import hub_errors
+    from mebert.storage.hub import hub_errors
 
     vocabularies = []
     for name in names:

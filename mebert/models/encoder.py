@@ -22,7 +22,7 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = ["EncoderWalk", "LayerState", "joined_memory"]
+__all__ = ["EncoderAdapter", "LayerState", "joined_memory"]
 
 
 @dataclass
@@ -66,7 +66,7 @@ def joined_memory(states: Sequence[LayerState]) -> Tensor | None:
     return torch.cat(memories) if memories else None
 
 
-class EncoderWalk:
+class EncoderAdapter:
     """The walk through a BERT-shaped encoder (`embeddings`, `encoder.layer`); other families override parts of it.
 
     Args:

@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
-from mebert.hub import hub_errors
-from mebert.models.encoder import EncoderWalk
+from mebert.models.encoder import EncoderAdapter
+from mebert.storage.hub import hub_errors
 
-__all__ = ["SUPPORTED_FAMILIES", "build_encoder", "quiet_loading", "walk_for"]
+__all__ = ["SUPPORTED_FAMILIES", "adapter_for", "build_encoder", "quiet_loading"]
 
 
-class AlbertWalk(EncoderWalk):
+class AlbertAdapter(EncoderAdapter):
     """ALBERT: a projection after the embeddings, and layers shared within groups."""
 
     families = ("albert",)
@@ -46,7 +46,7 @@ class AlbertWalk(EncoderWalk):
         return out
 
 
-class ElectraWalk(EncoderWalk):
+class ElectraAdapter(EncoderAdapter):
     """ELECTRA: small models project their embeddings to the hidden size."""
 
     families = ("electra",)
@@ -58,7 +58,7 @@ class ElectraWalk(EncoderWalk):
         return module.embeddings_project(hidden) if hasattr(module, "embeddings_project") else hidden
 
 
-class DistilBertWalk(EncoderWalk):
+class DistilBertAdapter(EncoderAdapter):
     """DistilBERT: no token types, other names."""
 
     families = ("distilbert",)
@@ -80,14 +80,14 @@ class DistilBertWalk(EncoderWalk):
         return out
 
 
-WALKS: tuple[type[EncoderWalk], ...] = (EncoderWalk, AlbertWalk, ElectraWalk, DistilBertWalk)
+WALKS: tuple[type[EncoderAdapter], ...] = (EncoderAdapter, AlbertAdapter, ElectraAdapter, DistilBertAdapter)
 SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for walk in WALKS for family in walk.families)
 
 
-def _walks_by_family() -> dict[str, type[EncoderWalk]]:
+def _walks_by_family() -> dict[str, type[EncoderAdapter]]:
     """Ours, and those of every subclass that names families of its own and whose module is imported."""
-    found: dict[str, type[EncoderWalk]] = {family: walk for walk in WALKS for family in walk.families}
-    left: list[type[EncoderWalk]] = EncoderWalk.__subclasses__()
+    found: dict[str, type[EncoderAdapter]] = {family: walk for walk in WALKS for family in walk.families}
+    left: list[type[EncoderAdapter]] = EncoderAdapter.__subclasses__()
     while left:
         walk = left.pop()
         if "families" in vars(walk):  # a walk for another purpose inherits its base's
@@ -96,7 +96,7 @@ def _walks_by_family() -> dict[str, type[EncoderWalk]]:
     return found
 
 
-def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderWalk]:
+def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:
     found = _walks_by_family()
     if config.model_type in found:
         return found[config.model_type]
@@ -106,7 +106,7 @@ def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderWalk]:
     )
 
 
-def walk_for(encoder: PreTrainedModel) -> EncoderWalk:
+def adapter_for(encoder: PreTrainedModel) -> EncoderAdapter:
     """The adapter for an encoder.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mebert.kinds import HeadKind, PoolingKind
+from mebert.choices import HeadKind, PoolingKind
 from mebert.models.fastbert_pooling import FastBertPooling
 
 __all__ = [

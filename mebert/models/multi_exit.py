@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
-from mebert.models.families import walk_for
+from mebert.models.families import adapter_for
 from mebert.models.heads import ExitHead, HeadKind, PoolingKind, share_first_linear
 from mebert.models.prototypes import PrototypeBank
 
@@ -82,9 +82,9 @@ class MultiExitModel(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.walk = walk_for(encoder)
+        self.adapter = adapter_for(encoder)
         self.num_labels = num_labels
-        self.exit_layers = _checked_exit_layers(exit_layers, self.walk.num_layers)
+        self.exit_layers = _checked_exit_layers(exit_layers, self.adapter.num_layers)
         self.pooling: PoolingKind = pooling
         self.head: HeadKind = head
         self.head_dropout = head_dropout
@@ -101,7 +101,7 @@ class MultiExitModel(nn.Module):
 
     @property
     def num_layers(self) -> int:
-        return self.walk.num_layers
+        return self.adapter.num_layers
 
     @property
     def num_exits(self) -> int:
@@ -109,7 +109,7 @@ class MultiExitModel(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        return self.walk.hidden_size
+        return self.adapter.hidden_size
 
     @property
     def feature_size(self) -> int:
@@ -148,13 +148,13 @@ class MultiExitModel(nn.Module):
 
     def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
         """Embed a batch; nothing of the layers has run."""
-        return self.walk.start(input_ids, attention_mask, token_type_ids)
+        return self.adapter.start(input_ids, attention_mask, token_type_ids)
 
     def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
         """Run up to an exit, the next or a later one: returns the new state, its logits (B, C) and features (B, F)."""
-        state = self.walk.advance(state, self.exit_layers[exit_index])
+        state = self.adapter.advance(state, self.exit_layers[exit_index])
         head = self.exit(exit_index)
-        feature = self.walk.pool(state, head)
+        feature = self.adapter.pool(state, head)
         return state, head.classify(feature), feature
 
     def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -165,11 +165,11 @@ class MultiExitModel(nn.Module):
         """Counted cost of asking an exit, for inputs of `tokens` tokens, (N,); the layers are not in it."""
         return self.exit(exit_index).flops(tokens)
 
-    def passing_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
+    def skipped_exit_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
         """Counted cost of going past an exit that is not asked, (N,): nothing, unless later exits look back at it."""
         return torch.zeros_like(tokens)
 
-    def tried_flops(self, lengths: Tensor) -> Tensor:
+    def sequential_exit_flops(self, lengths: Tensor) -> Tensor:
         """Counted cost of leaving at each exit where all exits up to it are asked, (E, N) float64.
 
         Args:
@@ -178,15 +178,19 @@ class MultiExitModel(nn.Module):
         heads = torch.stack([self.head_flops(index, lengths.double()) for index in range(self.num_exits)])
         return self._layers_flops(lengths) + heads.cumsum(0)
 
-    def straight_flops(self, lengths: Tensor) -> Tensor:
-        """Counted cost of leaving at each exit where it alone is asked, (E, N) float64; arguments as `tried_flops`."""
+    def direct_exit_flops(self, lengths: Tensor) -> Tensor:
+        """Counted cost of leaving at each exit if no earlier exit is computed, (E, N) float64.
+
+        Args:
+            lengths: Tokens of each sample, (N,).
+        """
         s, exits = lengths.double(), range(self.num_exits)
-        passed = torch.stack([self.passing_flops(index, s) for index in exits])
+        passed = torch.stack([self.skipped_exit_flops(index, s) for index in exits])
         heads = torch.stack([self.head_flops(index, s) for index in exits])
         return self._layers_flops(lengths) + passed.cumsum(0) - passed + heads
 
     def _layers_flops(self, lengths: Tensor) -> Tensor:
-        return torch.stack([self.walk.flops(lengths, depth) for depth in self.exit_layers])
+        return torch.stack([self.adapter.flops(lengths, depth) for depth in self.exit_layers])
 
     def save_pretrained(
         self,

@@ -107,8 +107,8 @@ class PastFutureModel(MultiExitModel):
 
     def _read(self, state: LayerState, index: int) -> tuple[LayerState, Tensor, Tensor]:
         """Go on to an exit: the state with its memory, the exit's feature, and all that has been said, (B, 2 C)."""
-        state, head = self.walk.advance(state, self.exit_layers[index]), self.exit(index)
-        feature = head.summarise(self.walk.pool(state, head))
+        state, head = self.adapter.advance(state, self.exit_layers[index]), self.exit(index)
+        feature = head.summarise(self.adapter.pool(state, head))
         before = 0.0 if state.memory is None else state.memory
         heard = before + head.say(feature)
         learns = torch.is_grad_enabled() and feature.requires_grad
@@ -134,10 +134,10 @@ class PastFutureModel(MultiExitModel):
     @override
     def head_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
         size, labels, later = self.feature_size, self.num_labels, self.num_exits - 1 - exit_index
-        return self.passing_flops(exit_index, tokens) + 2 * (labels**2 + later * (size**2 + size * labels))
+        return self.skipped_exit_flops(exit_index, tokens) + 2 * (labels**2 + later * (size**2 + size * labels))
 
     @override
-    def passing_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
+    def skipped_exit_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
         return self.exit(exit_index).flops(tokens)
 
 

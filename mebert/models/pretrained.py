@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
-from mebert.hub import hub_errors
-from mebert.imported import imported_class
 from mebert.models.families import build_encoder
 from mebert.models.heads import feature_size_of
 from mebert.models.prototypes import PrototypeBank
 from mebert.policies import ExitPolicy, policy_from_spec
+from mebert.storage.hub import hub_errors
+from mebert.storage.trusted_classes import imported_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mebert.errors import UserError
-from mebert.processes import shared_by
+from mebert.runtime.distributed import world_size
 
 __all__ = ["PrototypeBank"]
 
@@ -96,7 +96,7 @@ class PrototypeBank(nn.Module):
         one_hot = F.one_hot(labels.clamp_min(0), num_labels).to(g.dtype) * (labels >= 0).unsqueeze(-1)  # (B, C)
         sums = torch.einsum("bc,mbd->mcd", one_hot, g.float())
         counts = one_hot.sum(0)  # (C,)
-        if shared_by() > 1:
+        if world_size() > 1:
             packed = torch.cat([sums.flatten(), counts])
             torch.distributed.all_reduce(packed)
             sums, counts = packed[: sums.numel()].view_as(sums), packed[sums.numel() :]

@@ -11,16 +11,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mebert.inference import EngineName
-from mebert.losses import balanced_weights, depth_weights, exit_losses, uniform_weights
+from mebert.losses import balanced_weights, depth_weights, per_exit_losses, uniform_weights
 from mebert.models.families import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
-from mebert.modules.checks import check_fit, check_range, check_strategy
-from mebert.modules.class_weights import first_class_weights, train_labels
+from mebert.modules.checks import check_fit, check_range, check_strategy, first_class_weights, train_labels
+from mebert.modules.engine_prediction import EnginePrediction
+from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
-from mebert.modules.leaving import LeavingModule
 from mebert.modules.optimization import adamw_with_linear_decay
-from mebert.modules.prediction import EnginePrediction
 from mebert.policies import (
     ExitPolicy,
 )
@@ -28,7 +27,7 @@ from mebert.policies import (
 __all__ = ["MultiExitModule"]
 
 
-class MultiExitModule(LeavingModule):
+class MultiExitModule(EarlyExitModule):
     """Joint training: the weighted cross-entropy of all exits (mean squared error where `num_labels` is 1).
 
     To write another recipe, subclass, override `compute_loss` (and, where it must, `build_model`,
@@ -105,7 +104,7 @@ class MultiExitModule(LeavingModule):
         self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
-        self.start_policy(policy)
+        self.init_policy(policy)
         self._prediction: EnginePrediction | None = None
         self.loss_parts: dict[str, Tensor] = {}  # of the last training batch, for callbacks
 
@@ -142,7 +141,7 @@ class MultiExitModule(LeavingModule):
         Returns:
             At least `loss`, a scalar.
         """
-        return {"loss": self.exit_loss(outputs, batch)}
+        return {"loss": self.weighted_exit_loss(outputs, batch)}
 
     def score_of_exits(self, values: Tensor) -> Tensor:
         """`val/score`, by which the best checkpoint is chosen, from the main metric of every exit (E,)."""
@@ -164,13 +163,13 @@ class MultiExitModule(LeavingModule):
 
     # ---- shared by all recipes -----------------------------------------------------------------------------------
 
-    def exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
+    def weighted_exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the exits' losses, weights summing to 1."""
-        return (self.exit_weights * self.losses_of_exits(outputs, batch)).sum()
+        return (self.exit_weights * self.per_exit_losses(outputs, batch)).sum()
 
-    def losses_of_exits(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
+    def per_exit_losses(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of each exit, (E,)."""
-        return exit_losses(outputs.logits, batch["labels"], self.class_weights)
+        return per_exit_losses(outputs.logits, batch["labels"], self.class_weights)
 
     def forward(self, **inputs: Tensor) -> ExitOutputs:
         outputs: ExitOutputs = self.model(**inputs)

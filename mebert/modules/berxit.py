@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mebert.losses import wrongness
+from mebert.losses import exit_errors
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
@@ -34,7 +34,7 @@ def scorer_losses(scorer: nn.Linear, outputs: ExitOutputs, labels: Tensor) -> Te
         labels: (B,), int64 classes, or float targets where C = 1.
     """
     unsure = scorer(outputs.features[:-1]).squeeze(-1).float().sigmoid()
-    return (unsure - wrongness(outputs.logits[:-1], labels)).square().mean(1)
+    return (unsure - exit_errors(outputs.logits[:-1], labels)).square().mean(1)
 
 
 class BERxiTModule(MultiExitModule):
@@ -77,7 +77,7 @@ class BERxiTModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `last` (even steps), or `ce` of all exits and `lte` of the head (odd); else their mean."""
-        losses = self.losses_of_exits(outputs, batch)
+        losses = self.per_exit_losses(outputs, batch)
         if not self.training:
             return {"loss": losses.mean()}
         if self.last_alone:

@@ -4,12 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_fit", "check_range", "check_strategy", "refuse_exit_weights"]
+__all__ = ["check_fit", "check_range", "check_strategy", "first_class_weights", "refuse_exit_weights", "train_labels"]
+
+
+def first_class_weights(setting: list[float] | Literal["balanced"] | None, num_labels: int) -> Tensor | None:
+    """The weights (C,) as far as they are known before there is data: ones for `balanced`, None for none.
+
+    Args:
+        setting: The module's `class_weights`.
+        num_labels: C.
+
+    Raises:
+        UserError: Not one positive weight a class, or a regression.
+    """
+    if setting is None:
+        return None
+    if num_labels == 1:
+        raise UserError(f"class_weights ({setting}) is for classes; a regression (num_labels 1) has none")
+    if setting == "balanced":
+        return torch.ones(num_labels)
+    if len(setting) != num_labels or not all(0 < weight < float("inf") for weight in setting):
+        raise UserError(
+            f"class_weights must hold {num_labels} numbers above 0, one a class, or be balanced; got {setting}"
+        )
+    return torch.tensor(setting)
+
+
+def train_labels(datamodule: Any) -> Tensor:
+    """The labels of all training rows, (N,) int64.
+
+    Args:
+        datamodule: One of mebert, set up for training; or anything else, or None.
+
+    Raises:
+        UserError: It does not hold its training labels.
+    """
+    labels = getattr(getattr(datamodule, "splits", {}).get("train"), "labels", None)
+    if labels is None:
+        raise UserError(
+            "class_weights balanced needs a data module of mebert (splits['train'].labels); give the weights as numbers"
+        )
+    return torch.as_tensor(labels)
+
 
 # Strategies that leave a process only a part of the weights, or of their gradients.
 SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
@@ -59,10 +103,10 @@ def check_fit(model: MultiExitModel, datamodule: Any) -> None:
         model: The model to be run.
         datamodule: Its `max_length` and `tokenizer` are read, if it has them; may be None.
     """
-    longest, limit = getattr(datamodule, "max_length", None), model.walk.max_length
+    longest, limit = getattr(datamodule, "max_length", None), model.adapter.max_length
     if longest is not None and longest > limit:
         raise UserError(f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length")
-    tokenizer, size = getattr(datamodule, "tokenizer", None), model.walk.config.vocab_size
+    tokenizer, size = getattr(datamodule, "tokenizer", None), model.adapter.config.vocab_size
     if tokenizer is not None and len(tokenizer) > size:
         raise UserError(
             f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "

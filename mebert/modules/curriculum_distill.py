@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mebert.distillation import (
+from mebert.errors import UserError
+from mebert.losses import (
     DistillationKind,
     FeatureLossKind,
     averaging_matrix,
@@ -24,7 +25,6 @@ from mebert.distillation import (
     feature_distances,
     logit_distances,
 )
-from mebert.errors import UserError
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.base import MultiExitModule
 from mebert.modules.teacher_logits import TeacherLogits
@@ -100,7 +100,7 @@ class CurriculumDistillModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `loss` and its parts `ce`, `kd` (logits) and `fd` (features); in evaluation the cross-entropy."""
-        ce = self.losses_of_exits(outputs, batch)
+        ce = self.per_exit_losses(outputs, batch)
         parts = {"ce": (self.exit_weights * ce).sum()}
         if not self.training:
             return {"loss": parts["ce"]}

@@ -55,7 +55,7 @@ class DeeBERTModule(TwoStageModule):
 
     def second_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`ce`: the sum of the earlier exits' losses."""
-        loss = self.losses_of_exits(ExitOutputs(outputs.logits[:-1], outputs.features[:-1]), batch).sum()
+        loss = self.per_exit_losses(ExitOutputs(outputs.logits[:-1], outputs.features[:-1]), batch).sum()
         return {"loss": loss, "ce": loss.detach()}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -60,7 +60,7 @@ def equilibrium_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
     logits, features = [], []
     state = model.start(**inputs)
     for index, depth in enumerate(model.exit_layers):
-        state, head, served = model.walk.advance(state, depth), model.exit(index), model.num_exits - index
+        state, head, served = model.adapter.advance(state, depth), model.exit(index), model.num_exits - index
         hidden = scale_gradient(state.hidden, 1.0 / served)
         features.append(head.pool(hidden, state.attention_mask))
         logits.append(head.classify(features[-1]))
@@ -87,5 +87,5 @@ class ElasticBERTModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The sum over exits in training; the mean in evaluation."""
-        losses = self.losses_of_exits(outputs, batch)
+        losses = self.per_exit_losses(outputs, batch)
         return {"loss": losses.sum() if self.training else losses.mean()}

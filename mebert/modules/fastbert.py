@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mebert.distillation import logit_distances
+from mebert.losses import logit_distances
 from mebert.models.heads import PoolingKind
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.two_stage import TwoStageModule

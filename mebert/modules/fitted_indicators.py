@@ -12,25 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mebert.data.scoring import evaluation_mode
 from mebert.errors import UserError
+from mebert.models.exit_scorer import fit_exit_scorer
 from mebert.models.fitted_prototypes import PrototypeSums
-from mebert.models.fitted_scorer import fit_exit_scorer
 from mebert.models.multi_exit import model_inputs
 from mebert.models.prototypes import PrototypeBank
-from mebert.scoring import evaluation_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_rows", "has_fitted_parts", "make_room", "make_room_for_state", "refit"]
+__all__ = ["add_missing_parts", "check_rows", "has_fitted_parts", "make_room_for_state", "refit"]
 
 MAX_ROWS = 2048
 """Training rows that are read, at most: class means of a few hundred features need no more."""
 
 
-def make_room(model: MultiExitModel, prototypes: bool = True, exit_scorer: bool = True) -> None:
+def add_missing_parts(model: MultiExitModel, prototypes: bool = True, exit_scorer: bool = True) -> None:
     """Give a model the parts that it lacks, for `refit` to fill; no gradient trains them.
 
     Raises:
@@ -49,7 +49,7 @@ def make_room(model: MultiExitModel, prototypes: bool = True, exit_scorer: bool 
 def make_room_for_state(model: MultiExitModel, names: Iterable[str]) -> None:
     """Give a model the parts that a checkpoint (names of its tensors, of a module) has and it lacks."""
     found = {name.split(".")[1] for name in names if name.startswith("model.")}
-    make_room(model, "prototypes" in found, "exit_scorer" in found)
+    add_missing_parts(model, "prototypes" in found, "exit_scorer" in found)
 
 
 def _fitted_bank(model: MultiExitModel) -> bool:

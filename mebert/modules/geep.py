@@ -15,9 +15,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from mebert.distillation import logit_distances
 from mebert.errors import UserError
-from mebert.losses import exit_losses
+from mebert.losses import logit_distances, per_exit_losses
 from mebert.models.heads import PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
@@ -50,7 +49,7 @@ def shared_exit_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
         model: Its exits 1..E are the students, at the layers 1..E; its last exit is the teacher.
         inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
     """
-    walk, teacher = model.walk, model.exit(model.num_exits - 1)
+    walk, teacher = model.adapter, model.exit(model.num_exits - 1)
     state = model.start(**inputs)
     logits, features, shared = [], [], []
     for index in range(model.num_exits - 1):
@@ -124,8 +123,8 @@ class GEEPModule(MultiExitModule):
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `loss` with its parts `ce` (teacher) and `kd` (students); else the exits' cross-entropy."""
         if not isinstance(outputs, SharedExitOutputs):
-            return {"loss": self.exit_loss(outputs, batch)}
-        ce = exit_losses(outputs.shared, batch["labels"], self.class_weights).sum()
+            return {"loss": self.weighted_exit_loss(outputs, batch)}
+        ce = per_exit_losses(outputs.shared, batch["labels"], self.class_weights).sum()
         students = outputs.logits[:-1]
         kd = logit_distances(students, outputs.logits[-1:].expand_as(students), temperature=1.0).sum()
         return {"loss": ce + kd, "ce": ce.detach(), "kd": kd.detach()}

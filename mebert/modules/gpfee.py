@@ -44,7 +44,7 @@ class GPFEEModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`loss` with its parts `ce` and `imitation`."""
-        ce = self.exit_loss(outputs, batch)
+        ce = self.weighted_exit_loss(outputs, batch)
         ahead = [self.model.imagine(i, feature) for i, feature in enumerate(outputs.features[:-1])]
         imitation = imitation_loss(ahead, outputs.features)
         loss = (1.0 - self.imitation_weight) * ce + self.imitation_weight * imitation

@@ -58,7 +58,7 @@ class LearnedWeightsModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `loss` with `ce` (the mean over exits) and every exit's weight; else the mean over exits."""
-        losses = self.losses_of_exits(outputs, batch)
+        losses = self.per_exit_losses(outputs, batch)
         if not self.training:
             return {"loss": losses.mean()}
         loss = uncertainty_loss(losses, self.log_variances, regression=self.model.num_labels == 1)

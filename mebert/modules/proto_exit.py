@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.losses import dar_hinge, dar_softmax
+from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.modules.base import MultiExitModule
@@ -86,7 +86,7 @@ class ProtoExitModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`ce` over all exits and `dar` over the exits with prototypes; in training the prototypes move first."""
-        ce = self.exit_loss(outputs, batch)
+        ce = self.weighted_exit_loss(outputs, batch)
         bank = self.model.prototypes
         if bank is None:
             return {"loss": ce}

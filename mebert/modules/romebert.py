@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mebert.distillation import logit_distances
+from mebert.losses import logit_distances
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import check_range, refuse_exit_weights
-from mebert.processes import shared_by
+from mebert.runtime.distributed import world_size
 
 __all__ = ["RomeBERTModule", "conflict", "shared_matrices"]
 
@@ -90,7 +90,7 @@ class RomeBERTModule(MultiExitModule):
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `loss` with its parts `last`, `ce` and `kd` (of the other exits); else the mean over exits."""
-        losses = self.losses_of_exits(outputs, batch)
+        losses = self.per_exit_losses(outputs, batch)
         if not self.training:
             return {"loss": losses.mean()}
         last, ce = losses[-1], losses[:-1].sum()
@@ -113,10 +113,10 @@ class RomeBERTModule(MultiExitModule):
         reference, self._of_last = self._of_last, []
         if not reference:
             return
-        if shared_by() > 1:  # the gradients are the mean over processes already
+        if world_size() > 1:  # the gradients are the mean over processes already
             for gradient in reference:
                 torch.distributed.all_reduce(gradient)
-                gradient /= shared_by()
+                gradient /= world_size()
         totals = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._regularised]
         taken = conflict([t - r for t, r in zip(totals, reference, strict=True)], reference)
         for total, gradient in zip(totals, reference, strict=True):

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
-from mebert.checkpoints import read_checkpoint
 from mebert.errors import UserError
-from mebert.hub import hub_errors
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.pretrained import SETTINGS, read_settings
 from mebert.modules.base import MultiExitModule
+from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.hub import hub_errors
 
 __all__ = ["Teacher", "TeacherSource", "find_teacher"]
 
@@ -161,7 +161,7 @@ class _LastExit(Teacher):
     model: MultiExitModel
 
     def __init__(self, model: MultiExitModel) -> None:
-        super().__init__(model, model.walk.config)
+        super().__init__(model, model.adapter.config)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         return self.model.last_exit(**model_inputs(batch))

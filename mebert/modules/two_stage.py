@@ -15,13 +15,13 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from mebert.curve import ExitRecord
 from mebert.errors import UserError
-from mebert.losses import exit_losses
+from mebert.losses import per_exit_losses
+from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import check_range, refuse_exit_weights
-from mebert.modules.leaving import TARGET_SPEEDUPS
+from mebert.modules.exit_policy import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
 
 __all__ = ["TwoStageModule", "staged_outputs"]
@@ -40,7 +40,7 @@ def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: 
         state = model.start(**inputs)
     for index, depth in enumerate(model.exit_layers):
         with torch.set_grad_enabled(not second):
-            state = model.walk.advance(state, depth)
+            state = model.adapter.advance(state, depth)
         is_last = index == model.num_exits - 1
         with torch.set_grad_enabled(second != is_last):
             head = model.exit(index)
@@ -132,10 +132,10 @@ class TwoStageModule(MultiExitModule):
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """In training `ce` of the last exit (stage 1) or the recipe's `second_loss`; else the exits' cross-entropy."""
         if not self.training:
-            return {"loss": self.exit_loss(outputs, batch)}
+            return {"loss": self.weighted_exit_loss(outputs, batch)}
         if self.stage == 2:
             return self.second_loss(outputs, batch)
-        loss = exit_losses(outputs.logits[-1:], batch["labels"], self.class_weights).sum()
+        loss = per_exit_losses(outputs.logits[-1:], batch["labels"], self.class_weights).sum()
         return {"loss": loss, "ce": loss.detach()}
 
     def configure_optimizers(self) -> Any:

@@ -17,7 +17,6 @@ last exit always leaves; that is the callers' part, not the policy's.
 
 from __future__ import annotations
 
-from mebert.indicators import distance_ratio, hybrid_indicator, normalised_entropy
 from mebert.policies.base import ExitPolicy, policy_by_name, policy_from_spec
 from mebert.policies.confidence import Entropy, Margin, MaxProbability
 from mebert.policies.consecutive import ConsecutiveExits, Patience, PatientDivergence, PatientEntropy, ValueChange
@@ -26,6 +25,7 @@ from mebert.policies.fixed import FixedExit
 from mebert.policies.learned import LearnedToExit
 from mebert.policies.scaled import TemperatureScaled
 from mebert.policies.stacked import Stacked
+from mebert.policies.uncertainty import distance_ratio, hybrid_indicator, normalised_entropy
 from mebert.policies.voting import Voting
 
 __all__ = [

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mebert.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
+from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
 
 __all__ = ["area_of_scores"]
 

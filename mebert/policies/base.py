@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.imported import imported_class
+from mebert.storage.trusted_classes import imported_class
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["ExitPolicy", "policy_by_name", "policy_from_spec", "recorded"]

@@ -12,8 +12,8 @@ from typing import Self
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.indicators import normalised_entropy
 from mebert.policies.base import ExitPolicy
+from mebert.policies.uncertainty import normalised_entropy
 
 __all__ = ["Entropy", "Margin", "MaxProbability"]
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.indicators import jensen_shannon, normalised_entropy, value_change
 from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy
+from mebert.policies.uncertainty import jensen_shannon, normalised_entropy, value_change
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["ConsecutiveExits", "Patience", "PatientDivergence", "PatientEntropy", "ValueChange"]

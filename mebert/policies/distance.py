@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.indicators import distance_ratio, hybrid_indicator, normalised_entropy
 from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy, recorded
+from mebert.policies.uncertainty import distance_ratio, hybrid_indicator, normalised_entropy
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
     from mebert.models.prototypes import PrototypeBank
 

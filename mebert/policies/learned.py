@@ -15,7 +15,7 @@ from mebert.errors import UserError
 from mebert.policies.base import ExitPolicy, recorded
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["LearnedToExit"]

@@ -16,10 +16,10 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.policies.confidence import Entropy
-from mebert.temperature import fit_temperatures
+from mebert.policies.temperature import fit_temperatures
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["TemperatureScaled"]

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.indicators import jensen_shannon, normalised_entropy
-from mebert.logistic import fit_logistic
+from mebert.models.exit_scorer import fit_logistic
 from mebert.policies.base import ExitPolicy, recorded
 from mebert.policies.distance import DistanceRatio
+from mebert.policies.uncertainty import jensen_shannon, normalised_entropy
 from mebert.policies.voting import Voting
 
 if TYPE_CHECKING:
-    from mebert.curve import ExitRecord
+    from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
 __all__ = ["Stacked"]

@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mebert.at_speed import exits_around
-from mebert.curve import ExitRecord
 from mebert.errors import UserError
+from mebert.metrics.at_speed import bracket_speedup
+from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import (
     DistanceRatio,
@@ -131,7 +131,7 @@ def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
 def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:
     """The metric at a speed-up by layers; between two thresholds, where many scores are equal, by a coin toss."""
     record = costs.record
-    found = exits_around(record.scores[policy.name], costs.model.exit_layers, target)
+    found = bracket_speedup(record.scores[policy.name], costs.model.exit_layers, target)
     if found is None:
         return None
     faster, slower, share = found

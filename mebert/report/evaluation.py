@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mebert.curve import (
+from mebert.exit_predictor.report import PredictionReport
+from mebert.metrics.curve import (
     CurvePoint,
     ExitRecord,
     area_under_curve,
@@ -22,14 +23,13 @@ from mebert.curve import (
     point_at,
     sweep,
 )
-from mebert.elue import elue_score, placed_at
-from mebert.exit_predictor.report import PredictionReport
-from mebert.flops import exit_flops, single_exit_flops, straight_flops
-from mebert.metrics import metric_value
+from mebert.metrics.elue import elue_score, placed_at
+from mebert.metrics.ranking import RANKING_METRICS
+from mebert.metrics.task import metric_value
+from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
-from mebert.ranking import RANKING_METRICS
-from mebert.temperature import expected_calibration_error
+from mebert.policies.temperature import expected_calibration_error
 
 __all__ = ["Evaluation", "Leaving", "PolicyCosts", "PolicyResult", "curve_of", "evaluate"]
 
@@ -176,7 +176,7 @@ class Evaluation:
     cut: list[tuple[float, float]] = field(default_factory=list)
 
     def elue(self, points: Sequence[CurvePoint]) -> float:
-        """How far a curve lies above that of the cut models, at their costs (`mebert.elue`); in the metric's unit.
+        """How far a curve lies above the cut models' at their costs, in the metric's unit (`mebert.metrics.elue`).
 
         What is cheaper than the curve's cheapest point is a mix of it and of the cheapest cut model.
         """
@@ -266,7 +266,7 @@ def evaluate(
         fixed=fixed,
         policy=policy.name,
     )
-    straight = straight_flops(model, record.lengths).mean(1) / 1e9
+    straight = direct_exit_flops(model, record.lengths).mean(1) / 1e9
     result.cut = [(float(cost), point.metric) for cost, point in zip(straight, fixed, strict=True)]
     if model.num_labels > 1:
         result.exit_metrics["ece"] = expected_calibration_error(record.logits, record.labels).tolist()

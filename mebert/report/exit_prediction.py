@@ -11,10 +11,10 @@ from functools import partial
 from rich.table import Table
 from torch import Tensor
 
-from mebert.curve import ExitRecord, replay
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
-from mebert.metrics import metric_value
+from mebert.metrics.curve import ExitRecord, replay
+from mebert.metrics.task import metric_value
 from mebert.report.layout import report_table
 
 __all__ = ["prediction_reports", "prediction_table"]

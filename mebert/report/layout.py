@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
-from mebert.plain_text import visible
+from mebert.errors import escape_control_chars
 
 __all__ = ["console", "print_pairs", "print_table", "report_table"]
 
@@ -34,9 +34,9 @@ class PlainConsole(Console):
 
 
 def _harmless(thing: Any) -> Any:
-    if isinstance(thing, Text) and thing.plain != visible(thing.plain):
-        return Text(visible(thing.plain), thing.style)  # styles of its parts go with what was hidden there
-    return visible(thing) if isinstance(thing, str) else thing
+    if isinstance(thing, Text) and thing.plain != escape_control_chars(thing.plain):
+        return Text(escape_control_chars(thing.plain), thing.style)  # styles of its parts go with what was hidden there
+    return escape_control_chars(thing) if isinstance(thing, str) else thing
 
 
 def console(file: IO[str] | None = None) -> Console:
@@ -140,7 +140,7 @@ def _column_width(column: Column) -> int:
 
 
 def _text(cell: object) -> Text:
-    return _harmless(cell.copy()) if isinstance(cell, Text) else Text(visible(str(cell)))
+    return _harmless(cell.copy()) if isinstance(cell, Text) else Text(escape_control_chars(str(cell)))
 
 
 def _lines(table: Table, columns: Sequence[Column], gap: int) -> Iterator[Text]:

@@ -10,7 +10,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from mebert.flops import exit_flops, single_exit_flops
+from mebert.models.flops import exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.report.layout import report_table
@@ -64,7 +64,7 @@ def mean_costs(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None
         lengths: Tokens of each sample, (N,); longer ones than the model reads count as its longest.
         policy: Whose products are counted, too.
     """
-    found, counts = torch.unique(lengths.clamp(max=model.walk.max_length), return_counts=True)
+    found, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
     weights = counts.double() / counts.sum()
     costs = (exit_flops(model, found, policy) * weights).sum(1) / 1e9
     return costs, float((single_exit_flops(model, found) * weights).sum()) / 1e9

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mebert.errors import UserError
-from mebert.output_paths import check_output
+from mebert.storage.paths import check_output
 
 __all__ = ["PredictionFormat", "check_prediction_path", "whole_file", "write_table"]
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mebert.at_speed import exits_at_speedup
-from mebert.curve import CurvePoint, ExitRecord
+from mebert.metrics.at_speed import exits_at_speedup
+from mebert.metrics.bootstrap import agreement, bootstrap_intervals
+from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.report.evaluation import Evaluation
-from mebert.statistics import agreement, bootstrap_intervals
 
 __all__ = ["Reliability", "add_reliability", "reliability_of"]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from rich.table import Table
 
-from mebert.curve import CurvePoint
+from mebert.metrics.curve import CurvePoint
 from mebert.report.evaluation import Evaluation
 from mebert.report.exit_prediction import prediction_table
 from mebert.report.layout import console, print_pairs, print_table, report_table
@@ -15,9 +15,9 @@ from mebert.report.layout import console, print_pairs, print_table, report_table
 __all__ = [
     "console",
     "curve_table",
+    "exit_share_table",
     "exit_table",
-    "leave_table",
-    "leaving_table",
+    "exits_by_difficulty_table",
     "metric_at",
     "operating_table",
     "policy_table",
@@ -37,11 +37,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
         print_table(curve_table(evaluation), out)
     if any(evaluation.points.values()):
         print_table(operating_table(evaluation), out, keys=2)
-        print_table(leave_table(evaluation), out, keys=2)
+        print_table(exit_share_table(evaluation), out, keys=2)
     if evaluation.policies:
         print_table(policy_table(evaluation), out)
     if evaluation.leaving:
-        print_table(leaving_table(evaluation), out, keys=1 + (len(evaluation.leaving) > 1))
+        print_table(exits_by_difficulty_table(evaluation), out, keys=1 + (len(evaluation.leaving) > 1))
     if evaluation.predictions:
         print_table(prediction_table(evaluation.predictions, evaluation.metric, evaluation.split), out)
 
@@ -131,7 +131,7 @@ def operating_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def leave_table(evaluation: Evaluation) -> Table:
+def exit_share_table(evaluation: Evaluation) -> Table:
     """Where samples left at each operating point."""
     exits = len(evaluation.exit_layers)
     table = report_table(f"% of the samples that leave at each exit ({evaluation.split})")
@@ -170,7 +170,7 @@ def policy_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def leaving_table(evaluation: Evaluation) -> Table:
+def exits_by_difficulty_table(evaluation: Evaluation) -> Table:
     """Where easy and hard samples left (by difficulty where it is known, else all together)."""
     point = evaluation.current
     assert point is not None

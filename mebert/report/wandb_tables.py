@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mebert.curve import ExitRecord
-from mebert.ranking import RANKING_METRICS, ranking_scores
+from mebert.metrics.curve import ExitRecord
+from mebert.metrics.ranking import RANKING_METRICS, ranking_scores
 from mebert.report.evaluation import Evaluation
 from mebert.report.reliability import reliability_of
 

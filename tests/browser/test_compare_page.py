@@ -7,9 +7,9 @@ import re
 import pytest
 from made_runs import made_run, write_samples
 
-from mebert.compare.blocks import blocks_of
-from mebert.compare.page import write_comparison_page
-from mebert.compare.shown import read_shown
+from mebert.commands.compare.page import write_comparison_page
+from mebert.commands.compare.run_view import read_shown
+from mebert.commands.compare.task_groups import blocks_of
 
 pytestmark = pytest.mark.browser
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
@@ -125,7 +125,7 @@ def test_a_header_sorts_and_sorts_back(wide):
 
 
 def test_numbers_sort_by_value_and_what_is_missing_comes_last(open_page, tmp_path):
-    from mebert.page import Cell, Section, Table, write_page
+    from mebert.report.page import Cell, Section, Table, write_page
 
     rows = [
         [2.0, "10x", "b10"],
@@ -155,8 +155,8 @@ def test_many_exits_and_a_long_name_fit_a_phone_and_a_turn(open_page, tmp_path):
     """The legend is higher than the bars, the name wider than the screen; buttons go back to where they were."""
     import plotly.graph_objects as go
 
-    from mebert.compare.chart_parts import menu
-    from mebert.page import Figure, Section, write_page
+    from mebert.commands.compare.chart_parts import menu
+    from mebert.report.page import Figure, Section, write_page
 
     bars = [go.Bar(x=[1], y=["a"], orientation="h", name=f"layer {layer}") for layer in range(24)]
     low = {"height": 150, "legend": {"orientation": "h"}, "barmode": "stack"}

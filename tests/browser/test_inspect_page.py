@@ -7,7 +7,7 @@ from contextlib import chdir
 import pytest
 from runs import experiment, newest, run, write_config
 
-from mebert.cli import main
+from mebert.cli.main import main
 
 pytestmark = pytest.mark.browser
 

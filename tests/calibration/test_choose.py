@@ -22,8 +22,8 @@ from mebert.calibration import (
 )
 from mebert.calibration.bounds import fixed_sequence
 from mebert.calibration.choose import losses_at
-from mebert.curve import ExitRecord, replay
 from mebert.errors import UserError
+from mebert.metrics.curve import ExitRecord, replay
 
 
 def all_thresholds(scores):

@@ -11,7 +11,7 @@ from tiny import tiny_model
 
 from mebert.calibration import guaranteed_threshold
 from mebert.calibration.fitting import fitted_apart
-from mebert.curve import replay
+from mebert.metrics.curve import replay
 from mebert.policies import Entropy, ExitPolicy, Stacked
 
 ROWS = 300

@@ -12,8 +12,8 @@ import yaml
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
-from mebert.curve import replay, speedup_layers
 from mebert.exit_predictor import choose_predictor, load_predictors
+from mebert.metrics.curve import replay, speedup_layers
 from mebert.models import load_policy
 
 

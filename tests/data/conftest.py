@@ -69,6 +69,6 @@ def hub(monkeypatch, tmp_path):
         def load(task):
             return datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "parquet-cache"))
 
-        monkeypatch.setattr("mebert.data.hub_task.load_hub_dataset", load)
+        monkeypatch.setattr("mebert.data.tasks.load_hub_dataset", load)
 
     return serve

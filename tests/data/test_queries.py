@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mebert.data import TextDataModule
-from mebert.data.queries import rankable, take_queries
+from mebert.data.rows import rankable, take_queries
 from mebert.errors import UserError
 
 

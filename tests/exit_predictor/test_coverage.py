@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mebert.curve import speedup_layers
 from mebert.exit_predictor import choose_exits, coverage_for_speedup
+from mebert.metrics.curve import speedup_layers
 
 LAYERS = (1, 2, 4, 6)
 

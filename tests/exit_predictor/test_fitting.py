@@ -8,7 +8,6 @@ import torch
 from tiny import VOCABULARY, tiny_model
 
 from mebert import Entropy, FixedExit, TokenExitPredictor, UserError
-from mebert.curve import replay, speedup_layers
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.exit_predictor import (
     PredictorSettings,
@@ -22,6 +21,7 @@ from mebert.exit_predictor import (
 )
 from mebert.exit_predictor.fitting import distribution_of
 from mebert.inference import run_shrink
+from mebert.metrics.curve import replay, speedup_layers
 
 
 def random_split(rows=40, seed=0):

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tiny import VOCABULARY, tiny_model
 
 from mebert import Entropy, FrequencyExitPredictor, UserError
-from mebert.curve import replay, speedup_layers
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.exit_predictor import fit_predictor, fit_static, load_predictors, predictor_from_state, score_rows
 from mebert.exit_predictor.frequency import frequency_buckets
 from mebert.inference import make_engine, prepare_model, prepare_policy
+from mebert.metrics.curve import replay, speedup_layers
 
 LAYERS = 3  # of the tiny model, each with an exit
 

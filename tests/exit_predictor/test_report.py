@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from mebert.curve import ExitRecord
 from mebert.exit_predictor import PredictorOrigin, TokenExitPredictor, report
 from mebert.exit_predictor.report import accuracy_at
+from mebert.metrics.curve import ExitRecord
 from mebert.report.exit_prediction import prediction_reports, prediction_table
 from mebert.report.tables import console
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from faults.world import Templates
 from runs import QUIET
 
-from mebert.cli import main
+from mebert.cli.main import main
 from mebert.errors import UserError
 
 __all__ = ["Fault", "Provoked", "provoke"]

@@ -17,13 +17,13 @@ from torch import nn
 
 from mebert import policies
 from mebert.calibration import guaranteed_threshold, threshold_for_cost, threshold_for_drop
-from mebert.cli import main
-from mebert.config_files import check_config
-from mebert.curve import ExitRecord, replay
+from mebert.cli.config_files import check_config
+from mebert.cli.main import main
 from mebert.data.files import load_file
 from mebert.errors import UserError
 from mebert.inference import make_engine
 from mebert.inference.engine import run_engine
+from mebert.metrics.curve import ExitRecord, replay
 from mebert.models.prototypes import PrototypeBank
 
 FAST = settings(

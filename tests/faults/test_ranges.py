@@ -12,13 +12,13 @@ import pytest
 from faults.world import ENCODER
 
 from mebert import callbacks, data, modules, policies
-from mebert.bench.settings import BenchSettings
 from mebert.calibration.points import requests
-from mebert.calibration.run import CalibrationSettings
-from mebert.commands.bench import bench
+from mebert.commands.bench.command import bench
+from mebert.commands.bench.settings import BenchSettings
+from mebert.commands.calibrate.run import CalibrationSettings
+from mebert.commands.study.settings import Study
 from mebert.curriculum import cross_review, pacing
 from mebert.errors import UserError
-from mebert.study.settings import Study
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from mebert.inference import attention
+from mebert.inference import attention_plan as attention
 
 
 @given(st.integers(1, 3), st.integers(1, 75), st.booleans(), st.integers(0, 2**16))

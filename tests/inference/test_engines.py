@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny import SIZES, tiny_batch, tiny_model
 
-from mebert.curve import replay
 from mebert.errors import UserError
 from mebert.inference import Finished, make_engine, prepare_model, prepare_policy, run_engine, run_full
+from mebert.metrics.curve import replay
 from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,

@@ -10,10 +10,10 @@ from tiny import SIZES, tiny_batch, tiny_config, tiny_encoder, tiny_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from mebert.errors import UserError
-from mebert.flops import exit_flops
 from mebert.inference import prepare as prepare_module
 from mebert.inference import prepare_model
 from mebert.models import MultiExitModel
+from mebert.models.flops import exit_flops
 
 
 @pytest.mark.parametrize("padded", [True, False])
@@ -26,7 +26,7 @@ def test_every_layer_equals_hugging_faces(family, padded):
         expected = encoder(**batch, output_hidden_states=True).hidden_states
         state = fast.start(**batch)
         for depth in range(fast.num_layers + 1):
-            state = fast.walk.advance(state, depth)
+            state = fast.adapter.advance(state, depth)
             hidden, mask = state.padded()
             real = batch["attention_mask"][:, : mask.shape[1]] == 1
             torch.testing.assert_close(hidden[real], expected[depth][:, : mask.shape[1]][real], atol=1e-5, rtol=1e-4)
@@ -38,13 +38,13 @@ def test_survivors_are_trimmed_when_the_longest_leave():
     lengths = batch["attention_mask"].sum(1)
     short = (lengths < lengths.max()).nonzero().squeeze(-1)
     with torch.no_grad():
-        state = fast.walk.advance(fast.start(**batch), 1)
+        state = fast.adapter.advance(fast.start(**batch), 1)
         assert state.hidden.shape[0] == lengths.sum(), "no padding is computed"
         kept = state.keep(short)
         assert kept.hidden.shape[0] == lengths[short].sum()
         assert kept.padded()[0].shape[1] == lengths[short].max() < 11
-        after, whole = (fast.walk.advance(s, 3) for s in (kept, state))
-        back = fast.walk.join([after, whole.keep((lengths == lengths.max()).nonzero().squeeze(-1))])
+        after, whole = (fast.adapter.advance(s, 3) for s in (kept, state))
+        back = fast.adapter.join([after, whole.keep((lengths == lengths.max()).nonzero().squeeze(-1))])
     assert back.padded()[0].shape[:2] == (7, 11)
     torch.testing.assert_close(after.hidden, whole.keep(short).hidden, atol=1e-5, rtol=1e-4)
 
@@ -55,7 +55,7 @@ def test_layers_in_groups_that_consist_of_several():
     with torch.no_grad():
         expected = encoder(**batch).last_hidden_state
         fast = prepare_model(MultiExitModel(encoder))
-        hidden, _ = fast.walk.advance(fast.start(**batch), fast.num_layers).padded()
+        hidden, _ = fast.adapter.advance(fast.start(**batch), fast.num_layers).padded()
     real = batch["attention_mask"] == 1
     torch.testing.assert_close(hidden[real], expected[real], atol=1e-5, rtol=1e-4)
 
@@ -67,7 +67,7 @@ def test_other_activations(activation):
     with torch.no_grad():
         expected = encoder(**batch).last_hidden_state[:, 0]
         fast = prepare_model(MultiExitModel(encoder))
-        got = fast.walk.advance(fast.start(**batch), 3).padded()[0][:, 0]
+        got = fast.adapter.advance(fast.start(**batch), 3).padded()[0][:, 0]
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 

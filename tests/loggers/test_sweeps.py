@@ -19,7 +19,7 @@ from wandb.wandb_agent import Agent
 from wandb_file import offline_runs
 
 import mebert
-from mebert.cli import main
+from mebert.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))

@@ -14,7 +14,7 @@ from runs import experiment, run, run_process, write_config
 from wandb_file import offline_runs
 
 from mebert.data.synthetic import synthetic_tokenizer
-from mebert.record_files import load_record
+from mebert.metrics.record_files import load_record
 from mebert.report.wandb_tables import question_ranks, spread_rows
 
 OVERLAY = str(Path(__file__).resolve().parents[2] / "configs" / "logger" / "wandb.yaml")

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer
 
 from mebert import CascadeModel, EarlyExitClassifier, UserError, fit_prototypes
-from mebert.curve import replay
-from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
+from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel, PastFutureModel, build_encoder
+from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.policies import (
     DistanceRatio,
     Entropy,
@@ -164,7 +164,7 @@ def test_flops_equal_to_the_counter():
     lengths = batch["attention_mask"].sum(1)
     assert single_exit_flops(model, lengths).sum() == counted(lambda: members()[-1].last_exit(**batch))
     for index, alone in enumerate(members()):
-        straight = straight_flops(model, lengths)[index].sum()
+        straight = direct_exit_flops(model, lengths)[index].sum()
         assert straight == counted(lambda m=alone: m.last_exit(**batch))
         assert straight == counted(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
         tried = exit_flops(model, lengths)[index].sum()
@@ -257,7 +257,7 @@ def test_two_runs_become_a_cascade_that_is_calibrated_and_asked(tmp_path, monkey
         assert run("fit", "--config", "tiny.yaml") == 0
         runs.append(str(newest(tmp_path).relative_to(tmp_path)))
     capsys.readouterr()
-    from mebert.cli import main
+    from mebert.cli.main import main
 
     assert main(["cascade", "--models", *runs]) == 0
     printed = capsys.readouterr().out

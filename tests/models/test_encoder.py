@@ -6,7 +6,7 @@ from tiny import tiny_batch, tiny_config, tiny_encoder
 from torch import nn
 
 from mebert.errors import UserError
-from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, build_encoder, walk_for
+from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, adapter_for, build_encoder
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
@@ -17,7 +17,7 @@ def test_layer_outputs_equal_hugging_face_hidden_states(family, padded, attn):
     batch = tiny_batch(padded=padded)
     with torch.no_grad():
         expected = encoder(**batch, output_hidden_states=True).hidden_states
-        walk = walk_for(encoder)
+        walk = adapter_for(encoder)
         state = walk.start(**batch)
         for depth in range(1, walk.num_layers + 1):
             state = walk.advance(state, depth)
@@ -31,7 +31,7 @@ def test_token_types_reach_the_embeddings():
     types = (torch.arange(9) > 4).long().expand(5, -1)
     with torch.no_grad():
         expected = encoder(**batch, token_type_ids=types, output_hidden_states=True).hidden_states[-1]
-        walk = walk_for(encoder)
+        walk = adapter_for(encoder)
         got = walk.advance(walk.start(**batch, token_type_ids=types), walk.num_layers).hidden
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
@@ -41,7 +41,7 @@ def test_token_types_reach_the_embeddings():
 def test_filtering_rows_midway_does_not_change_the_others(family, attn):
     encoder = tiny_encoder(family, attn)
     batch = tiny_batch()
-    walk = walk_for(encoder)
+    walk = adapter_for(encoder)
     rows = torch.tensor([1, 3])
     with torch.no_grad():
         whole = walk.advance(walk.start(**batch), walk.num_layers)
@@ -94,7 +94,7 @@ def test_a_wrong_configuration_value_is_named():
 @pytest.mark.parametrize(("family", "longest"), [("bert", 64), ("roberta", 62), ("distilbert", 64)])
 def test_the_longest_input_really_fits(family, longest):
     encoder = tiny_encoder(family)
-    walk = walk_for(encoder)
+    walk = adapter_for(encoder)
     assert walk.max_length == longest
     with torch.no_grad():
         encoder(**tiny_batch(tokens=longest, padded=False))

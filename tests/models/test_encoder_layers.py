@@ -24,7 +24,7 @@ def test_the_first_layers_say_what_they_say_in_the_whole_encoder(family, layers,
     batch = tiny_batch()
     with torch.no_grad():
         expected = whole(**batch, output_hidden_states=True).hidden_states[layers]
-        walk = MultiExitModel(part, num_labels=2).walk
+        walk = MultiExitModel(part, num_labels=2).adapter
         found = walk.advance(walk.start(**batch), layers).hidden
     mask = batch["attention_mask"].bool()
     torch.testing.assert_close(found[mask], expected[mask])

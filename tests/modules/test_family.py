@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mebert.errors import UserError
 from mebert.inference import make_engine, prepare_model, prepare_policy
-from mebert.losses import wrongness
+from mebert.losses import exit_errors
 from mebert.models import MultiExitModel, model_inputs
 from mebert.modules import BERxiTModule, ElasticBERTModule, PABEEModule, RomeBERTModule
 from mebert.modules.berxit import scorer_losses
@@ -147,7 +147,7 @@ def test_pabee_saved_and_loaded(tmp_path):
 def test_elasticbert_gradients_by_the_chain_rule(family, exit_layers):
     """G_i, at the output of segment i, by hand: (g_i + (E - i - 1) G_{i+1} through the segment) / (E - i)."""
     module, batch = make(ElasticBERTModule, family=family, exit_layers=exit_layers), labelled()
-    model, walk = module.model, module.model.walk
+    model, walk = module.model, module.model.adapter
     outputs = module(**model_inputs(batch))
     torch.testing.assert_close(outputs.logits, answers(module, batch).logits)
     loss = module.compute_loss(outputs, batch)["loss"]
@@ -185,7 +185,7 @@ def test_elasticbert_gradients_by_the_chain_rule(family, exit_layers):
 def test_elasticbert_layers_get_the_mean_over_the_exits_above():
     module, batch = make(ElasticBERTModule), labelled()
     found = gradients(module, module.compute_loss(module(**model_inputs(batch)), batch)["loss"])
-    mean = gradients(module, module.exit_loss(answers(module, batch), batch))
+    mean = gradients(module, module.weighted_exit_loss(answers(module, batch), batch))
     for name, gradient in found.items():
         if name.startswith("encoder.encoder.layer.0.") or name.startswith("encoder.embeddings"):
             torch.testing.assert_close(gradient, mean[name], rtol=1e-3, atol=1e-6, msg=name)
@@ -259,7 +259,7 @@ def test_the_head_learns_where_exits_are_wrong():
         optimizer.step()
     said = scorer(outputs.features[:-1]).squeeze(-1) > 0
     assert scorer_losses(scorer, outputs, labels).sum().item() < 0.5 * before
-    assert (said == wrongness(outputs.logits[:-1], labels).bool()).float().mean() > 0.8
+    assert (said == exit_errors(outputs.logits[:-1], labels).bool()).float().mean() > 0.8
 
 
 # ---- RomeBERT ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import experiment, newest, run, write_config
 
-from mebert.classifier import EarlyExitClassifier
+from mebert.inference.classifier import EarlyExitClassifier
 
 RULES = {
     "PABEEModule": "patience",

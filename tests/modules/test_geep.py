@@ -32,7 +32,7 @@ def labelled_batch(rows=6):
 
 def plain_loss(module, batch):
     """The paper's sum, every k from the embeddings anew: k layers, the last layer, the teacher."""
-    model, walk = module.model, module.model.walk
+    model, walk = module.model, module.model.adapter
     students, layers = model.num_exits - 1, model.num_layers
     teacher = model.exit(students)
 

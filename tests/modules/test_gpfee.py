@@ -11,11 +11,11 @@ from tiny import tiny_batch, tiny_config, tiny_encoder
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from mebert.curve import replay
 from mebert.errors import UserError
-from mebert.flops import exit_flops, single_exit_flops, straight_flops
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
+from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel, PastFutureModel, PrototypeBank, model_inputs
+from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.modules import GPFEEModule
 from mebert.policies import DistanceRatio, Entropy, FixedExit, PatientEntropy, ValueChange
 
@@ -186,7 +186,7 @@ def test_flops_equal_to_the_counter(pooling):
     assert single_exit_flops(model, lengths).sum() == counted(lambda: model.last_exit(**batch))
     for index in range(LAYERS):
         state = model.start(**batch)
-        straight = straight_flops(model, lengths)[index].sum()
+        straight = direct_exit_flops(model, lengths)[index].sum()
         assert straight == counted(lambda s=state, i=index: model.step(s, i))
         assert straight == counted(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
         tried = exit_flops(model, lengths)[index].sum()

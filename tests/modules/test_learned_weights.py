@@ -83,7 +83,7 @@ def test_weights_move_at_their_own_rate(tmp_path):
     with torch.no_grad():
         for name, value in before.items():
             module.get_parameter(name).copy_(value)
-    losses = module.eval().losses_of_exits(module(**model_inputs(batch_of())), batch_of())
+    losses = module.eval().per_exit_losses(module(**model_inputs(batch_of())), batch_of())
     torch.testing.assert_close(gradients.found["log_variances"], 0.5 - losses.detach())
 
 

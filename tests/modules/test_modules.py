@@ -6,9 +6,9 @@ import torch
 from tiny import tiny_batch, tiny_config
 from torch.utils.data import DataLoader
 
-from mebert.curve import ExitRecord, replay, speedup_layers
 from mebert.errors import UserError
-from mebert.losses import depth_weights, exit_losses
+from mebert.losses import depth_weights, per_exit_losses
+from mebert.metrics.curve import ExitRecord, replay, speedup_layers
 from mebert.models import ExitOutputs
 from mebert.modules import MultiExitModule, ProtoExitModule
 from mebert.policies import Entropy, HybridDistanceEntropy, ValueChange, hybrid_indicator, normalised_entropy
@@ -51,7 +51,7 @@ def trainer(path, **settings):
 def test_uniform_and_depth_weighted_loss():
     outputs = ExitOutputs(torch.randn(3, 6, 3), torch.randn(3, 6, 32))
     batch = labelled_batch()
-    each = exit_losses(outputs.logits, batch["labels"])
+    each = per_exit_losses(outputs.logits, batch["labels"])
     uniform = make(MultiExitModule).compute_loss(outputs, batch)["loss"]
     torch.testing.assert_close(uniform, each.mean())
     depth = make(MultiExitModule, exit_weights="depth").compute_loss(outputs, batch)["loss"]
@@ -72,7 +72,7 @@ def test_dar_reaches_the_backbone_and_the_prototypes_move(dar):
     g = bank.embed(outputs.features[:-1]).detach()
     for label in range(3):
         torch.testing.assert_close(bank.prototypes[:, label], g[:, batch["labels"] == label].mean(1))
-    (parts["loss"] - module.exit_loss(outputs, batch)).backward(retain_graph=True)
+    (parts["loss"] - module.weighted_exit_loss(outputs, batch)).backward(retain_graph=True)
     first = module.model.encoder.encoder.layer[0].output.dense.weight.grad
     assert first.abs().sum() > 0
     assert bank.weight.grad.abs().sum() > 0

@@ -11,8 +11,7 @@ import torch
 from runs import QUIET, experiment, newest, run, run_process, write_config
 from torch import nn
 
-from mebert.callbacks.finite_loss import MOST_SKIPPED, FiniteLoss
-from mebert.callbacks.not_finite import SeenBatch, advice_for, describe
+from mebert.callbacks.finite_loss import MOST_SKIPPED, FiniteLoss, SeenBatch, advice_for, describe
 from mebert.errors import UserError
 
 RECIPE = '''
@@ -25,7 +24,7 @@ class Spoilt(mebert.MultiExitModule):
     """From a batch with row SPOILT_ROW on, one part of the loss is SPOILT_BY."""
 
     def compute_loss(self, outputs, batch):
-        loss = self.exit_loss(outputs, batch)
+        loss = self.weighted_exit_loss(outputs, batch)
         row, extra = int(os.environ["SPOILT_ROW"]), torch.zeros_like(loss)
         if self.training and row in batch["index"].tolist() and self.trainer.global_step >= 2:
             extra = extra + float(os.environ["SPOILT_BY"])
@@ -37,7 +36,7 @@ class Gradient(mebert.MultiExitModule):
 
     def compute_loss(self, outputs, batch):
         nothing = (outputs.features * 0.0).sum()
-        return {"loss": self.exit_loss(outputs, batch) + nothing.abs().sqrt() * 0.0}
+        return {"loss": self.weighted_exit_loss(outputs, batch) + nothing.abs().sqrt() * 0.0}
 '''
 
 

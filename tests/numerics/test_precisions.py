@@ -9,8 +9,8 @@ import pytest
 import torch
 from measures import RECIPES, counted_rows, step, trained
 
-from mebert.curve import replay, threshold_for_speedup
 from mebert.inference import prepare_model, prepare_policy
+from mebert.metrics.curve import replay, threshold_for_speedup
 from mebert.models import MultiExitModel, model_inputs
 from mebert.policies import (
     DistanceRatio,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny import tiny_batch, tiny_model
 
-from mebert.curve import replay
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine
+from mebert.metrics.curve import replay
 from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,

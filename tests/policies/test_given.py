@@ -12,7 +12,7 @@ from tiny import tiny_config
 
 from mebert import EarlyExitClassifier, MultiExitModule, ProtoExitModule
 from mebert.callbacks.curve import _rescore
-from mebert.curve import ExitRecord
+from mebert.metrics.curve import ExitRecord
 from mebert.policies import Entropy, FixedExit, Margin, Patience, PatientEntropy, Stacked, TemperatureScaled
 
 

@@ -12,10 +12,10 @@ from tiny import tiny_batch, tiny_config
 from torch.utils.data import DataLoader
 
 import mebert
-from mebert.curve import ExitRecord, replay
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine
+from mebert.metrics.curve import ExitRecord, replay
 from mebert.models import MultiExitModel, fit_prototypes
-from mebert.models.fitted_scorer import fit_exit_scorer
+from mebert.models.exit_scorer import fit_exit_scorer
 from mebert.models.multi_exit import model_inputs
 from mebert.policies import (
     DistanceRatio,

@@ -13,9 +13,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy as scipy_entropy
 from tiny import tiny_model
 
-from mebert.curve import replay
 from mebert.errors import UserError
-from mebert.indicators import jensen_shannon
+from mebert.metrics.curve import replay
 from mebert.policies import (
     Entropy,
     LearnedToExit,
@@ -29,6 +28,7 @@ from mebert.policies import (
     policy_by_name,
     policy_from_spec,
 )
+from mebert.policies.uncertainty import jensen_shannon
 
 EXITS, SAMPLES, CLASSES = 6, 30, 3
 

@@ -14,10 +14,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tiny import tiny_model
 
-from mebert.curve import ExitRecord, replay
 from mebert.errors import UserError
-from mebert.logistic import fit_logistic
+from mebert.metrics.curve import ExitRecord, replay
 from mebert.models import PrototypeBank
+from mebert.models.exit_scorer import fit_logistic
 from mebert.policies import DistanceRatio, Stacked, TemperatureScaled, policy_from_spec
 
 EXITS, SAMPLES, CLASSES = 4, 200, 3

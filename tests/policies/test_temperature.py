@@ -11,9 +11,9 @@ from scipy.special import log_softmax
 from tiny import tiny_model
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mebert.curve import ExitRecord
 from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
+from mebert.metrics.curve import ExitRecord
 from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,
@@ -25,7 +25,7 @@ from mebert.policies import (
     hybrid_indicator,
 )
 from mebert.policies import normalised_entropy as u
-from mebert.temperature import HIGHEST, LOWEST, expected_calibration_error, fit_temperatures
+from mebert.policies.temperature import HIGHEST, LOWEST, expected_calibration_error, fit_temperatures
 
 
 def drawn(exits=4, samples=300, classes=3, seed=0):

@@ -40,7 +40,7 @@ def free_port() -> int:
 def start(world: int, function: Callable[..., None], folder: Path, *args: Any) -> list[Any]:
     """Processes that call `function(rank, world, folder, *args)`; as if a launcher had started them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mebert.cli"])
+    context.set_forkserver_preload(["mebert.cli.lightning"])
     port = free_port()
     given = [(function, rank, world, port, folder, args) for rank in range(world)]
     processes = [context.Process(target=_run, args=values) for values in given]

@@ -14,16 +14,15 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
-from mebert import cli
 from mebert.callbacks import ExitAccuracy, PredictionWriter
 from mebert.callbacks.exit_prediction import ExitPrediction
+from mebert.cli.errors import convert_lightning_errors
+from mebert.cli.lightning import SHORT_NAMES
 from mebert.curriculum import KnownDifficulty, RootCompetence
 from mebert.data import SyntheticCurriculumDataModule, SyntheticEntailmentDataModule, TextDataModule
-from mebert.lightning_errors import told_by_lightning
 from mebert.modules import MultiExitModule
 from mebert.modules.two_stage import TwoStageModule
-from mebert.processes import gather_rows
-from mebert.strategies import PatientDDP
+from mebert.runtime.distributed import PatientDDP, gather_rows
 
 GLOBAL_BATCH = 12  # shared by 1, 2 or 3 processes
 TRAIN, EVAL = 42, 41  # the last training batch is half a batch; 41 can be shared by neither 2 nor 3
@@ -37,7 +36,7 @@ ENCODER = {
     "max_position_embeddings": 64,
     "initializer_range": 0.2,
 }
-MODULES = {kind.__name__: kind for kind in cli.SHORT_NAMES if issubclass(kind, L.LightningModule)}
+MODULES = {kind.__name__: kind for kind in SHORT_NAMES if issubclass(kind, L.LightningModule)}
 SETTINGS: dict[str, dict[str, Any]] = {
     "CurriculumDistillModule": {"distillation": "both", "feature_weight": 0.5, "projection": True},
     "ProtoExitModule": {"prototype_dim": 8, "lam": 0.5, "class_weights": "balanced"},
@@ -260,7 +259,7 @@ def fit_until(rank: int, world: int, folder: Path, what: str) -> None:
             raise ValueError("something that only this process has met")
 
     trainer = trainer_of(world, folder, Watch(end), max_epochs=50)
-    with told_by_lightning(trainer):
+    with convert_lightning_errors(trainer):
         trainer.fit(module_of("ProtoExitModule"), data_of(world))
 
 
@@ -276,7 +275,7 @@ def predict_until(rank: int, world: int, folder: Path) -> None:
 
     shards.SHARD_ROWS = 8
     trainer = trainer_of(world, folder, PredictionWriter(str(folder / "out.csv")), Die())
-    with told_by_lightning(trainer):
+    with convert_lightning_errors(trainer):
         trainer.predict(sure_module(), data_of(world, eval_samples=200), return_predictions=False)
 
 

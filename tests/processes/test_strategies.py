@@ -11,7 +11,7 @@ from runs import experiment, run, write_config
 
 from mebert.errors import UserError
 from mebert.modules.checks import check_strategy
-from mebert.strategies import PatientDDP
+from mebert.runtime.distributed import PatientDDP
 
 OVERLAYS = Path(__file__).resolve().parents[2] / "configs/trainer"
 

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from tiny import tiny_model
 
 from mebert import SyntheticEntailmentDataModule
-from mebert.curve import ExitRecord, replay, speedup_layers
 from mebert.errors import UserError
+from mebert.metrics.curve import ExitRecord, replay, speedup_layers
+from mebert.metrics.record_files import load_record, save_record
 from mebert.models import MultiExitModel, model_inputs
-from mebert.models.fitted_scorer import fit_exit_scorer
+from mebert.models.exit_scorer import fit_exit_scorer
 from mebert.policies import Entropy, FixedExit, Patience
-from mebert.record_files import load_record, save_record
 from mebert.report.comparison import best_policy, compare_policies, family
 from mebert.report.evaluation import PolicyResult
 

@@ -10,9 +10,9 @@ import torch
 from tiny import tiny_batch, tiny_model
 from torchmetrics.retrieval import RetrievalMAP
 
-from mebert.curve import CurvePoint, ExitRecord, replay
-from mebert.flops import exit_flops, single_exit_flops
+from mebert.metrics.curve import CurvePoint, ExitRecord, replay
 from mebert.models import model_inputs
+from mebert.models.flops import exit_flops, single_exit_flops
 from mebert.policies import Entropy, MaxProbability, ValueChange
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation

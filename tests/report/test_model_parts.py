@@ -9,7 +9,7 @@ import torch
 from runs import newest, run, write_config
 from tiny import SIZES, tiny_model
 
-from mebert.flops import exit_flops
+from mebert.models.flops import exit_flops
 from mebert.policies import Entropy
 from mebert.report.model_parts import model_parts, parts_table
 

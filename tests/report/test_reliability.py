@@ -10,17 +10,17 @@ import torch
 from rich.console import Console
 from tiny import tiny_batch, tiny_model
 
-from mebert.at_speed import exits_at_speedup
-from mebert.curve import ExitRecord
-from mebert.flops import straight_flops
+from mebert.metrics.at_speed import exits_at_speedup
+from mebert.metrics.bootstrap import bootstrap_interval
+from mebert.metrics.curve import ExitRecord
 from mebert.models import model_inputs
+from mebert.models.flops import direct_exit_flops
 from mebert.policies import Entropy, MaxProbability
 from mebert.report.comparison import compare_policies
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation
 from mebert.report.reliability import add_reliability, reliability_of
-from mebert.report.tables import leave_table, operating_table, policy_table
-from mebert.statistics import bootstrap_interval
+from mebert.report.tables import exit_share_table, operating_table, policy_table
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_compared_policies_at_each_speed(made, tmp_path):
 
 def test_elue_is_against_the_model_cut_after_each_layer(made):
     model, record, evaluation = made
-    costs = [float(cost.mean()) / 1e9 for cost in straight_flops(model, record.lengths)]
+    costs = [float(cost.mean()) / 1e9 for cost in direct_exit_flops(model, record.lengths)]
     right = [float((x.argmax(-1) == record.labels).double().mean()) for x in record.logits]
     assert evaluation.cut == [(pytest.approx(c), pytest.approx(r)) for c, r in zip(costs, right, strict=True)]
     fixed = evaluation.elue(evaluation.fixed)
@@ -111,7 +111,7 @@ def test_elue_is_against_the_model_cut_after_each_layer(made):
 def test_tables_fit_a_terminal(made):
     evaluation = made[2]
     console = Console(width=120, record=True)
-    for table in (operating_table, leave_table, policy_table):
+    for table in (operating_table, exit_share_table, policy_table):
         console.print(table(evaluation))
     text = console.export_text()
     low, high = evaluation.points["entropy"][0].interval

@@ -14,7 +14,7 @@ from resume.recipes import settings_of
 from resume.same import differences, end_of
 from runs import run, write_config
 
-from mebert.cli import main
+from mebert.cli.main import main
 
 __all__ = ["assert_ends_as_whole", "batches_of", "command_in", "go_on", "prepare", "stopped"]
 

@@ -41,9 +41,9 @@ def kill() -> None:
 
 def kill_while_writing(number: int, share: float) -> None:
     """With a share of the bytes of the n-th checkpoint on the disk."""
-    from mebert import whole_files
+    from mebert.storage import atomic
 
-    save, seen = whole_files.torch.save, Counter[str]()
+    save, seen = atomic.torch.save, Counter[str]()
 
     def partly(content: Any, file: Any) -> None:
         seen["saved"] += 1
@@ -56,7 +56,7 @@ def kill_while_writing(number: int, share: float) -> None:
         file.flush()
         kill()
 
-    whole_files.torch = SimpleNamespace(save=partly)  # type: ignore[assignment]
+    atomic.torch = SimpleNamespace(save=partly)  # type: ignore[assignment]
 
 
 def kill_at_renaming(number: int, after: bool) -> None:
@@ -263,7 +263,7 @@ def main() -> int:
     import torch
     from resume.recipes import INTERVAL
 
-    import mebert.cli  # noqa: F401  # before the forks
+    import mebert.cli.lightning  # noqa: F401  # before the forks
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from resume.recipes import RECIPES, settings_of
 from resume.same import differences, end_of, validations
 from runs import run, write_config
 
-from mebert.cli import SHORT_NAMES
+from mebert.cli.lightning import SHORT_NAMES
 from mebert.modules import MultiExitModule
 
 STOPS = {

@@ -9,7 +9,7 @@ import pytest
 from resume.ends import assert_ends_as_whole, batches_of, command_in, go_on, prepare
 from runs import run
 
-from mebert.checkpoints import read_checkpoint
+from mebert.storage.checkpoints import read_checkpoint
 
 
 @pytest.fixture

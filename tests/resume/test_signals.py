@@ -15,7 +15,7 @@ import pytest
 from resume.ends import assert_ends_as_whole, batches_of, command_in, go_on, prepare, stopped
 from runs import QUIET, run
 
-import mebert.entry
+import mebert.cli.main
 
 TERM, INT, USR1 = 128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1
 
@@ -100,8 +100,8 @@ def test_ctrl_c_outside_of_training(monkeypatch, capsys):
     def interrupted(given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mebert.entry, "_run", interrupted)
-    assert mebert.entry.main(["compare"]) == 130
+    monkeypatch.setattr(mebert.cli.main, "_run", interrupted)
+    assert mebert.cli.main.main(["compare"]) == 130
     assert capsys.readouterr().err == "mebert: stopped\n"
 
 

@@ -18,9 +18,8 @@ import torch
 from resume.ends import assert_ends_as_whole, command_in, go_on, prepare
 from runs import run
 
-from mebert.checkpoint_io import NotWritten, WholeCheckpointIO
-from mebert.checkpoints import DamagedCheckpoint, read_checkpoint
-from mebert.whole_files import clear_unfinished, damage_in, keeping_previous, previous_of, write_whole
+from mebert.storage.atomic import atomic_write, clear_unfinished, find_corruption, keeping_previous, previous_of
+from mebert.storage.checkpoints import AtomicCheckpointIO, DamagedCheckpoint, NotWritten, read_checkpoint
 
 PATH = Path("last.ckpt")
 
@@ -37,12 +36,12 @@ def saved():
 
 
 def test_a_file_cut_off_anywhere_is_found(saved):
-    assert damage_in(PATH) is None
+    assert find_corruption(PATH) is None
     for size in np.random.default_rng(0).integers(3, len(saved), 60):
         PATH.write_bytes(saved[:size])
-        assert "cut off" in (damage_in(PATH) or ""), size
+        assert "cut off" in (find_corruption(PATH) or ""), size
     PATH.write_bytes(b"")
-    assert damage_in(PATH) == "an empty file"
+    assert find_corruption(PATH) == "an empty file"
 
 
 def test_a_single_bit_anywhere_in_the_contents_is_found(saved):
@@ -58,7 +57,7 @@ def test_a_single_bit_anywhere_in_the_contents_is_found(saved):
             damaged = bytearray(saved)
             damaged[place] ^= 1 << int(place % 8)
             PATH.write_bytes(damaged)
-            assert damage_in(PATH) == f"damaged, {name} is not as it was written"
+            assert find_corruption(PATH) == f"damaged, {name} is not as it was written"
             with suppress(Exception):
                 torch.load(PATH, weights_only=True)
                 silent += 1
@@ -67,7 +66,7 @@ def test_a_single_bit_anywhere_in_the_contents_is_found(saved):
 
 def test_other_kinds_of_files_are_left_to_those_who_read_them():
     PATH.write_text("a: 1\n", encoding="utf-8")
-    assert damage_in(PATH) is None
+    assert find_corruption(PATH) is None
 
 
 def test_what_no_one_has_written_is_not_unpacked():
@@ -75,7 +74,7 @@ def test_what_no_one_has_written_is_not_unpacked():
     with zipfile.ZipFile(PATH, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data", bytes(300 * 2**20))
     begin = time.process_time()
-    assert damage_in(PATH) is None
+    assert find_corruption(PATH) is None
     assert time.process_time() - begin < 0.2
 
 
@@ -84,13 +83,13 @@ def test_what_no_one_has_written_is_not_unpacked():
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-from mebert.whole_files import write_whole
+from mebert.storage.atomic import atomic_write
 
 class Bomb:
     def __reduce__(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
-write_whole({"a": torch.zeros(100_000), "b": Bomb()}, Path("last.ckpt"))
+atomic_write({"a": torch.zeros(100_000), "b": Bomb()}, Path("last.ckpt"))
 """
 
 
@@ -118,7 +117,7 @@ def test_what_others_are_writing_is_left_alone():
 
 def test_what_cannot_be_saved_leaves_the_old_file(saved):
     with pytest.raises(Exception, match="pickle"):
-        write_whole({"a": torch.zeros(9), "b": lambda: None}, PATH)
+        atomic_write({"a": torch.zeros(9), "b": lambda: None}, PATH)
     assert PATH.read_bytes() == saved
     assert [path.name for path in Path().iterdir()] == ["last.ckpt"]
 
@@ -126,7 +125,7 @@ def test_what_cannot_be_saved_leaves_the_old_file(saved):
 def test_a_file_in_the_place_of_the_folder():
     Path("checkpoints").write_text("mine")
     with pytest.raises(NotWritten, match=r"^cannot write or read checkpoints.*give another path"):
-        WholeCheckpointIO().save_checkpoint({"a": 1}, "checkpoints/last.ckpt")
+        AtomicCheckpointIO().save_checkpoint({"a": 1}, "checkpoints/last.ckpt")
     assert Path("checkpoints").read_text() == "mine"
 
 
@@ -134,7 +133,7 @@ def test_a_file_in_the_place_of_the_folder():
 def test_the_file_before_it_is_kept(saved, replaced):
     with keeping_previous(PATH, replaced):
         if replaced:
-            write_whole({"new": torch.ones(3)}, PATH)
+            atomic_write({"new": torch.ones(3)}, PATH)
         else:
             PATH.write_bytes(b"written over")  # as somebody else's writer may do
     assert previous_of(PATH) == Path("last-previous.ckpt")
@@ -151,7 +150,7 @@ def test_where_writing_fails_two_files_are_left(saved):
     """Not two names of the same one."""
     previous_of(PATH).write_bytes(b"older")
     with pytest.raises(Exception, match="pickle"), keeping_previous(PATH, replaced=True):
-        write_whole(lambda: None, PATH)
+        atomic_write(lambda: None, PATH)
     assert (PATH.read_bytes(), previous_of(PATH).read_bytes()) == (saved, b"older")
     with pytest.raises(OSError, match="torn"), keeping_previous(PATH, replaced=False):
         half_written()

@@ -12,14 +12,14 @@ import yaml
 from bombs import Bomb, write_code, write_json, write_pickle
 from runs import run
 
-import mebert
-from mebert.data.hub_task import load_hub_dataset
-from mebert.data.tasks import Task
+import mebert.cli.lightning
+import mebert.cli.main
+from mebert.data.tasks import Task, load_hub_dataset
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
+from mebert.metrics.record_files import load_record
 from mebert.models import build_encoder
 from mebert.modules.teacher_sources import find_teacher
-from mebert.record_files import load_record
 
 MODEL, CHECKPOINT = "runs/tiny/version_0/model", "runs/tiny/version_0/checkpoints/best.ckpt"
 
@@ -34,7 +34,7 @@ def refused(capsys, *args):
 
 
 def main(*args):
-    return mebert.cli.main(list(args))
+    return mebert.cli.main.main(list(args))
 
 
 def test_the_bombs_are_real(marker, here):
@@ -75,7 +75,7 @@ def test_no_setting_and_no_variable_opens_it(here, marker, capsys, monkeypatch):
 def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, monkeypatch):
     """Lightning opens the file again after mebert has looked into it; that, too, takes weights alone."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # what Lightning would then do by itself
-    looked = mebert.cli.read_checkpoint
+    looked = mebert.cli.lightning.read_checkpoint
 
     def look_and_swap(path):
         found = looked(path)
@@ -86,8 +86,8 @@ def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, mon
         torch.save(content | {"callbacks": Bomb(marker)}, path)
         return found
 
-    monkeypatch.setattr(mebert.cli, "read_checkpoint", look_and_swap)
-    monkeypatch.setattr(mebert.cli.MebertCLI, "_parse_ckpt_path", lambda self: None)
+    monkeypatch.setattr(mebert.cli.lightning, "read_checkpoint", look_and_swap)
+    monkeypatch.setattr(mebert.cli.lightning.MebertCLI, "_parse_ckpt_path", lambda self: None)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         run("test", "--config", "tiny.yaml", "--ckpt_path", CHECKPOINT)
 

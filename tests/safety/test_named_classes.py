@@ -13,14 +13,14 @@ import yaml
 from bombs import write_code, write_json
 from runs import experiment, run, write_config
 
-import mebert
-from mebert.checkpoints import read_checkpoint
+import mebert.cli.main
+from mebert.commands.inspect.source import open_model
 from mebert.errors import UserError
 from mebert.exit_predictor.base import predictor_from_state
-from mebert.imported import check_named_classes, imported_class
-from mebert.inspect.source import open_model
 from mebert.modules.teacher_sources import find_teacher
 from mebert.policies import Entropy, ExitPolicy, policy_from_spec
+from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.trusted_classes import check_named_classes, imported_class
 
 FOLDER, MODEL = "runs/tiny/version_0", "runs/tiny/version_0/model"
 CHECKPOINT = f"{FOLDER}/checkpoints/best.ckpt"
@@ -54,7 +54,7 @@ def changed_checkpoint(**changes: Any):
 
 def error_of(capsys, *args):
     capsys.readouterr()
-    assert mebert.cli.main(list(args)) == 2
+    assert mebert.cli.main.main(list(args)) == 2
     err = capsys.readouterr().err
     assert err.count("mebert: error: ") == 1
     return err[err.index("mebert: error: ") :]
@@ -267,7 +267,7 @@ def test_names_in_the_configs_of_runs_that_are_compared_are_text(evil, here):
         config = yaml.safe_load((here / FOLDER / "config.yaml").read_text())
         config["model"] = {"class_path": module, "init_args": {}}
         (here / f"runs/tiny/{name}/config.yaml").write_text(yaml.safe_dump(config))
-    assert mebert.cli.main(["compare", "--runs", "[runs/tiny/version_0,runs/tiny/version_1]"]) == 0
+    assert mebert.cli.main.main(["compare", "--runs", "[runs/tiny/version_0,runs/tiny/version_1]"]) == 0
 
 
 # ---- a configuration that the user gives: his own will, but held to the kinds of classes -----------------------------

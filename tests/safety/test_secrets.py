@@ -9,9 +9,9 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from runs import experiment, run, write_config
 
-import mebert
+import mebert.cli.main
 from mebert.errors import UserError
-from mebert.hub import hub_errors
+from mebert.storage.hub import hub_errors
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -51,7 +51,7 @@ def test_no_file_of_a_run_holds_one(environment, capfd, caplog):
     assert run("fit", "--config", "tiny.yaml", "--config", overlay) == 0
     assert run("fit", "--config", "tiny.yaml", "--trainer.max_steps", "1", "--test_after_fit", "false") == 0
     study = ["study", "--config", str(ROOT / "configs/study/quick.yaml"), "--out", "studies", "--list", "true"]
-    assert mebert.cli.main(study) == 0
+    assert mebert.cli.main.main(study) == 0
     count, found = leaks(environment)
     assert count > 20
     assert found == []

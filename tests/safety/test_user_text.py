@@ -11,9 +11,8 @@ import pytest
 from rich.text import Text
 from runs import experiment, run, write_config
 
-import mebert
-from mebert.errors import UserError
-from mebert.plain_text import CONTROL, visible
+import mebert.cli.main
+from mebert.errors import CONTROL, UserError, escape_control_chars
 from mebert.report.layout import console, print_pairs, print_table, report_table
 
 MARKUP, CLOSING, ANSI = "[red]angry[/red]", "[/]", "calm\x1b[31m\x07"
@@ -69,7 +68,7 @@ def test_tables_of_a_run(here, capsys):
 
 
 def test_inspect_shows_labels_and_texts_as_they_are(here, capsys):
-    assert mebert.cli.main(["inspect", "--model", "runs/tiny/version_0", "--text", TEXT, "--samples", "0"]) == 0
+    assert mebert.cli.main.main(["inspect", "--model", "runs/tiny/version_0", "--text", TEXT, "--samples", "0"]) == 0
     out, err = capsys.readouterr()
     assert commands_in(out) == commands_in(err) == set()
     assert "[bold]see[/bold] :smile:" in out
@@ -79,7 +78,7 @@ def test_inspect_shows_labels_and_texts_as_they_are(here, capsys):
 def test_compare_shows_names_as_they_are(here, capsys):
     for name in ("[red]a[/red]", "b\x1b[31m"):
         shutil.copytree("runs/tiny/version_0", name, dirs_exist_ok=True)
-    assert mebert.cli.main(["compare", "[red]a[/red]", "b\x1b[31m"]) == 0
+    assert mebert.cli.main.main(["compare", "[red]a[/red]", "b\x1b[31m"]) == 0
     out, err = capsys.readouterr()
     assert commands_in(out) == commands_in(err) == set()
     assert "[red]a[/red]" in out
@@ -138,4 +137,4 @@ def test_errors(capsys):
     ],
 )
 def test_visible(text, shown):
-    assert visible(text) == shown
+    assert escape_control_chars(text) == shown

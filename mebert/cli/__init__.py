@@ -1,0 +1,1 @@
+"""The command line: dispatch, LightningCLI, configuration files, help and messages."""

@@ -1,0 +1,56 @@
+"""Whether a checkpoint, the data and what was asked for go together, said before the run has a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonargparse import Namespace
+
+from mebert.data.labels import check_label_order
+from mebert.errors import UserError
+from mebert.exit_predictor import choose_predictor
+from mebert.policies import policy_from_spec
+from mebert.policies.stored_thresholds import max_drops_beside, points_beside, stored_threshold, threshold_for_max_drop
+
+__all__ = ["check_match"]
+
+
+def check_match(command: str, config: Namespace, checkpoint: Mapping[str, Any], data: Any, model: Any) -> None:
+    """Check a command that was given a checkpoint.
+
+    Args:
+        command: Its name.
+        config: Its settings.
+        checkpoint: What `read_checkpoint` gave.
+        data: The data module.
+        model: The module, not loaded yet.
+
+    Raises:
+        UserError: Labels differ, or the checkpoint has no such threshold or exit predictor.
+    """
+    trained = checkpoint.get("hyper_parameters", {}).get("num_labels")
+    given = getattr(data, "num_labels", trained)
+    if trained is not None and trained != given:
+        raise UserError(
+            f"{config.ckpt_path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?"
+        )
+    if command == "predict":
+        _check_predictions(config, checkpoint, data, model)
+
+
+def _check_predictions(config: Namespace, checkpoint: Mapping[str, Any], data: Any, model: Any) -> None:
+    asked, saved = config.predictions, checkpoint["mebert"]
+    if asked.format == "glue":
+        names, advice = saved.get("label_names"), "wrong --ckpt_path or --data.task?"
+        check_label_order(names, data.label_names, "predictions.format glue", advice)
+    if asked.speedup is not None:
+        policy = policy_from_spec(saved["policy"])
+        points = points_beside(config.ckpt_path, checkpoint["state_dict"], policy, saved["operating_points"])
+        stored_threshold(policy.name, points, asked.speedup)
+    if asked.max_drop is not None:
+        policy = policy_from_spec(saved["policy"])
+        drops = max_drops_beside(config.ckpt_path, checkpoint["state_dict"], policy)
+        threshold_for_max_drop(policy.name, drops, asked.max_drop)
+    if asked.engine == "predicted" and not saved.get("exit_predictors"):
+        choose_predictor([], model.policy)  # raises, with what to do

@@ -1,0 +1,80 @@
+"""The table of mebert's own commands, beside Lightning's: one typed function each.
+
+To add one: write `mebert/commands/<name>/command.py` with a function `<name>` whose arguments have types and whose
+docstring explains them (Google style), and add its lines to `COMMANDS` and `MODULES`. It returns nothing, or an exit
+status. The function is imported only when its command is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from inspect import getdoc  # by name: `inspect` is a command here
+
+__all__ = ["COMMANDS", "command_function", "run_command"]
+
+COMMANDS = {
+    "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
+    "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, guaranteed if asked; store them.",
+    "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
+    "inspect": "Look inside one model: a text exit by exit, its tokens, what each exit sees in two dimensions.",
+    "cascade": "Put trained models behind one another: small ones first, the large one where they are not sure.",
+    "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
+    "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
+}
+
+# Where each function is; `mebert.commands.<name>.command` if nothing else is said.
+MODULES = {"cascade": "mebert.commands.cascade", "completion": "mebert.cli.completion"}
+
+
+def command_function(name: str) -> Callable[..., int | None]:
+    """The function of a command.
+
+    Args:
+        name: A key of `COMMANDS`.
+    """
+    return getattr(import_module(MODULES.get(name, f"mebert.commands.{name}.command")), name)
+
+
+def description_of(function: Callable[..., object]) -> str:
+    """What a docstring says before its arguments, in paragraphs (jsonargparse alone would take its first line).
+
+    Args:
+        function: A command's.
+    """
+    text = (getdoc(function) or "").partition("\nArgs:")[0]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip())
+
+
+def run_command(name: str, args: Sequence[str]) -> int:
+    """Parse the arguments of one command by its function's signature, and run it.
+
+    Args:
+        name: A key of `COMMANDS`.
+        args: What follows the command's name on the command line.
+
+    Returns:
+        The exit status: what the function returns, 0 for nothing.
+
+    Raises:
+        UserError: An argument is wrong.
+    """
+    from jsonargparse import auto_cli
+
+    from mebert.cli.examples import examples_of
+    from mebert.commands.parser import CommandParser, normalize_args
+
+    function = command_function(name)
+    status = auto_cli(
+        function,
+        args=normalize_args(function, args),
+        as_positional=False,
+        parser_class=CommandParser,
+        prog=f"python -m mebert {name}",
+        usage=f"python -m mebert {name} [options]",
+        description=description_of(function),
+        epilog=examples_of(name),
+        # An option cut short is a typing error, not an abbreviation.
+        allow_abbrev=False,
+    )
+    return int(status or 0)

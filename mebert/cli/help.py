@@ -1,0 +1,217 @@
+"""The help of Lightning's commands: what one sets often first, the rest of the Trainer's options by `--help_all`."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Mapping, Sequence
+
+from mebert import _HOMES
+from mebert.cli.commands import COMMANDS
+from mebert.cli.examples import examples_of
+
+__all__ = ["LIGHTNING_COMMANDS", "SHORT_OPTIONS", "arrange", "expand", "explain", "overview"]
+
+SHORT_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "predict": {
+        "--out": "--predictions.path",
+        "--format": "--predictions.format",
+        "--speedup": "--predictions.speedup",
+        "--max_drop": "--predictions.max_drop",
+        "--engine": "--predictions.engine",
+    }
+}
+
+
+def expand(args: Sequence[str]) -> list[str]:
+    """The arguments of a command with its short options written out, `--x value` and `--x=value` alike.
+
+    Anything else stays as it is, so that the parser says what it does not know.
+
+    Args:
+        args: The command's name and what follows it.
+    """
+    known = SHORT_OPTIONS.get(args[0], {}) if args else {}
+    found = []
+    for argument in args:
+        name, equals, value = argument.partition("=")
+        found.append(known.get(name, name) + equals + value)
+    return found
+
+
+def explain(command: str) -> str:
+    """A line for the command's help."""
+    names = SHORT_OPTIONS.get(command, {})
+    return "Short: " + ", ".join(f"{short} for {option}" for short, option in names.items()) if names else ""
+
+
+LIGHTNING_COMMANDS: Mapping[str, str] = {
+    "fit": "Train, then test the best checkpoint and save it as a folder.",
+    "validate": "Evaluate a checkpoint on the validation split.",
+    "test": "Evaluate a checkpoint on the test split: exits, curve, operating points.",
+    "predict": "Classify texts at a chosen speed.",
+}
+
+# In the order of the work; a command that is nowhere here comes last.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "train and use": ("fit", "validate", "test", "predict"),
+    "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect"),
+    "many models": ("cascade", "study"),
+}
+
+LAST_GROUP = "more"
+
+START = """\
+start:
+    python -m mebert fit --config configs/quickstart.yaml    (two minutes, no download)
+    python -m mebert COMMAND --help                          (its options, with examples)
+"""
+
+
+def overview() -> str:
+    """The help, as wide as the terminal but not wider than lines are easily read."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    known = {**LIGHTNING_COMMANDS, **COMMANDS}
+    placed = [name for names in GROUPS.values() for name in names]
+    groups = {**GROUPS, LAST_GROUP: tuple(name for name in known if name not in placed)}
+    options = {"-h, --help": "Show this help.", "--version": "Show the version."}
+    longest = max(map(len, [*known, *options]))
+    parts = [
+        "usage: python -m mebert COMMAND [options]",
+        textwrap.fill(
+            "Early-exit BERT: train one encoder with an exit after every layer, choose a point on its accuracy-speed "
+            "curve, and classify texts at that speed.",
+            width,
+        ),
+    ]
+    for title, names in groups.items():
+        lines = [_line(name, known[name], longest, width) for name in names if name in known]
+        if lines:
+            parts.append("\n".join([f"{title}:", *lines]))
+    parts.append("\n".join(["options:", *(_line(name, text, longest, width) for name, text in options.items())]))
+    return "\n\n".join(parts) + "\n\n" + START.rstrip("\n")
+
+
+def _line(name: str, text: str, longest: int, width: int) -> str:
+    indent = " " * (4 + longest + 2)
+    return textwrap.fill(text, width, initial_indent=f"    {name:<{longest}}  ", subsequent_indent=indent)
+
+
+SECTIONS: Mapping[str, str] = {
+    "model": "model: the recipe, by name (its own settings: --model.help CLASS)",
+    "data": "data: a task of the Hub, own files or the built-in task (its settings: --data.help CLASS)",
+    "predictions": "predictions: what `predict` writes, and at which speed",
+    "curve": "curve: operating points, and what `test` reports",
+    "exit_prediction": "exit_prediction: learn to say beforehand which exit a text will take (GEEP)",
+    "curriculum": "curriculum: the log of a curriculum (CurriculumDataModule)",
+    "exit_accuracy": "exit_accuracy: the metrics of every exit",
+    "finite_loss": "finite_loss: stop at a loss that is no number",
+    "wandb": "wandb: what Weights & Biases gets of a test (configs/logger/wandb.yaml)",
+    "trainer": "trainer: Lightning's",
+    "checkpoint": "checkpoint: best.ckpt (settings of Lightning's ModelCheckpoint)",
+    "last_checkpoint": "last_checkpoint: last.ckpt, from which a run goes on",
+}
+
+RECIPES = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.modules"))
+
+DATA = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.data"))
+
+# In plain words; the other options of the Trainer and of both checkpoints are left to `--help_all`.
+OFTEN: Mapping[str, str] = {
+    "config": "The experiment's YAML; may be given several times, the later wins.",
+    "seed_everything": "Determines all that is drawn at random; true draws a seed.",
+    "ckpt_path": "best or last: the newest run of the experiment that has one; or a file. `fit` goes on from it.",
+    "model": f"{RECIPES}; or a class_path of your own. A setting of it: --model.NAME VALUE",
+    "data": f"{DATA}; or a class_path of your own. A setting of it: --data.NAME VALUE",
+    "trainer.max_epochs": "Passes over the training rows.",
+    "trainer.max_steps": "Optimiser steps after which training ends; -1 for no such limit.",
+    "trainer.accelerator": "auto, cpu, gpu, mps, ...",
+    "trainer.devices": "How many of them, a list of their numbers, or auto.",
+    "trainer.strategy": "auto, ddp, ...: how several devices share the work.",
+    "trainer.precision": "32-true, bf16-mixed, ...; null for what this machine is fast at.",
+    "trainer.accumulate_grad_batches": "Batches whose gradients are added before a step.",
+    "trainer.gradient_clip_val": "Largest norm of the gradient; null does not clip.",
+    "trainer.val_check_interval": "Validate so often within an epoch: a share of it, or a number of batches.",
+    "trainer.limit_train_batches": "Share or number of training batches of an epoch.",
+    "trainer.limit_val_batches": "Share or number of validation batches.",
+    "trainer.limit_test_batches": "Share or number of test batches.",
+    "trainer.logger": "A logger's class, or false for none; null for CSV files in the run's folder.",
+    "trainer.callbacks": "Further callbacks, by class_path.",
+    "trainer.default_root_dir": "Where runs go; null for the folder runs.",
+    "trainer.enable_progress_bar": "false: a plain line after each validation, as it is where there is no terminal.",
+    "trainer.fast_dev_run": "A trial: a few batches of everything, and nothing is written.",
+    "checkpoint.monitor": "The metric by which a checkpoint is the best (docs/running.md).",
+    "checkpoint.mode": "max or min of it.",
+    "checkpoint.every_n_train_steps": "Save after so many steps, too.",
+    "last_checkpoint.every_n_train_steps": "Save after so many steps, too, for long epochs.",
+}
+
+LONG_SECTIONS = ("trainer", "checkpoint", "last_checkpoint")
+
+TRAINING = (
+    *("test_after_fit", "exit_prediction", "curriculum", "finite_loss", "checkpoint", "last_checkpoint"),
+    *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+    *("trainer.limit_train_batches", "trainer.val_check_interval"),
+)
+
+# Sections and options that a command does not read, or that nobody needs to set.
+NOT_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "fit": ("predictions", "weights_only"),
+    "validate": (*TRAINING, "predictions", "wandb", "weights_only", "verbose", "trainer.limit_test_batches"),
+    "test": (*TRAINING, "predictions", "weights_only", "verbose", "trainer.limit_val_batches"),
+    "predict": (
+        *(*TRAINING, "curve", "exit_accuracy", "wandb", "weights_only", "return_predictions"),
+        *("trainer.limit_val_batches", "trainer.limit_test_batches"),
+    ),
+}
+
+
+def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
+    """Put a command's help in order.
+
+    Args:
+        parser: That of the command, with all its options.
+        command: fit, validate, test or predict.
+        whole: Show every option, with the libraries' own words.
+    """
+    parser.description = LIGHTNING_COMMANDS[command]
+    parser.usage = f"python -m mebert {command} --config FILE [options]"
+    notes = [explain(command), "" if whole else f"All options: python -m mebert {command} --help_all"]
+    parser.epilog = "\n\n".join(part for part in (*notes, examples_of(command)) if part)
+    for action in parser._actions:
+        section = action.dest.partition(".")[0]
+        if whole:
+            continue
+        if {action.dest, section} & set(NOT_SHOWN[command]) or _of_a_file(action):
+            # Not SUPPRESS: jsonargparse leaves such options out of the configurations that it writes, too.
+            action.hidden = True  # type: ignore[attr-defined]  # see HelpFormatter
+        elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
+            action.help = OFTEN[action.dest]
+            action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
+        elif section in LONG_SECTIONS:
+            action.hidden = True  # type: ignore[attr-defined]
+    places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
+    for group in parser._action_groups:
+        section = _section(group)
+        if section == "ckpt_path":
+            group.title, group.description = (
+                "checkpoint to start from" if command == "fit" else "checkpoint to run",
+                None,
+            )
+        if group.title == "Linked arguments" and not whole:
+            for action in group._group_actions:
+                action.help = SUPPRESS
+        elif section in SECTIONS:
+            group.title, group.description = SECTIONS[section], None
+    parser._action_groups.sort(key=lambda group: places.get(_section(group), -2))
+
+
+def _section(group: object) -> str:
+    names = [action.dest.partition(".")[0] for action in getattr(group, "_group_actions", None) or []]
+    return "ckpt_path" if "ckpt_path" in names else next(iter(names), "")
+
+
+def _of_a_file(action: Action) -> bool:
+    """Whether it is `--curve FILE` or its like, which every section has."""
+    return action.dest in SECTIONS and action.help == "Path to a configuration file."

@@ -1,0 +1,91 @@
+"""The last words of a command that a signal or a full disk has ended: what was kept, and the exact command to go on."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from mebert.callbacks.last_checkpoint import LastCheckpoint
+from mebert.callbacks.stop_on_signal import Stopped
+from mebert.errors import UserError
+from mebert.storage.checkpoints import NotWritten
+from mebert.storage.paths import describe_os_error
+from mebert.storage.run_folder import run_folder
+
+__all__ = ["ends_cleanly", "same_command"]
+
+
+@contextmanager
+def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
+    """End a command without a stack trace where a signal, a full disk or the like has stopped it.
+
+    Args:
+        trainer: Whose run it is.
+        training: Whether it can be gone on with.
+
+    Raises:
+        SystemExit: A signal; its status is 128 + the signal's number, as shells and schedulers expect.
+        UserError: A file could not be written.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        signum = _signal_behind(error)
+        if signum is None:
+            raise
+        if trainer.is_global_zero:
+            command = _command_to_go_on(trainer) if training else None
+            more = "; there is no checkpoint yet" if training else ""
+            if command is not None:
+                more = f" (step {trainer.global_step}); go on: {command}"
+            print(f"mebert: stopped by {signal.Signals(signum).name}{more}", file=sys.stderr)
+            if isinstance(error, Stopped) and error.said:
+                print(f"mebert: {error.said}", file=sys.stderr)
+        raise SystemExit(128 + signum) from None
+    except (NotWritten, OSError) as error:
+        text = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        if text is None:
+            raise
+        command = _command_to_go_on(trainer) if training else None
+        more = "" if command is None else f"; to go on from the last checkpoint, which is whole: {command}"
+        raise UserError(f"{text}{more}") from error
+
+
+def same_command(words: Sequence[str], checkpoint: Path) -> str:
+    """A command line with another checkpoint.
+
+    Args:
+        words: The command and its arguments.
+        checkpoint: To begin with, whatever they say.
+    """
+    kept, skipped = [], False
+    for word in words:
+        if not skipped and not word.startswith("--ckpt_path"):
+            kept.append(word)
+        skipped = word == "--ckpt_path"
+    return shlex.join(["python", "-m", "mebert", *kept, "--ckpt_path", str(checkpoint)])
+
+
+def _signal_behind(error: SystemExit) -> int | None:
+    if isinstance(error, Stopped):
+        return error.signum
+    if isinstance(error, SIGTERMException):  # Lightning's, outside of training
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else None
+
+
+def _command_to_go_on(trainer: Any) -> str | None:
+    """The command that goes on from this run's last checkpoint, or the one it went on from; None without any."""
+    written = [c.written for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.written]
+    checkpoint = next((path for path in (*written, trainer.ckpt_path) if path and Path(path).is_file()), None)
+    if checkpoint is None:
+        return None
+    config = run_folder(trainer) / "config.yaml"
+    return shlex.join(["python", "-m", "mebert", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)])

@@ -1,0 +1,342 @@
+"""Lightning's commands: `python -m mebert {fit,validate,test,predict}` (`mebert.cli.main` starts them).
+
+LightningCLI does the parsing; this file adds what every run of mebert has: its callbacks, its own folder, its
+precision, and a last word on what was saved and what to type next.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from typing_extensions import override
+
+from mebert.callbacks.default_callbacks import CALLBACKS
+from mebert.callbacks.exact_resume import ExactResume
+from mebert.callbacks.exit_summary import ExitSummary
+from mebert.callbacks.last_checkpoint import ValidateLast
+from mebert.callbacks.progress import set_progress
+from mebert.callbacks.run_config import RunConfig
+from mebert.callbacks.stop_on_signal import StopOnSignal
+from mebert.cli.checkpoint_match import check_match
+from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
+from mebert.cli.help import arrange
+from mebert.cli.interruption import ends_cleanly, same_command
+from mebert.cli.settings import (
+    experiment_folder,
+    flat,
+    name_encoder_once,
+    predict_glue,
+    same,
+    set_logger,
+    user_error_in,
+)
+from mebert.commands.parser import UserErrorParser
+from mebert.data import (
+    CurriculumDataModule,
+    SyntheticCurriculumDataModule,
+    SyntheticEntailmentDataModule,
+    TextDataModule,
+)
+from mebert.errors import UserError
+from mebert.exit_predictor import save_predictors
+from mebert.loggers.describe import describe_runs, end_runs
+from mebert.modules import (
+    BERxiTModule,
+    CurriculumDistillModule,
+    DeeBERTModule,
+    ElasticBERTModule,
+    FastBERTModule,
+    GEEPModule,
+    GPFEEModule,
+    LearnedWeightsModule,
+    MultiExitModule,
+    PABEEModule,
+    ProtoExitModule,
+    RomeBERTModule,
+)
+from mebert.report.next_steps import print_next, print_saved
+from mebert.runtime.log_filters import silence_library_bars
+from mebert.runtime.precision import pick_precision
+from mebert.runtime.progress import bars_wanted
+from mebert.runtime.slurm import requeued_checkpoint
+from mebert.storage.atomic import clear_unfinished
+from mebert.storage.checkpoints import AtomicCheckpointIO, DamagedCheckpoint, find_checkpoint, read_checkpoint
+from mebert.storage.run_folder import run_folder
+
+__all__ = ["MebertCLI", "lightning_command"]
+
+NEEDS_CHECKPOINT = ("validate", "test", "predict")
+SHORT_NAMES = (
+    BERxiTModule,
+    CurriculumDataModule,
+    CurriculumDistillModule,
+    DeeBERTModule,
+    ElasticBERTModule,
+    FastBERTModule,
+    GEEPModule,
+    GPFEEModule,
+    LearnedWeightsModule,
+    MultiExitModule,
+    PABEEModule,
+    ProtoExitModule,
+    RomeBERTModule,
+    SyntheticCurriculumDataModule,
+    SyntheticEntailmentDataModule,
+    TextDataModule,
+)  # resolve once imported
+
+
+class MebertParser(UserErrorParser, LightningArgumentParser):
+    """Lightning's parser, which reports a mistake in one line."""
+
+
+class MebertCLI(LightningCLI):
+    """LightningCLI with mebert's callbacks, run folder, precision and checkpoint rules.
+
+    Args:
+        whole_help: Whether `--help` shows every option.
+    """
+
+    def __init__(self, *args: Any, whole_help: bool = False, **kwargs: Any) -> None:
+        self.whole_help = whole_help  # read while the parsers are made
+        super().__init__(*args, **kwargs)
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--experiment",
+            type=str,
+            default="mebert",
+            help="Name: runs go to <trainer.default_root_dir or runs>/<experiment>/version_<n>.",
+        )
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=True,
+            help="After `fit`, test the best checkpoint (the other commands do not read this).",
+        )
+        parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
+        for section, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, section)
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/score",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.enable_version_counter": False,
+                # Not `save_last`: with a monitor it writes last.ckpt only when the best one changes.
+                "last_checkpoint.filename": "last",
+                "last_checkpoint.enable_version_counter": False,
+            }
+        )
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # our own tables say it better
+        if subcommand == "predict":
+            parser.set_defaults({"return_predictions": False})  # the table is written; keep no second copy
+        arrange(parser, subcommand, self.whole_help)
+        return parser
+
+    # ---- between parsing and instantiation -----------------------------------------------------------------
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        with warnings.catch_warnings():
+            # `args` is given on purpose where main([...]) is called from Python.
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        config = self.config[command]
+        self._given_model = flat(config.get("model"))
+        self._checkpoint: dict[str, Any] | None = None
+        set_logger(config)
+        if config.weights_only is False:
+            raise UserError(
+                "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
+                "hold plain values and tensors)"
+            )
+        config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
+        self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
+        if command == "fit" and config.ckpt_path is None:
+            config.ckpt_path = requeued_checkpoint(experiment_folder(config)[0], self._words)
+            if config.ckpt_path is not None:
+                rank_zero_info(f"SLURM has started this job again: it goes on from {config.ckpt_path}")
+        if config.ckpt_path is not None:
+            path = find_checkpoint(str(config.ckpt_path), *experiment_folder(config))
+            try:
+                self._checkpoint = read_checkpoint(path)
+            except DamagedCheckpoint as error:
+                if error.other is None:
+                    raise
+                raise UserError(f"{error}: {same_command(self._words, error.other)}") from error
+            config.ckpt_path = str(path)
+        elif command in NEEDS_CHECKPOINT:
+            raise UserError(
+                f"{command} needs trained exits: add --ckpt_path best (this experiment's newest run) or "
+                "--ckpt_path <run folder>/checkpoints/best.ckpt"
+            )
+        if command == "fit":
+            for folder in experiment_folder(config)[0].glob("*/checkpoints"):
+                rank_zero_only(clear_unfinished)(folder)
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if self.subcommand == "predict" and config.predictions.format == "glue":
+            predict_glue(config.data.get("init_args", {}))
+        self._say_what_the_checkpoint_overrides(config)
+        name_encoder_once(config)
+        other = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # whose bars would stand among the first one's
+        if other or config.trainer.enable_progress_bar is False or not bars_wanted():
+            silence_library_bars()
+        if config.trainer.precision is None:
+            config.trainer.precision, reason = pick_precision(str(config.trainer.accelerator))
+            rank_zero_info(f"precision: {config.trainer.precision} ({reason}; --trainer.precision overrides it)")
+
+    def _say_what_the_checkpoint_overrides(self, config: Namespace) -> None:
+        """Lightning lets the checkpoint's hyper-parameters win over the command line; not without a word."""
+        if self._checkpoint is None:
+            return
+        after = flat(config.get("model"))
+        for key, value in self._given_model.items():
+            if not key.endswith("num_labels") and key in after and not same(key, after[key], value):
+                rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
+
+    @override
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise user_error_in(error) or error from None
+
+    @override
+    def after_instantiate_classes(self) -> None:
+        if self._checkpoint is not None:
+            config = self.config[self.subcommand]
+            check_match(str(self.subcommand), config, self._checkpoint, self.datamodule, self.model)
+
+    @override
+    def _set_seed(self) -> None:
+        check_seed(self._get(self.config, "seed_everything"))
+        super()._set_seed()
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        # Before Lightning adds its own to the very list.
+        given = self._get(self.config_init, "trainer.callbacks") or []
+        own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
+        with trainer_errors():
+            trainer = super().instantiate_trainer(**kwargs)
+        if not own_bar:
+            set_progress(trainer)
+        trainer.callbacks[:0] = [ExactResume(), ValidateLast(), ExitSummary()]  # type: ignore[attr-defined]
+        trainer.callbacks.append(StopOnSignal(self._words))  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not where the user has chosen another
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        experiment = self.config[self.subcommand].experiment
+        describe_runs(trainer.loggers, experiment, str(self.subcommand), self.model, self.datamodule)
+        return trainer
+
+    @override
+    def _run_subcommand(self, subcommand: str) -> None:
+        failed = 1
+        try:
+            with ends_cleanly(self.trainer, training=subcommand == "fit"), convert_lightning_errors(self.trainer):
+                super()._run_subcommand(subcommand)
+            failed = 0
+        finally:
+            end_runs(self.trainer.loggers, failed)  # so that the next one of this process is a run of its own
+
+    # ---- around training -----------------------------------------------------------------------------------
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, save the model as a folder, and say what is where and what comes next."""
+        trainer = self.trainer
+        config = self.config[self.subcommand]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        # That of `checkpoint` comes before others that `trainer.callbacks` may have.
+        own = self._get(self.config_init, "checkpoint")
+        checkpoints = [own, *(c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint))]
+        best = next((c.best_model_path for c in checkpoints if c.best_model_path), "")
+        if not best:
+            rank_zero_info("no checkpoint was written, so nothing is tested or saved")
+            return
+        tested = config.test_after_fit and is_overridden("test_dataloader", self.datamodule, L.LightningDataModule)
+        if tested:
+            trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        else:
+            content = torch.load(best, map_location="cpu", weights_only=True)
+            self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
+            self.model.load_state_dict(content["state_dict"])
+        if trainer.is_global_zero:
+            folder = run_folder(trainer)
+            tokenizer = getattr(self.datamodule, "tokenizer", None)
+            self.model.model.save_pretrained(
+                folder / "model", tokenizer, self.model.policy, operating_points=self.model.operating_points
+            )
+            save_predictors(folder / "model", self.model.exit_predictors)
+            print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)
+
+    def after_validate(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def after_test(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def after_predict(self) -> None:
+        """Say what comes next."""
+        self._say_next()
+
+    def _say_next(self) -> None:
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            checkpoint = Path(self.config[self.subcommand].ckpt_path)
+            print_next(str(self.subcommand), checkpoint, run_folder(self.trainer), self.datamodule, self.model)
+
+
+def lightning_command(given: ArgsType, cli: type[MebertCLI] = MebertCLI) -> None:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        given: The command's name and its arguments; `--help_all` among them is `--help` with every option.
+        cli: A subclass may do something else with the parsers.
+
+    Raises:
+        UserError: A mistake in what the user gave.
+    """
+    whole_help = isinstance(given, list) and "--help_all" in given
+    if isinstance(given, list):
+        given = ["--help" if word == "--help_all" else word for word in given]
+    cli(
+        MultiExitModule,
+        L.LightningDataModule,
+        RunConfig,
+        save_config_kwargs={"save_to_log_dir": False},
+        # The summary's FLOPs column says 0 for models that it cannot trace; `ExitSummary` says what matters.
+        trainer_defaults={"enable_model_summary": False},
+        seed_everything_default=42,
+        parser_class=MebertParser,
+        # An option cut short is a typing error, not an abbreviation.
+        parser_kwargs={"prog": "python -m mebert", "allow_abbrev": False},
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        args=given,
+        whole_help=whole_help,
+    )

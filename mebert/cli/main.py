@@ -1,0 +1,94 @@
+"""The front door: help, version, mistyped commands and mebert's own commands, without what training needs.
+
+`python -m mebert --help` and the help of `compare` answer at once: PyTorch and Lightning are imported by the command
+that runs, not here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mebert.cli.commands import COMMANDS, run_command
+from mebert.cli.config_files import check_configs
+from mebert.cli.help import LIGHTNING_COMMANDS, overview
+from mebert.errors import UserError
+from mebert.runtime.log_filters import silence_known_noise
+from mebert.storage.paths import describe_os_error
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import ArgsType
+
+__all__ = ["main"]
+
+
+def main(args: ArgsType = None) -> int:
+    """Run one command.
+
+    Args:
+        args: Command-line arguments; null takes those of the process.
+
+    Returns:
+        The exit status: 0, 2 for a mistake in what the user gave, told in one line on standard error, or 130 after
+        Ctrl-C.
+    """
+    silence_known_noise()
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
+    given: Any = sys.argv[1:] if args is None else args
+    try:
+        if isinstance(given, list):
+            return _run(given)
+        from mebert.cli.lightning import lightning_command
+
+        lightning_command(given)
+    except UserError as error:
+        print(f"mebert: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mebert: stopped", file=sys.stderr)
+        return 130
+    except OSError as error:
+        said = describe_os_error(error)
+        if said is None:
+            raise
+        print(f"mebert: error: {UserError(said)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(given: Sequence[str]) -> int:
+    if not given:
+        print(overview(), file=sys.stderr)
+        return 2
+    command = given[0]
+    if command.startswith("-") and not _names_command(given):
+        if any(option in ("-h", "--help") for option in given):
+            print(overview())
+            raise SystemExit(0)
+        if command == "--version":
+            from mebert import __version__
+
+            print(f"mebert {__version__}")
+            raise SystemExit(0)
+        raise UserError(f"no command before {command}; such as: python -m mebert fit {command} (--help lists them)")
+    check_configs(given)
+    if command in COMMANDS:
+        return run_command(command, given[1:])
+    if not command.startswith("-") and command not in LIGHTNING_COMMANDS:
+        near = get_close_matches(command, [*LIGHTNING_COMMANDS, *COMMANDS], n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"there is no command {command!r}{meant} (python -m mebert --help lists them)")
+    from mebert.cli.help import expand
+    from mebert.cli.lightning import lightning_command
+
+    lightning_command(expand(given))
+    return 0
+
+
+def _names_command(given: Sequence[str]) -> bool:
+    """Whether one of Lightning's commands stands behind an option, as in `--config x.yaml fit`, which it allows."""
+    return any(word in LIGHTNING_COMMANDS for word in given)

@@ -1,0 +1,113 @@
+"""The policies that are measured, by name; on a model with random exits, with all that they read made up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mebert.errors import UserError
+from mebert.metrics.curve import ExitRecord
+from mebert.models import MultiExitModel, PrototypeBank
+from mebert.policies import (
+    Entropy,
+    ExitPolicy,
+    FixedExit,
+    LearnedToExit,
+    Stacked,
+    TemperatureScaled,
+    ValueChange,
+    policy_by_name,
+)
+
+__all__ = ["fresh_policies", "trained_policies"]
+
+PROTOTYPE_DIM = 128
+MADE_UP_ROWS = 64
+MADE_OF_WHAT_IS_FITTED = (Stacked, TemperatureScaled)
+
+
+def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: ExitPolicy | None) -> list[ExitPolicy]:
+    """The policies with these names for a trained model, bound to it; None: its own, else what suits its labels.
+
+    Args:
+        names: As `policy_by_name` knows them.
+        model: The model.
+        own: The policy that was saved with it, which keeps its settings.
+
+    Raises:
+        UserError: A policy is unknown, does not fit the model, or reads what the model lacks.
+    """
+    if names is None and own is not None:
+        _check_sweepable([own.name])
+        return [own]
+    found = []
+    for name, policy in _by_names(names, model):
+        if own is not None and own.name == name:
+            found.append(own)
+            continue
+        if isinstance(policy, MADE_OF_WHAT_IS_FITTED):
+            saved = "no policy" if own is None else repr(own.name)
+            raise UserError(
+                f"the policy {name!r} is fitted to validation data, and this model was saved with {saved}; train one "
+                f"with --model.policy mebert.{type(policy).__name__}, or choose another policy"
+            )
+        found.append(policy.bind(model))
+    return found
+
+
+def fresh_policies(names: Sequence[str] | None, model: MultiExitModel) -> list[ExitPolicy]:
+    """The same for a model with random exits: prototypes, heads and fitted numbers are random.
+
+    Where samples leave is drawn there; what the policies compute is paid for and not heeded.
+
+    Raises:
+        UserError: A policy is unknown or does not fit the model.
+    """
+    policies = [policy for _, policy in _by_names(names, model)]
+    if model.prototypes is None and any(policy.needs_prototypes for policy in policies):
+        model.prototypes = _random_prototypes(model)
+    if model.exit_scorer is None and any(isinstance(policy, LearnedToExit) for policy in policies):
+        model.exit_scorer = nn.Linear(model.feature_size, 1)
+    return [_as_if_fitted(policy, model).bind(model) for policy in policies]
+
+
+def _by_names(names: Sequence[str] | None, model: MultiExitModel) -> list[tuple[str, ExitPolicy]]:
+    if names is None:
+        names = [ValueChange.name if model.num_labels == 1 else Entropy.name]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"policies must be one or more different ones, got {list(names)}")
+    _check_sweepable(names)
+    return [(name, policy_by_name(name)()) for name in names]
+
+
+def _check_sweepable(names: Sequence[str]) -> None:
+    if FixedExit.name in names:
+        raise UserError(
+            f"the policy {FixedExit.name!r} has no speed to choose; name others by --policies "
+            "(the baseline first_layers is a fixed exit)"
+        )
+
+
+def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
+    """What has to be fitted costs what it does once it is: it is fitted to a pass that never was."""
+    if not isinstance(policy, MADE_OF_WHAT_IS_FITTED):
+        return policy
+    exits, classes = model.num_exits, model.num_labels
+    rows = torch.arange(MADE_UP_ROWS)
+    made_up = ExitRecord(
+        logits=torch.randn(exits, MADE_UP_ROWS, classes),
+        labels=rows % classes,
+        index=rows,
+        lengths=10 + rows % 7,
+        scores={"dr": torch.rand(exits, MADE_UP_ROWS)},
+    )
+    return policy.bind(model).fitted(made_up)
+
+
+def _random_prototypes(model: MultiExitModel) -> PrototypeBank:
+    bank = PrototypeBank(model.num_exits - 1, model.exit(0).feature_size, model.num_labels, dim=PROTOTYPE_DIM)
+    bank.prototypes.normal_()
+    bank.seen.fill_(True)
+    return bank

@@ -1,0 +1,162 @@
+"""Exits of a model with random weights, which mean nothing by themselves: drawn so that a speed-up is met.
+
+Shapes: N samples, E exits, B batch, H hidden, S tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mebert.commands.bench.arithmetic import flops_speedup
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import ExitPolicy
+
+__all__ = ["KnownExits", "SimulatedExits", "draw_exits", "features_of"]
+
+BISECTIONS = 60
+
+
+def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tensor:
+    """An exit for every sample, (N,) int64, so that all together meet a speed-up by FLOPs.
+
+    At every exit the same share of those that are left leaves; the rest reaches the last one. That is the shape which
+    trained models show, roughly: many at the first exits, fewer and fewer, and a lump at the end. Which sample leaves
+    where is drawn without regard to its length.
+
+    Args:
+        flops: Cost of leaving at each exit, (E, N).
+        plain: Cost of the model without early exits, (N,).
+        speedup: Wanted `plain` over cost of the exits taken.
+        seed: Determines the draw.
+
+    Raises:
+        UserError: The speed-up is out of reach.
+    """
+    exits, samples = flops.shape
+    # The second number keeps the draw apart from that of the lengths, which has the same seed.
+    ranks = (np.random.default_rng([seed, 1]).permutation(samples) + 0.5) / samples
+    uniform = torch.from_numpy(ranks)  # every quantile once: the shares are met as closely as N samples can
+    first = torch.zeros(samples, dtype=torch.int64)
+    fastest, slowest = flops_speedup(first, flops, plain), flops_speedup(first + exits - 1, flops, plain)
+    if not slowest <= speedup <= fastest:
+        raise UserError(
+            f"speedups: {speedup:g} is out of reach here: {exits} exits give {slowest:.2f}x to {fastest:.2f}x by FLOPs"
+        )
+    low, high = 0.0, 1.0  # share of those left that leave at each exit; the speed-up rises with it
+    for _ in range(BISECTIONS):
+        share = (low + high) / 2
+        if flops_speedup(_exits_at(uniform, share, exits), flops, plain) < speedup:
+            low = share
+        else:
+            high = share
+    return _exits_at(uniform, high, exits)
+
+
+def _exits_at(uniform: Tensor, share: float, exits: int) -> Tensor:
+    # Leaving at exit e or before has the probability 1 - (1 - share)^(e+1).
+    if share >= 1.0:
+        return torch.zeros_like(uniform, dtype=torch.int64)
+    if share <= 0.0:
+        return torch.full_like(uniform, exits - 1, dtype=torch.int64)
+    steps = torch.log1p(-uniform) / float(np.log1p(-share))
+    return steps.floor().clamp(0, exits - 1).long()
+
+
+def features_of(model: MultiExitModel, batches: Sequence[tuple[dict[str, Tensor], Tensor]]) -> Tensor:
+    """What the first exit pools of every sample, (N, H) float32 on the model's device."""
+    parts, rows = [], []
+    with torch.inference_mode():
+        for inputs, numbers in batches:
+            _, _, feature = model.step(model.start(**inputs), 0)
+            parts.append(feature.float())
+            rows.append(numbers)
+    order = torch.cat(rows).argsort()
+    found = torch.cat(parts)
+    return found[order.to(found.device)]
+
+
+@dataclass
+class SimulatedExits(ExitPolicy):
+    """Lets every sample leave at an exit drawn for it, and pays for a real policy's indicator at every exit.
+
+    An engine hands a policy no numbers of samples. So a sample is known again by what the first exit pools of it, as
+    the nearest of the recorded features; from there its exit travels as the policy's state. One small matrix product,
+    once a sample, is therefore in its time.
+
+    Args:
+        threshold: Not used.
+    """
+
+    def of(self, indicator: ExitPolicy, exits: Tensor, features: Tensor) -> Self:
+        """Take what is simulated; returns itself.
+
+        Args:
+            indicator: Whose scores are computed and not heeded; bound to the model.
+            exits: 0-based exit of each sample, (N,) int64.
+            features: What the first exit pools of each, (N, H), from `features_of` of the same model.
+        """
+        self.indicator = indicator
+        self._exits = exits.to(features.device)
+        # The nearest point has the largest x . t - |t|^2 / 2: one product instead of all distances. Seen from their
+        # centre, features that have much in common still differ in the leading digits.
+        centre = features.mean(0)
+        points = features - centre
+        self._points = points.T.contiguous()
+        self._offsets = -(points.square().sum(1) / 2) - centre @ self._points
+        return self
+
+    def bind(self, model: MultiExitModel) -> Self:
+        self.indicator = self.indicator.bind(model)
+        return self
+
+    def with_threshold(self, threshold: float) -> Self:
+        return self
+
+    def start(self, attention_mask: Tensor) -> Any:
+        return None, self.indicator.start(attention_mask)
+
+    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        exits, inner = (None, None) if state is None else state
+        exits = self._recognise(features) if exits is None else exits
+        _, inner = self.indicator.decide(exit_index, logits, features, inner)
+        return exits <= exit_index, (exits, inner)
+
+    def flops(self) -> int:
+        return self.indicator.flops()
+
+    def _recognise(self, features: Tensor) -> Tensor:
+        return self._exits[torch.addmm(self._offsets, features.float(), self._points).argmax(1)]
+
+
+class KnownExits:
+    """Stands for an exit predictor that is always right: names each sample's exit by its token ids.
+
+    Args:
+        rows: Token ids of each sample, N sequences.
+        exits: 0-based exit of each sample, (N,) int64.
+        device: Of the ids that it will see.
+        seed: Of the hash.
+    """
+
+    def __init__(self, rows: Sequence[np.ndarray], exits: Tensor, device: torch.device, seed: int = 0) -> None:
+        longest = max(len(row) for row in rows)
+        generator = torch.Generator().manual_seed(seed)
+        weights = torch.randint(-(2**62), 2**62, (longest,), generator=generator)
+        keys = torch.stack([(torch.from_numpy(row.astype(np.int64)) * weights[: len(row)]).sum() for row in rows])
+        order = keys.argsort()
+        self._weights = weights.to(device)
+        self._keys = keys[order].to(device)
+        self._exits = exits.cpu()[order].to(device)
+
+    def predict(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token ids and mask (B, S) to 0-based exits, (B,) int64."""
+        keys = (input_ids * attention_mask * self._weights[: input_ids.shape[1]]).sum(1)
+        places = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)
+        return self._exits[places]

@@ -1,0 +1,89 @@
+"""The table that `calibrate` prints, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mebert.calibration.points import Calibrated
+from mebert.calibration.risks import RISKS
+from mebert.policies import policy_from_spec
+from mebert.report.layout import print_pairs, print_table, report_table
+from mebert.storage.checkpoints import read_checkpoint
+
+__all__ = ["print_calibrated", "print_next"]
+
+
+def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
+    """One row a policy and request, and a line for each request that is out of reach.
+
+    Args:
+        found: All answers.
+        metric: Name of the metric.
+        what: The samples, in words.
+    """
+    table = report_table(
+        f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
+        ["policy", "asked for"],
+        ["threshold", metric, "drop", "speed-up layers", "FLOPs"],
+        _caption(found),
+    )
+    table.add_column("promised")
+    for row in found:
+        if row.point is not None:
+            point = row.point
+            numbers = [f"{point.threshold:.6g}", f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
+            speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
+            table.add_row(row.policy, str(row.request), *numbers, *speeds, _promise(row))
+    if table.row_count:
+        print_table(table, keys=2)
+    for row in found:
+        if row.point is None:
+            print(f"{row.policy} does not reach {row.request} here: at most {row.fastest:.2f}x by layers; not stored")
+
+
+def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
+    """The command that runs at the first threshold that was stored: `predict`, or a line of Python.
+
+    Args:
+        folder: Of the model.
+        sections: What was stored, as `store` takes it.
+    """
+    section, policies = next(iter(sections.items()))
+    run = Path(folder).parent
+    config, best = run / "config.yaml", run / "checkpoints" / "best.ckpt"
+    trained = None  # the policy that `predict` works with, which need not be the folder's
+    if config.is_file() and best.is_file():
+        trained = policy_from_spec(read_checkpoint(best)["mebert"]["policy"]).name
+    policy = trained if trained is not None and trained in policies else next(iter(policies))
+    option = "speedup" if section == "operating_points" else "max_drop"
+    number = next(iter(policies[policy]))
+    if policy == trained:
+        paths = f"--config {shlex.quote(str(config))} --ckpt_path {shlex.quote(str(best))}"
+        print_pairs("Next:", {"predict": f"python -m mebert predict {paths} --{option} {number!r} --out out.csv"})
+    else:
+        asked = f"policy={policy!r}, {option}={number!r}"
+        call = f"mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})"
+        print_pairs("Next:", {"in Python": call})
+
+
+def _promise(row: Calibrated) -> str:
+    if row.guarantee is None:
+        return "nothing: measured here"
+    if row.guarantee.threshold == 0.0:
+        return "the full model, nothing faster"
+    sure = 100 * (1 - row.guarantee.delta)
+    return f"{row.guarantee.loss} ≤ {row.guarantee.epsilon:g}, {sure:.4g} % sure (here {row.guarantee.measured:.3g})"
+
+
+def _caption(found: Sequence[Calibrated]) -> str | None:
+    losses = {row.guarantee.loss for row in found if row.guarantee is not None}
+    if not losses:
+        return None
+    lines = [f"{name}: {RISKS[name].meaning}, as a share of all samples." for name in sorted(losses)]
+    lines.append("A promise holds for samples drawn alike that chose nothing of the model (docs/calibration.md).")
+    if len({row.policy for row in found}) > 1:
+        lines.append("Each row is a promise by itself: to pick the best of k policies afterwards, ask for delta / k.")
+    return "\n".join(lines)

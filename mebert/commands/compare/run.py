@@ -1,0 +1,115 @@
+"""What `python -m mebert compare` does with its arguments."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mebert.commands.compare.output import CompareFormat, as_csv, as_markdown, format_of, print_comparison
+from mebert.commands.compare.paired import compare_runs
+from mebert.commands.compare.runs import check_comparable, read_run
+from mebert.errors import UserError
+from mebert.report.tables import print_pairs
+from mebert.storage.paths import check_output
+
+__all__ = ["compare_command"]
+
+
+def compare_command(
+    runs: Sequence[str], policy: str | None, speedups: Sequence[float], format: CompareFormat | None, out: Path | None
+) -> None:
+    """Read, compare, and print or write.
+
+    Args:
+        runs: Folders.
+        policy: As `read_run`.
+        speedups: At least 1 each.
+        format: As `format_of`.
+        out: The file; None for standard output.
+
+    Raises:
+        UserError: An argument is wrong, or the runs cannot be compared.
+    """
+    if not runs:
+        raise UserError(
+            "runs is missing: give folders of tested runs, such as compare runs/a/version_0 runs/b/version_0"
+        )
+    slow = [speed for speed in speedups if not 1 <= speed < math.inf]
+    if slow:
+        raise UserError(f"speedups must be at least 1, got {slow[0]:g}")
+    form = format_of(format, out)
+    if out is not None:
+        check_output("out", out)
+    if form in ("png", "html") and out is not None:
+        _draw(runs, policy, speedups, form, out)
+        return
+    read = [read_run(run, policy) for run in runs]
+    check_comparable(read)
+    comparison = compare_runs(read, speedups)
+    if out is None:
+        if form != "text":
+            print(as_markdown(comparison) if form == "md" else as_csv(comparison), end="")
+            return
+        print_comparison(comparison)
+        again = " ".join(shlex.quote(str(run.folder)) for run in read)
+        print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        if form == "text":
+            print_comparison(comparison, file)
+        else:
+            file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
+    print_pairs("Saved:", {"comparison": out})
+    print_pairs("Next:", _with_best([(run.folder, run.area, run.evaluation) for run in comparison.runs]))
+
+
+def _draw(runs: Sequence[str], policy: str | None, speedups: Sequence[float], form: CompareFormat, out: Path) -> None:
+    """The page or the picture, which take runs of several tasks, and runs that were not tested."""
+    from mebert.commands.compare.page import write_comparison_page
+    from mebert.commands.compare.picture import save_picture
+    from mebert.commands.compare.run_view import read_shown
+    from mebert.commands.compare.task_groups import blocks_of
+
+    shown = [read_shown(run, number, policy) for number, run in enumerate(runs, start=1)]
+    blocks = blocks_of(shown)
+    waiting = [run for run in shown if run.evaluation is None]
+    if form == "html":
+        write_comparison_page(blocks, speedups, policy, out)
+    else:
+        save_picture(blocks, out)
+    print_pairs("Saved:", {"page" if form == "html" else "picture": out})
+    if waiting:
+        where = "shown with what their training logged" if form == "html" else "not in the picture"
+        print_pairs(f"Not tested, {where}:", [(f"run {run.number}", run.folder) for run in waiting])
+    if len(waiting) < len(shown):
+        tested = [(run.folder, run.area, run.evaluation) for run in shown if run.evaluation is not None]
+        print_pairs("Next:", _with_best(tested))
+    else:
+        folder = waiting[0].folder
+        best = shlex.quote(str(folder / "checkpoints" / "best.ckpt"))
+        test = f"python -m mebert test --config {shlex.quote(str(folder / 'config.yaml'))} --ckpt_path {best}"
+        print_pairs("Next:", {"test one": test})
+
+
+def _with_best(runs: Sequence[tuple[Path, float | None, dict[str, Any]]]) -> dict[str, str]:
+    """What to do with the run with the largest area, by what a study may have left of it.
+
+    Args:
+        runs: Folder, area and evaluation of each.
+    """
+    folder, _, evaluation = max(runs, key=lambda run: -1.0 if run[1] is None else run[1])
+    config = shlex.quote(str(folder / "config.yaml"))
+    tested = evaluation.get("checkpoint")
+    checkpoints = [Path(tested)] if tested else []
+    for checkpoint in (*checkpoints, folder / "checkpoints" / "best.ckpt"):
+        if checkpoint.is_file():
+            known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
+            return {"predict": f"python -m mebert predict {known} --out out.csv"}
+    model = folder / "model"
+    if model.is_dir():
+        return {"measure its speed": f"python -m mebert bench --model {shlex.quote(str(model))}"}
+    return {"train it again": f"python -m mebert fit --config {config}"}

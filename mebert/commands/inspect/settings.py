@@ -1,0 +1,92 @@
+"""What the user asked `inspect` for, checked; light, so that the command's help needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mebert.choices import PrecisionName
+from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from mebert.inference.stream import Text
+
+__all__ = ["InspectFormat", "InspectSettings", "RowSource"]
+
+InspectFormat = Literal["text", "json", "html", "png"]
+
+ENDINGS: dict[str, InspectFormat] = {".html": "html", ".png": "png", ".pdf": "png", ".svg": "png", ".json": "json"}
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Which rows are shown beside the texts.
+
+    Attributes:
+        task: A named task; else `file`; else the data of the model's run.
+        file: Own labelled rows.
+        split: Of the task or the run.
+        text_column: Of the text in `file`.
+        text_pair_column: Of the second text in `file`.
+        label_column: Of the label in `file`.
+        count: At most so many, drawn by a fixed seed.
+    """
+
+    task: str | None = None
+    file: str | None = None
+    split: str = "val"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    count: int = 500
+
+    def __post_init__(self) -> None:
+        if self.task is not None and self.file is not None:
+            raise UserError("task and file were both given; give one of them")
+        if self.count < 0:
+            raise UserError(f"samples must be at least 0, got {self.count}")
+
+    @property
+    def given(self) -> bool:
+        """Whether the user has named rows that are not the run's."""
+        return self.task is not None or self.file is not None
+
+
+@dataclass
+class InspectSettings:
+    """The arguments of `mebert.commands.inspect.command.inspect`, where they are explained."""
+
+    model: str
+    texts: Sequence[Text] = ()
+    policy: str | None = None
+    threshold: float | None = None
+    speedup: float | None = None
+    max_drop: float | None = None
+    rows: RowSource = field(default_factory=RowSource)
+    precision: PrecisionName | None = None
+    device: str = "auto"
+    format: InspectFormat | None = None
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
+        for number, text in enumerate(self.texts, 1):
+            if not "".join(text).strip():
+                raise UserError(f"text {number} is empty; there is nothing to look at in it")
+        if self.out is None:
+            if self.format in ("html", "png"):
+                raise UserError(f"format {self.format} is written to a file: give --out report.{self.format}")
+            return
+        ending = ENDINGS.get(self.out.suffix.lower())
+        if ending is None:
+            raise UserError(f"out {self.out} must end in {', '.join(ENDINGS)}")
+        if self.format not in (None, ending):
+            raise UserError(f"format {self.format} does not fit out {self.out}; leave one of them out")
+
+    @property
+    def wanted(self) -> InspectFormat:
+        """The form, as `format` or the ending of `out` says it."""
+        return self.format or ("text" if self.out is None else ENDINGS[self.out.suffix.lower()])

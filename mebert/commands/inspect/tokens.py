@@ -1,0 +1,153 @@
+"""Where an exit predictor (GEEP's exit-layer prediction) sends a text, and what each of its tokens says of that.
+
+Shapes: S tokens, E exits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mebert.errors import UserError
+from mebert.exit_predictor import ExitPredictor, PredictorOrigin, choose_exits, choose_predictor
+from mebert.policies import ExitPolicy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mebert.commands.inspect.source import Opened
+    from mebert.commands.inspect.trace import TextTrace
+
+__all__ = ["TokenNote", "TokenView", "find_predictor", "view_tokens"]
+
+
+@dataclass(frozen=True)
+class TokenNote:
+    """One token.
+
+    Attributes:
+        text: As the tokenizer writes it.
+        special: Whether it is one of the tokenizer's own ([CLS], [SEP], ...); it counts like any other.
+        exit: Where a text of this token alone would be sent, from 1; None where tokens are not judged one by one.
+        layer: The layer of that exit.
+        counted: How often the predictor has seen it; 0: it says of it what it says of any text.
+        distribution: Over exits, (E,); empty where `exit` is None.
+    """
+
+    text: str
+    special: bool
+    exit: int | None
+    layer: int | None
+    counted: int
+    distribution: list[float]
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A text as an exit predictor sees it.
+
+    Attributes:
+        kind: The predictor's class.
+        reads: What its distribution is made of, in words.
+        coverage: The smallest exit whose cumulative share reaches it is taken; None: the likeliest exit.
+        origin: Whose exits it has learnt; None where that is not known.
+        tokens: One note a token.
+        distribution: Of the text over exits, (E,).
+        exit: The exit that it predicts, from 1.
+        layer: The layer of that exit.
+        longest_run: Of how many tokens in a row runs count, too; 1: tokens alone.
+    """
+
+    kind: str
+    reads: str
+    coverage: float | None
+    origin: PredictorOrigin | None
+    tokens: list[TokenNote]
+    distribution: list[float]
+    exit: int
+    layer: int
+    longest_run: int = 1
+
+    @property
+    def cumulative(self) -> list[float]:
+        """Share of the distribution up to each exit, (E,)."""
+        return torch.tensor(self.distribution).cumsum(0).tolist()
+
+    @property
+    def rule(self) -> str:
+        """How the exit follows from the distribution, in words."""
+        if self.coverage is None:
+            return f"the likeliest exit is {self.exit}"
+        reached = self.cumulative[self.exit - 1]
+        return f"exit {self.exit} is the first with a cumulative share ({reached:.0%}) of at least {self.coverage:.1%}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def find_predictor(opened: Opened, policy: ExitPolicy) -> tuple[ExitPredictor | None, str]:
+    """The predictor of the policy's exits, and what is to be said where there is none (nothing if there never was).
+
+    Args:
+        opened: The model.
+        policy: At its threshold.
+    """
+    predictors = opened.classifier.predictors
+    if not predictors:
+        return None, ""
+    try:
+        return choose_predictor(predictors, policy), ""
+    except UserError as error:
+        return None, f"No token view: {str(error).removeprefix('engine predicted: ')}."
+
+
+@torch.inference_mode()
+def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> TokenView:
+    """What a predictor says of a traced text, as the engine `predicted` would hear it (special tokens are read, too).
+
+    Args:
+        opened: The model.
+        predictor: Bound to it.
+        trace: The text.
+    """
+    tokenizer, layers = opened.classifier.tokenizer, opened.model.exit_layers
+    ids = torch.tensor(trace.input_ids, device=opened.classifier.device)
+    row = ids.unsqueeze(0)
+    distribution = predictor.distribution(row, torch.ones_like(row))
+    predicted = int(choose_exits(distribution, predictor.coverage)[0])
+    special = tokenizer.get_special_tokens_mask(trace.input_ids, already_has_special_tokens=True)
+    evidence = predictor.of_tokens(ids)
+    alone = None if evidence is None else choose_exits(evidence.distribution, predictor.coverage).tolist()
+    notes = []
+    for place, (token, is_special) in enumerate(zip(trace.input_ids, special, strict=True)):
+        exit_index = None if alone is None else alone[place]
+        notes.append(
+            TokenNote(
+                text=_written(tokenizer, token),
+                special=bool(is_special) and token != tokenizer.unk_token_id,  # that one stands for a word
+                exit=None if exit_index is None else exit_index + 1,
+                layer=None if exit_index is None else layers[exit_index],
+                counted=0 if evidence is None else int(evidence.counted[place]),
+                distribution=[] if evidence is None else evidence.distribution[place].tolist(),
+            )
+        )
+    return TokenView(
+        kind=type(predictor).__name__,
+        reads=predictor.reads,
+        coverage=predictor.coverage,
+        origin=predictor.origin,
+        tokens=notes,
+        distribution=distribution[0].tolist(),
+        exit=predicted + 1,
+        layer=layers[predicted],
+        longest_run=int(getattr(predictor, "ngram", 1)),
+    )
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token as a reader knows it, also of tokenizers whose tokens are bytes or begin with a mark for a space."""
+    own = str(tokenizer.convert_ids_to_tokens(token))
+    return own if own.startswith(("##", "[", "<")) else str(tokenizer.decode([token])).strip() or own

@@ -1,0 +1,261 @@
+"""The data modules of a curriculum: difficulty scores kept over the training, and an order made of them every epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from mebert.curriculum.cross_review import CrossReview
+from mebert.curriculum.measures import DataMeasure, DifficultyMeasure, Length, ModelMeasure
+from mebert.curriculum.ordering import Direction
+from mebert.curriculum.pacing import Pacing
+from mebert.curriculum.sampler import CurriculumSampler, planned_batches
+from mebert.curriculum.table import DifficultyTable
+from mebert.data.datamodule import TextDataModule
+from mebert.data.loaders import SplitLoaders
+from mebert.data.samplers import OrderedSampler
+from mebert.data.scoring import evaluation_mode, score_split
+from mebert.data.synthetic import SyntheticEntailmentDataModule
+from mebert.data.tokenised import TokenisedSplit
+from mebert.errors import UserError
+from mebert.runtime.distributed import gather_rows
+from mebert.runtime.progress import rows_pass
+
+__all__ = ["CurriculumDataModule", "CurriculumOrder", "SyntheticCurriculumDataModule"]
+
+
+class CurriculumOrder(SplitLoaders):
+    """The curriculum's side of a data module; it stands before a data module in the list of base classes.
+
+    Args:
+        difficulty: The measure of difficulty; null for the length in tokens.
+        pacing: Which part of the ranked rows is in use when; null shows all rows in every epoch, sorted.
+        direction: `easy_first`, `hard_first`, or `random`: a control that shows what the pacing alone does.
+        within_class: Rank rows within their class, so that easy and hard parts hold the classes in the same shares.
+            Scores of a model are lower for the class that it prefers: ranked together, training would start on that
+            class alone. No effect in a regression.
+        scores_from: Where a measure of the model takes its scores from: the steps of the `training` itself, at no
+            cost, or one pass of `inference` over the training rows at the start of every epoch but the first.
+        initial: Measure of the first epoch, before the model has scores; null shuffles that epoch.
+        smoothing: Weight of a row's older score against the newest, in [0, 1).
+        kwargs: The settings of the data module.
+    """
+
+    def __init__(
+        self,
+        difficulty: DifficultyMeasure | None = None,
+        pacing: Pacing | None = None,
+        direction: Direction = "easy_first",
+        within_class: bool = True,
+        scores_from: Literal["training", "inference"] = "training",
+        initial: DataMeasure | None = None,
+        smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        if not 0.0 <= smoothing < 1.0:
+            raise UserError(f"smoothing must be in [0, 1), got {smoothing}")
+        super().__init__(**kwargs)
+        self.difficulty: DifficultyMeasure = Length() if difficulty is None else difficulty
+        self.pacing = pacing
+        self.direction: Direction = direction
+        self.within_class = within_class
+        self.scores_from: Literal["training", "inference"] = scores_from
+        self.initial = initial
+        self.smoothing = smoothing
+        self.table: DifficultyTable | None = None
+        self._fixed: np.ndarray | None = None
+        self._collected: list[tuple[Tensor, Tensor]] = []
+        self._state: dict[str, Any] | None = None
+
+    # ---- before training -----------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Let a measure that trains models of its own do so, in one process; the others find its scores on disk."""
+        super().prepare_data()
+        self._prepare_measure()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Score what can be scored now, and see to it that the scores of the training steps are collected."""
+        super().setup(stage)  # type: ignore[arg-type]
+        if stage not in ("fit", None) or "train" not in self.splits:
+            return
+        self._prepare_measure()
+        split, measure = self.split("train"), self.difficulty
+        self.table = DifficultyTable(split.index, self.smoothing)
+        self._collected = []
+        first = measure if isinstance(measure, DataMeasure) else self.initial
+        self._fixed = None if first is None else _checked(first, split.index, first.of_split(split))
+        if isinstance(measure, ModelMeasure):
+            if _is_regression(split) and not measure.fits_regression:
+                name = type(measure).__name__
+                raise UserError(f"difficulty {name} needs classes, but this task is a regression; use Loss")
+            callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
+            if self.scores_from == "training" and not any(isinstance(c, _Collector) for c in callbacks):
+                callbacks.insert(0, _Collector())  # before checkpoints, which then hold the newest step's scores
+        if self._state is not None:
+            self.table.load_state_dict(self._state)
+            self._state = None
+
+    def _prepare_measure(self) -> None:
+        fitting = (
+            self.trainer is not None and self.trainer.state.fn is not None and self.trainer.state.fn.value == "fit"
+        )
+        if fitting and isinstance(self.difficulty, CrossReview):
+            self.difficulty.prepare(self)
+
+    # ---- the order -----------------------------------------------------------------------------------------
+
+    @override
+    def train_sampler(self) -> OrderedSampler:
+        """Rows by difficulty and pacing; equally long epochs on one process or many."""
+        split, (replicas, rank) = self.split("train"), self._world()
+        batches = max(len(split) // replicas, 1)
+        classes = split.labels if self.within_class and not _is_regression(split) else None
+        epoch_batches, total_batches = planned_batches(self.trainer, -(-batches // self.batch_size))
+        return CurriculumSampler(
+            split.lengths,
+            self.batch_size,
+            self.current_difficulty,
+            self.direction,
+            self.pacing,
+            epoch_batches,
+            total_batches,
+            replicas,
+            rank,
+            self.seed,
+            self.group_by_length,
+            classes,
+        )
+
+    def current_difficulty(self, epoch: int) -> np.ndarray | None:
+        """The difficulty (N,) by which an epoch is ordered, the same on every process; None while nothing is known.
+
+        The first call of an epoch takes what was collected, or runs the model over the training rows; later calls, and
+        those of a resumed run, find the same scores.
+        """
+        if not isinstance(self.difficulty, ModelMeasure):
+            return self._fixed
+        assert self.table is not None
+        if self.table.epoch != epoch:
+            if self.scores_from == "inference" and epoch > 0:
+                self._rescore(self.difficulty)
+            self._merge_collected()
+            self.table.freeze(epoch)
+        return self._fixed if self.table.in_use is None else self.table.in_use
+
+    def _rescore(self, measure: ModelMeasure) -> None:
+        assert self.trainer is not None
+        assert self.table is not None
+        module, begin = self.trainer.lightning_module, time.perf_counter()
+        exit_logits: Any = getattr(module, "exit_logits", None)
+        if exit_logits is None:
+            raise UserError(f"scores_from 'inference' needs a module with `exit_logits`, got {type(module).__name__}")
+
+        def score(batch: Mapping[str, Tensor]) -> Tensor:
+            return measure.of_logits(exit_logits(batch).float(), batch["labels"])
+
+        split = self.split("train")
+        size = self.eval_batch_size
+        with evaluation_mode(module), rows_pass("scoring the training rows", self.trainer, len(split), size) as bar:
+            scores = score_split(self.trainer, split, self.collate_for(), score, size, bar.tick)
+        self.table.update(split.index, scores.numpy())
+        seconds = time.perf_counter() - begin
+        rank_zero_info(f"curriculum: {len(split):,} training rows scored again in {seconds:.1f} s")
+
+    # ---- scores of the training steps ----------------------------------------------------------------------
+
+    def collect(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Score the rows of a training step by the logits that it computed anyway.
+
+        Args:
+            logits: All exits', (E, B, C).
+            labels: (B,).
+            index: Row numbers in the raw split, (B,).
+        """
+        assert isinstance(self.difficulty, ModelMeasure)
+        with torch.no_grad():  # stays on the device: reading it would wait for the step
+            self._collected.append((index, self.difficulty.of_logits(logits.float(), labels)))
+
+    def _merge_collected(self) -> None:
+        """Put what all processes collected into the table of each."""
+        collected, self._collected = self._collected, []
+        if not collected or self.table is None:
+            return
+        index = gather_rows(torch.cat([rows for rows, _ in collected])).cpu().numpy()
+        scores = gather_rows(torch.cat([values for _, values in collected])).cpu().numpy()
+        # Step by step, as they came (all processes have equally many steps and rows): a row may come twice in an epoch.
+        ends = np.cumsum([len(rows) for rows, _ in collected])
+        steps = [np.split(values.reshape(-1, ends[-1]), ends[:-1], axis=1) for values in (index, scores)]
+        for rows, values in zip(*steps, strict=True):
+            self.table.update(rows.ravel(), values.ravel())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The difficulty table, complete on every process."""
+        self._merge_collected()
+        return {} if self.table is None else self.table.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the difficulty table of a checkpoint."""
+        if not state_dict:
+            return
+        if self.table is None:
+            self._state = state_dict
+        else:
+            self.table.load_state_dict(state_dict)
+
+
+class CurriculumDataModule(CurriculumOrder, TextDataModule):
+    """`TextDataModule` whose training rows come in an order of difficulty, made anew every epoch.
+
+    Args:
+        kwargs: The settings of the curriculum (CurriculumOrder) and of the data (TextDataModule).
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+class SyntheticCurriculumDataModule(CurriculumOrder, SyntheticEntailmentDataModule):
+    """The built-in task under a curriculum; its true difficulty is known (`KnownDifficulty`).
+
+    Args:
+        kwargs: The settings of the curriculum (CurriculumOrder) and of the task (SyntheticEntailmentDataModule).
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+class _Collector(L.Callback):
+    """Hands every training step's logits to the data module."""
+
+    @override
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, CurriculumOrder) and isinstance(outputs, Mapping) and "logits" in outputs:
+            data.collect(outputs["logits"], outputs["labels"], outputs["index"])
+
+
+def _is_regression(split: TokenisedSplit) -> bool:
+    return split.labels is not None and split.labels.dtype.kind == "f"
+
+
+def _checked(measure: DataMeasure, index: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The scores of a measure, if they can be ranked."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.shape != index.shape or not np.isfinite(scores).all():
+        raise UserError(
+            f"difficulty {type(measure).__name__} must give a finite number for each of {len(index)} training rows; "
+            f"it gave {scores.shape} numbers, {int((~np.isfinite(scores)).sum())} of them not finite"
+        )
+    return scores

@@ -1,0 +1,112 @@
+"""Where the labelled rows come from: a named task, a file, or the data of the run that trained the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from mebert.data.datamodule import TextDataModule
+from mebert.data.labels import check_label_order
+from mebert.data.loaders import SplitLoaders, open_split
+from mebert.data.tokenised import TokenisedSplit
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
+
+__all__ = ["chose_the_model", "file_data", "run_data", "task_data"]
+
+
+def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
+    """A named task in the model's own tokens.
+
+    Raises:
+        UserError: No such task, or it has other labels than the model, or in another order.
+    """
+    return _fitting(TextDataModule(task, folder, max_length), model, f"task {task!r}")
+
+
+def file_data(
+    path: str,
+    folder: str,
+    model: MultiExitModel,
+    max_length: int,
+    text_column: str,
+    text_pair_column: str | None,
+    label_column: str,
+) -> SplitLoaders:
+    """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
+    regression = model.num_labels == 1
+    return TextDataModule(
+        tokenizer=folder,
+        max_length=max_length,
+        validation_file=path,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        labels=None if regression else model.label_names,
+        regression=regression,
+    )
+
+
+def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
+    """The data of the run that wrote a model folder, by its `config.yaml`.
+
+    Raises:
+        UserError: The folder is not in a run, or the run's data cannot be made again.
+    """
+    config = Path(folder).parent / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{config} is no configuration of a run: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
+    named = content["data"].get("class_path")
+    kind = imported_class(named, L.LightningDataModule, f"{config}: its data cannot be made again: it")
+    check_named_classes(content["data"].get("init_args") or {}, f"{config}: its data cannot be made again", kind)
+    strict_parsing()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    try:
+        data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
+    except ArgumentError as error:
+        raise UserError(f"{config}: its data cannot be made again: {' '.join(str(error).split())}") from error
+    if not isinstance(data, SplitLoaders):
+        raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
+    return _fitting(data, model, str(config))
+
+
+def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoaders:
+    labels = getattr(data, "num_labels", model.num_labels)
+    if labels != model.num_labels:
+        raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")
+    advice = "wrong model or task? Rows of your own are given by file, their labels by the model's names"
+    check_label_order(model.label_names, getattr(data, "label_names", model.label_names), what, advice)
+    return data
+
+
+def chose_the_model(data: SplitLoaders, split: str, rows: TokenisedSplit) -> bool:
+    """Whether rows are those of a validation split, by which checkpoints and policies are chosen.
+
+    A task that hides its test labels is tested on its validation split, whose rows then go by both names.
+
+    Args:
+        data: Where the rows come from.
+        split: Their split.
+        rows: What `open_split` gave.
+    """
+    if split.startswith("val"):
+        return True
+    try:
+        validation = open_split(data, "val" + split.removeprefix("test"))
+    except UserError:  # there is none
+        return False
+    same = (getattr(rows, name) for name in ("offsets", "tokens", "labels"))
+    other = (getattr(validation, name) for name in ("offsets", "tokens", "labels"))
+    return all(np.array_equal(a, b) for a, b in zip(same, other, strict=True))

@@ -1,0 +1,280 @@
+"""Classify texts with a saved multi-exit model: one class, from texts to labels."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+
+from mebert.errors import UserError
+from mebert.exit_predictor import choose_predictor, load_predictors
+from mebert.inference import BatchPlan, Engine, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
+from mebert.inference.stream import TextEncoder, classify_stream
+from mebert.models import MultiExitModel, load_policy
+from mebert.models.pretrained import read_settings
+from mebert.policies import ExitPolicy, policy_by_name
+from mebert.policies.stored_thresholds import (
+    read_max_drops,
+    read_operating_points,
+    stored_threshold,
+    threshold_for_max_drop,
+)
+from mebert.runtime.precision import pick_device, pick_precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from mebert.exit_predictor import ExitPredictor
+
+__all__ = ["EarlyExitClassifier", "Prediction"]
+
+LONG_INPUT = 1000  # texts from which on a bar is worth its line
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one text.
+
+    Attributes:
+        label: The likeliest label; None in a regression.
+        probabilities: Probability of each label; empty in a regression.
+        exit: The exit at which the text left, from 1.
+        score: The value, in a regression; None in a classification.
+    """
+
+    label: str | None
+    probabilities: dict[str, float]
+    exit: int
+    score: float | None = None
+
+
+class EarlyExitClassifier:
+    """A multi-exit model ready to classify texts.
+
+    A text gives one `Prediction`, a list of texts a list of them, and any other iterable (a generator, an open file) a
+    generator that reads as it goes and answers in order, in bounded memory.
+
+    Args:
+        model: Any; a copy of it is prepared for inference.
+        tokenizer: The model's.
+        policy: The rule by which texts leave, with its threshold; None: every call must name one.
+        operating_points: Policy name to speed-up by layers to threshold, for `speedup`.
+        predictors: Exit predictors, for the engine `predicted`.
+        device: `cpu`, `cuda`, ...; None: an accelerator where there is one.
+        precision: `float32`, `bfloat16` or `int8` (CPU); None: bfloat16 where the hardware is fast at it.
+        compile: Compile the layers, which takes a minute at the first texts; needs a C++ compiler on a CPU.
+        max_drops: Policy name to most allowed loss to threshold, for `max_drop`.
+
+    Raises:
+        UserError: A setting that does not fit this machine.
+    """
+
+    def __init__(
+        self,
+        model: MultiExitModel,
+        tokenizer: PreTrainedTokenizerBase,
+        policy: ExitPolicy | None = None,
+        operating_points: dict[str, dict[float, float]] | None = None,
+        predictors: Sequence[ExitPredictor] = (),
+        device: str | torch.device | None = None,
+        precision: PrecisionName | None = None,
+        compile: bool = False,
+        max_drops: dict[str, dict[float, float]] | None = None,
+    ) -> None:
+        default = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = device if isinstance(device, torch.device) else pick_device(device or default)
+        if precision is None:
+            precision = "bfloat16" if pick_precision(self.device.type)[0].startswith("bf16") else "float32"
+        self.precision: PrecisionName = precision
+        self.model = prepare_model(model, precision, compile, self.device)
+        self.tokenizer = tokenizer
+        self.policy = None if policy is None else prepare_policy(policy, self.model)
+        self.operating_points = operating_points or {}
+        self.max_drops = max_drops or {}
+        self.predictors = [predictor.to(self.device).bind(self.model) for predictor in predictors]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        precision: PrecisionName | None = None,
+        compile: bool = False,
+    ) -> Self:
+        """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id.
+
+        Args:
+            path: Written by `fit` or `MultiExitModel.save_pretrained`, with a tokenizer.
+            device: As in the class; the other arguments likewise.
+            precision: See there.
+            compile: See there.
+
+        Raises:
+            UserError: There is no such folder or id, it holds no exits, or no tokenizer.
+        """
+        from mebert.data.tokenised import load_tokenizer
+
+        inner = Path(path) / "model"
+        name = str(inner if (inner / "exits.json").is_file() else path)
+        settings = read_settings(name)
+        model = MultiExitModel.from_pretrained(name)
+        tokenizer = load_tokenizer(name)
+        points = read_operating_points(settings)
+        policy, predictors = load_policy(name, model), load_predictors(name)
+        drops = read_max_drops(settings)
+        return cls(model, tokenizer, policy, points, predictors, device, precision, compile, drops)
+
+    @property
+    def label_names(self) -> list[str]:
+        return self.model.label_names
+
+    def __call__(
+        self,
+        texts: Any,
+        *,
+        policy: str | ExitPolicy | None = None,
+        threshold: float | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
+        engine: EngineName | Literal["auto"] = "auto",
+        batch_size: int = 32,
+        tokens_per_batch: int | None = None,
+        max_length: int | None = None,
+        window: int | None = None,
+        progress: bool | None = None,
+    ) -> Any:
+        """Classify: a `Prediction` for one text, a list for a list, a generator for any other iterable.
+
+        Args:
+            texts: A text or a pair `(a, b)`: one Prediction. A list of either: a list. Any other iterable (a generator,
+                an open file): a generator that reads as it goes.
+            policy: Its name (`entropy`, `max_prob`, ...) or the policy itself; None: the model's own.
+            threshold: Leave at this threshold, in [0, 1], instead of the stored one.
+            speedup: Leave at the threshold that validation data gave for this speed-up by layers; one of those stored.
+            max_drop: Leave at the threshold that `calibrate` stored for this most allowed loss: the promised one where
+                it is the epsilon of a guarantee, else the measured one.
+            engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.
+            batch_size: Most texts a batch.
+            tokens_per_batch: Most tokens a batch, padding included; None: no such limit.
+            max_length: Longest text in tokens, longer ones are cut; None: the longest that the model can read.
+            window: Texts that are read ahead and sorted by length together; None: 32 batches.
+            progress: Show a bar; None: on a terminal, for long lists.
+
+        Raises:
+            UserError: A setting that is not understood or not stored, or an input that is no text.
+        """
+        whole = {
+            "batch_size": batch_size,
+            "tokens_per_batch": tokens_per_batch,
+            "max_length": max_length,
+            "window": window,
+        }
+        for name, value in whole.items():
+            if value is not None:
+                _check_number(name, value, whole=True)
+        plan = BatchPlan(batch_size, tokens_per_batch)
+        window = 32 * batch_size if window is None else window
+        if window < 1:
+            raise UserError(f"window must be at least 1, got {window}")
+        encoder = TextEncoder(self.tokenizer, self._max_length(max_length), self.device)
+        runner = self._engine(engine, self.choose_policy(policy, threshold, speedup, max_drop), plan, window)
+        if isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2 and isinstance(texts[0], str)):
+            return next(self._predictions(runner, encoder, [texts], plan, window))
+        if isinstance(texts, dict | bytes) or not isinstance(texts, Iterable):
+            raise UserError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
+        if isinstance(texts, Sequence):
+            shown = progress if progress is not None else len(texts) >= LONG_INPUT and sys.stderr.isatty()
+            answers = self._predictions(runner, encoder, texts, plan, window)
+            return list(_with_bar(answers, len(texts)) if shown else answers)
+        answers = self._predictions(runner, encoder, texts, plan, window)
+        return _with_bar(answers, None) if progress else answers
+
+    def choose_policy(
+        self,
+        policy: str | ExitPolicy | None = None,
+        threshold: float | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
+    ) -> ExitPolicy:
+        """The policy that these settings mean, bound to the model; arguments as in a call."""
+        numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
+        given = [name for name, value in numbers.items() if value is not None]
+        for name in given:
+            _check_number(name, numbers[name])
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(given)} were both given; give one of them")
+        if isinstance(policy, ExitPolicy):
+            chosen = policy.bind(self.model)
+        elif policy is None or (self.policy is not None and policy == self.policy.name):
+            if self.policy is None:
+                known = ", ".join(self.operating_points) or "entropy"
+                raise UserError(f"this model was saved without a policy; give policy (for example {known})")
+            chosen = self.policy
+        else:
+            chosen = policy_by_name(policy)().bind(self.model)
+            if not given:
+                raise UserError(f"policy {policy!r} is not the model's own: give a threshold or a speedup for it")
+        if speedup is not None:
+            threshold = stored_threshold(
+                chosen.name, self.operating_points, float(speedup), "with this model", "give a threshold"
+            )
+        if max_drop is not None:
+            threshold = threshold_for_max_drop(chosen.name, self.max_drops, float(max_drop))
+        return chosen if threshold is None else chosen.with_threshold(threshold)
+
+    def _engine(self, name: str, policy: ExitPolicy, plan: BatchPlan, window: int) -> Engine:
+        chosen: Any = "shrink" if name == "auto" else name
+        if chosen in ("full", "shrink"):
+            return make_engine(chosen, self.model, policy)
+        settings: dict[str, Any] = {}
+        if chosen == "predicted":
+            settings["predictor"] = choose_predictor(self.predictors, policy)
+        # Nothing waits for more than about a window, so that answers come in turn and few have to be kept.
+        wait = max(1, window // plan.max_batch)
+        return make_engine(chosen, self.model, policy, batch_size=plan.max_batch, max_wait=wait, **settings)
+
+    def _max_length(self, asked: int | None) -> int:
+        most = min(self.model.adapter.max_length, self.tokenizer.model_max_length)
+        if asked is None:
+            return most
+        if not 1 <= asked <= most:
+            raise UserError(f"max_length must be from 1 to {most} for this model, got {asked}")
+        return asked
+
+    def _predictions(
+        self, engine: Engine, encoder: TextEncoder, texts: Iterable[Any], plan: BatchPlan, window: int
+    ) -> Iterator[Prediction]:
+        for logits, index in classify_stream(engine, encoder, texts, plan, window):
+            yield self._prediction(logits, index + 1)
+
+    def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
+        names = self.label_names
+        if len(names) == 1:
+            return Prediction(None, {}, exit_number, logits[0])
+        largest = max(logits)
+        weights = [math.exp(value - largest) for value in logits]
+        total = sum(weights)
+        probabilities = {name: weight / total for name, weight in zip(names, weights, strict=True)}
+        return Prediction(names[logits.index(largest)], probabilities, exit_number)
+
+
+def _check_number(name: str, value: Any, whole: bool = False) -> None:
+    """Raise a UserError for what is no number, or no whole one."""
+    try:
+        fits = float(value) == int(value) if whole else not isinstance(value, str) and float(value) is not None
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits or isinstance(value, str):
+        raise UserError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
+
+
+def _with_bar(answers: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(answers, "Classifying", total=total, console=Console(stderr=True), transient=True)

@@ -1,0 +1,111 @@
+"""Which value of a metric stands for a whole run: the largest, the smallest or the last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, Literal
+
+from mebert.metrics.task import METRIC_NAMES
+
+__all__ = ["Best", "ExitLines", "summary_of"]
+
+EXIT_METRIC = re.compile(r"(?P<split>.+)/exit_(?P<exit>\d+)/(?P<metric>[^/]+)")
+
+CONSTANT = ("gflops",)  # depends on the data alone
+
+
+class ExitLines:
+    """Collects `val/exit_03/acc` and its like as they are logged; what they make is `val/exits/acc`.
+
+    A test has one value an exit and no time: `WandbReport` draws those over the exits.
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[tuple[str, str], list[int]] = {}
+        self._values: dict[tuple[str, str], dict[int, list[float]]] = {}
+
+    def update(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
+        """Charts of what has just got a new value, by name, with all that came before.
+
+        Args:
+            metrics: Name to value, as they are logged.
+            step: Optimiser steps so far.
+        """
+        found: dict[tuple[str, str], dict[int, float]] = {}
+        for name, value in metrics.items():
+            match = EXIT_METRIC.fullmatch(name)
+            if match and match["metric"] not in CONSTANT and not match["split"].startswith("test"):
+                found.setdefault((match["split"], match["metric"]), {})[int(match["exit"])] = float(value)
+        for key, values in found.items():
+            self._steps.setdefault(key, []).append(step)
+            lines = self._values.setdefault(key, {})
+            for number, value in values.items():
+                lines.setdefault(number, []).append(value)
+        return {f"{split}/exits/{metric}": self._chart(split, metric) for split, metric in found}
+
+    def _chart(self, split: str, metric: str) -> Any:
+        import wandb
+
+        steps, lines = self._steps[split, metric], self._values[split, metric]
+        numbers = sorted(lines)
+        return wandb.plot.line_series(
+            xs=[steps[-len(lines[number]) :] for number in numbers],
+            ys=[lines[number] for number in numbers],
+            keys=[f"exit {number:02d}" for number in numbers],
+            title=f"{split}: {metric} of every exit",
+            xname="optimiser steps",
+        )
+
+
+LARGER_IS_BETTER = {*METRIC_NAMES, "score", "auc", "agreement"}
+
+LARGER_FAMILIES = ("auc_", "elue_", "speedup_")
+
+SMALLER_IS_BETTER = {"loss", "ce", "kd", "dar", "lte", "imitation", "last", "ece"}
+
+SMALLER_FAMILIES = ("loss_", "ce_", "kd_")
+
+
+def summary_of(metric: str) -> Literal["max", "min"] | None:
+    """What the summary of a run keeps of a metric; None for the last value, as W&B does without being told.
+
+    (Told to keep the last value, it would nest it, as it nests the largest: `{"last": ...}`.)
+
+    Args:
+        metric: As it is logged, such as `val/exit_03/acc`; its last part says what it is.
+
+    >>> [summary_of(name) for name in ("val/exit_03/acc", "val/auc_edr", "train/loss", "train/weight_01")]
+    ['max', 'max', 'min', None]
+    """
+    name = metric.rpartition("/")[2]
+    if name in LARGER_IS_BETTER or name.startswith(LARGER_FAMILIES):
+        return "max"
+    if name in SMALLER_IS_BETTER or name.startswith(SMALLER_FAMILIES) or name.endswith("_loss"):
+        return "min"
+    return None
+
+
+class Best:
+    """The best value so far of what a sweep looks at, as plain metrics: `best/val_auc`, `best/val_score`.
+
+    A metric whose summary is its maximum stands there as `{"max": ...}`, and a sweep does not optimise what is nested.
+    """
+
+    names = ("val/auc", "val/score")
+
+    def __init__(self) -> None:
+        self._best: dict[str, float] = {}
+
+    def update(self, metrics: Mapping[str, Any]) -> dict[str, float]:
+        """The best values, if any of these metrics is among the names.
+
+        Args:
+            metrics: Name to value, as they are logged.
+        """
+        seen = {name: float(metrics[name]) for name in self.names if isinstance(metrics.get(name), Real)}
+        for name, value in seen.items():
+            if value == value:  # not NaN
+                self._best[name] = max(value, self._best.get(name, value))
+        return {f"best/{name.replace('/', '_')}": self._best[name] for name in seen if name in self._best}

@@ -1,0 +1,119 @@
+"""Exits at exactly a speed, and the thresholds between which a policy does anything.
+
+Shapes: E exits, N samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
+
+__all__ = ["bracket_speedup", "describe_inert_threshold", "exits_at_speedup", "score_range"]
+
+
+def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
+    """Exits on both sides of a speed-up by layers on these very samples; no labels are needed.
+
+    Args:
+        scores: (E, N).
+        exit_layers: The layer of each exit, (E,).
+        target: Speed-up by layers, at least 1.
+
+    Returns:
+        The 0-based exits (N,) at the strictest threshold that reaches the speed-up, those one score below it, which are
+        slower, and the chance in [0, 1) with which a coin must choose the latter, for each sample, to give the very
+        speed: 0 where the threshold does. None where the policy does not attain the speed-up.
+    """
+    threshold = threshold_for_speedup(scores, exit_layers, target)
+    if threshold is None:
+        return None
+    faster = replay(scores, threshold)
+    reached = speedup_layers(faster, exit_layers)
+    if reached <= target:
+        return faster, faster, 0.0
+    # The threshold is the next number above a score: one step down, the samples of that score stay.
+    slower = replay(scores, float(torch.nextafter(scores.new_tensor(threshold), scores.new_tensor(-math.inf))))
+    wanted, least, most = (1 / speed for speed in (target, reached, speedup_layers(slower, exit_layers)))
+    return faster, slower, (wanted - least) / (most - least)
+
+
+def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, seed: int = 0) -> Tensor | None:
+    """The 0-based exits (N,) of a policy at a speed-up by layers on these very samples; no labels are needed.
+
+    The threshold is the strictest one that reaches the speed-up. Where many scores are equal and it is overshot, a coin
+    decides which of the samples in question stay, so that policies with few thresholds are compared at equal speed.
+
+    Args:
+        scores: (E, N).
+        exit_layers: The layer of each exit, (E,).
+        target: Speed-up by layers, at least 1.
+        seed: Of the coin.
+
+    Returns:
+        The exits; None where the policy does not attain the speed-up.
+    """
+    found = bracket_speedup(scores, exit_layers, target)
+    if found is None:
+        return None
+    exits, slower, share = found
+    if share == 0.0:
+        return exits
+    rows = (slower != exits).nonzero().squeeze(-1)
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))]
+    layers = torch.as_tensor(exit_layers, dtype=torch.float64)
+    to_spend = exit_layers[-1] * len(exits) / target - float(layers[exits].sum())
+    more = (layers[slower[rows]] - layers[exits[rows]]).cumsum(0)
+    stay = rows[more <= to_spend + 1e-6]
+    exits[stay] = slower[stay]
+    return exits
+
+
+def score_range(scores: Tensor) -> tuple[float, float] | None:
+    """The thresholds between which exits change.
+
+    At or below the first every sample runs all layers, above the second every sample leaves as early as it can.
+
+    Args:
+        scores: (E, N); infinite where nobody may leave.
+
+    Returns:
+        Both; None where nobody may leave anywhere.
+    """
+    early = scores[:-1]
+    known = early[torch.isfinite(early)]
+    if not len(known):
+        return None
+    first = replay(scores, math.inf)
+    leaving = first < len(early)
+    last_of_each = scores[first, torch.arange(scores.shape[1])][leaving]
+    return float(known.min()), float(last_of_each.max())
+
+
+def describe_inert_threshold(policy: str, threshold: float, scores: Tensor, where: str) -> str | None:
+    """A line to warn with where a threshold is below or above all that occurs; None where it is not.
+
+    The threshold 0 says itself that nobody shall leave.
+
+    Args:
+        policy: Its name.
+        threshold: On its scores.
+        scores: (E, N) of a recorded pass.
+        where: What was passed over, such as "validation data".
+    """
+    found = score_range(scores)
+    if found is None or threshold == 0.0 or found[0] < threshold <= found[1]:
+        return None
+    if threshold <= found[0]:
+        effect = "every sample runs all layers"
+    else:
+        at_once = bool((replay(scores, math.inf) == 0).all())
+        effect = "every sample leaves at the first exit" + ("" if at_once else " that may let it go")
+    return (
+        f"the threshold {threshold:g} of the policy {policy!r} decides nothing: on {where} {effect}; scores there call "
+        f"for a threshold above {found[0]:.7g} and at most {found[1]:.7g}"
+    )

@@ -1,0 +1,60 @@
+"""What every exit costs, counted.
+
+FLOPs = 2 x multiply-adds of matrix products, as `torch.utils.flop_counter` counts them: projections, attention
+scores and their weighted sums, feed-forward, exit heads, prototypical networks. Not counted: embedding look-ups,
+LayerNorm, softmax, activations, distances to prototypes. A sample costs what its own tokens cost; padding is the
+engine's waste and shows in wall-clock time. Shapes: N samples, E exits, S tokens, H hidden, I intermediate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies import ExitPolicy
+
+__all__ = ["direct_exit_flops", "encoder_flops", "exit_flops", "single_exit_flops"]
+
+
+def encoder_flops(walk: EncoderAdapter, lengths: Tensor, depth: int) -> Tensor:
+    """Cost of the embeddings' projection and the first `depth` layers, (N,) float64.
+
+    Args:
+        walk: The encoder's adapter.
+        lengths: Tokens of each sample, (N,), special tokens included.
+        depth: Number of layers.
+    """
+    return walk.flops(lengths, depth)
+
+
+def exit_flops(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None = None) -> Tensor:
+    """Cost of leaving at each exit when the exits are tried one after another, (E, N) float64.
+
+    Counts the layers up to the exit, the heads of all exits up to it, and the policy's own products at every exit but
+    the last (where there is nothing to decide).
+
+    Args:
+        model: The multi-exit model.
+        lengths: Tokens of each sample, (N,).
+        policy: Its `flops()` are added; None adds nothing.
+    """
+    decision = 0 if policy is None else policy.flops()
+    asked = torch.arange(1, model.num_exits + 1, device=lengths.device).clamp_max(model.num_exits - 1)
+    return model.sequential_exit_flops(lengths) + decision * asked.unsqueeze(1)
+
+
+def direct_exit_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
+    """Cost of running straight to each exit, which alone is asked, (E, N) float64: fixed and predicted exits.
+
+    Args:
+        model: The multi-exit model.
+        lengths: Tokens of each sample, (N,).
+    """
+    return model.direct_exit_flops(lengths)
+
+
+def single_exit_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
+    """Cost of the plain model, (N,) float64: all layers and the last head. The base of every FLOPs speed-up."""
+    return direct_exit_flops(model, lengths)[-1]

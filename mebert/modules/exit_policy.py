@@ -1,0 +1,160 @@
+"""When samples leave: a module's policy with its thresholds, chosen on validation data and kept in the checkpoint.
+
+Shapes: E exits, N samples of a recorded pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
+
+from mebert.errors import UserError
+from mebert.exit_predictor import ExitPredictor, predictor_from_state
+from mebert.metrics.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
+from mebert.metrics.record_files import record_from_tensors, record_tensors
+from mebert.models.multi_exit import MultiExitModel
+from mebert.modules.fitted_indicators import add_missing_parts, has_fitted_parts, make_room_for_state, refit
+from mebert.policies import (
+    DistanceRatio,
+    Entropy,
+    ExitPolicy,
+    FixedExit,
+    HybridDistanceEntropy,
+    LearnedToExit,
+    Margin,
+    MaxProbability,
+    ValueChange,
+    policy_from_spec,
+)
+
+__all__ = ["TARGET_SPEEDUPS", "EarlyExitModule"]
+
+TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
+
+
+class EarlyExitModule(L.LightningModule):
+    """The half of every recipe that is not training: its policy. A recipe overrides `default_policy` and the like.
+
+    Attributes:
+        model: The multi-exit model.
+        policy: At its threshold, bound to the model.
+        threshold: What the user fixed it at, or None.
+        target_speedup: By layers, for which it is chosen.
+        operating_points: Policy name to target speed-up to threshold, from validation data.
+        validation_record: The pass on which they were chosen; any other policy can be chosen on it later.
+        exit_predictors: Those that were fitted to the policy's exits.
+    """
+
+    model: MultiExitModel
+    policy: ExitPolicy
+    threshold: float | None
+    target_speedup: float
+
+    def init_policy(self, given: ExitPolicy | dict[str, Any] | None) -> None:
+        """Set the policy before anything has been chosen: the one given (or its `spec`), else the recipe's own."""
+        self.operating_points: dict[str, dict[float, float]] = {}
+        self.validation_record: ExitRecord | None = None
+        self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
+        policy = self.default_policy() if given is None else self._given_policy(given)
+        add_missing_parts(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
+        self.policy = policy.bind(self.model)
+
+    def fit_indicators(self) -> None:
+        """Have what `dr`, `edr` and `learned` read fitted before each validation, where the recipe trains none."""
+        model = self.model
+        add_missing_parts(model, prototypes=model.num_exits > 1 and model.num_labels > 1)
+        self.policy = self.policy.bind(model)  # it may read what was not there before
+
+    def default_policy(self) -> ExitPolicy:
+        """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
+        threshold = 0.5 if self.threshold is None else self.threshold
+        return ValueChange(threshold) if self.model.num_labels == 1 else Entropy(threshold)
+
+    def score_policies(self) -> dict[str, ExitPolicy]:
+        """The policies whose scores one evaluation pass records, by name, bound to the model; the module's among them.
+
+        Not a fixed exit, which has nothing to sweep.
+        """
+        policies: list[ExitPolicy] = [Entropy(), MaxProbability(), Margin()]
+        if self.model.num_labels == 1:
+            policies = [ValueChange()]
+        if self.model.prototypes is not None:
+            policies += [DistanceRatio(), HybridDistanceEntropy()]
+        if self.model.exit_scorer is not None:
+            policies.append(LearnedToExit())
+        found = {policy.name: policy.bind(self.model) for policy in policies}
+        return found if isinstance(self.policy, FixedExit) else found | {self.policy.name: self.policy}
+
+    def choose_policy(self, record: ExitRecord) -> None:
+        """Choose what the policy has to choose besides its threshold, from a pass over validation data."""
+        if self.policy.name not in record.scores:
+            return
+        fitted = self.policy.fitted(record)
+        if fitted is not self.policy:
+            self.policy = fitted.bind(self.model)
+            record.scores[fitted.name] = fitted.score_record(record)
+
+    def _given_policy(self, given: Any) -> ExitPolicy:
+        """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
+        policy = given if isinstance(given, ExitPolicy) else policy_from_spec(dict(given))
+        self.hparams["policy"] = policy.spec()
+        return policy.with_threshold(policy.threshold if self.threshold is None else self.threshold)
+
+    def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
+        """From a pass over validation data: thresholds for the target speed-ups, and the policy's own threshold.
+
+        Args:
+            record: The pass, with the scores of `score_policies`.
+            targets: Speed-ups by layers. Those that no threshold attains are left out.
+        """
+        self.choose_policy(record)
+        self.validation_record = record
+        layers = self.model.exit_layers
+        points: dict[str, dict[float, float]] = {}
+        for name, scores in record.scores.items():
+            found = {t: threshold_for_speedup(scores, layers, t) for t in sorted({*targets, self.target_speedup})}
+            points[name] = {t: value for t, value in found.items() if value is not None}
+        self.operating_points = points
+        if self.threshold is None and self.policy.name in points:
+            chosen = points[self.policy.name].get(self.target_speedup)
+            if chosen is None:
+                chosen = 1.0
+                most = speedup_layers(replay(record.scores[self.policy.name], float("inf")), layers)
+                rank_zero_warn(
+                    f"target_speedup {self.target_speedup} is out of reach: leaving as early as it can, the policy "
+                    f"{self.policy.name!r} gives {most:.2f}"
+                )
+            self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
+
+    def on_validation_epoch_start(self) -> None:
+        """Fit what a policy reads and the recipe does not train to the weights as they are now."""
+        trainer = self.trainer
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_parts(self.model):
+            refit(trainer, self.model)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mebert"] = {
+            "policy": self.policy.spec(),
+            "operating_points": self.operating_points,
+            "label_names": list(self.model.label_names),
+        }
+        if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
+            checkpoint["mebert"]["validation_record"] = record_tensors(self.validation_record)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint.get("mebert")
+        if saved is None:
+            raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
+        make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
+        self.operating_points = saved["operating_points"]
+        recorded = saved.get("validation_record")
+        self.validation_record = None if recorded is None else record_from_tensors(recorded)
+        # Not saved again by `on_save_checkpoint`: training on makes other exits of them.
+        states = saved.get("exit_predictors", [])
+        self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]
+        policy = policy_from_spec(saved["policy"]).bind(self.model)
+        self.policy = policy if self.threshold is None else policy.with_threshold(self.threshold)

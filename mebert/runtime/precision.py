@@ -1,0 +1,68 @@
+"""Which floating-point precision and which device a run uses when none is asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from mebert.choices import PrecisionName
+from mebert.errors import UserError
+
+__all__ = ["PrecisionName", "inference_precision", "pick_device", "pick_precision"]
+
+# Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
+FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
+
+
+def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
+    """bfloat16 mixed precision where the hardware multiplies it fast, float32 elsewhere.
+
+    Emulated bfloat16 does not count: it is slower than float32.
+
+    Args:
+        accelerator: As the Trainer's: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
+
+    Returns:
+        The Trainer's `precision`, and the reason in a few words.
+    """
+    wants_gpu = accelerator in ("auto", "gpu", "cuda")
+    if wants_gpu and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed", f"{name} has fast bfloat16"
+        return "32-true", f"{name} has no fast bfloat16"
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
+        capabilities = torch.cpu.get_capabilities()
+        found = [name for name in FAST_BF16_CPU if capabilities.get(name)]
+        if found:
+            return "bf16-mixed", f"this CPU has {found[0]}"
+        return "32-true", "this CPU has no fast bfloat16"
+    return "32-true", f"bfloat16 is not known to be fast on {accelerator!r}"
+
+
+def inference_precision(trainer_precision: object) -> PrecisionName:
+    """In what a prepared model answers for a Trainer: bfloat16 for its bf16 settings, float32 for all others.
+
+    Args:
+        trainer_precision: `trainer.precision`, such as `bf16-mixed` or `32-true`.
+    """
+    return "bfloat16" if str(trainer_precision).startswith("bf16") else "float32"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device with this name; `auto`: an accelerator if there is one.
+
+    Raises:
+        UserError: It cannot be used.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator()
+        return torch.device("cpu") if accelerator is None else accelerator
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # a list of all that PyTorch has ever run on
+            reason = "there is no such kind"
+        raise UserError(f"device {name!r} cannot be used: {reason}; take auto, cpu, cuda, cuda:1 or mps") from error
+    return device

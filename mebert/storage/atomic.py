@@ -1,0 +1,184 @@
+"""Checkpoints that are on the disk whole or not at all, and how damage is found in those that are there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import struct
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+__all__ = ["atomic_write", "clear_unfinished", "copy_whole", "find_corruption", "keeping_previous", "previous_of"]
+
+UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.unfinished$")
+ABANDONED = 3600.0  # seconds without a write after which another machine's unfinished file is nobody's any more
+BLOCK = 2**20
+# What zipfile raises where headers are damaged, beside its own.
+TORN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zlib.error)
+
+
+def atomic_write(content: Any, path: Path) -> None:
+    """Write what `torch.save` takes: under another name in the same folder, on to the disk, then renamed.
+
+    Args:
+        content: Tensors and plain values.
+        path: Takes the place of the file of that name; its folder is made.
+
+    Raises:
+        OSError: It cannot be written, with this path as its name; what was there is there still.
+    """
+    try:
+        with _in_place_of(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer hides the system's error behind its own
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, so that the target is whole or as it was."""
+    with source.open("rb") as old, _in_place_of(target) as new:
+        shutil.copyfileobj(old, new, BLOCK)
+
+
+def previous_of(path: Path) -> Path:
+    """Where the checkpoint before this one is kept: `last-previous.ckpt` beside `last.ckpt`."""
+    return path.with_name(f"{path.stem}-previous{path.suffix}")
+
+
+@contextmanager
+def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
+    """Keep a checkpoint that is written anew inside, once that is done; until then the one kept before stays.
+
+    Args:
+        path: The file; nothing is kept where there is none.
+        replaced: Whether a new file will take its place, whole or not at all: a second name for the old one is enough
+            then, and where writing fails, the old one still has its first. Else it is copied.
+    """
+    if not path.is_file():
+        yield
+        return
+    kept = _unfinished(previous_of(path))
+    try:
+        _second_name(path, kept) if replaced else copy_whole(path, kept)
+        yield
+    except BaseException:
+        if replaced or not kept.is_file() or find_corruption(kept) is not None:
+            kept.unlink(missing_ok=True)
+        else:
+            os.replace(kept, previous_of(path))  # who knows what is left of the file itself
+        raise
+    os.replace(kept, previous_of(path))
+
+
+def find_corruption(path: Path) -> str | None:
+    """What is wrong with a file of `torch.save`; None where nothing is, or where it is of another kind.
+
+    PyTorch writes a checksum (CRC-32) of every tensor, but does not look at it when it reads.
+    """
+    if not path.stat().st_size:
+        return "an empty file"
+    with path.open("rb") as file:
+        if file.read(2) != b"PK" and not zipfile.is_zipfile(path):
+            return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Others are none that PyTorch writes, and could be small files of endless contents.
+            stored = [info for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
+            torn = next((info.filename for info in stored if _torn(archive, info)), None)
+            return None if torn is None else f"damaged, {torn} is not as it was written"
+    except TORN:
+        return f"{path.stat().st_size:,} bytes that were cut off"
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder."""
+    for path in folder.glob(".*.unfinished"):
+        found = UNFINISHED.match(path.name)
+        if found is None:
+            continue
+        with suppress(OSError):  # another process was quicker
+            here = found["host"] == _host()
+            if not _is_alive(int(found["process"])) if here else time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+
+
+@contextmanager
+def _in_place_of(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes a path's place once it is complete and on the disk, and is gone if anything fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished(path)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # not every system lets a folder be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too
+        finally:
+            os.close(folder)
+
+
+def _second_name(path: Path, name: Path) -> None:
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:  # a file system without hard links
+        copy_whole(path, name)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.unfinished")
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "-") or "here"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _torn(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(info) as part:
+            while part.read(BLOCK):
+                pass
+    except TORN:
+        return True
+    return False
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The operating system's error behind another."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno is not None:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

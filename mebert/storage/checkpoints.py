@@ -1,0 +1,166 @@
+"""Finding and checking the checkpoint that a command line names."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
+from typing_extensions import override
+
+from mebert.errors import UserError
+from mebert.storage.atomic import atomic_write, find_corruption
+from mebert.storage.paths import describe_os_error
+from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
+
+__all__ = ["AtomicCheckpointIO", "DamagedCheckpoint", "NotWritten", "find_checkpoint", "read_checkpoint"]
+
+
+class NotWritten(UserError):
+    """A checkpoint could not be written."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, as long as its folder is on a disk.
+
+    Lightning's own writes to the folder of temporary files first; where that is another disk, what is moved from there
+    is copied over the old file, and a kill leaves neither. It also holds a second copy in memory.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            NotWritten: It cannot be written; what was there under that name is there still.
+        """
+        if storage_options is not None or "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            atomic_write(checkpoint, Path(path))
+        except OSError as error:
+            raise NotWritten(describe_os_error(error) or f"cannot write {path}: {error.strerror}") from error
+
+
+KEYWORDS = ("last", "best")
+
+REQUIRED = ("policy", "operating_points")  # of what mebert adds to a checkpoint
+
+
+class DamagedCheckpoint(UserError):
+    """A file that is a checkpoint no more.
+
+    Args:
+        path: The file.
+        fault: What is wrong with it.
+
+    Attributes:
+        other: A whole one beside it, the newest; None where there is none.
+    """
+
+    def __init__(self, path: Path, fault: str) -> None:
+        self.other = _other_than(path)
+        advice = "give another one, or train anew"
+        if self.other is not None:
+            advice = f"there is also {self.other}, which is whole"
+        super().__init__(f"{path} is not a readable checkpoint: {fault}; {advice}")
+
+
+def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None) -> Path:
+    """The file that `--ckpt_path` means.
+
+    Args:
+        given: A path, or `last` or `best` of the newest run of this experiment that has one.
+        experiment_folder: Holds the experiment's runs, each with its `checkpoints/`.
+        run: The run's folder that comes before the others, where it has one.
+
+    Raises:
+        UserError: There is none.
+    """
+    if given not in KEYWORDS:
+        path = Path(given)
+        if not path.is_file():
+            hint = "it is a folder; name the file in it" if path.is_dir() else "no such file; give another"
+            raise UserError(f"--ckpt_path {given}: {hint} (or `last` or `best`)")
+        return path
+    own = experiment_folder / (run or "") / "checkpoints" / f"{given}.ckpt"
+    if run is not None and own.is_file():
+        return own
+    found = sorted(
+        experiment_folder.glob(f"*/checkpoints/{given}.ckpt"),
+        key=lambda path: (path.stat().st_mtime_ns, path.as_posix()),
+    )
+    if not found:
+        raise UserError(
+            f"--ckpt_path {given}: no {experiment_folder}/*/checkpoints/{given}.ckpt; "
+            "train first: python -m mebert fit --config <the same config>"
+        )
+    return found[-1]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of mebert, read once for its checksums; its tensors are mapped.
+
+    Raises:
+        DamagedCheckpoint: It is cut off or damaged.
+        UserError: It is some other file; or it names a class that is not imported.
+    """
+    try:
+        fault = find_corruption(path)
+    except OSError as error:
+        fault = f"{error.strerror}"
+    if fault is not None:
+        raise DamagedCheckpoint(path, fault)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:  # also of what is no pickle at all
+        raise UserError(
+            f"{path} is not a readable checkpoint: it is damaged, or holds objects whose opening would run code, which "
+            "mebert never does; give one that `fit` has written (plain values and tensors)"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        size = path.stat().st_size
+        fault = "it was cut off, or is some other file" if size else "it is empty"
+        raise UserError(f"{path} is not a readable checkpoint: {fault}; {_others(path)}") from error
+    if not isinstance(content, dict) or "state_dict" not in content or "mebert" not in content:
+        raise UserError(
+            f"{path} is not a checkpoint of mebert; `fit` writes them as <run folder>/checkpoints/best.ckpt"
+        )
+    lost = [name for name in REQUIRED if not isinstance(content["mebert"].get(name), Mapping)]
+    if lost:
+        raise UserError(
+            f"{path} lacks {lost[0]}: another version of mebert wrote it, or it is damaged; {_others(path)}"
+        )
+    _check_classes(path, content)
+    return content
+
+
+def _others(path: Path) -> str:
+    """What to do without a checkpoint: take one beside it, the newest first."""
+    other = _other_than(path)
+    return "give another one, or train anew" if other is None else f"there is also {other}"
+
+
+def _other_than(path: Path) -> Path | None:
+    """The newest whole checkpoint beside this one."""
+    beside = [p for p in path.parent.glob("*.ckpt") if p.name != path.name]
+    for other in sorted(beside, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        if find_corruption(other) is None:
+            return other
+    return None
+
+
+def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
+    """Lightning hands the saved settings to a parser, which would import and call what they name."""
+    strict_parsing()
+    for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):
+        settings = dict(content.get(key) or {})
+        named = [settings.pop(name) for name in ("_class_path", "class_path") if name in settings]
+        kinds = [imported_class(name, L.LightningModule, f"{path}: its module") for name in named]
+        check_named_classes(settings, str(path), kinds[0] if kinds else None)

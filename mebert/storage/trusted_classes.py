@@ -1,0 +1,125 @@
+"""Classes that a file names: found among what is imported already, never imported or called by their name.
+
+A checkpoint and a saved model say of which class they and their policies are. Such a name is data of whoever wrote the
+file; to import it would be to run what it names. The user names classes of his own himself (`--model mine.Recipe`, or
+`import mine` in Python), which imports them before any file is read.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from mebert.errors import UserError
+
+__all__ = ["check_named_classes", "imported_class", "strict_parsing"]
+
+T = TypeVar("T")
+
+# Beyond jsonargparse's own list (os, subprocess, pickle, importlib, ...): what runs a file or a download.
+DENIED = ["torch.hub", "torch.load", "torch.serialization", "torch.package", "torch.utils.cpp_extension"]
+PLAIN = (str, int, float, bool, type(None), list, dict, tuple, set, Any)
+
+
+def strict_parsing() -> None:
+    """Have configurations name classes only where a class belongs, and none that runs commands or opens pickles."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=DENIED)
+
+
+def imported_class(path: object, base: type[T], what: str) -> type[T]:
+    """The class that a file names.
+
+    Args:
+        path: `package.module.Class`, as the file has it.
+        base: What it must be a kind of.
+        what: Whose class it is, to begin the error with.
+
+    Raises:
+        UserError: Its module is not imported, or it is no such class.
+    """
+    module, _, name = str(path).rpartition(".")
+    home = sys.modules.get(module)
+    if home is None:
+        first = module or "the module that defines it"
+        raise UserError(
+            f"{what} is of the class {str(path)!r}, which is not imported, and no file may choose what is; if it is "
+            f"yours, import it first: name it yourself (--model {path}, in fit, validate, test and predict), or in "
+            f"Python `import {first}` before anything is opened (commands: mebert.cli.lightning.main([...]))"
+        )
+    # Of other packages only what is there: asking a lazy one for a name would import the part that has it.
+    found = getattr(home, name, None) if module.partition(".")[0] == "mebert" else vars(home).get(name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{what} is of the class {str(path)!r}, which is no imported {base.__name__}")
+    return found
+
+
+def check_named_classes(settings: Mapping[str, Any], where: str, cls: type | None = None) -> None:
+    """Refuse settings of a file that would have the parser import something.
+
+    Args:
+        settings: Plain values; a class is named by a mapping with `class_path`, as saved configurations do.
+        where: The file, to begin the error with.
+        cls: Whose arguments they are; None: not known.
+
+    Raises:
+        UserError: A class is not imported, or a text stands where a class belongs.
+    """
+    takes_class = {} if cls is None else _take_classes(cls)
+    for name, value in settings.items():
+        _check(value, f"{where}: its setting {name}", takes_class.get(name))
+
+
+def _check(value: Any, what: str, takes_class: bool | None) -> None:
+    if isinstance(value, Mapping):
+        if "class_path" in value and takes_class is False:
+            raise UserError(f"{what} names the class {value['class_path']!r} where none belongs; it is not opened")
+        cls = imported_class(value["class_path"], object, what) if "class_path" in value else None
+        for name, inner in value.items():
+            if cls is not None and name in ("init_args", "dict_kwargs") and isinstance(inner, Mapping):
+                check_named_classes(inner, what, cls)
+            elif name != "class_path":
+                _check(inner, what, takes_class)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check(inner, what, takes_class)
+    elif isinstance(value, str) and ("class_path" in value or (takes_class and not _is_known(value))):
+        # The parser would read it as the name of a class, as YAML, or as the path of a file with either.
+        raise UserError(f"{what} is the text {value[:80]!r} where a class and its settings belong; it is not opened")
+
+
+def _is_known(name: str) -> bool:
+    """Whether a text names no more than what is imported: `torch.relu`, or the short name of a class."""
+    module, _, last = name.rpartition(".")
+    home = sys.modules.get(module)
+    known = name.isidentifier() if not module else home is not None and last in vars(home)
+    return known and not Path(name).exists()
+
+
+def _take_classes(cls: type) -> dict[str, bool]:
+    """Of each argument of a class, by its annotation: whether it takes an object of some class."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, "its", fail_untyped=False)
+    hints = {action.dest.removeprefix("its."): getattr(action, "_typehint", None) for action in parser._actions}
+    return {name: hint is not None and not all(map(_is_plain, _leaves(hint))) for name, hint in hints.items()}
+
+
+def _leaves(hint: Any) -> Iterator[Any]:
+    parts = get_args(hint)
+    if get_origin(hint) is Literal or not parts:
+        yield hint
+    else:
+        for part in parts:
+            yield from _leaves(part)
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) is Literal or hint in PLAIN:
+        return True
+    return isinstance(hint, type) and issubclass(hint, Enum | Path)

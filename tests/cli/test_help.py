@@ -1,0 +1,237 @@
+"""What the command line says of itself: help, version, mistyped commands, completion."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from mebert.cli.commands import COMMANDS, command_function
+from mebert.cli.examples import EXAMPLES
+from mebert.cli.help import LIGHTNING_COMMANDS
+from mebert.cli.main import main
+from mebert.commands.parser import plain_type
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = [*LIGHTNING_COMMANDS, *COMMANDS]
+
+
+def said(*args):
+    """What is printed before the command ends by itself."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as stop:
+        main(list(args))
+    assert stop.value.code in (0, None)
+    return out.getvalue()
+
+
+@cache
+def help_of(command, option="--help"):
+    """Worked out once: making a parser of Lightning's takes a second."""
+    return said(command, option)
+
+
+def test_top_help_lists_commands_in_the_order_of_the_work():
+    text = said("--help")
+    wanted = ["fit", "validate", "test", "predict", "calibrate", "bench", "compare", "inspect", "cascade", "study"]
+    places = [text.index(f"\n    {name} ") for name in wanted]
+    assert places == sorted(places)
+    assert set(ALL) <= {line.split()[0] for line in text.splitlines() if line.startswith("    ")}
+    assert said("-h") == text
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_top_help_fits_the_terminal(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = said("--help").splitlines()
+    assert all(len(line) <= int(columns) for line in lines if "python -m mebert" not in line)
+
+
+def test_alone_it_prints_the_help_and_fails(capsys):
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "train and use:" in captured.err
+    assert not captured.out
+
+
+def test_version():
+    import mebert
+
+    assert said("--version") == f"mebert {mebert.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["fitt"], "no command 'fitt'; did you mean fit?"),
+        (["calibrat", "--model", "x"], "did you mean calibrate?"),
+        (["xyzzy"], "no command 'xyzzy' (python -m mebert --help"),
+        (["--experiment", "x"], "no command before --experiment"),
+    ],
+)
+def test_mistyped_commands(typed, words, capsys):
+    assert main(typed) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ALL)
+def test_help_of_each_command(command):
+    text = help_of(command)
+    assert text.startswith(f"usage: python -m mebert {command}")
+    assert "--print_config" in text
+    assert "+ [ITEM" not in text
+    assert "keywords separated by comma" not in " ".join(text.split())
+    assert text.count("\n") < 300
+    end = text[text.index("\nexamples:\n") :]
+    shown = [line.strip() for line in end.splitlines() if line.startswith("  python")]
+    assert shown == [f"python -m mebert {words}" for words in EXAMPLES[command]], "whole, as they are typed"
+
+
+EVERY_EXAMPLE = [words for found in EXAMPLES.values() for words in found]
+
+
+@pytest.mark.parametrize(
+    ("command", "read", "not_read"),
+    [
+        ("fit", "--exit_prediction.kind", "--predictions.engine"),
+        ("validate", "--curve.points", "--wandb.samples"),
+        ("test", "--wandb.samples", "--trainer.max_epochs"),
+        ("predict", "--predictions.engine", "--exit_prediction.kind"),
+    ],
+)
+def test_help_shows_what_the_command_reads(command, read, not_read):
+    text = help_of(command)
+    assert read in text
+    assert not_read not in text
+    assert not_read in help_of(command, "--help_all")
+    assert "Path to a configuration file" not in text
+    assert "\ncheckpoint to " in text, "and not Lightning's title of that section"
+    assert not re.search(r"Optional\[|Union\[|Literal\[", text), "types in plain words"
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("int", "int"),
+        ("Optional[list[str]]", "list[str] | null"),
+        ("list[Literal['a', 'b']]", "list[a | b]"),
+        ("Optional[dict[str, Any]]", "dict[str, Any] | null"),
+        ("Union[float, Literal['match'], null]", "float | match | null"),
+        ("Union[dict[str, Any], list[float], null]", "dict[str, Any] | list[float] | null"),
+        ("tuple[float, ...]", "tuple[float, ...]"),
+    ],
+)
+def test_types_in_plain_words(written, plain):
+    assert plain_type(written) == plain
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_all_that_stands_before_the_arguments(command):
+    words = " ".join(help_of(command).split())
+    before, _, _ = str(command_function(command).__doc__).partition("Args:")
+    assert " ".join(before.split()) in words
+    assert "Args:" not in words
+
+
+@pytest.mark.parametrize("words", EVERY_EXAMPLE)
+def test_examples_parse(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    words = words.partition(" > ")[0]
+    given = shlex.split(words.replace("runs/quickstart/version_0/config.yaml", "configs/quickstart.yaml"))
+    assert all(Path(word).exists() for word in given if word.startswith("configs/"))
+    assert said(*given, "--print_config")
+
+
+def test_short_help_shows_the_trainer_in_plain_words_and_long_help_all_of_it():
+    short, long = help_of("fit"), help_of("fit", "--help_all")
+    assert "--trainer.max_epochs" in short
+    assert "--trainer.num_sanity_val_steps" not in short
+    assert "--trainer.num_sanity_val_steps" in long
+    assert short.index("\nmodel:") < short.index("\ndata:") < short.index("\ncurve:") < short.index("\ntrainer:")
+    assert "--predictions.path" not in short
+    assert "--predictions.path" in help_of("predict")
+    for name in ("ProtoExitModule", "GEEPModule", "MultiExitModule"):
+        assert name in short[short.index("\nmodel:") : short.index("\ndata:")]
+
+
+def test_help_of_what_needs_no_pytorch_does_not_load_it():
+    """The top help and our own commands' answer at once."""
+    code = (
+        "import sys; from mebert.cli.main import main\n"
+        "for args in ['--help'], ['compare', '--help'], ['bench', '--help'], ['study', '--help'], ['fitt']:\n"
+        "    try: main(args)\n"
+        "    except SystemExit: pass\n"
+        "heavy = [m for m in ('torch', 'lightning', 'transformers', 'datasets', 'pandas') if m in sys.modules]\n"
+        "print('loaded:', heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+# ---- completion ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    """The script for bash, in a file."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["completion", "bash"]) == 0
+    path = tmp_path_factory.mktemp("completion") / "mebert"
+    path.write_text(out.getvalue(), encoding="utf-8")
+    return path
+
+
+def completed(script, *words):
+    """What bash offers for the last word."""
+    quoted = " ".join(map(shlex.quote, words))
+    code = f"source {script}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _shtab_mebert; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_bash_takes_the_script(script):
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert "complete" in script.read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["comp"], {"compare", "completion"}),
+        (["fit", "--conf"], {"--config"}),
+        (["fit", "--model", "Proto"], {"ProtoExitModule"}),
+        (["fit", "--model.distil"], {"--model.distillation"}),
+        (["fit", "--model.pooling", "m"], {"mean", "max"}),
+        (["fit", "--data", "Text"], {"TextDataModule"}),
+        (["fit", "--data.max_tr"], {"--data.max_train_samples"}),
+        (["fit", "--trainer.enable_progress_bar", "f"], {"false"}),
+        (["predict", "--eng"], {"--engine"}),
+        (["predict", "--engine", "re"], {"refill"}),
+        (["bench", "--engines", "shrink", "pre"], {"predicted"}),
+        (["calibrate", "--max_d"], {"--max_drop"}),
+        (["completion", "z"], {"zsh"}),
+    ],
+)
+def test_bash_completes(script, typed, offered):
+    assert set(completed(script, "mebert", *typed)) == offered
+
+
+def test_other_shells_and_mistakes(capsys, monkeypatch):
+    assert main(["completion", "zsh"]) == 0
+    assert capsys.readouterr().out.startswith("#compdef mebert")
+    assert main(["completion", "csh"]) == 2
+    assert "shell must be one of bash, zsh, tcsh" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["completion"]) == 2
+    assert "pip install shtab" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+"""`python -m mebert bench` from end to end on tiny models."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+from statistics import median
+
+import pytest
+import torch
+from tiny import tiny_model
+
+from mebert.cli.commands import COMMANDS, command_function
+from mebert.cli.main import main
+from mebert.policies import Entropy
+
+SMALL = ["--samples", "24", "--rounds", "2", "--batch_sizes", "[1,8]", "--lengths", "9,4", "--max_length", "32"]
+TINY = [
+    "--encoder_config",
+    "{model_type: bert, hidden_size: 32, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 64, "
+    "vocab_size: 60, max_position_embeddings: 64}",
+]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What a bench of random weights wrote, and what it printed."""
+    folder = tmp_path_factory.mktemp("bench")
+    arguments = ["bench", *TINY, *SMALL, "--precisions", "[float32,int8]", "--speedups", "[1.5,2]"]
+    baselines = ["--baselines", "[usual,padded,sorted,first_layers]", "--out", str(folder / "out")]
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*arguments, *baselines]) == 0
+    return folder / "out", json.loads((folder / "out/bench.json").read_text()), printed.getvalue()
+
+
+def test_everything_is_measured(measured):
+    _, content, _ = measured
+    for size in (1, 8):
+        for precision in ("float32", "int8"):
+            rows = [r for r in content["rows"] if (r["batch_size"], r["precision"]) == (size, precision)]
+            names = [r["name"] for r in rows]
+            assert {"HF", "HF 2 layers", "plain", "full", "shrink", "refill", "predicted"} <= set(names)
+            assert ("HF sorted" in names) == (size == 8)
+            assert ("HF padded" in names) == (precision == "float32")
+            for engine in ("shrink", "refill", "predicted"):
+                assert [r["target"] for r in rows if r["name"] == engine] == [1.5, 2.0]
+            assert len([r for r in rows if r["name"] == "full"]) == 1
+
+
+def test_speedups_by_flops_are_met(measured):
+    for row in measured[1]["rows"]:
+        if row["target"] is not None:
+            assert row["speedup_flops"] == pytest.approx(row["target"], rel=0.12), row
+        elif "layer" not in row["name"]:
+            assert row["speedup_flops"] == pytest.approx(1.0, rel=0.06), row
+            assert row["mean_layers"] == 3
+    same = {r["name"]: r for r in measured[1]["rows"] if r["target"] == 2.0 and r["precision"] == "float32"}
+    # No exit was tried in vain: the same layers for fewer FLOPs.
+    assert same["predicted"]["mean_layers"] == same["shrink"]["mean_layers"]
+    assert same["predicted"]["speedup_flops"] > same["shrink"]["speedup_flops"]
+
+
+def test_ratios_agree_with_the_recorded_seconds(measured):
+    rows = {(r["name"], r["precision"], r["batch_size"], r["target"]): r for r in measured[1]["rows"]}
+    for (name, precision, size, _), row in rows.items():
+        assert len(row["seconds"]) == 2
+        assert row["samples_per_second"] == pytest.approx(row["samples"] / median(row["seconds"]))
+        assert row["p50"] <= row["p95"] <= row["p99"] <= 1000 * sum(row["seconds"])
+        usual = rows["HF", "float32", size, None]["seconds"]
+        assert row["versus_usual"] == pytest.approx(median(u / s for u, s in zip(usual, row["seconds"], strict=True)))
+        base = {"HF": None, "HF sorted": None, "HF padded": None}.get(name, "plain")
+        if name == "plain" or "layer" in name:
+            base = "HF" if size == 1 else "HF sorted"
+        if base is None:
+            assert row["speedup_wall"] is None
+            continue
+        seconds = rows[base, precision, size, None]["seconds"]
+        expected = median(b / s for b, s in zip(seconds, row["seconds"], strict=True))
+        assert row["speedup_wall"] == pytest.approx(expected)
+        assert row["wall_per_flops"] == pytest.approx(expected / row["speedup_flops"])
+
+
+def test_the_breakdown_is_whole(measured):
+    shares = measured[1]["breakdown"]
+    assert len(shares) == 2 * 2 * 2  # batch sizes, precisions, speed-ups
+    for s in shares:
+        parts = [s[name] for name in ("embeddings", "layers", "heads", "deciding", "rest")]
+        assert sum(parts) == pytest.approx(1.0, abs=0.02)
+        assert min(parts[:4]) > 0, "every part has been under the clock"
+        assert s["exits_per_layers"] == pytest.approx((s["heads"] + s["deciding"]) / s["layers"])
+
+
+def test_files_and_the_last_word(measured):
+    folder, content, printed = measured
+    assert {path.name for path in folder.iterdir()} == {"bench.json", "bench.csv", "bench.png"}
+    assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
+    with (folder / "bench.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(r["name"], r["precision"]) for r in table] == [(r["name"], r["precision"]) for r in content["rows"]]
+    assert content["verdict"] in printed
+    assert content["verdict"].startswith("Early exit ")
+    assert "about 0:" in printed, "how long it will take is said beforehand"
+    assert content["setting"]["threads"] == torch.get_num_threads()
+    assert "drawn" in content["setting"]["exits"]
+
+
+def test_a_trained_model_leaves_by_its_own_policy(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_model("bert", num_labels=3).save_pretrained(tmp_path / "run/model", policy=Entropy(0.4))
+    small = [*SMALL, "--precisions", "[float32]", "--speedups", "[1.3,3.5]", "--breakdown", "false"]
+    assert main(["bench", "--model", "run", *small]) == 0
+    out = capsys.readouterr().out
+    content = json.loads((tmp_path / "bench/run/bench.json").read_text())
+    assert content["setting"]["exits"] == "as trained"
+    assert "entropy does not reach 3.5x by FLOPs on these texts" in out
+    assert out.endswith("python -m mebert calibrate --model run --speedup_flops 1.3\n"), "the largest that was reached"
+    rows = [r for r in content["rows"] if r["target"] is not None and r["batch_size"] == 8]
+    assert {r["name"] for r in rows} == {"shrink", "refill", "predicted"}
+    assert {r["target"] for r in rows} == {1.3}
+    exact = {r["name"]: r["speedup_flops"] for r in rows}
+    assert exact["shrink"] == exact["refill"] >= 1.29
+    assert exact["predicted"] == pytest.approx(1.3, rel=0.3)
+    assert content["breakdown"] == []
+
+
+def test_texts_of_a_file(tmp_path, capsys, monkeypatch):
+    from transformers import BertTokenizer
+
+    monkeypatch.chdir(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
+    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "own.txt").write_text("a b c\n\nd e\n" + "f " * 50 + "\n", encoding="utf-8")
+    (tmp_path / "own.csv").write_text("one,two\na b,c\nd,e\n", encoding="utf-8")
+    small = [*TINY, "--tokenizer", "tokenizer", "--max_length", "16", "--rounds", "1", "--batch_sizes", "[2]"]
+    small += ["--precisions", "[float32]", "--speedups", "[1.1]", "--engines", "[shrink]", "--out", "out"]
+    assert main(["bench", *small, "--texts", "own.txt"]) == 0
+    assert "own.txt: 3 samples of 8.3 tokens on average (4 to 16)" in capsys.readouterr().out
+    pairs = ["--texts", "own.csv", "--text_column", "one", "--text_pair_column", "two"]
+    assert main(["bench", *small, *pairs]) == 0
+    assert "own.csv: 2 samples of 5.5 tokens on average (5 to 6)" in capsys.readouterr().out
+
+
+def test_help_lists_the_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for command, word in (("fit", "Train"), ("predict", "Classify"), ("bench", "Measure speed")):
+        assert f"    {command} " in text
+        assert word in text
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    assert "--speedups" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_documented_function_that_takes_a_config(name, tmp_path, capsys):
+    function = command_function(name)
+    assert function.__doc__
+    assert inspect.signature(function).return_annotation in ("None", "int"), "nothing, or an exit status"
+    with pytest.raises(SystemExit):
+        main([name, "--print_config"])
+    printed = capsys.readouterr().out
+    (tmp_path / "own.yaml").write_text(printed, encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main([name, "--config", str(tmp_path / "own.yaml"), "--print_config"])
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "huge"], "size 'huge' is not known; choose one of tiny, minilm"),
+        (["--size", "tiny", "--model", "x"], "model and size were given; give one of"),
+        (["--rounds", "0"], "rounds must be at least 1, got 0"),
+        (["--rounds", "many"], "rounds: expected"),
+        (["--speedups", "[1]"], "speedups must be numbers above 1, got [1.0]"),
+        (["--size", "tiny", "--speedups", "[7]"], "speedups: 7 is out of reach here: 4 exits give"),
+        (["--batch_sizes", "[0]"], "batch_sizes must be numbers of at least 1"),
+        (["--engines", "[warp]"], "engines: "),
+        (["--precisions", "[float32,float32]"], "precisions must be one or more different ones"),
+        (
+            ["--policies", "[sharp]", "--size", "tiny"],
+            "policy 'sharp' is not known; choose one of: change, dr, edr, entropy",
+        ),
+        (["--policies", "[simulated]", "--size", "tiny"], "policy 'simulated' is not known"),
+        (["--policies", "[fixed]", "--size", "tiny"], "the policy 'fixed' has no speed to choose; name others"),
+        (["--policies", "[entropy,entropy]", "--size", "tiny"], "policies must be one or more different ones"),
+        (["--policies", "[change]", "--size", "tiny"], "policy 'change' does not fit a model with 2 label(s)"),
+        (["--lengths", "novel", "--size", "tiny"], "lengths must be one of sst2"),
+        (["--size", "tiny", "--max_length", "4000"], "max_length is 4000 tokens, but tiny size allows 512"),
+        (["--device", "warp"], "device 'warp' cannot be used"),
+        (["--task", "sst2", "--texts", "a.txt"], "task and texts were both given"),
+        (["--task", "sst2", "--split", "dev"], "split must be train, val or test"),
+        (["--texts", "nosuch.txt", "--tokenizer", "nosuch", "--size", "tiny"], "the tokenizer 'nosuch'"),
+        (["--round", "2"], "unrecognized arguments: --round 2"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(arguments, message, capsys):
+    assert main(["bench", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.startswith("mebert: error: ")

@@ -1,0 +1,356 @@
+"""`python -m mebert calibrate` from end to end: what it stores does what it says, in the classifier and in predict."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+
+import pytest
+import torch
+from runs import experiment, newest, run, write_config
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score
+from tiny import VOCABULARY, tiny_model
+from transformers import BertTokenizer
+
+from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule, UserError
+from mebert.calibration.points import Request
+from mebert.cli.main import main
+from mebert.commands.calibrate.run import CalibrationSettings, run_calibration
+from mebert.models.pretrained import read_settings
+from mebert.policies import Entropy, FixedExit, PatientDivergence, PatientEntropy
+from mebert.policies.stored_thresholds import max_drops_beside, read_max_drops, store, store_policy
+
+SAMPLES, LAYERS = 300, 3
+ASKED = ["--speedup", "[1.2,1.4]", "--max_drop", "0.05", "--epsilon", "0.08", "--layers", "2.5", "--policies"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few seconds with 300 validation rows, calibrated; and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = experiment()
+    settings["data"]["init_args"]["eval_samples"] = SAMPLES
+    settings["trainer"]["max_epochs"] = 1
+    settings["test_after_fit"] = False
+    with chdir(folder):
+        assert run("fit", "--config", str(write_config(folder, settings))) == 0
+        with redirect_stdout(StringIO()) as printed:
+            assert main(["calibrate", "--model", str(newest(folder)), *ASKED, "[edr,entropy]", *FAST]) == 0
+    return newest(folder), printed.getvalue()
+
+
+FAST = ["--precision", "float32", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Pairs of texts and gold labels of the validation split."""
+    data = SyntheticEntailmentDataModule(train_samples=96, eval_samples=SAMPLES, batch_size=16, eval_batch_size=8)
+    data.setup("validate")
+    texts = data.texts("val", range(SAMPLES))
+    names = data.label_names
+    labels = [names[label] for label in data.split("val").labels]
+    return list(zip(texts["hypothesis"], texts["premise"], strict=True)), labels
+
+
+@pytest.fixture(scope="module")
+def classify(trained):
+    return EarlyExitClassifier.from_pretrained(trained[0], device="cpu", precision="float32")
+
+
+@pytest.mark.parametrize("policy", ["edr", "entropy"])
+def test_what_is_stored_keeps_to_what_was_asked(trained, rows, classify, policy):
+    texts, labels = rows
+    settings = json.loads((trained[0] / "model/exits.json").read_text())
+
+    def answers(**how):
+        found = classify(texts, policy=policy, **how)
+        return [a.label for a in found], [a.exit for a in found]
+
+    full, _ = answers(threshold=0.0)
+    for speedup in (1.2, 1.4):
+        if speedup in classify.operating_points[policy]:
+            _, exits = answers(speedup=speedup)
+            assert LAYERS * SAMPLES / sum(exits) >= speedup - 1e-9
+    measured, _ = answers(threshold=settings["max_drops"][policy]["0.05"])
+    assert accuracy_score(labels, measured) >= accuracy_score(labels, full) - 0.05 - 1e-6
+    kept, exits = answers(max_drop=0.05)
+    assert kept == measured
+    promised = settings["guarantees"][policy]["0.08"]
+    early, _ = answers(max_drop=0.08)
+    assert early == answers(threshold=promised["threshold"])[0]
+    mistakes = sum(f == y != e for f, e, y in zip(full, early, labels, strict=True))
+    assert mistakes / SAMPLES == pytest.approx(promised["measured"])
+    assert binom.cdf(mistakes, SAMPLES, 0.08) <= 0.1
+    assert {k: promised[k] for k in ("loss", "epsilon", "delta", "samples")} == {
+        "loss": "mistakes",
+        "epsilon": 0.08,
+        "delta": 0.1,
+        "samples": SAMPLES,
+    }
+
+
+def test_the_table_says_what_was_promised_and_what_was_not(trained):
+    printed = trained[1]
+    assert "300 samples of the run, val (float32)" in printed
+    for text in ("drop at most 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
+        assert text in printed
+    assert "wrong where the full model is right" in printed
+    assert "ask for delta / k" in printed, "two policies were given promises"
+    assert "if these rows chose the model's checkpoint" in printed
+
+
+def test_the_exits_are_those_that_the_classifier_takes(trained, rows, classify):
+    asked = [Request("layers", 2.3), Request("max_drop", 0.1), Request("gflops", 1.0), Request("speedup_flops", 1.1)]
+    asked += [Request("guarantee", 0.2, 0.05, name) for name in ("disagreement", "mistakes")]
+    settings = CalibrationSettings(str(trained[0]), asked, precision="float32", device="cpu", save=False, batch_size=7)
+    before = (trained[0] / "model/exits.json").read_bytes()
+    found = run_calibration(settings)
+    assert (trained[0] / "model/exits.json").read_bytes() == before, "save=False"
+    for answer in found:
+        exits = [a.exit for a in classify(rows[0], threshold=answer.point.threshold)]
+        assert exits == (answer.point.exits + 1).tolist()
+        if answer.request.kind == "layers":
+            assert sum(exits) / SAMPLES <= 2.3
+        if answer.request.kind == "speedup_flops":
+            assert answer.point.speedup_flops >= 1.1 - 1e-9
+        if answer.request.kind == "gflops":
+            assert answer.point.threshold == 0.0, "a budget above the full model's cost asks for nothing"
+
+
+def test_predict_takes_the_stored_threshold(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = trained[0]
+    common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
+    drop = read_max_drops(read_settings(str(folder / "model")))["edr"][0.05]
+    assert run(*common, "--predictions.max_drop", "0.05", "--predictions.path", "drop.csv") == 0
+    assert run(*common, "--predictions.threshold", repr(drop), "--predictions.path", "threshold.csv") == 0
+    assert (tmp_path / "drop.csv").read_text() == (tmp_path / "threshold.csv").read_text()
+
+
+def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
+    assert run(*common, "--speedup", "1.35") == 2
+    assert "no edr threshold for a speed-up of 1.35" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["calibrate", "--model", str(folder), "--speedup", "1.35", *FAST]) == 0
+    (line,) = re.findall(r"  predict  python -m mebert (.*)", capsys.readouterr().out)
+    assert shlex.split(line) == [*common, "--speedup", "1.35", "--out", "out.csv"]
+    threshold = read_settings(str(folder / "model"))["operating_points"]["edr"]["1.35"]
+    assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
+    assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0
+    assert (tmp_path / "speedup.csv").read_text() == (tmp_path / "threshold.csv").read_text()
+
+
+def test_predict_says_what_is_stored(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config, best = trained[0] / "config.yaml", trained[0] / "checkpoints/best.ckpt"
+    arguments = ["predict", "--config", str(config), "--ckpt_path", str(best), "--predictions.max_drop"]
+    assert run(*arguments, "0.03") == 2
+    assert "no edr threshold for a largest drop of 0.03 with this model (stored: 0.05, 0.08)" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert run(*arguments, "0.05", "--predictions.speedup", "1.2") == 2
+    assert "predictions.speedup and predictions.max_drop were both given" in capsys.readouterr().err
+
+
+def test_the_model_folder_must_hold_the_checkpoints_exits(tmp_path):
+    model = tiny_model()
+    checkpoint = tmp_path / "checkpoints/best.ckpt"
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    with pytest.raises(UserError, match="no calibrated model folder"):
+        max_drops_beside(checkpoint, state, Entropy())
+    model.save_pretrained(tmp_path / "model", policy=Entropy())
+    store(tmp_path / "model", {"max_drops": {"entropy": {0.01: 0.25}}})
+    assert max_drops_beside(checkpoint, state, Entropy(0.3)) == {"entropy": {0.01: 0.25}}
+    name = next(name for name in state if ".exits." in name)
+    with pytest.raises(UserError, match="holds other exits than"):
+        max_drops_beside(checkpoint, {**state, name: state[name] + 1e-3}, Entropy())
+    store_policy(tmp_path / "model", PatientEntropy(0.4, patience=3))
+    assert max_drops_beside(checkpoint, state, PatientEntropy(0.1, patience=3)) == {"entropy": {0.01: 0.25}}
+    with pytest.raises(UserError, match="another pcee than"):
+        max_drops_beside(checkpoint, state, PatientEntropy(0.4, patience=2))
+
+
+def test_storing_keeps_the_rest_and_a_promise_wins(tmp_path):
+    tiny_model().save_pretrained(tmp_path, policy=Entropy(0.4), operating_points={"entropy": {2.0: 0.5}})
+    store(tmp_path, {"operating_points": {"entropy": {3.0: 0.7}, "max_prob": {2.0: 0.1}}})
+    store(tmp_path, {"max_drops": {"entropy": {0.01: 0.3, 0.02: 0.35}}})
+    store(tmp_path, {"guarantees": {"entropy": {0.01: {"threshold": 0.2, "delta": 0.1}}}})
+    settings = read_settings(str(tmp_path))
+    assert settings["operating_points"] == {"entropy": {"2.0": 0.5, "3.0": 0.7}, "max_prob": {"2.0": 0.1}}
+    assert settings["policy"]["init_args"]["threshold"] == 0.4
+    assert read_max_drops(settings) == {"entropy": {0.01: 0.2, 0.02: 0.35}}
+
+
+def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
+    own = PatientEntropy(0.4, patience=3)
+    tiny_model().save_pretrained(tmp_path, policy=own)
+    everything = {name: {2.0: 0.5} for name in ("pcee", "entropy", "f_pabee")}
+    store(tmp_path, {"operating_points": everything, "max_drops": everything})
+
+    def kept():
+        settings = read_settings(str(tmp_path))
+        assert {*settings["operating_points"]} == {*settings["max_drops"]}
+        return {*settings["max_drops"]}
+
+    assert store_policy(tmp_path, own.with_threshold(0.1)) == [], "another threshold is no other rule"
+    assert store_policy(tmp_path, Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
+    assert kept() == {"entropy", "f_pabee"}
+    assert store_policy(tmp_path, PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
+    assert kept() == {"entropy"}
+    assert read_settings(str(tmp_path))["policy"]["init_args"]["patience"] == 1
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A model folder that belongs to no run, and a file of labelled texts."""
+    monkeypatch.chdir(tmp_path)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
+    tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64)
+    model = tiny_model(label_names=["no", "maybe", "yes"])
+    model.save_pretrained("model", tokenizer, Entropy())
+    names = model.label_names
+    lines = [f"w{i % 40} w{i % 7},{names[i % 3]}" for i in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    return tmp_path / "model"
+
+
+def test_rows_of_a_file(saved, capsys):
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--max_drop", "1", *FAST]) == 0
+    said = capsys.readouterr().out
+    assert "60 samples of own.csv" in said
+    assert "from_pretrained('model')(texts, policy='entropy', max_drop=1.0)" in said, "there is no checkpoint"
+    classify = EarlyExitClassifier.from_pretrained("model", device="cpu", precision="float32")
+    loosest = classify.max_drops["entropy"][1.0]  # every drop is allowed: the largest threshold that changes anything
+    texts = [f"w{i % 40} w{i % 7}" for i in range(60)]
+    assert [a.exit for a in classify(texts, max_drop=1)] == [a.exit for a in classify(texts, threshold=1.0)]
+    assert 0 < loosest <= 1
+
+
+def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "3.5", *FAST]) == 0
+    assert "entropy does not reach 3.5x by layers here: at most" in capsys.readouterr().out
+    assert "3.5" not in json.dumps(read_settings("model").get("operating_points", {}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "model is missing"),
+        (["--model", "nosuch", "--speedup", "2"], "model 'nosuch' is no folder with exits"),
+        (["--model", "model"], "say what the threshold is for: one or more of speedup"),
+        (["--model", "model", "--speedup", "0.5"], "speedup must be a number of at least 1, got 0.5"),
+        (["--model", "model", "--max_drop", "-0.1"], "max_drop must be a number of at least 0, got -0.1"),
+        (["--model", "model", "--speedup", "2"], "not in the folder of a run: say by task or file"),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--task", "rte"], "task and file were both given"),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[sharp]"], "policy 'sharp' is not"),
+        (
+            ["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[fixed]"],
+            "no threshold to choose",
+        ),
+        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[]"], "one or more different ones"),
+        (["--model", "model", "--epsilon", "0.01", "--file", "own.csv"], "60 samples are too few to promise"),
+        (["--model", "model", "--epsilon", "0.1", "--delta", "0", "--file", "own.csv"], "delta must be in (0, 1)"),
+        (
+            ["--model", "model", "--speedup", "2", "--file", "own.csv", "--device", "warp"],
+            "device 'warp' cannot be used",
+        ),
+        (["--model", "model", "--epsilon", "0.1", "--loss", "none", "--file", "own.csv"], "loss: "),
+        (["--model", "model", "--speedup", "2", "--task", "rte"], "task 'rte' has 2 labels, but the model was trained"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(saved, arguments, message, capsys):
+    assert main(["calibrate", *FAST, *arguments]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if "error" in line]  # beside a bar of tokenising
+    assert len(told) == 1
+    assert told[0].startswith("mebert: error: ")
+    assert message in told[0]
+
+
+def test_training_rows_promise_nothing(trained, capsys):
+    assert main(["calibrate", "--model", str(trained[0]), "--split", "train", "--epsilon", "0.2", *FAST]) == 2
+    assert "the train split trained the model" in capsys.readouterr().err
+
+
+def test_test_rows_that_are_the_validation_rows_are_named(trained, capsys, monkeypatch):
+    """As where a task hides its test labels: the promise is as weak by the one name as by the other."""
+    arguments = ["calibrate", "--model", str(trained[0]), "--split", "test", "--epsilon", "0.2", "--save", "false"]
+    assert main([*arguments, *FAST]) == 0
+    assert "Note" not in capsys.readouterr().out
+    load = SyntheticEntailmentDataModule.load_splits
+
+    def hidden(self, groups):
+        return {name: table for name, table in load(self, groups).items() if name != "test"}
+
+    monkeypatch.setattr(SyntheticEntailmentDataModule, "load_splits", hidden)
+    assert main([*arguments, *FAST]) == 0
+    assert "the test rows are the validation rows here" in capsys.readouterr().out
+
+
+def test_labels_in_another_order_are_refused(saved, capsys):
+    model = tiny_model(num_labels=2, label_names=["entailment", "not_entailment"])
+    model.save_pretrained("model", policy=Entropy())
+    assert main(["calibrate", "--model", "model", "--task", "wnli", "--speedup", "2", *FAST]) == 2
+    error = capsys.readouterr().err
+    assert "task 'wnli': this model was trained for entailment, not_entailment, in this order, and the task" in error
+
+
+def test_a_damaged_run_configuration(trained, tmp_path, capsys):
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    (tmp_path / "config.yaml").write_text("data: {class_path: mebert.NoSuchModule}\n", encoding="utf-8")
+    assert main(["calibrate", "--model", str(tmp_path), "--speedup", "2", *FAST]) == 2
+    assert "its data cannot be made again" in capsys.readouterr().err
+
+
+def test_a_fixed_exit_as_the_models_own_policy(saved, capsys):
+    tiny_model().save_pretrained("model", policy=FixedExit(exit=2))
+    assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "2", *FAST]) == 2
+    assert "the policy 'fixed' has no threshold to choose" in capsys.readouterr().err
+    assert torch.is_grad_enabled()
+
+
+def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path):
+    folder = str(shutil.copytree(trained[0], tmp_path / "run"))
+    before = json.loads((tmp_path / "run/model/exits.json").read_text())
+    args = [
+        "calibrate",
+        "--model",
+        folder,
+        "--speedup",
+        "1.3",
+        "--epsilon",
+        "0.3",
+        "--policies",
+        "[stacked,pcee,margin]",
+    ]
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*args, *FAST]) == 0
+    settings = json.loads((tmp_path / "run/model/exits.json").read_text())
+    assert "stacked: fitted to 100 of these rows, left out below" in printed.getvalue(), "it is promised something"
+    assert "(texts, policy='margin', speedup=1.3)" in printed.getvalue(), "predict knows edr alone"
+    assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
+    assert "margin" in settings["guarantees"]
+    assert not {"stacked", "pcee"} & {*settings["guarantees"], *settings["operating_points"]} - {
+        *before["operating_points"]
+    }
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*args, "--use", "stacked", *FAST]) == 0
+    settings = json.loads((tmp_path / "run/model/exits.json").read_text())
+    assert settings["guarantees"]["stacked"]["0.3"]["samples"] == 200
+    classify = EarlyExitClassifier.from_pretrained(tmp_path / "run/model", device="cpu", precision="float32")
+    assert classify.policy.name == "stacked"
+    assert len(classify.policy.weights) == LAYERS
+    exits = [answer.exit for answer in classify(rows[0])]
+    assert LAYERS * SAMPLES / sum(exits) > 1.25, "chosen on 200 of these 300 rows"
+    assert run("calibrate", "--model", folder, "--speedup", "1.3", "--policies", "[margin]", "--use", "edr") == 2
+    before = (tmp_path / "run/model/exits.json").read_bytes()
+    unreachable = ["--speedup", "[99,1.1]", "--policies", "[scaled]", "--use", "scaled"]
+    assert main(["calibrate", "--model", folder, *unreachable, *FAST]) == 2
+    assert (tmp_path / "run/model/exits.json").read_bytes() == before, "nothing of what was fitted is stored alone"

@@ -1,0 +1,162 @@
+"""Figures over seeds, areas and ranks, against other implementations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+from sklearn.metrics import matthews_corrcoef
+
+from mebert.commands.study.intervals import estimate, unit_values
+from mebert.commands.study.report import _figure, _mean, mean_ranks, ranks
+from mebert.commands.study.results import _curve, _Run, _trapezoids
+from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
+from mebert.metrics.task import metric_value
+
+LAYERS = [1, 2, 4]
+
+
+def record(seed, rows=60, classes=2, queries=False, labels_seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (rows,), generator=torch.Generator().manual_seed(labels_seed))
+    logits = torch.randn(3, rows, classes, generator=generator) + torch.nn.functional.one_hot(labels, classes)
+    return ExitRecord(
+        logits,
+        labels,
+        torch.arange(rows),
+        torch.full((rows,), 9),
+        {"entropy": torch.rand(3, rows, generator=generator)},
+        queries=torch.arange(rows) // 6 if queries else None,
+    )
+
+
+def at_exit(one, index):
+    return [(torch.full_like(one.index, index), 1.0)]
+
+
+@pytest.mark.parametrize("metric", ["acc", "map", "mrr", "p_at_1"])
+def test_a_metric_is_the_mean_of_its_units(metric):
+    one = record(3, queries=True)
+    units = unit_values(metric, one.logits[1], one.labels, one.queries)
+    assert float(units.mean()) == pytest.approx(metric_value(metric, one.logits[1], one.labels, one.queries), abs=1e-6)
+    assert len(units) == (60 if metric == "acc" else 10)
+
+
+def test_accuracy_and_its_interval_by_loops():
+    """Seeds are averaged within each draw of rows; the interval is that of plain numpy up to the draws' chance."""
+    records = [record(seed, rows=200) for seed in (1, 2, 3)]
+    found = estimate("acc", records, [at_exit(one, 2) for one in records])
+    right = np.array([(one.logits[2].argmax(-1) == one.labels).numpy() for one in records])
+    assert found.mean == pytest.approx(right.mean())
+    assert found.deviation == pytest.approx(right.mean(1).std(ddof=1))
+    assert found.seeds == 3
+    generator = np.random.default_rng(5)
+    drawn = []
+    for _ in range(4000):
+        rows = generator.integers(0, 200, 200)
+        drawn.append(np.mean([of_seed[rows].mean() for of_seed in right]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.012), pytest.approx(high, abs=0.012))
+
+
+def test_equal_seeds_do_not_narrow_the_interval():
+    one = record(1, rows=200)
+    alone = estimate("acc", [one], [at_exit(one, 0)])
+    thrice = estimate("acc", [one] * 3, [at_exit(one, 0)] * 3)
+    assert (thrice.low, thrice.high) == (pytest.approx(alone.low), pytest.approx(alone.high))
+    assert (alone.deviation, thrice.deviation) == (None, 0.0)
+
+
+def test_seeds_on_other_rows_are_resampled_one_by_one():
+    records = [record(1, rows=200), record(2, rows=150, labels_seed=9)]
+    found = estimate("acc", records, [at_exit(one, 0) for one in records])
+    errors = []
+    for one in records:
+        p = float((one.logits[0].argmax(-1) == one.labels).double().mean())
+        errors.append(p * (1 - p) / len(one.labels))
+    width = 2 * 1.96 * np.sqrt(sum(errors)) / 2
+    assert found.high - found.low == pytest.approx(width, rel=0.15)
+
+
+def test_questions_are_drawn_whole():
+    """Every question's rows are right or wrong together: the interval must be as wide as 10 questions make it."""
+    one = record(1, queries=True)
+    right = torch.arange(10) % 2 == 0
+    first = torch.arange(60) % 6 == 0
+    one.labels = first.long()
+    ahead = torch.where(right[one.queries], first, torch.arange(60) % 6 == 1)
+    one.logits = torch.stack([torch.zeros(60), ahead.float()], -1).expand(3, 60, 2)
+    found = estimate("p_at_1", [one], [at_exit(one, 0)])
+    assert found.mean == pytest.approx(0.5)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 10), rel=0.2)
+
+
+def test_a_metric_that_is_no_mean_is_computed_anew():
+    records = [record(seed, rows=120) for seed in (1, 2)]
+    found = estimate("matthews", records, [at_exit(one, 2) for one in records])
+    values = [matthews_corrcoef(one.labels, one.logits[2].argmax(-1)) for one in records]
+    assert found.mean == pytest.approx(np.mean(values), abs=1e-6)
+    assert found.low < found.mean < found.high
+    generator = np.random.default_rng(5)
+    drawn = []
+    for _ in range(250):
+        rows = generator.integers(0, 120, 120)
+        drawn.append(np.mean([matthews_corrcoef(o.labels[rows], o.logits[2].argmax(-1)[rows]) for o in records]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.04), pytest.approx(high, abs=0.04))
+    halves = [[(one.index * 0, 0.5), (one.index * 0 + 2, 0.5)] for one in records]
+    ends = [estimate("matthews", records, [at_exit(one, e) for one in records]) for e in (0, 2)]
+    mixed = estimate("matthews", records, halves)
+    assert mixed.mean == pytest.approx((ends[0].mean + ends[1].mean) / 2)
+    assert mixed.low < mixed.mean < mixed.high
+
+
+def test_a_figure_without_a_value_is_told_as_none_and_not_ranked():
+    """A regression that says the same of every text has no correlation; questions without a right answer no MAP."""
+    one = record(1)
+    one.logits, one.labels = torch.ones(3, 60, 1), torch.arange(60.0)
+    constant = estimate("pearson", [one], [at_exit(one, 0)])
+    two = record(1, queries=True)
+    two.labels = torch.zeros(60).long()
+    unanswered = estimate("map", [two], [at_exit(two, 0)])
+    for found in (constant, unanswered):
+        assert np.isnan(found.mean)
+        assert (found.low, found.high) == (None, None)
+        assert _figure(found, 0.5) == "-"
+        assert _mean(found) is None
+        assert _mean(None) is None
+
+
+def test_the_area_as_a_mixture_is_the_area_under_the_curve():
+    one = record(4)
+    layers = torch.tensor(LAYERS, dtype=torch.float64)
+    spent = layers.unsqueeze(1).expand(-1, 60)
+
+    def accuracy(logits, labels):
+        return float((logits.argmax(-1) == labels).double().mean())
+
+    arguments = (LAYERS, spent, spent[-1], accuracy)
+    expected = area_under_curve(
+        sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
+    )
+    run = _Run(one, {"metric": "acc"}, LAYERS, 1.0)
+    assert estimate("acc", [one], [_trapezoids(_curve(run, "entropy", "acc"))]).mean == pytest.approx(expected)
+    one.scores["entropy"][0] = float("inf")  # a policy that cannot leave at the first exit
+    expected = area_under_curve(
+        sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
+    )
+    assert estimate("acc", [one], [_trapezoids(_curve(run, "entropy", "acc"))]).mean == pytest.approx(expected)
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=8))
+def test_ranks_as_scipy(values):
+    assert ranks(values) == rankdata([-value for value in values], method="average").tolist()
+
+
+def test_mean_ranks_compare_only_what_every_task_has():
+    tables = [{"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.99}, {"a": 0.5, "b": 0.5, "c": 0.6, "d": None}]
+    assert mean_ranks(tables) == {"a": 1.75, "c": 2.0, "b": 2.25}
+    assert mean_ranks([{"a": None}]) == {}

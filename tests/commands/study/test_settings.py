@@ -1,0 +1,154 @@
+"""What a study's YAML may say, and which runs come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mebert.commands.study.grid import cells_of, select
+from mebert.commands.study.settings import Study
+from mebert.errors import UserError
+
+GOOD = {
+    "name": "s",
+    "out": None,
+    "base": {
+        "model": {"class_path": "mebert.MultiExitModule", "learning_rate": 1.0, "pooling": "mean"},
+        "data": {"class_path": "mebert.TextDataModule", "init_args": {"batch_size": 8}},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    },
+    "tasks": {
+        "rte": {"data": {"task": "rte"}, "model": {"learning_rate": 2.0}, "trainer": {"max_epochs": 3}},
+        "sst2": {"data": {"task": "sst2"}},
+    },
+    "recipes": {
+        "joint": None,
+        "slow": {"trainer": {"max_epochs": 9}, "tasks": {"rte": {"trainer": {"max_epochs": 20}}}},
+        "ordered": {
+            "data": {
+                "class_path": "mebert.CurriculumDataModule",
+                "difficulty": {"class_path": "mebert.curriculum.Loss"},
+            }
+        },
+    },
+    "seeds": [1, 2],
+    "targets": [2.0, 1.0],
+    "keep": "models",
+}
+
+
+def checked(**more):
+    return Study.checked(**{**GOOD, **more})
+
+
+def config_of(study, recipe, task, seed=1):
+    (cell,) = select(cells_of(study), [f"recipe={recipe},task={task},seed={seed}"])
+    return cell.config
+
+
+def test_later_settings_win_and_the_rest_stays():
+    study = checked()
+    epochs = {(r, t): config_of(study, r, t)["trainer"]["max_epochs"] for r in GOOD["recipes"] for t in GOOD["tasks"]}
+    assert epochs == {
+        ("joint", "rte"): 3,
+        ("joint", "sst2"): 2,
+        ("slow", "rte"): 20,
+        ("slow", "sst2"): 9,
+        ("ordered", "rte"): 3,
+        ("ordered", "sst2"): 2,
+    }
+    config = config_of(study, "joint", "rte", seed=2)
+    assert config["seed_everything"] == 2
+    assert config["model"] == {
+        "class_path": "mebert.MultiExitModule",
+        "init_args": {"learning_rate": 2.0, "pooling": "mean"},
+    }
+    assert config["data"]["init_args"] == {"batch_size": 8, "task": "rte"}
+    assert config["trainer"]["accelerator"] == "cpu"
+
+
+def test_a_recipe_brings_its_data_module_and_keeps_the_common_arguments():
+    data = config_of(checked(), "ordered", "rte")["data"]
+    assert data["class_path"] == "mebert.CurriculumDataModule"
+    assert data["init_args"] == {
+        "batch_size": 8,
+        "task": "rte",
+        "difficulty": {"class_path": "mebert.curriculum.Loss"},
+    }
+
+
+def test_an_object_of_another_class_replaces_the_whole_object():
+    base = {**GOOD["base"], "data": {"class_path": "d", "pacing": {"class_path": "a", "init_args": {"until": 1}}}}
+    recipes = {"r": {"data": {"pacing": {"class_path": "b"}}}}
+    assert config_of(checked(base=base, recipes=recipes), "r", "rte")["data"]["init_args"]["pacing"] == {
+        "class_path": "b"
+    }
+
+
+def test_runs_come_seed_by_seed_each_in_its_folder():
+    cells = cells_of(checked())
+    assert len(cells) == 12
+    assert [cell.seed for cell in cells] == [1] * 6 + [2] * 6
+    assert len({cell.folder for cell in cells}) == 12
+    assert cells[0].folder == Path("runs/studies/s/rte/joint/seed_1")
+    trainer, experiment = cells[0].config["trainer"], cells[0].config["experiment"]
+    assert Path(trainer["default_root_dir"]) / experiment == cells[0].folder
+
+
+def test_only_takes_every_way_of_writing_it():
+    cells = cells_of(checked())
+    assert len(select(cells, None)) == 12
+    assert {c.recipe for c in select(cells, ["recipe=joint,slow", "seed=1"])} == {"joint", "slow"}
+    assert len(select(cells, ["recipe=joint", "recipe=slow", "task=rte"])) == 4
+    for cell in cells:
+        assert select(cells, [cell.only]) == [cell]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("recipe=jont", "no recipe 'jont'.*joint, ordered, slow"),
+        ("joint", "recipe=<name>"),
+        ("epoch=1", "recipe=<name>"),
+    ],
+)
+def test_only_refuses_what_is_not_there(word, said):
+    with pytest.raises(UserError, match=said):
+        select(cells_of(checked()), [word])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"name": None}, "name is missing.*--config"),
+        ({"name": "a/b"}, "name is 'a/b'"),
+        ({"tasks": {}}, "tasks is missing"),
+        ({"recipes": None}, "recipes is missing"),
+        ({"recipes": {"a b": {}}}, "'a b' must consist of"),
+        ({"recipes": {"a": {"modle": {}}}}, r"recipes\.a\.modle is not known.*model, data, trainer"),
+        ({"recipes": {"a": {"model": 3}}}, r"recipes\.a\.model must be a mapping"),
+        ({"recipes": {"a": {"tasks": {"mnli": {}}}}}, r"recipes\.a\.tasks\.mnli: no task 'mnli'.*rte, sst2"),
+        ({"recipes": {"a": {"tasks": {"rte": {"seed": 3}}}}}, r"recipes\.a\.tasks\.rte\.seed is not known"),
+        ({"base": {"trainer": {"default_root_dir": "x"}}}, r"base\.trainer\.default_root_dir.*set `out`"),
+        ({"base": {"trainer": {"logger": False}}}, r"base\.trainer\.logger is not yours"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"targets": [0.5]}, "targets"),
+        ({"keep": "some"}, "keep is 'some'"),
+    ],
+)
+def test_a_mistake_is_named(more, said):
+    with pytest.raises(UserError, match=said):
+        checked(**more)
+
+
+def test_a_class_that_nobody_gives_is_missed():
+    with pytest.raises(UserError, match=r"recipe 'joint', task 'rte': no model\.class_path"):
+        cells_of(checked(base={"data": {"class_path": "d"}}))
+
+
+def test_settings_survive_a_yaml_file():
+    config = config_of(checked(), "ordered", "rte")
+    assert yaml.safe_load(yaml.safe_dump(config)) == config

@@ -1,0 +1,207 @@
+"""`python -m mebert study` from end to end: real runs in processes of their own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from runs import experiment
+
+from mebert.cli.main import main
+from mebert.commands.study.cell import CellFolder
+from mebert.commands.study.check import check_settings
+from mebert.commands.study.grid import cells_of
+from mebert.commands.study.settings import Study
+from mebert.metrics.record_files import load_record
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def study_settings(out):
+    tiny = experiment()
+    tiny["model"]["init_args"].pop("prototype_dim")
+    tiny["model"]["class_path"] = "mebert.MultiExitModule"
+    tiny.pop("experiment")
+    return {
+        "name": "tiny",
+        "out": str(out),
+        "base": {**tiny, "curve": {"wall_samples": 0, "points": [1.5, 2.0]}},
+        "tasks": {"task": {}},
+        "recipes": {
+            "joint": {},
+            "first_1": {"model": {"encoder_layers": 1}, "trainer": {"max_epochs": 1}},
+            "later": {},
+        },
+        "seeds": [1],
+        "targets": [1, 2],
+        "keep": "models",
+    }
+
+
+def study(path, *more):
+    with redirect_stdout(StringIO()) as printed:
+        status = main(["study", "--config", str(path), "--threads", "1", *more])
+    return status, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """A study of three runs: one that was stopped in its second epoch, one to begin, one that another command has."""
+    folder = tmp_path_factory.mktemp("study")
+    settings = study_settings(folder / "out")
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    cells = {cell.recipe: cell for cell in cells_of(Study.checked(**settings))}
+    stopped = CellFolder(cells["joint"])
+    assert stopped.prepare() is None
+    with redirect_stdout(StringIO()):
+        arguments = ["--test_after_fit", "false", "--trainer.max_steps", "8"]  # within the second epoch
+        assert main(["fit", "--config", str(stopped.config), *arguments]) == 0
+    shutil.rmtree(cells["joint"].folder / "version_0" / "model")
+    listed = study(path, "--list")
+    elsewhere = CellFolder(cells["later"]).claim
+    assert elsewhere.take()
+    finished = study(path, "--jobs", "2")
+    elsewhere.release()
+    return path, cells, listed, finished
+
+
+def test_the_list_has_a_command_for_every_run(ran):
+    path, _, (status, printed), _ = ran
+    assert status == 0
+    lines = printed.splitlines()
+    assert len(lines) == 3
+    assert f"python -m mebert study --config {path.parent}/out/study.yaml --only recipe=joint,task=task,seed=1" in lines
+
+
+def test_every_run_is_told_and_what_another_command_has_is_left_to_it(ran):
+    _, cells, _, (status, printed) = ran
+    assert status == 0
+    for recipe in ("joint", "first_1"):
+        done = CellFolder(cells[recipe]).done()
+        metric = done.evaluation()["exits"][-1]["acc"]
+        assert f"task {recipe} seed 1: acc {metric:.4f}" in printed
+    assert "[3/3]" in printed
+    assert f"task later seed 1: left to process {os.getpid()} on " in printed
+    assert not (cells["later"].folder / "log.txt").exists()
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(ran):
+    _, cells, _, _ = ran
+    folder = cells["joint"].folder
+    assert json.loads((folder / "done.json").read_text())["run"] == "version_1"
+    with (folder / "version_1" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(steps) == 4, "8 of the 12 steps had been done"
+
+
+def test_models_stay_and_checkpoints_go(ran):
+    _, cells, _, _ = ran
+    for recipe in ("joint", "first_1"):
+        run = CellFolder(cells[recipe]).done().run
+        assert (run / "model" / "exits.json").is_file()
+        assert not list(cells[recipe].folder.rglob("*.ckpt"))
+    assert json.loads((run / "model" / "config.json").read_text())["num_hidden_layers"] == 1
+    _, about = load_record(run / "outputs.safetensors")
+    assert about["exit_layers"] == [1]
+
+
+def test_the_report_tells_what_is_missing(ran):
+    path, _, _, (_, printed) = ran
+    report = path.parent / "out" / "report.md"
+    assert f"Report: {report}" in printed
+    text = report.read_text(encoding="utf-8")
+    assert "2 of 3 runs" in text
+    assert "Not done: task later seed 1." in text
+    assert "| first_1 | 1 | 3x |" in text
+    with (path.parent / "out" / "task.csv").open(encoding="utf-8", newline="") as file:
+        rows = {(r["recipe"], r["choice"], r["at"]): r for r in csv.DictReader(file)}
+    done = json.loads((path.parent / "out/task/joint/seed_1/version_1/evaluation.json").read_text())
+    own = done["policies"][done["policy"]]
+    for at in ("1", "2"):
+        assert float(rows["joint", "own", f"{at}x"]["mean"]) == pytest.approx(own["at"][at], abs=1e-6)
+    assert float(rows["joint", "own", "area"]["mean"]) == pytest.approx(own["area"], abs=1e-6)
+
+
+def test_what_is_done_is_not_run_again(ran, monkeypatch):
+    path, _, _, _ = ran
+    monkeypatch.setattr("subprocess.Popen", None)
+    status, printed = study(path, "--only", "recipe=joint,first_1")
+    assert status == 0
+    assert "2 of 2 runs are done already" in printed
+    assert "1 of the study's 3 runs are not done" in printed
+    status, printed = study(path, "--list")
+    assert [line.rpartition(" ")[2] for line in printed.splitlines()] == ["recipe=later,task=task,seed=1"]
+
+
+def test_results_of_other_settings_are_not_mixed(ran, capsys):
+    path, cells, _, _ = ran
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["base"]["trainer"]["max_epochs"] = 3
+    other = path.with_name("other.yaml")
+    other.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["study", "--config", str(other)]) == 2
+    error = capsys.readouterr().err
+    assert "task joint seed 1, trainer.max_epochs: 2, now 3" in error
+    assert str(cells["joint"].folder) in error
+    settings["recipes"]["joint"] = {"trainer": {"max_epochs": 2}}
+    other.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["study", "--config", str(other), "--only", "recipe=joint,first_1"]) == 0, "the same after merging"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nmae", "x"], "nmae"),
+        (["--jobs", "0"], "jobs and threads must be at least 1"),
+        (["--list", "--report_only"], "exclude each other"),
+        (["--only", "recipe=jont"], "no recipe 'jont'"),
+    ],
+)
+def test_mistakes_on_the_command_line(ran, arguments, said, capsys):
+    path = ran[0]
+    assert main(["study", "--config", str(path), *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+SHIPPED = sorted((ROOT / "configs/study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert f"#   python -m mebert study --config configs/study/{path.name}" in text
+    assert yaml.safe_load(text)["name"] == path.stem
+    assert study(path, "--list")[0] == 0
+    content = yaml.safe_load(Path(f"runs/studies/{path.stem}/study.yaml").read_text(encoding="utf-8"))
+    check_settings(cells_of(Study.checked(**content)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": {"poling": "cls"}}, "recipe new, task task: model: Option 'poling' is not accepted"),
+        ({"model": {"class_path": "mebert.Joint"}}, "mebert has no Joint"),
+        ({"trainer": {"max_epoch": 3}}, "does not accept option 'max_epoch'"),
+        ({"data": {"batch_size": "many"}}, "batch_size: expected a whole number"),
+        ({"modle": {}}, "recipes.new.modle is not known"),
+        ({"curve": {"pionts": [2]}}, "recipe new, task task: Group 'curve' does not accept option 'pionts'"),
+        ({"checkpoint": {"monitr": "val/auc"}}, "'checkpoint' does not accept option 'monitr'"),
+        ({"last_checkpoint": {"every_n_train_steps": "many"}}, "last_checkpoint.every_n_train_steps"),
+    ],
+)
+def test_settings_that_cannot_work_are_told_before_anything_runs(change, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("subprocess.Popen", None)
+    settings = study_settings(tmp_path / "out")
+    settings["recipes"] = {"joint": {}, "new": change}
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["study", "--config", str(tmp_path / "new.yaml")]) == 2
+    assert said in capsys.readouterr().err

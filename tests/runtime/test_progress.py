@@ -1,0 +1,297 @@
+"""Bars on a real terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import logging
+import os
+import pty
+import re
+import struct
+import sys
+import termios
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.utilities import rank_zero_only
+from runs import experiment, newest, run, write_config
+
+from mebert.callbacks.progress import ExitProgressBar, ProgressLines
+from mebert.cli.main import main
+from mebert.runtime import progress
+from mebert.runtime.progress import Progress, bars_wanted
+
+LINE = re.compile(r"epoch (\d)/2: loss (\d\.\d{4}), val score (\d\.\d{4})(?: \(best \d\.\d{4}\))?, \d+ s")
+BEST = "runs/tiny/version_0/checkpoints/best.ckpt"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal for `redirect_stderr`: pytest itself changes sys.stderr between fixtures and tests."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    return Terminal()
+
+
+def on_terminal(cwd, code, columns=80):
+    """What a process writes to a real terminal of its own."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
+        changed = {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS", "NO_COLOR")}
+        os.execve(sys.executable, [sys.executable, "-c", code], {**kept, **changed})
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    parts = []
+    while True:
+        try:
+            parts.append(os.read(master, 65536))
+        except OSError:
+            break
+        if not parts[-1]:
+            break
+    _, status = os.waitpid(pid, 0)
+    text = b"".join(parts).decode()
+    assert status == 0, text
+    return text
+
+
+def without_codes(text):
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+COMMANDS = [
+    ["fit", "--config", "tiny.yaml", "--curve.wall_samples", "0"],
+    ["predict", "--config", "tiny.yaml", "--ckpt_path", BEST],
+    ["calibrate", "--model", "runs/tiny/version_0", "--max_drop", "0.5", "--device", "cpu"],
+]
+
+
+def check_bars(raw):
+    """What all commands together have drawn, 80 columns wide."""
+    assert raw.count("\x1b[?25l") == raw.count("\x1b[?25h") >= 4, "the cursor is given back"
+    text = without_codes(raw)
+    frames = re.split(r"[\r\n]+", text)
+    for begin in ("epoch 1/2 ━", "epoch 2/2 ━", "validating ━", "testing ━", "predicting ━", "reading 41 rows ━"):
+        assert any(frame.startswith(begin) for frame in frames), begin
+    bars = [frame for frame in frames if "━" in frame]
+    assert [bar for bar in bars if not re.search(r"[━╸╺] +\d+/\d+", bar) or len(bar) > 80] == []
+    assert any("/12 " in bar for bar in bars), "all epochs' batches"
+    lines = [frame for frame in frames if LINE.fullmatch(frame.strip())]
+    assert [line.strip()[:9] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "…" not in text
+    tables = text[text.index("Exits: every sample") :]
+    wide = [line for line in tables.splitlines() if len(line) > 80]
+    assert all("runs/tiny" in line for line in wide), "paths and commands are never cut"
+
+
+def test_bars_of_all_commands(tmp_path, monkeypatch, terminal):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    with redirect_stderr(terminal), redirect_stdout(terminal):
+        for command in COMMANDS:
+            assert main(command) == 0
+    check_bars(terminal.getvalue())
+
+
+@pytest.mark.slow
+def test_bars_on_a_real_terminal(tmp_path):
+    """As above in a process of its own, where log lines go to the terminal, too."""
+    write_config(tmp_path)
+    code = f"from mebert.cli.main import main\nfor command in {COMMANDS!r}:\n    assert main(command) == 0\n"
+    check_bars(on_terminal(tmp_path, code))
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_plain_lines_where_there_is_no_terminal(accumulated, tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.chdir(tmp_path)
+    settings = experiment()
+    settings["trainer"]["accumulate_grad_batches"] = accumulated
+    settings["curve"]["wall_samples"] = 0
+    write_config(tmp_path, settings)
+    caplog.set_level(logging.INFO)
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
+        assert main(["fit", "--config", "tiny.yaml"]) == 0
+    printed = capfd.readouterr()
+    everything = printed.out + printed.err + caplog.text
+    assert "\r" not in everything
+    assert "\x1b" not in everything
+    assert "━" not in everything
+    found = [match for line in everything.splitlines() if (match := LINE.search(line))]
+    with (newest(tmp_path) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    lines = {match[1]: match for match in found}
+    assert set(lines) == {"1", "2"}
+    for epoch, line in lines.items():
+        mine = [row for row in rows if row["epoch"] == str(int(epoch) - 1)]
+        (score,) = {row["val/score"] for row in mine if row["val/score"]}
+        assert line[3] == f"{float(score):.4f}"
+        if accumulated == 1:  # else only the last batch of a step is logged
+            losses = [float(row["train/loss"]) for row in mine if row["train/loss"]]
+            assert float(line[2]) == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+        else:
+            assert 0.9 < float(line[2]) < 1.4, "about ln 3, not half of it"
+
+
+def test_no_bar_is_asked_for_on_a_terminal(tmp_path, monkeypatch, terminal):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    with redirect_stderr(terminal):
+        assert run("fit", "--config", "tiny.yaml", "--test_after_fit", "false") == 0  # enable_progress_bar false
+    assert "━" not in terminal.getvalue()
+    assert "\x1b[?25l" not in terminal.getvalue()
+
+
+def test_a_bar_of_the_user_wins(tmp_path, monkeypatch, capfd, caplog):
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    bar = ["--trainer.callbacks", "lightning.pytorch.callbacks.TQDMProgressBar"]
+    assert main(["fit", "--config", "tiny.yaml", *bar, "--trainer.fast_dev_run", "true"]) == 0
+    printed = capfd.readouterr()
+    assert "Epoch 0" in printed.out + printed.err
+    assert not LINE.search(printed.err + caplog.text)
+
+
+def test_only_the_first_process_draws(terminal):
+    for first in (True, False):
+        bar = ExitProgressBar()
+        trainer = SimpleNamespace(is_global_zero=first, sanity_checking=False, num_val_batches=[3, 2])
+        bar.setup(trainer, None, "validate")
+        with redirect_stderr(terminal):
+            bar.on_validation_start(trainer, None)
+            bar.on_validation_epoch_end(trainer, None)
+        assert ("validating" in terminal.getvalue()) == first
+        assert ("0/5" in terminal.getvalue()) == first
+        terminal.seek(0)
+        terminal.truncate()
+
+
+@pytest.mark.parametrize(("rank", "silent"), [(0, False), (1, True)])
+def test_libraries_draw_on_the_first_process_alone(rank, silent, tmp_path, monkeypatch, terminal):
+    """Every process of a run tokenises: the bars of all but one would stand among its own."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path)
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    silenced = []
+    monkeypatch.setattr("mebert.cli.lightning.silence_library_bars", lambda: silenced.append(True))
+    with redirect_stderr(terminal):
+        assert main(["fit", "--config", "tiny.yaml", "--trainer.fast_dev_run", "true"]) == 0
+    assert bool(silenced) == silent
+
+
+def test_lines_without_validation_and_in_long_epochs(monkeypatch):
+    said = []
+    monkeypatch.setattr("mebert.callbacks.progress.rank_zero_info", said.append)
+    trainer = SimpleNamespace(
+        max_epochs=-1, current_epoch=0, global_step=7, accumulate_grad_batches=1, callback_metrics={}, training=True
+    )
+    lines = ProgressLines()
+    lines.on_train_start(trainer, None)
+    lines.on_train_epoch_start(trainer, None)
+    import torch
+
+    lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, 0)
+    assert said == []
+    monkeypatch.setattr("mebert.callbacks.progress.SILENCE_SECONDS", -1.0)
+    lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(2.0)}, None, 1)
+    lines.on_train_epoch_end(trainer, None)
+    assert said == ["epoch 1, step 7: loss 1.5000, 0 s"], "nothing has happened since"
+    monkeypatch.setattr("mebert.callbacks.progress.SILENCE_SECONDS", 300.0)
+    lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(3.0)}, None, 2)
+    lines.on_train_epoch_end(trainer, None)
+    assert said[1:] == ["epoch 1, step 7: loss 3.0000, 0 s"]
+
+
+def test_an_inner_bar_takes_the_place_of_the_outer_one(terminal):
+    log = logging.getLogger("lightning.pytorch.made_for_this_test")
+    handler = logging.StreamHandler(terminal)
+    log.addHandler(handler)
+    try:
+        with redirect_stderr(terminal), Progress("outer", 3) as outer:
+            outer.tick()
+            with Progress("inner", 2):
+                log.warning("a line of a library")
+            outer.say("a line that stays")
+        assert handler.stream is terminal, "the handler has its stream back"
+    finally:
+        log.removeHandler(handler)
+    text = without_codes(terminal.getvalue())
+    frames = re.split(r"[\r\n]+", text)
+    assert not any("outer" in frame and "inner" in frame for frame in frames)
+    order = [frame.split()[0] for frame in frames if "━" in frame]
+    assert order[0] == "outer"
+    assert order[order.index("inner") :][-1] == "outer"
+    assert {"a line of a library", "a line that stays"} <= set(frames)
+    assert progress._DISPLAY._rich is None
+
+
+def test_what_is_printed_goes_to_standard_output_where_that_is_a_file(terminal, capsys):
+    with redirect_stderr(terminal), Progress("work", 2) as bar:
+        print("a row of a table")
+        bar.tick()
+    assert capsys.readouterr().out == "a row of a table\n"
+    assert "a row of a table" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [("CI", "true", False), ("CI", "0", True), ("CI", "", True), ("TERM", "dumb", False), ("TERM", "xterm", True)],
+)
+def test_where_bars_are_wanted(terminal, monkeypatch, name, value, wanted):
+    monkeypatch.setenv(name, value)
+    with redirect_stderr(terminal):
+        assert bars_wanted() == wanted
+        with Progress("work", 1):
+            pass
+    assert bool(terminal.getvalue()) == wanted
+
+
+def test_a_pipe_wants_none(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert not bars_wanted()
+
+
+def test_study_counts_its_runs(terminal, tmp_path, monkeypatch, capsys):
+    from mebert.commands.study import pool as study_run
+
+    class Folder:
+        """A run that takes no time."""
+
+        claim = SimpleNamespace(touch=lambda: None, release=lambda: None, take=lambda: True)
+
+        def __init__(self, cell):
+            self.cell = cell
+
+        def done(self):
+            return None
+
+        def finish(self, seconds, keep):
+            return SimpleNamespace(seconds=90.0, evaluation=lambda: {"metric": "acc", "exits": [{"acc": 0.5}]})
+
+    ended = SimpleNamespace(poll=lambda: 0, returncode=0, terminate=lambda: None, wait=lambda *a: 0)
+    start = study_run._Running
+    monkeypatch.setattr(study_run, "CellFolder", Folder)
+    monkeypatch.setattr(study_run, "_start", lambda cell, threads, outcome: start(Folder(cell), ended, 0.0))
+    cells = [SimpleNamespace(name=f"cell{n}") for n in range(3)]
+    with redirect_stderr(terminal):
+        outcome = study_run.run_cells(cells, 1, 1, "all")
+    assert len(outcome.done) == 3
+    text = without_codes(terminal.getvalue())
+    assert re.search(r"runs [━╸╺]+ +1/3 +0 going on, about 3:00 min left", text)
+    assert "3/3" in text
+    printed = capsys.readouterr().out
+    assert "[1/3] cell0: acc 0.5000, 90 s, about 3:00 min left" in printed
+    assert "[3/3] cell2: acc 0.5000, 90 s\n" in printed
