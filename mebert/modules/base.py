@@ -20,9 +20,8 @@ from mebert.modules.engine_prediction import EnginePrediction
 from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
-from mebert.policies import (
-    ExitPolicy,
-)
+from mebert.policies import ExitPolicy
+from mebert.runtime.precision import inference_precision
 
 __all__ = ["MultiExitModule"]
 
@@ -233,7 +232,10 @@ class MultiExitModule(EarlyExitModule):
             (the value itself for regression), and `exit` (n,), counted from 1.
         """
         if self._prediction is None:
-            self._prediction = EnginePrediction(self, len(batch["index"]))
+            trainer = getattr(self, "_trainer", None)
+            precision = inference_precision(getattr(trainer, "precision", None))
+            settings = self.model, self.policy, self.engine, precision
+            self._prediction = EnginePrediction(*settings, len(batch["index"]), self.exit_predictors)
         return self._prediction.feed(batch)
 
     def flush_predictions(self) -> dict[str, Tensor] | None:

@@ -1,55 +1,65 @@
-"""How a module predicts: a copy of its model prepared for inference, behind an engine.
+"""Prediction by an engine: batches go in, finished rows come out.
 
 Shapes: B batch, C classes, n rows that finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mebert.exit_predictor import choose_predictor
-from mebert.inference import Engine, Finished, make_engine, prepare_model, prepare_policy
+from mebert.exit_predictor import ExitPredictor, choose_predictor
+from mebert.inference import EngineName, Finished, make_engine, prepare_model, prepare_policy
 from mebert.metrics.task import predictions_of
-from mebert.models.multi_exit import model_inputs
-from mebert.runtime.precision import inference_precision
-
-if TYPE_CHECKING:
-    from mebert.modules.base import MultiExitModule
+from mebert.models.multi_exit import MultiExitModel, model_inputs
+from mebert.policies import ExitPolicy
+from mebert.runtime.precision import PrecisionName
 
 __all__ = ["EnginePrediction"]
 
 
 class EnginePrediction:
-    """Feeds batches to the engine of a module, as its settings are when the first batch comes.
+    """Feeds batches to an engine that runs a prepared copy of a model.
 
     Args:
-        module: Its model, policy, engine and exit predictors are used. Its precision: bfloat16 where the Trainer's is
-            (the weights are cast once, without autocast), float32 otherwise.
-        batch_size: Rows of a full batch, for engines that wait for one.
+        model: The model, with its weights on the device to run on.
+        policy: Decides when samples leave.
+        engine: Name of the engine.
+        precision: The copy's weights are cast to it once; autocast is off.
+        batch_size: Rows of a full batch, for the engines that wait for one.
+        predictors: The engine `predicted` runs by the one fitted to the policy.
     """
 
-    def __init__(self, module: MultiExitModule, batch_size: int) -> None:
-        trainer = getattr(module, "_trainer", None)
-        model = prepare_model(module.model, inference_precision(getattr(trainer, "precision", None)))
+    def __init__(
+        self,
+        model: MultiExitModel,
+        policy: ExitPolicy,
+        engine: EngineName,
+        precision: PrecisionName,
+        batch_size: int,
+        predictors: Sequence[ExitPredictor] = (),
+    ) -> None:
+        prepared = prepare_model(model, precision)
+        prepared_policy = prepare_policy(policy, prepared)
         settings: dict[str, Any] = {}
-        if module.engine in ("refill", "predicted"):
+        if engine in ("refill", "predicted"):
             settings["batch_size"] = max(1, batch_size)
-        if module.engine == "predicted":
-            settings["predictor"] = choose_predictor(module.exit_predictors, module.policy).to(module.device)
-        self.engine: Engine = make_engine(module.engine, model, prepare_policy(module.policy, model), **settings)
+        if engine == "predicted":
+            device = next(model.parameters()).device
+            settings["predictor"] = choose_predictor(list(predictors), policy).to(device)
+        self.engine = make_engine(engine, prepared, prepared_policy, **settings)
 
     def feed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The rows that finished with this batch; see `MultiExitModule.predict_step`."""
+        """The rows that finished with this batch, as `MultiExitModule.predict_step` returns them."""
         index = batch["index"]
         with torch.autocast(index.device.type, enabled=False):
             return _as_outputs(self.engine.feed(model_inputs(batch), index))
 
     def flush(self) -> dict[str, Tensor]:
-        """The rows that still waited."""
+        """The rows that were still waiting."""
         with torch.autocast(self.engine.device.type, enabled=False):
             return _as_outputs(self.engine.flush())
 
