@@ -86,7 +86,7 @@ def trainings(kinds: Any = ("vanilla", "layerwise", "both")) -> dict[str, dict[s
 def make_data(task: str, seed: int, curriculum: str | None) -> Any:
     """The data module of a task, with or without one of `CURRICULA`."""
     import mebert.curriculum as parts
-    from mebert.data import CurriculumDataModule, TextDataModule
+    from mebert.data import TextDataModule
 
     settings = {
         "task": task,
@@ -105,7 +105,7 @@ def make_data(task: str, seed: int, curriculum: str | None) -> Any:
     if chosen["pacing"] is not None:
         pacing, more = chosen["pacing"]
         chosen["pacing"] = getattr(parts, pacing)(**more)
-    return CurriculumDataModule(**chosen, **settings)
+    return parts.CurriculumDataModule(**chosen, **settings)
 
 
 def one_run(task: str, training: str, curriculum: str | None, seed: int) -> dict[str, Any]:

@@ -19,8 +19,8 @@ _HOMES = {
     "WandbReport": "mebert.callbacks",
     "EarlyExitClassifier": "mebert.inference.classifier",
     "Prediction": "mebert.inference.classifier",
-    "CurriculumDataModule": "mebert.data",
-    "SyntheticCurriculumDataModule": "mebert.data",
+    "CurriculumDataModule": "mebert.curriculum",
+    "SyntheticCurriculumDataModule": "mebert.curriculum",
     "SyntheticEntailmentDataModule": "mebert.data",
     "TextDataModule": "mebert.data",
     "UserError": "mebert.errors",
@@ -122,12 +122,8 @@ if TYPE_CHECKING:
         PredictionWriter,
         WandbReport,
     )
-    from mebert.data import (
-        CurriculumDataModule,
-        SyntheticCurriculumDataModule,
-        SyntheticEntailmentDataModule,
-        TextDataModule,
-    )
+    from mebert.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
+    from mebert.data import SyntheticEntailmentDataModule, TextDataModule
     from mebert.errors import UserError
     from mebert.exit_predictor import (
         ExitPredictor,

@@ -27,3 +27,26 @@ def own_parts_are_forgotten():
             for mark in ("name", "families"):
                 if isinstance(value, type) and value.__module__ == module and mark in vars(value):
                     delattr(value, mark)
+
+
+@pytest.fixture
+def hf_cache(tmp_path, monkeypatch):
+    """A cache of Hugging Face's datasets for one test, in this process and in those that it starts."""
+    import datasets
+
+    folder = tmp_path / "hf-cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory):
+    """A saved BERT tokenizer of a dozen words, at most 128 tokens a text."""
+    from transformers import BertTokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    words = ["a", "the", "cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=128).save_pretrained(folder)
+    return str(folder)

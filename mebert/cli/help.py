@@ -115,7 +115,7 @@ SECTIONS: Mapping[str, str] = {
 
 RECIPES = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.modules"))
 
-DATA = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.data"))
+DATA = ", ".join(sorted(name for name, home in _HOMES.items() if home in ("mebert.curriculum", "mebert.data")))
 
 # In plain words; the other options of the Trainer and of both checkpoints are left to `--help_all`.
 OFTEN: Mapping[str, str] = {

@@ -42,12 +42,8 @@ from mebert.cli.settings import (
     user_error_in,
 )
 from mebert.commands.parser import UserErrorParser
-from mebert.data import (
-    CurriculumDataModule,
-    SyntheticCurriculumDataModule,
-    SyntheticEntailmentDataModule,
-    TextDataModule,
-)
+from mebert.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
+from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.errors import UserError
 from mebert.exit_predictor import save_predictors
 from mebert.loggers.describe import describe_runs, end_runs

@@ -1,6 +1,7 @@
 """Curriculum learning: how difficult a sample is, and which samples are in use when."""
 
 from mebert.curriculum.cross_review import CrossReview
+from mebert.curriculum.datamodule import CurriculumDataModule, SyntheticCurriculumDataModule
 from mebert.curriculum.measures import (
     DataMeasure,
     DifficultyMeasure,
@@ -19,6 +20,7 @@ __all__ = [
     "Annealing",
     "BabySteps",
     "CrossReview",
+    "CurriculumDataModule",
     "DataMeasure",
     "DifficultyMeasure",
     "ExitDepth",
@@ -31,6 +33,7 @@ __all__ = [
     "OnePass",
     "Pacing",
     "RootCompetence",
+    "SyntheticCurriculumDataModule",
     "WordRarity",
     "Wrongness",
 ]

@@ -16,15 +16,6 @@ from mebert.errors import UserError
 ROWS = 44
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Keep what tests cache away from the user's cache."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    return tmp_path / "cache/mebert"
-
-
 def data_of(review, **settings):
     return SyntheticCurriculumDataModule(
         **{

@@ -161,9 +161,11 @@ def test_scoring_again_leaves_the_training_as_it_is():
 
 
 @pytest.fixture
-def regression(write, tokenizer_folder):
-    rows = [{"text": "a cat sat " * (i % 3 + 1), "label": i / 4} for i in range(12)]
-    files = {"train_file": write("train.csv", rows), "validation_file": write("val.csv", rows)}
+def regression(tmp_path, tokenizer_folder):
+    rows = ["text,label", *(f"{'a cat sat ' * (i % 3 + 1)},{i / 4}" for i in range(12))]
+    file = tmp_path / "rows.csv"
+    file.write_text("\n".join(rows), encoding="utf-8")
+    files = dict.fromkeys(("train_file", "validation_file"), str(file))
     return {"cls": CurriculumDataModule, "regression": True, "tokenizer": tokenizer_folder, **files}
 
 

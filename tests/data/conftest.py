@@ -1,4 +1,4 @@
-"""An offline tokenizer, small files, and a small stand-in for a task of the Hub."""
+"""Small files, and a small stand-in for a task of the Hub."""
 
 from __future__ import annotations
 
@@ -6,27 +6,11 @@ import json
 
 import pytest
 
-WORDS = ["a", "the", "cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
-
-
-@pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory):
-    from transformers import BertTokenizer
-
-    folder = tmp_path_factory.mktemp("tokenizer")
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=128).save_pretrained(folder)
-    return str(folder)
-
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(hf_cache):
     """Keep what tests cache away from the user's cache."""
-    import datasets
-
-    folder = tmp_path / "hf-cache"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
-    return folder
+    return hf_cache
 
 
 @pytest.fixture

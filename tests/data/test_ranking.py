@@ -16,11 +16,7 @@ PLACES = ["mat", "roof", "field", "barn"]
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
-    """Work in a new folder, whose cache is its own."""
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "hf-cache"))  # for processes of their own
+    """Work in a new folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from mebert.callbacks import ExitAccuracy, PredictionWriter
 from mebert.callbacks.exit_prediction import ExitPrediction
 from mebert.cli.errors import convert_lightning_errors
 from mebert.cli.lightning import SHORT_NAMES
-from mebert.curriculum import KnownDifficulty, RootCompetence
-from mebert.data import SyntheticCurriculumDataModule, SyntheticEntailmentDataModule, TextDataModule
+from mebert.curriculum import CrossReview, KnownDifficulty, Loss, RootCompetence, SyntheticCurriculumDataModule
+from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.modules import MultiExitModule
 from mebert.modules.two_stage import TwoStageModule
 from mebert.runtime.distributed import PatientDDP, gather_rows
@@ -125,13 +126,23 @@ def train(name: str, world: int, folder: Path) -> dict[str, Any]:
     return {"losses": watch.losses, "rows": watch.rows, "metrics": watch.metrics, "weights": weights, "moved": moved}
 
 
-def curriculum(world: int, folder: Path) -> dict[str, Any]:
-    """The rows of each global batch, in an order that difficulty and pacing decide."""
+def curriculum(world: int, folder: Path, name: str = "MultiExitModule", **given: Any) -> dict[str, Any]:
+    """The rows of each global batch, in an order that difficulty and pacing decide, and the difficulty of each row."""
     watch = Watch()
-    given = {"difficulty": KnownDifficulty(), "pacing": RootCompetence(0.8, 0.2)}
-    data = data_of(world, SyntheticCurriculumDataModule, **given)
-    trainer_of(world, folder, watch, max_epochs=2, limit_val_batches=0).fit(module_of("MultiExitModule"), data)
-    return {"rows": watch.rows, "losses": watch.losses}
+    data = data_of(world, SyntheticCurriculumDataModule, within_class=False, **given)
+    trainer_of(world, folder, watch, max_epochs=2, limit_val_batches=0).fit(module_of(name), data)
+    return {"rows": watch.rows, "losses": watch.losses, "difficulty": torch.from_numpy(data.current_difficulty(1))}
+
+
+def scored_curriculum(world: int, folder: Path) -> dict[str, Any]:
+    """Scores of training: a row comes several times in an epoch, on any process, and its newest score counts."""
+    pacing = RootCompetence(0.8, 0.2)
+    return curriculum(world, folder, difficulty=Loss(), initial=KnownDifficulty(), pacing=pacing, smoothing=0.3)
+
+
+def cross_review(world: int, folder: Path) -> dict[str, Any]:
+    """Teachers that would wait for ever if they reduced their prototypes over all processes."""
+    return curriculum(world, folder, "ProtoExitModule", difficulty=CrossReview(teachers=2))
 
 
 def ranking(world: int, folder: Path) -> dict[str, Any]:
@@ -215,7 +226,9 @@ def cache(world: int, folder: Path) -> dict[str, Any]:
 
 JOBS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     **{name: (lambda world, folder, name=name: train(name, world, folder)) for name in MODULES},
-    "curriculum": curriculum,
+    "curriculum": partial(curriculum, difficulty=KnownDifficulty(), pacing=RootCompetence(0.8, 0.2)),
+    "scored curriculum": scored_curriculum,
+    "cross-review": cross_review,
     "ranking": ranking,
     "predictors": predictors,
     **{

@@ -90,6 +90,21 @@ def test_a_curriculum_keeps_its_order(done):
     assert len({row for rows in one["rows"][:4] for row in rows}) < TRAIN, "pacing left out the hardest"
 
 
+def test_a_curriculum_knows_the_same_scores(done):
+    one, other = found(done, "scored curriculum")
+    assert other["rows"][:4] == one["rows"][:4]
+    seen = {row for rows in one["rows"][:4] for row in rows}
+    assert (~one["difficulty"].isnan()).nonzero().squeeze(1).tolist() == sorted(seen)
+    assert len(seen) < TRAIN
+    torch.testing.assert_close(other["difficulty"], one["difficulty"], rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+def test_one_process_trains_the_teachers_of_a_cross_review(done):
+    for run in found(done, "cross-review"):
+        order = run["difficulty"].argsort().tolist()
+        assert run["rows"][:3] == [sorted(order[start : start + 12]) for start in (0, 12, 24)]
+
+
 def test_retrieval_is_measured_over_all_processes(done):
     one, other = (run["metrics"][0] for run in found(done, "ranking"))
     assert 0 < one["test/exit_01/map"] < 1

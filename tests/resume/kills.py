@@ -77,11 +77,10 @@ def kill_at_renaming(number: int, after: bool) -> None:
 
 def kill_while_scoring(number: int) -> None:
     """When the n-th batch of rows has been scored for a curriculum."""
-    from mebert.curriculum import cross_review
-    from mebert.data import curriculum
+    from mebert.curriculum import cross_review, datamodule
 
     seen = Counter[str]()
-    for place in (curriculum, cross_review):
+    for place in (datamodule, cross_review):
 
         def counted(*args: Any, original: Callable[..., Any] = place.score_split) -> Any:
             *others, tick = args

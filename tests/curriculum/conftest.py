@@ -1,0 +1,11 @@
+"""A cache of its own for every test."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(hf_cache):
+    """Keep what tests cache away from the user's cache; the folder of mebert in it."""
+    return hf_cache / "mebert"
