@@ -4,7 +4,7 @@
     python benchmarks/minilm.py run --tasks mrpc --seeds 1
     python benchmarks/minilm.py report              # docs/results.md and docs/results.png from the results
 
-Settings come from configs/de3_minilm_<task>.yaml, sizes from `DATA` and `EPOCHS` below; a variant changes only what
+Settings come from configs/de3/minilm_<task>.yaml, sizes from `DATA` and `EPOCHS` below; a variant changes only what
 `VARIANTS` says. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in
 benchmarks/results/minilm/; a run that has one is skipped, so that an interrupted comparison goes on where it stopped.
 """
@@ -57,7 +57,7 @@ def train_and_test(task: str, variant: str, seed: int, threads: int) -> dict[str
 
     torch.set_num_threads(threads)
     L.seed_everything(seed)
-    config = yaml.safe_load((ROOT / "configs" / f"de3_minilm_{task}.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((ROOT / "configs" / "de3" / f"minilm_{task}.yaml").read_text(encoding="utf-8"))
     data_args = {**config["data"]["init_args"], **DATA[task]}
     model_args = {**config["model"]["init_args"], **VARIANTS[variant]}
     data = TextDataModule(**{"tokenizer": model_args["encoder"], **data_args, "seed": seed})

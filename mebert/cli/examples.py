@@ -12,7 +12,7 @@ CONFIG = f"--config {RUN}/config.yaml --ckpt_path best"
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "fit": {
         "fit --config configs/quickstart.yaml": "the built-in task",
-        "fit --config configs/de3_rte.yaml --trainer configs/trainer/gpu.yaml": "DE3-BERT on RTE, on a GPU",
+        "fit --config configs/de3/rte.yaml --trainer configs/trainer/gpu.yaml": "DE3-BERT on RTE, on a GPU",
         "fit --config configs/quickstart.yaml --ckpt_path last": "go on where a run was stopped",
     },
     "validate": {

@@ -117,7 +117,8 @@ def agents_run(tmp_path, monkeypatch):
     (tmp_path / "configs" / "logger" / "wandb.yaml").symlink_to(ROOT / "configs" / "logger" / "wandb.yaml")
     settings = experiment()
     settings["trainer"] |= {"max_epochs": 1, "enable_progress_bar": False}
-    write_config(tmp_path / "configs", settings, "de3_minilm_sst2.yaml")
+    (tmp_path / "configs" / "de3").mkdir()
+    write_config(tmp_path / "configs" / "de3", settings, "minilm_sst2.yaml")
     values = corners(sweep["parameters"])[0]
     return *agents_command(sweep, values, monkeypatch), values
 
