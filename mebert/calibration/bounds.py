@@ -11,29 +11,11 @@ from __future__ import annotations
 import math
 
 import torch
+from scipy.special import rel_entr
+from scipy.stats import binom
 from torch import Tensor
 
-__all__ = [
-    "binomial_p_value",
-    "fixed_sequence",
-    "hoeffding_bentkus_p_value",
-    "log_binomial_cdf",
-    "smallest_binomial_split",
-]
-
-
-def log_binomial_cdf(n: int, p: float) -> Tensor:
-    """Ln P(Binomial(n, p) <= k) for k = 0..n, (n+1,) float64.
-
-    Args:
-        n: Draws, at least 1.
-        p: Probability, in (0, 1).
-    """
-    k = torch.arange(n + 1, dtype=torch.float64)
-    whole = torch.tensor(float(n), dtype=torch.float64)
-    choose = torch.lgamma(whole + 1) - torch.lgamma(k + 1) - torch.lgamma(whole - k + 1)
-    log_mass = choose + k * math.log(p) + (whole - k) * math.log1p(-p)
-    return log_mass.logcumsumexp(0).clamp(max=0.0)
+__all__ = ["binomial_p_value", "fixed_sequence", "hoeffding_bentkus_p_value", "smallest_binomial_split"]
 
 
 def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
@@ -47,7 +29,7 @@ def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
     Returns:
         (...) float64.
     """
-    return log_binomial_cdf(n, limit)[errors.long()].exp()
+    return torch.as_tensor(binom.cdf(errors.numpy(), n, limit), dtype=torch.float64)
 
 
 def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
@@ -65,11 +47,10 @@ def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
         (...) float64, at most 1.
     """
     total = total.double()
-    mean = (total / n).clamp(max=limit)
-    divergence = torch.xlogy(mean, mean / limit) + torch.xlogy(1 - mean, (1 - mean) / (1 - limit))
-    hoeffding = (-n * divergence).exp()
-    bentkus = (1 + log_binomial_cdf(n, limit)[total.ceil().long().clamp(max=n)]).exp()
-    return torch.minimum(hoeffding, bentkus).clamp(max=1.0)
+    mean = (total / n).clamp(max=limit).numpy()
+    divergence = torch.as_tensor(rel_entr(mean, limit) + rel_entr(1 - mean, 1 - limit))
+    bentkus = math.e * binomial_p_value(total.ceil(), n, limit)
+    return torch.minimum((-n * divergence).exp(), bentkus).clamp(max=1.0)
 
 
 def fixed_sequence(p_values: Tensor, delta: float) -> Tensor:

@@ -29,14 +29,14 @@ __all__ = [
 
 
 def threshold_for_cost(scores: Tensor, costs: Tensor, most: float) -> float | None:
-    """The strictest threshold whose mean cost is within a budget, or None where leaving as early as can be is above it.
+    """The strictest threshold whose mean cost is within a budget, or None where the fastest threshold exceeds it.
 
     The mean cost falls as the threshold rises and changes only at scores that occur, so a bisection over them is exact.
 
     Args:
         scores: (E, N).
-        costs: What leaving at each exit costs each sample, (E, N), rising from exit to exit; in any unit.
-        most: The budget: mean cost a sample, in that unit.
+        costs: Cost of leaving at each exit, (E, N), rising from exit to exit; in any unit.
+        most: The budget: mean cost per sample, in that unit.
     """
 
     def cost(threshold: float) -> float:
@@ -59,14 +59,14 @@ def threshold_for_drop(
 ) -> float:
     """The fastest threshold at which the metric is at most `max_drop` below that of the full model, on these samples.
 
-    A measurement, not a promise: the threshold is chosen on the samples on which it is measured. It need not fall
-    evenly; of all thresholds that are within the drop the largest is taken. 0 (nobody leaves early) always is.
+    A measurement, not a guarantee: the threshold is chosen on the samples on which it is measured. The metric need not
+    fall monotonically; the largest threshold within the drop is taken. 0 (no early exit) always is within it.
 
     Args:
         scores: (E, N).
         metric_at: The metric when each sample leaves at its exit (N,); higher is better.
         max_drop: In the metric's unit, at least 0.
-        most_candidates: Thresholds that are tried, evenly among those that make a difference.
+        most_candidates: Most thresholds that are tried, evenly spaced among those that change an exit.
     """
     wanted = metric_at(replay(scores, 0.0)) - max_drop
     candidates = _candidates(scores)
@@ -80,15 +80,15 @@ def threshold_for_drop(
 
 @dataclass(frozen=True)
 class Guarantee:
-    """A threshold with a promise.
+    """A threshold with a bound on its risk.
 
     Attributes:
-        threshold: Leave below it; 0 where nothing but the full model could be promised.
+        threshold: Leave below it; 0 where only the full model is within the bound.
         loss: Name of the risk that is bounded.
         epsilon: The bound.
-        delta: With at least the probability 1 - delta over the draw of the samples.
-        samples: How many there were.
-        measured: The loss on them at the threshold.
+        delta: The bound holds with probability at least 1 - delta over the draw of the samples.
+        samples: Number of samples.
+        measured: The risk measured on them at the threshold.
     """
 
     threshold: float
@@ -102,32 +102,21 @@ class Guarantee:
 def threshold_grid() -> Tensor:
     """About a thousand fixed thresholds from strict to loose, float32: even in logits from 1e-6 to 1 - 1e-6, then 1.
 
-    Fixed, because the order of the tests must not depend on the samples; even in logits, because sure exits
-    have scores near 0. More points cost no certainty: a fixed sequence pays no price for its length.
+    Fixed, because the order of the tests must not depend on the samples; even in logits, because confident exits
+    have scores near 0. More points do not weaken the guarantee: a fixed sequence needs no correction for its length.
     """
     inner = torch.linspace(-13.8, 13.8, 1105, dtype=torch.float64).sigmoid()
     return torch.cat([inner, torch.ones(1)]).float().unique()  # near 1 some round to the same number
 
 
 def losses_at(record: ExitRecord, scores: Tensor, threshold: float, risk: Risk) -> Tensor:
-    """The loss of each sample at a threshold, (N,) float64.
-
-    Args:
-        record: The pass, of a classification.
-        scores: (E, N).
-        threshold: In [0, 1].
-        risk: Whose losses.
-    """
+    """The risk's loss of each sample of a classification at a threshold, (N,) float64; `scores` (E, N)."""
     early = record.logits_at(replay(scores, threshold)).argmax(-1)
     return risk.losses(early, record.logits[-1].argmax(-1), record.labels)
 
 
 def check_levels(epsilon: float, delta: float) -> None:
-    """Refuse an epsilon or a delta that is no share.
-
-    Raises:
-        UserError: One is not in (0, 1).
-    """
+    """Raise a UserError for an epsilon or a delta outside of (0, 1)."""
     for name, value in (("epsilon", epsilon), ("delta", delta)):
         if not 0.0 < value < 1.0:
             raise UserError(f"{name} must be in (0, 1), got {value}")
@@ -138,36 +127,35 @@ def guaranteed_threshold(
 ) -> Guarantee:
     """The fastest threshold whose risk is at most epsilon with probability at least 1 - delta: Learn then Test.
 
-    Thresholds are tested from the strictest on and until the first that cannot be vouched for, so that there is no
-    correction for their number. EXACT (arXiv 2110.01052, fixed-sequence testing); the grid is ours.
+    Thresholds are tested from the strictest on until the first whose test fails, so that no correction for their
+    number is needed. EXACT (arXiv 2110.01052, fixed-sequence testing); the grid is ours.
 
     Args:
-        record: The pass over samples drawn independently from where later ones will come from, which played no part
-            in training the model or in choosing anything about it.
+        record: The pass over samples drawn independently from the distribution of later ones, none of which were used
+            to train the model or to choose anything about it.
         scores: The policy's, (E, N).
         epsilon: Most allowed risk, in (0, 1).
         delta: Most allowed probability that the risk is larger, in (0, 1).
         risk: What is bounded; None for `NewMistakes`.
 
     Raises:
-        UserError: There are too few samples to promise anything, or the record is of a regression or a ranking.
+        UserError: Too few samples for any guarantee, or the record is of a regression or a ranking.
     """
     risk = NewMistakes() if risk is None else risk
     check_levels(epsilon, delta)
     if record.logits.shape[-1] == 1:
-        raise UserError("a guarantee is about classes, and this is a regression; use max_drop, which measures")
-    if record.queries is not None:  # one question's answers are wrong together: the test would take n for too many
+        raise UserError("a guarantee needs classes, and this is a regression; use max_drop, a measurement")
+    if record.queries is not None:  # errors within one query are correlated: the test would overestimate n
         raise UserError(
-            "a guarantee is about rows drawn independently, and these are answers to common questions; use max_drop, "
-            "which measures"
+            "a guarantee needs independent rows, and these are candidates of common queries; use max_drop, a measurement"
         )
     samples = len(record.labels)
     needed = risk.smallest_split(epsilon, delta)
     if samples < needed:
         raise UserError(
-            f"{samples} samples are too few to promise a loss of at most epsilon {epsilon:g} with probability "
-            f"{1 - delta:g} (delta {delta:g}): even without a single loss among them it takes {needed}; give a larger "
-            "split, or a larger epsilon or delta"
+            f"{samples} samples are too few to guarantee a loss of at most epsilon {epsilon:g} with probability "
+            f"{1 - delta:g} (delta {delta:g}): even without a single loss it takes {needed}; give a larger split, or a "
+            "larger epsilon or delta"
         )
     grid = threshold_grid().tolist()
     totals = torch.stack([losses_at(record, scores, threshold, risk).sum() for threshold in grid])

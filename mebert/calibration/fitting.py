@@ -10,31 +10,29 @@ from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["fitted_apart"]
+__all__ = ["fit_policy"]
 
 FITTING_SHARE = 1 / 3
-"""Share of the rows that a policy is fitted to where the others must know nothing of it."""
+"""Share of the rows that a policy is fitted to where its threshold must be chosen on others."""
 
 
-def fitted_apart(
-    policy: ExitPolicy, model: MultiExitModel, record: ExitRecord, promises: bool
+def fit_policy(
+    policy: ExitPolicy, model: MultiExitModel, record: ExitRecord, held_out: bool
 ) -> tuple[ExitPolicy, ExitRecord]:
-    """The fitted policy, and the rows that are left to choose its threshold on, with its scores.
+    """The fitted policy, and the rows to choose its threshold on, with its scores.
 
-    A promise needs rows that chose nothing: then a random third of the rows fits the policy, the others calibrate it.
-    Otherwise all rows do both. A policy with nothing to fit keeps all rows in either case.
+    A policy with nothing to fit keeps all rows.
 
     Args:
         policy: Bound to `model`; `record` has its scores.
         model: Whose exits were recorded.
         record: The pass.
-        promises: Whether a guarantee is asked for.
+        held_out: Fit to a random third of the rows and return the others, as a guarantee needs rows that nothing was
+            fitted to; otherwise all rows do both.
     """
-    if not promises:
-        fitting = rest = record
-    else:
-        generator = torch.Generator().manual_seed(0)
-        order = torch.randperm(len(record.labels), generator=generator)
+    fitting = rest = record
+    if held_out:
+        order = torch.randperm(len(record.labels), generator=torch.Generator().manual_seed(0))
         cut = max(1, round(FITTING_SHARE * len(order)))
         fitting, rest = record.take(order[:cut].sort().values), record.take(order[cut:].sort().values)
     fitted = policy.fitted(fitting)

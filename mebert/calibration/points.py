@@ -1,4 +1,4 @@
-"""What is asked of a calibration, and the operating points that answer it for one policy.
+"""Requests to a calibration, and the operating points that meet them for one policy.
 
 Shapes: E exits, N samples.
 """
@@ -20,11 +20,11 @@ from mebert.calibration.choose import (
     threshold_for_cost,
     threshold_for_drop,
 )
+from mebert.calibration.costs import PolicyCosts
 from mebert.calibration.risks import RISKS
 from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
-from mebert.report.evaluation import PolicyCosts
 
 __all__ = ["Calibrated", "Kind", "Request", "calibrate_policy", "requests"]
 
@@ -34,11 +34,11 @@ ROUNDING = 1 + 1e-12  # of a budget that is a quotient
 
 @dataclass(frozen=True)
 class Request:
-    """One thing that is asked for.
+    """One criterion for a threshold.
 
     Attributes:
-        kind: A speed-up by layers or FLOPs, mean layers or GFLOPs a sample, a drop of the metric, or a guarantee.
-        value: The number asked for; of a guarantee, epsilon.
+        kind: A speed-up by layers or FLOPs, mean layers or GFLOPs per sample, a drop of the metric, or a guarantee.
+        value: The number; of a guarantee, epsilon.
         delta: Of a guarantee.
         loss: Of a guarantee: a key of `RISKS`.
     """
@@ -70,15 +70,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The answer to a request.
+    """The operating point for a request.
 
     Attributes:
         policy: Its name.
-        request: What was asked.
-        point: The operating point on the samples of the calibration; None where the policy cannot be so fast.
+        request: The request.
+        point: The operating point on the calibration rows; None where the policy cannot be so fast.
         full: The metric of the full model on them.
-        guarantee: What is promised, where it was asked for.
-        fastest: The most speed-up by layers that the policy can have on them.
+        guarantee: The guarantee, if one was requested.
+        fastest: The largest speed-up by layers that the policy reaches on them.
     """
 
     policy: str
@@ -102,36 +102,36 @@ class Calibrated:
 def requests(
     delta: float, loss: str, epsilon: float | Sequence[float] | None, **values: float | Sequence[float] | None
 ) -> list[Request]:
-    """The requests that the arguments of `calibrate` make, one for each number.
+    """One request for each number among the arguments of `calibrate`.
 
     Args:
-        delta: For the guarantees.
-        loss: Likewise.
-        epsilon: Of guarantees.
+        delta: Of the guarantees.
+        loss: Of the guarantees: a key of `RISKS`.
+        epsilon: Of the guarantees, one or several.
         values: Kind to its number or numbers.
 
     Raises:
-        UserError: Nothing is asked for, or a number is out of range.
+        UserError: No number is given, or one is out of range.
     """
     found = [Request(kind, value) for kind, given in values.items() for value in _numbers(given)]  # type: ignore[arg-type]
     found += [Request("guarantee", value, delta, loss) for value in _numbers(epsilon)]
     if not found:
         raise UserError(
-            "say what the threshold is for: one or more of speedup, speedup_flops, layers, gflops, max_drop, epsilon"
+            "give what the threshold is for: one or more of speedup, speedup_flops, layers, gflops, max_drop, epsilon"
         )
     return found
 
 
 def calibrate_policy(policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts) -> list[Calibrated]:
-    """Answer all requests for one policy from one recorded pass.
+    """Meet all requests for one policy from one recorded pass.
 
     Args:
         policy: Bound; its scores are in the record.
-        asked: What is asked.
+        asked: The requests.
         costs: Of the record.
 
     Raises:
-        UserError: A guarantee that so few samples cannot give.
+        UserError: Too few samples for a guarantee.
     """
     scores = costs.record.scores[policy.name]
     full = costs.point(policy, 0.0).metric
@@ -160,7 +160,7 @@ def _threshold(policy: ExitPolicy, request: Request, costs: PolicyCosts) -> floa
         spent: Tensor = layers.unsqueeze(1).expand(-1, len(record.labels))
         most = value if request.kind == "layers" else float(layers[-1]) / value
         return threshold_for_cost(scores, spent, most * ROUNDING)
-    flops = costs.arguments(policy)[1]
+    flops = costs.sequential(policy)
     most = value * 1e9 if request.kind == "gflops" else float(costs.plain.mean()) / value
     return threshold_for_cost(scores, flops, most * ROUNDING)
 

@@ -40,19 +40,20 @@ class Risk:
         return binomial_p_value(total, n, epsilon)
 
     def measured(self, mean: float) -> float:
-        """What a mean loss says of the accuracy lost, in the unit of epsilon."""
+        """A mean loss as a loss of accuracy, in the unit of epsilon."""
         return mean
 
     def smallest_split(self, epsilon: float, delta: float) -> int:
-        """The fewest samples that could promise anything, were leaving early never to lose."""
+        """The fewest samples with which any guarantee is possible, if no sample has a loss."""
         return smallest_binomial_split(epsilon, delta)
 
 
 class NewMistakes(Risk):
-    """1 where the full model is right and the early answer wrong.
+    """1 where the full model is right and the early prediction is wrong.
 
-    Its mean is at least the loss of accuracy, which also counts what early exits put right; so the promise is stronger
-    than "accuracy falls by at most epsilon", and its exact test needs far fewer samples than one of the difference.
+    Its mean is at least the loss of accuracy, which also counts the errors that early exits correct; so the guarantee
+    is stronger than "accuracy falls by at most epsilon", and its exact test needs far fewer samples than the
+    difference.
     """
 
     name = "mistakes"
@@ -63,10 +64,10 @@ class NewMistakes(Risk):
 
 
 class Disagreement(Risk):
-    """1 where the early answer is another than the full model's; labels play no part, and its mean is larger still."""
+    """1 where the early prediction differs from the full model's; labels are not used, and its mean is larger still."""
 
     name = "disagreement"
-    meaning = "another answer than the full model's"
+    meaning = "prediction differs from the full model's"
 
     def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
         return (early != full).double()
@@ -75,12 +76,12 @@ class Disagreement(Risk):
 class AccuracyDifference(Risk):
     """(1 + [full right] - [early right]) / 2, whose mean is (1 + loss of accuracy) / 2: Hoeffding-Bentkus.
 
-    What is put right makes up for what is lost; but a mean near 1/2 is hard to bound: more than a thousand samples for
-    an epsilon of 0.05, tens of thousands for 0.01.
+    Corrected errors offset new ones; but a mean near 1/2 is hard to bound: more than a thousand samples for an epsilon
+    of 0.05, tens of thousands for 0.01.
     """
 
     name = "difference"
-    meaning = "accuracy lost, mistakes put right taken off"
+    meaning = "accuracy lost, corrected mistakes subtracted"
 
     def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
         return (1.0 + (full == labels).double() - (early == labels).double()) / 2
@@ -92,18 +93,18 @@ class AccuracyDifference(Risk):
         return 2 * mean - 1
 
     def smallest_split(self, epsilon: float, delta: float) -> int:
-        def promises(n: int) -> bool:
+        def enough(n: int) -> bool:
             return bool(self.p_value(torch.tensor(n / 2), n, epsilon) <= delta)
 
         high = 2
-        while not promises(high):
+        while not enough(high):
             high *= 2
         low = high // 2
         while low + 2 < high:  # among even numbers, at which half of n is a sum that can occur
             middle = (low + high) // 4 * 2
-            low, high = (low, middle) if promises(middle) else (middle, high)
+            low, high = (low, middle) if enough(middle) else (middle, high)
         return high
 
 
 RISKS: dict[str, Risk] = {risk.name: risk for risk in (NewMistakes(), Disagreement(), AccuracyDifference())}
-"""Those that the command line knows, by name."""
+"""The risks of the command line, by name."""

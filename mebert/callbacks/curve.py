@@ -22,7 +22,8 @@ from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.fitted_indicators import check_rows
 from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies
-from mebert.report.evaluation import Evaluation, PolicyCosts, curve_of, evaluate
+from mebert.calibration.costs import PolicyCosts
+from mebert.report.evaluation import Evaluation, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
 from mebert.report.files import log_scalars, write_files
 from mebert.report.reliability import add_reliability

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,7 +19,7 @@ from mebert.data.samplers import PADDING_ROW, EvalSampler
 from mebert.data.tokenised import TokenisedSplit
 from mebert.runtime.distributed import gather_rows
 
-__all__ = ["evaluation_mode", "score_split"]
+__all__ = ["evaluation_mode", "map_rows", "score_split"]
 
 
 @contextmanager
@@ -74,4 +75,38 @@ def score_split(
     scores = torch.empty(len(split), *values.shape[1:])
     real = rows != PADDING_ROW
     scores[rows[real]] = values[real]
+    return scores
+
+
+@torch.no_grad()
+def map_rows(
+    rows: TokenisedSplit,
+    collate_batch: Callable[..., dict[str, Tensor]],
+    score_batch: Callable[[Mapping[str, Tensor]], Tensor],
+    batch_size: int,
+    device: torch.device,
+    tick: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Score all rows, the longest first, in this process alone; `score_split` without a trainer.
+
+    Args:
+        rows: At least one.
+        collate_batch: Rows to a batch.
+        score_batch: A batch on the device to its scores (B, ...); run without gradients.
+        batch_size: Rows a batch.
+        device: Where the model is.
+        tick: Called after each batch.
+
+    Returns:
+        (N, ...) float32 on the CPU, in the order of the rows.
+    """
+    order = np.argsort(-rows.lengths, kind="stable")
+    parts = []
+    for start in range(0, len(order), batch_size):
+        batch = collate_batch([rows[int(row)] for row in order[start : start + batch_size]])
+        parts.append(score_batch({name: value.to(device) for name, value in batch.items()}).float().cpu())
+        tick()
+    found = torch.cat(parts)
+    scores = torch.empty_like(found)
+    scores[torch.from_numpy(order)] = found
     return scores

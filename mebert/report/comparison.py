@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mebert.errors import UserError
+from mebert.calibration.costs import PolicyCosts
 from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel
@@ -29,7 +30,7 @@ from mebert.policies import (
     ValueChange,
     Voting,
 )
-from mebert.report.evaluation import PolicyCosts, PolicyResult, curve_of
+from mebert.report.evaluation import PolicyResult, curve_of
 
 __all__ = ["LAMBDAS", "best_policy", "compare_policies", "family"]
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mebert.calibration.costs import PolicyCosts
 from mebert.exit_predictor.report import PredictionReport
 from mebert.metrics.curve import (
     CurvePoint,
@@ -26,54 +27,11 @@ from mebert.metrics.curve import (
 from mebert.metrics.elue import elue_score, placed_at
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_value
-from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.policies.temperature import expected_calibration_error
 
-__all__ = ["Evaluation", "Leaving", "PolicyCosts", "PolicyResult", "curve_of", "evaluate"]
-
-
-@dataclass
-class PolicyCosts:
-    """The costs of a recorded split, computed once for many points.
-
-    Args:
-        model: The multi-exit model.
-        record: The pass.
-        metric: Name of the metric of the points.
-    """
-
-    model: MultiExitModel
-    record: ExitRecord
-    metric: str
-    plain: Tensor = field(init=False)
-    _flops: dict[int, Tensor] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.plain = single_exit_flops(self.model, self.record.lengths)
-
-    def metric_fn(self, logits: Tensor, labels: Tensor) -> float:
-        """The metric of the record's logits at some exits (N, C)."""
-        return metric_value(self.metric, logits, labels, self.record.queries)
-
-    def arguments(self, policy: ExitPolicy | None) -> tuple[Sequence[int], Tensor, Tensor, Any]:
-        """The last arguments of `point_at` and `sweep` for this policy."""
-        key = 0 if policy is None else policy.flops()
-        if key not in self._flops:
-            self._flops[key] = exit_flops(self.model, self.record.lengths, policy)
-        return self.model.exit_layers, self._flops[key], self.plain, self.metric_fn
-
-    def area(self, points: Sequence[CurvePoint]) -> float:
-        """The area under a curve of this record."""
-        exits = torch.zeros_like(self.record.index)
-        return area_under_curve(points, point_at(self.record, "fixed", 1.0, *self.arguments(None), exits))
-
-    def point(self, policy: ExitPolicy, threshold: float, target: float | None = None) -> CurvePoint:
-        """A policy at a threshold."""
-        point = point_at(self.record, policy.name, threshold, *self.arguments(policy))
-        point.target = target
-        return point
+__all__ = ["Evaluation", "Leaving", "PolicyResult", "curve_of", "evaluate"]
 
 
 @dataclass
@@ -261,12 +219,12 @@ def evaluate(
         exit_metrics={
             name: [metric_value(name, x, record.labels, record.queries) for x in record.logits] for name in metrics
         },
-        gflops=[float(cost.mean()) / 1e9 for cost in exit_flops(model, record.lengths, policy)],
+        gflops=[float(cost.mean()) / 1e9 for cost in costs.sequential(policy)],
         plain_gflops=float(costs.plain.mean()) / 1e9,
         fixed=fixed,
         policy=policy.name,
     )
-    straight = direct_exit_flops(model, record.lengths).mean(1) / 1e9
+    straight = costs.direct().mean(1) / 1e9
     result.cut = [(float(cost), point.metric) for cost, point in zip(straight, fixed, strict=True)]
     if model.num_labels > 1:
         result.exit_metrics["ece"] = expected_calibration_error(record.logits, record.labels).tolist()

@@ -142,7 +142,7 @@ def test_a_small_split_is_refused_and_says_what_it_takes():
 
 def test_answers_to_common_questions_are_no_independent_rows():
     record = replace(random_record(300), queries=torch.arange(300) // 10)
-    with pytest.raises(UserError, match="answers to common questions; use max_drop"):
+    with pytest.raises(UserError, match="candidates of common queries; use max_drop"):
         guaranteed_threshold(record, record.scores["max_prob"], 0.1, 0.1)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from tiny import tiny_batch, tiny_model
 
 from mebert.metrics.at_speed import exits_at_speedup
-from mebert.metrics.bootstrap import bootstrap_interval
+from mebert.metrics.bootstrap import bootstrap_intervals
 from mebert.metrics.curve import ExitRecord
 from mebert.models import model_inputs
 from mebert.models.flops import direct_exit_flops
@@ -50,7 +50,7 @@ def test_operating_points(made):
     assert len(points) == 5
     for point in points:
         logits = record.logits_at(point.exits)
-        expected = bootstrap_interval("acc", logits, record.labels)
+        (expected,) = bootstrap_intervals("acc", [logits], record.labels)
         assert point.interval == (expected.low, expected.high)
         assert point.interval[0] <= point.metric + 1e-6
         assert point.metric - 1e-6 <= point.interval[1]

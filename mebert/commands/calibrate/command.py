@@ -1,4 +1,4 @@
-"""`python -m mebert calibrate`: which threshold for this speed, or for no more than this loss?"""
+"""`python -m mebert calibrate`: the threshold for a speed-up, a budget, a largest drop, or a guarantee."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def calibrate(
 ) -> None:
     """Choose thresholds for a trained model from one pass over labelled rows, and store them with it.
 
-    A speed-up, a budget and a drop are met on these very rows. A guarantee (epsilon and delta) is a promise about rows
-    to come; where there are too few rows to give it, it is refused. Stored are speed-ups by layers, drops and
-    guarantees: for `speedup=` and `max_drop=` of EarlyExitClassifier, and `predict --speedup` and `--max_drop`.
+    A speed-up, a budget and a drop are met on these very rows. A guarantee (epsilon and delta) is about new rows; with
+    too few rows for it, it is refused. Stored are speed-ups by layers, drops and guarantees: for `speedup=` and
+    `max_drop=` of EarlyExitClassifier, and `predict --speedup` and `--max_drop`.
 
     Args:
         model: A run, or its folder `model`.
@@ -51,24 +51,24 @@ def calibrate(
         label_column: Column of the label in `file`.
         max_length: Longest input in tokens, of a task or file; null for the longest that the model can read.
         policies: Names, such as entropy, stacked, edr; null for the model's own. What they have to choose besides the
-            threshold (temperatures, weights, lambda, patience) is chosen on these rows, too, for a promise on a third
-            of them that is then left out.
+            threshold (temperatures, weights, lambda, patience) is chosen on these rows, too; for a guarantee on a
+            third of them, which is then held out.
         speedup: Wanted speed-up by layers, one or several: the strictest threshold that reaches it.
-        speedup_flops: Likewise by FLOPs, heads and policy counted.
-        layers: Budget: most layers that a sample may run on average.
-        gflops: Budget: most GFLOPs that a sample may cost on average.
-        max_drop: Most allowed drop of the task's metric against the full model on these rows; the fastest threshold
-            that keeps to it.
-        epsilon: The same as a promise: at most this share of rows to come loses by leaving early, ...
+        speedup_flops: Wanted speed-up by FLOPs, heads and policy counted, one or several.
+        layers: Budget: mean layers per sample, at most.
+        gflops: Budget: mean GFLOPs per sample, at most.
+        max_drop: Largest allowed drop of the task's metric below the full model's on these rows; the fastest threshold
+            within it.
+        epsilon: A guarantee: at most this share of new rows is lost by leaving early, ...
         delta: ... except with at most this probability.
-        loss: What counts as losing: `mistakes`, wrong where the full model is right; `disagreement`, another answer
-            than the full model's; `difference`, the plain difference of the accuracies (needs far more rows).
-        precision: float32, bfloat16 or int8, as the model will run; null for what EarlyExitClassifier takes here.
+        loss: What counts as lost: `mistakes`, wrong where the full model is right; `disagreement`, a prediction that
+            differs from the full model's; `difference`, the difference of the accuracies (needs far more rows).
+        precision: float32, bfloat16 or int8, as the model will run; null for the default of EarlyExitClassifier here.
         batch_size: Rows of a batch.
         device: auto, cpu, cuda, cuda:1, mps.
         save: Store what was found in the model's exits.json.
-        use: One of the policies: make it, fitted and at the threshold of the first thing asked for (in the order of
-            these arguments), the model's own.
+        use: One of the policies: make it, fitted and at the threshold of the first request (in the order of these
+            arguments), the model's own.
     """
     from mebert.calibration.points import requests
     from mebert.commands.calibrate.run import CalibrationSettings, run_calibration

@@ -1,4 +1,4 @@
-"""The table that `calibrate` prints, and what to type next."""
+"""The table that `calibrate` prints, and the command to run next."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["print_calibrated", "print_next"]
 
 
 def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
-    """One row a policy and request, and a line for each request that is out of reach.
+    """One row per policy and request, and a line for each request that is out of reach.
 
     Args:
-        found: All answers.
+        found: All operating points.
         metric: Name of the metric.
         what: The samples, in words.
     """
@@ -30,13 +30,13 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
         ["threshold", metric, "drop", "speed-up layers", "FLOPs"],
         _caption(found),
     )
-    table.add_column("promised")
+    table.add_column("guaranteed")
     for row in found:
         if row.point is not None:
             point = row.point
             numbers = [f"{point.threshold:.6g}", f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
             speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
-            table.add_row(row.policy, str(row.request), *numbers, *speeds, _promise(row))
+            table.add_row(row.policy, str(row.request), *numbers, *speeds, _guarantee(row))
     if table.row_count:
         print_table(table, keys=2)
     for row in found:
@@ -45,7 +45,7 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
 
 
 def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
-    """The command that runs at the first threshold that was stored: `predict`, or a line of Python.
+    """The command that predicts at the first stored threshold: `predict`, or a line of Python.
 
     Args:
         folder: Of the model.
@@ -54,7 +54,7 @@ def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, A
     section, policies = next(iter(sections.items()))
     run = Path(folder).parent
     config, best = run / "config.yaml", run / "checkpoints" / "best.ckpt"
-    trained = None  # the policy that `predict` works with, which need not be the folder's
+    trained = None  # the policy of the checkpoint, which `predict` uses; it need not be the folder's
     if config.is_file() and best.is_file():
         trained = policy_from_spec(read_checkpoint(best)["mebert"]["policy"]).name
     policy = trained if trained is not None and trained in policies else next(iter(policies))
@@ -69,13 +69,14 @@ def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, A
         print_pairs("Next:", {"in Python": call})
 
 
-def _promise(row: Calibrated) -> str:
+def _guarantee(row: Calibrated) -> str:
     if row.guarantee is None:
         return "nothing: measured here"
     if row.guarantee.threshold == 0.0:
         return "the full model, nothing faster"
-    sure = 100 * (1 - row.guarantee.delta)
-    return f"{row.guarantee.loss} ≤ {row.guarantee.epsilon:g}, {sure:.4g} % sure (here {row.guarantee.measured:.3g})"
+    confidence = 100 * (1 - row.guarantee.delta)
+    bound = f"{row.guarantee.loss} ≤ {row.guarantee.epsilon:g}"
+    return f"{bound}, {confidence:.4g} % confidence (here {row.guarantee.measured:.3g})"
 
 
 def _caption(found: Sequence[Calibrated]) -> str | None:
@@ -83,7 +84,7 @@ def _caption(found: Sequence[Calibrated]) -> str | None:
     if not losses:
         return None
     lines = [f"{name}: {RISKS[name].meaning}, as a share of all samples." for name in sorted(losses)]
-    lines.append("A promise holds for samples drawn alike that chose nothing of the model (docs/calibration.md).")
+    lines.append("A guarantee holds for samples of the same distribution, not used for the model (docs/calibration.md).")
     if len({row.policy for row in found}) > 1:
-        lines.append("Each row is a promise by itself: to pick the best of k policies afterwards, ask for delta / k.")
+        lines.append("Each row is one guarantee: to pick the best of k policies afterwards, ask for delta / k.")
     return "\n".join(lines)

@@ -1,16 +1,16 @@
 """One pass over labelled rows: every exit's logits and every policy's scores.
 
-Shapes: N rows, E exits, C classes.
+Shapes: N rows, B batch, P policies, E exits, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mebert.data.scoring import map_rows
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord
@@ -21,7 +21,6 @@ from mebert.runtime.progress import Progress
 __all__ = ["record_rows"]
 
 
-@torch.no_grad()
 def record_rows(
     model: MultiExitModel,
     policies: Sequence[ExitPolicy],
@@ -29,11 +28,11 @@ def record_rows(
     collate_batch: Callable[..., dict[str, Tensor]],
     batch_size: int = 64,
 ) -> ExitRecord:
-    """Run all exits on all rows, the longest first; the record is in the order of the rows, on the CPU.
+    """Run all exits on all rows; the record is in the order of the rows, on the CPU.
 
     Args:
-        model: In evaluation mode, on any device: the trained one, or one prepared for inference, whose exits are then
-            exactly those that its precision takes.
+        model: In evaluation mode, on any device: the trained one, or one prepared for inference, so that the recorded
+            exits are those taken at its precision.
         policies: Bound to it, with different names.
         rows: The rows, with labels.
         collate_batch: Rows to a batch.
@@ -44,26 +43,25 @@ def record_rows(
     """
     if rows.labels is None or not len(rows):
         raise UserError("calibration needs rows with labels, and there are none")
+
+    def score(batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits (E, B, C) and scores (P, E, B) side by side, (B, E, C + P)."""
+        inputs = model_inputs(batch)
+        outputs = model(**inputs)
+        scores = [policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"]) for policy in policies]
+        columns = [outputs.logits.float(), *(one.float().unsqueeze(-1) for one in scores)]
+        return torch.cat(columns, dim=-1).transpose(0, 1)
+
     device = next(model.parameters()).device
-    order = np.argsort(-rows.lengths, kind="stable")
-    logits: list[Tensor] = []
-    scores: dict[str, list[Tensor]] = {policy.name: [] for policy in policies}
-    with Progress(f"reading {len(rows):,} rows", -(-len(order) // batch_size)) as bar:
-        for start in range(0, len(order), batch_size):
-            batch = collate_batch([rows[int(row)] for row in order[start : start + batch_size]])
-            inputs = {name: value.to(device) for name, value in model_inputs(batch).items()}
-            outputs = model(**inputs)
-            logits.append(outputs.logits.float().cpu())
-            for policy in policies:
-                found = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"])
-                scores[policy.name].append(found.cpu())
-            bar.tick()
-    place = torch.from_numpy(np.argsort(order))  # where each row came in the order of the pass
+    with Progress(f"reading {len(rows):,} rows", -(-len(rows) // batch_size)) as bar:
+        found = map_rows(rows, collate_batch, score, batch_size, device, bar.tick).transpose(0, 1)
+    names = [policy.name for policy in policies]
+    logits, scores = found.split([found.shape[-1] - len(names), len(names)], dim=-1)
     return ExitRecord(
-        logits=torch.cat(logits, dim=1)[:, place],
+        logits=logits.contiguous(),
         labels=torch.from_numpy(rows.labels),
         index=torch.from_numpy(rows.index),
         lengths=torch.from_numpy(rows.lengths),
-        scores={name: torch.cat(parts, dim=1)[:, place] for name, parts in scores.items()},
+        scores={name: values.contiguous() for name, values in zip(names, scores.unbind(-1), strict=True)},
         queries=None if rows.queries is None else torch.from_numpy(rows.queries),
     )

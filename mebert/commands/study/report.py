@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from mebert.commands.study.cell import CellFolder
 from mebert.commands.study.grid import Cell, cells_of
 from mebert.commands.study.intervals import Estimate
@@ -18,16 +20,7 @@ from mebert.errors import UserError
 from mebert.report.plots import METRIC_TITLES
 from mebert.report.tables import print_pairs
 
-__all__ = ["mean_ranks", "ranks", "write_report"]
-
-
-def ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1 for the largest value; equal values get the mean of their ranks.
-
-    >>> ranks([0.7, 0.9, 0.7])
-    [2.5, 1.0, 2.5]
-    """
-    return [sum(v > value for v in values) + (values.count(value) + 1) / 2 for value in values]
+__all__ = ["mean_ranks", "write_report"]
 
 
 def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
@@ -37,13 +30,12 @@ def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]
         tables: For each task, name to value. Only names with a value on every task are ranked, and only among
             themselves, so that every rank is one of equally many.
     """
+    from scipy.stats import rankdata  # a second of imports
+
     names = [name for name in tables[0] if all(table.get(name) is not None for table in tables)] if tables else []
-    sums = dict.fromkeys(names, 0.0)
-    for table in tables:
-        # To nine digits: sums in another order are no difference.
-        for name, rank in zip(names, ranks([round(table[name] or 0.0, 9) for name in names]), strict=True):
-            sums[name] += rank
-    return {name: total / len(tables) for name, total in sorted(sums.items(), key=lambda item: item[1])}
+    # To nine digits, so that sums in another order are equal.
+    ranks = np.mean([rankdata([-round(table[name] or 0.0, 9) for name in names]) for table in tables], axis=0)
+    return dict(sorted(zip(names, ranks.tolist(), strict=True), key=lambda item: item[1]))
 
 
 TITLES: dict[Choice, str] = {

@@ -101,7 +101,7 @@ def test_the_table_says_what_was_promised_and_what_was_not(trained):
     for text in ("drop at most 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
         assert text in printed
     assert "wrong where the full model is right" in printed
-    assert "ask for delta / k" in printed, "two policies were given promises"
+    assert "ask for delta / k" in printed, "two policies have guarantees"
     assert "if these rows chose the model's checkpoint" in printed
 
 
@@ -245,7 +245,7 @@ def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
     [
         ([], "model is missing"),
         (["--model", "nosuch", "--speedup", "2"], "model 'nosuch' is no folder with exits"),
-        (["--model", "model"], "say what the threshold is for: one or more of speedup"),
+        (["--model", "model"], "give what the threshold is for: one or more of speedup"),
         (["--model", "model", "--speedup", "0.5"], "speedup must be a number of at least 1, got 0.5"),
         (["--model", "model", "--max_drop", "-0.1"], "max_drop must be a number of at least 0, got -0.1"),
         (["--model", "model", "--speedup", "2"], "not in the folder of a run: say by task or file"),
@@ -256,7 +256,7 @@ def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
             "no threshold to choose",
         ),
         (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[]"], "one or more different ones"),
-        (["--model", "model", "--epsilon", "0.01", "--file", "own.csv"], "60 samples are too few to promise"),
+        (["--model", "model", "--epsilon", "0.01", "--file", "own.csv"], "60 samples are too few to guarantee"),
         (["--model", "model", "--epsilon", "0.1", "--delta", "0", "--file", "own.csv"], "delta must be in (0, 1)"),
         (
             ["--model", "model", "--speedup", "2", "--file", "own.csv", "--device", "warp"],
@@ -276,7 +276,7 @@ def test_mistakes_are_told_in_one_line(saved, arguments, message, capsys):
 
 def test_training_rows_promise_nothing(trained, capsys):
     assert main(["calibrate", "--model", str(trained[0]), "--split", "train", "--epsilon", "0.2", *FAST]) == 2
-    assert "the train split trained the model" in capsys.readouterr().err
+    assert "split train trained the model" in capsys.readouterr().err
 
 
 def test_test_rows_that_are_the_validation_rows_are_named(trained, capsys, monkeypatch):
@@ -333,7 +333,7 @@ def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path
     with redirect_stdout(StringIO()) as printed:
         assert main([*args, *FAST]) == 0
     settings = json.loads((tmp_path / "run/model/exits.json").read_text())
-    assert "stacked: fitted to 100 of these rows, left out below" in printed.getvalue(), "it is promised something"
+    assert "stacked: fitted to 100 of these rows, held out below" in printed.getvalue(), "a guarantee was requested"
     assert "(texts, policy='margin', speedup=1.3)" in printed.getvalue(), "predict knows edr alone"
     assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
     assert "margin" in settings["guarantees"]

@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import rankdata
 from sklearn.metrics import matthews_corrcoef
 
-from mebert.commands.study.intervals import estimate, unit_values
-from mebert.commands.study.report import _figure, _mean, mean_ranks, ranks
+from mebert.commands.study.intervals import estimate
+from mebert.commands.study.report import _figure, _mean, mean_ranks
 from mebert.commands.study.results import _curve, _Run, _trapezoids
 from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
-from mebert.metrics.task import metric_value
 
 LAYERS = [1, 2, 4]
 
@@ -35,14 +31,6 @@ def record(seed, rows=60, classes=2, queries=False, labels_seed=0):
 
 def at_exit(one, index):
     return [(torch.full_like(one.index, index), 1.0)]
-
-
-@pytest.mark.parametrize("metric", ["acc", "map", "mrr", "p_at_1"])
-def test_a_metric_is_the_mean_of_its_units(metric):
-    one = record(3, queries=True)
-    units = unit_values(metric, one.logits[1], one.labels, one.queries)
-    assert float(units.mean()) == pytest.approx(metric_value(metric, one.logits[1], one.labels, one.queries), abs=1e-6)
-    assert len(units) == (60 if metric == "acc" else 10)
 
 
 def test_accuracy_and_its_interval_by_loops():
@@ -149,11 +137,6 @@ def test_the_area_as_a_mixture_is_the_area_under_the_curve():
         sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
     )
     assert estimate("acc", [one], [_trapezoids(_curve(run, "entropy", "acc"))]).mean == pytest.approx(expected)
-
-
-@given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=8))
-def test_ranks_as_scipy(values):
-    assert ranks(values) == rankdata([-value for value in values], method="average").tolist()
 
 
 def test_mean_ranks_compare_only_what_every_task_has():
