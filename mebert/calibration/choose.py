@@ -147,7 +147,8 @@ def guaranteed_threshold(
         raise UserError("a guarantee needs classes, and this is a regression; use max_drop, a measurement")
     if record.queries is not None:  # errors within one query are correlated: the test would overestimate n
         raise UserError(
-            "a guarantee needs independent rows, and these are candidates of common queries; use max_drop, a measurement"
+            "a guarantee needs independent rows, and these are candidates of common queries; use max_drop, a "
+            "measurement"
         )
     samples = len(record.labels)
     needed = risk.smallest_split(epsilon, delta)

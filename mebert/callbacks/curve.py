@@ -13,6 +13,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from mebert.calibration.costs import PolicyCosts
 from mebert.callbacks.base import main_metrics, stage_prefix
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
@@ -22,7 +23,6 @@ from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.fitted_indicators import check_rows
 from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies
-from mebert.calibration.costs import PolicyCosts
 from mebert.report.evaluation import Evaluation, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
 from mebert.report.files import log_scalars, write_files

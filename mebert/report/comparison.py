@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mebert.errors import UserError
 from mebert.calibration.costs import PolicyCosts
+from mebert.errors import UserError
 from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mebert.calibration.costs import PolicyCosts
 from mebert.exit_predictor.report import PredictionReport

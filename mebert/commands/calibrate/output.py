@@ -84,7 +84,7 @@ def _caption(found: Sequence[Calibrated]) -> str | None:
     if not losses:
         return None
     lines = [f"{name}: {RISKS[name].meaning}, as a share of all samples." for name in sorted(losses)]
-    lines.append("A guarantee holds for samples of the same distribution, not used for the model (docs/calibration.md).")
+    lines.append("A guarantee holds for new samples of the same distribution (docs/calibration.md).")
     if len({row.policy for row in found}) > 1:
         lines.append("Each row is one guarantee: to pick the best of k policies afterwards, ask for delta / k.")
     return "\n".join(lines)
