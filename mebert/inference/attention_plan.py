@@ -16,29 +16,31 @@ from torch.nn import functional as F
 __all__ = ["AttentionGroup", "AttentionPlan", "attend", "plan_attention", "ranges"]
 
 FEWEST_SCORES, MOST_SCORES = 12_500, 2**25
-
-"""Scores (B A S S) worth more than one call, and as many as may be in memory at once (64 MB)."""
+"""Scores (B A S S) from which plain products are worth more than one call, and most that are held at once (64 MB)."""
 
 LANES = 32
-
-"""bfloat16 numbers in a vector register of 512 bits: the softmax of a row does what is left over one by one."""
+"""bfloat16 numbers in a vector register of 512 bits; softmax computes the remainder of a row one by one. Groups in
+bfloat16 on a CPU have multiples of this as widths and powers of two as numbers of rows, because each new shape of a
+batched product costs a third of a millisecond (oneDNN generates code for it)."""
 
 WORTH_FILLING = 8
+"""Remainder from which on padding to a full register is faster; measured by benchmarks/attention.py."""
 
-"""Numbers left over from which on filling up the register is faster; both measured by benchmarks/attention.py."""
+CACHED_SCORES = 2**15
+"""Scores of one attention head (n W W) in a group on a CPU; measured by benchmarks/attention.py --groups."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """softmax(query key^T / sqrt(D) + mask) value, (B, A, S, D).
 
-    PyTorch's fused kernel for the CPU is made for float32; in bfloat16 it took several times as long as the plain
-    products (benchmarks/attention.py). Elsewhere it is what is used, and where there is next to nothing to compute.
+    In bfloat16 on a CPU plain products are used, which took a fraction of the time of PyTorch's fused kernel
+    (benchmarks/attention.py); the fused kernel is used otherwise, and for very small or very large inputs.
 
     Args:
-        query: (B, A, S, D); `key` and `value` likewise.
-        key: See there.
-        value: See there.
-        mask: What is added to the scores, (B, 1, 1, S) in the type of the query; None: nothing is hidden.
+        query: (B, A, S, D).
+        key: (B, A, S, D).
+        value: (B, A, S, D).
+        mask: Added to the scores, (B, 1, 1, S) in the query's dtype; None: nothing is masked.
     """
     batch, heads, tokens, width = query.shape
     worth = FEWEST_SCORES <= batch * heads * tokens * tokens <= MOST_SCORES
@@ -60,25 +62,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     return torch.bmm(scores.softmax(-1), value).view(batch, heads, tokens, width)
 
 
-CACHED_SCORES = 2**15
-
-"""Scores of one attention head (n W W) in a group on a CPU; measured by benchmarks/attention.py --groups."""
-
-
-"""Widths of groups in bfloat16 on a CPU are multiples of this, and their rows powers of two: each new shape of a
-batched product costs a third of a millisecond (oneDNN makes code for it), and softmax does what is over one by one."""
-
-
 @dataclass
 class AttentionGroup:
     """Rows that attend together, padded to the longest of them.
 
     Attributes:
-        rows: n, with rows that are made up to have a usual number of them.
-        tokens: W, likewise.
-        first: Where its tokens start among the packed ones, if `pad` is None: they are as they should be.
-        pad: For every place of the padded rows the packed token there, (n W,), any token for padding.
-        mask: What is added to attention scores, (n, 1, 1, W); None: nothing is hidden.
+        rows: n, dummy rows included.
+        tokens: W, padding to a multiple of `LANES` included.
+        first: First packed token of the group, if `pad` is None: its tokens are contiguous and need no padding.
+        pad: For every place of the padded rows its packed token, (n W,), any token for padding.
+        mask: Added to attention scores, (n, 1, 1, W); None: nothing is masked.
     """
 
     rows: int
@@ -93,8 +86,8 @@ class AttentionPlan:
     """All groups of a batch, in the order in which they are computed.
 
     Attributes:
-        groups: At least one, unless the batch is empty.
-        back: For every packed token its place in the outputs of all groups, one after the other, (T,); None: the same.
+        groups: At least one.
+        back: For every packed token its place in the concatenated outputs of all groups, (T,); None: the same place.
     """
 
     groups: list[AttentionGroup]
@@ -105,7 +98,7 @@ class AttentionPlan:
 
         Args:
             packed: Queries, keys and values of all tokens.
-            attend: From the padded tokens of a group (n W, D) to what each has read (n W, D').
+            attend: Padded tokens of a group (n W, D) to their outputs (n W, D').
         """
         parts = []
         for group in self.groups:
@@ -154,7 +147,7 @@ def plan_attention(
             own = spans[rows]
             tokens = ranges(starts[rows], own)
             places = ranges(np.arange(size) * width, own)
-            padded = _power_of_two(size) if shaped else size  # the rows that are made up are never read
+            padded = _power_of_two(size) if shaped else size  # the outputs of dummy rows are not used
             pad = np.zeros(padded * width, dtype=np.int64)
             pad[places] = tokens
             back[tokens] = place + places
@@ -175,12 +168,12 @@ def plan_attention(
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest power of two that is no smaller."""
+    """The smallest power of two that is at least the number."""
     return 1 << (number - 1).bit_length()
 
 
 def _added(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """What hides the tokens (n, W) when added to scores, (n, 1, 1, W)."""
+    """The mask to add to scores, (n, 1, 1, W), that hides tokens (n, W)."""
     if hidden is None:
         return None
     zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)

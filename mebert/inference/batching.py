@@ -17,12 +17,11 @@ __all__ = ["BatchPlan", "plan_batches"]
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The most that a batch may hold.
+    """Limits of a batch.
 
     Args:
-        max_batch: Rows, at least 1.
-        tokens_per_batch: Tokens, padding included, at least 1; None sets no such limit. A row that is longer by itself
-            is a batch of its own.
+        max_batch: Most rows, at least 1.
+        tokens_per_batch: Most tokens, padding included, at least 1; None: no limit. A longer row is a batch of its own.
     """
 
     max_batch: int = 32
@@ -40,7 +39,7 @@ def plan_batches(
 ) -> list[np.ndarray]:
     """Cut the rows of a window into batches of similar length, the longest first.
 
-    The longest first, because then memory is asked for once, and running out of it shows at the start.
+    The longest first, so that memory is allocated once and running out of it shows at the start.
 
     Args:
         lengths: Tokens of each row, (N,).

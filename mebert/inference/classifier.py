@@ -1,4 +1,4 @@
-"""Classify texts with a saved multi-exit model: one class, from texts to labels."""
+"""`EarlyExitClassifier`: from texts to labels with a saved multi-exit model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import torch
 
 from mebert.errors import UserError
-from mebert.exit_predictor import choose_predictor, load_predictors
-from mebert.inference import BatchPlan, Engine, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
+from mebert.exit_predictor import load_predictors
+from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel, load_policy
 from mebert.models.pretrained import read_settings
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 __all__ = ["EarlyExitClassifier", "Prediction"]
 
-LONG_INPUT = 1000  # texts from which on a bar is worth its line
+LONG_INPUT = 1000  # texts from which on a progress bar is shown
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one text.
+    """The prediction for one text.
 
     Attributes:
-        label: The likeliest label; None in a regression.
-        probabilities: Probability of each label; empty in a regression.
+        label: The most probable label; None for regression.
+        probabilities: Probability of each label; empty for regression.
         exit: The exit at which the text left, from 1.
-        score: The value, in a regression; None in a classification.
+        score: The predicted value, for regression; None for classification.
     """
 
     label: str | None
@@ -57,21 +57,21 @@ class EarlyExitClassifier:
     """A multi-exit model ready to classify texts.
 
     A text gives one `Prediction`, a list of texts a list of them, and any other iterable (a generator, an open file) a
-    generator that reads as it goes and answers in order, in bounded memory.
+    generator that reads lazily and yields predictions in order, in bounded memory.
 
     Args:
-        model: Any; a copy of it is prepared for inference.
+        model: A copy of it is prepared for inference.
         tokenizer: The model's.
-        policy: The rule by which texts leave, with its threshold; None: every call must name one.
+        policy: Decides when texts leave, with its threshold; None: every call must name one.
         operating_points: Policy name to speed-up by layers to threshold, for `speedup`.
         predictors: Exit predictors, for the engine `predicted`.
-        device: `cpu`, `cuda`, ...; None: an accelerator where there is one.
-        precision: `float32`, `bfloat16` or `int8` (CPU); None: bfloat16 where the hardware is fast at it.
+        device: `cpu`, `cuda`, ...; None: CUDA if available, else the CPU.
+        precision: `float32`, `bfloat16` or `int8` (CPU); None: bfloat16 where the hardware multiplies it fast.
         compile: Compile the layers, which takes a minute at the first texts; needs a C++ compiler on a CPU.
-        max_drops: Policy name to most allowed loss to threshold, for `max_drop`.
+        max_drops: Policy name to largest allowed drop to threshold, for `max_drop`.
 
     Raises:
-        UserError: A setting that does not fit this machine.
+        UserError: A setting that this machine does not support.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class EarlyExitClassifier:
 
         Args:
             path: Written by `fit` or `MultiExitModel.save_pretrained`, with a tokenizer.
-            device: As in the class; the other arguments likewise.
-            precision: See there.
-            compile: See there.
+            device: As in the class.
+            precision: As in the class.
+            compile: As in the class.
 
         Raises:
-            UserError: There is no such folder or id, it holds no exits, or no tokenizer.
+            UserError: There is no such folder or id, or it has no exits or no tokenizer.
         """
         from mebert.data.tokenised import load_tokenizer
 
@@ -151,30 +151,24 @@ class EarlyExitClassifier:
         """Classify: a `Prediction` for one text, a list for a list, a generator for any other iterable.
 
         Args:
-            texts: A text or a pair `(a, b)`: one Prediction. A list of either: a list. Any other iterable (a generator,
-                an open file): a generator that reads as it goes.
+            texts: A text or a pair `(a, b)`; a list of either; or any other iterable of them, which is read lazily.
             policy: Its name (`entropy`, `max_prob`, ...) or the policy itself; None: the model's own.
-            threshold: Leave at this threshold, in [0, 1], instead of the stored one.
-            speedup: Leave at the threshold that validation data gave for this speed-up by layers; one of those stored.
-            max_drop: Leave at the threshold that `calibrate` stored for this most allowed loss: the promised one where
-                it is the epsilon of a guarantee, else the measured one.
+            threshold: Use this threshold, in [0, 1], instead of the stored one.
+            speedup: Use the threshold that was stored for this speed-up by layers.
+            max_drop: Use the threshold that `calibrate` stored for this largest allowed drop: the guaranteed one if it
+                is the epsilon of a guarantee, else the measured one.
             engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.
-            batch_size: Most texts a batch.
-            tokens_per_batch: Most tokens a batch, padding included; None: no such limit.
-            max_length: Longest text in tokens, longer ones are cut; None: the longest that the model can read.
+            batch_size: Most texts per batch.
+            tokens_per_batch: Most tokens per batch, padding included; None: no such limit.
+            max_length: Longest text in tokens, longer ones are truncated; None: the longest that the model can read.
             window: Texts that are read ahead and sorted by length together; None: 32 batches.
-            progress: Show a bar; None: on a terminal, for long lists.
+            progress: Show a progress bar; None: on a terminal, for long lists.
 
         Raises:
-            UserError: A setting that is not understood or not stored, or an input that is no text.
+            UserError: A setting that is invalid or not stored, or an input that is not text.
         """
-        whole = {
-            "batch_size": batch_size,
-            "tokens_per_batch": tokens_per_batch,
-            "max_length": max_length,
-            "window": window,
-        }
-        for name, value in whole.items():
+        whole = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
+        for name, value in {**whole, "window": window}.items():
             if value is not None:
                 _check_number(name, value, whole=True)
         plan = BatchPlan(batch_size, tokens_per_batch)
@@ -182,17 +176,25 @@ class EarlyExitClassifier:
         if window < 1:
             raise UserError(f"window must be at least 1, got {window}")
         encoder = TextEncoder(self.tokenizer, self._max_length(max_length), self.device)
-        runner = self._engine(engine, self.choose_policy(policy, threshold, speedup, max_drop), plan, window)
-        if isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2 and isinstance(texts[0], str)):
-            return next(self._predictions(runner, encoder, [texts], plan, window))
-        if isinstance(texts, dict | bytes) or not isinstance(texts, Iterable):
+        runner = make_engine(
+            "shrink" if engine == "auto" else engine,
+            self.model,
+            self.choose_policy(policy, threshold, speedup, max_drop),
+            batch_size=plan.max_batch,
+            max_wait=max(1, window // plan.max_batch),  # about a window, so that few results wait for their turn
+            predictors=self.predictors,
+        )
+        single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2 and isinstance(texts[0], str))
+        if not single and (isinstance(texts, dict | bytes) or not isinstance(texts, Iterable)):
             raise UserError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
+        results = classify_stream(runner, encoder, [texts] if single else texts, plan, window)
+        found = (self._prediction(logits, index + 1) for logits, index in results)
+        if single:
+            return next(found)
         if isinstance(texts, Sequence):
             shown = progress if progress is not None else len(texts) >= LONG_INPUT and sys.stderr.isatty()
-            answers = self._predictions(runner, encoder, texts, plan, window)
-            return list(_with_bar(answers, len(texts)) if shown else answers)
-        answers = self._predictions(runner, encoder, texts, plan, window)
-        return _with_bar(answers, None) if progress else answers
+            return list(_with_bar(found, len(texts)) if shown else found)
+        return _with_bar(found, None) if progress else found
 
     def choose_policy(
         self,
@@ -201,7 +203,7 @@ class EarlyExitClassifier:
         speedup: float | None = None,
         max_drop: float | None = None,
     ) -> ExitPolicy:
-        """The policy that these settings mean, bound to the model; arguments as in a call."""
+        """The policy at the threshold that these settings ask for, bound to the model; arguments as in a call."""
         numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
         given = [name for name, value in numbers.items() if value is not None]
         for name in given:
@@ -227,17 +229,6 @@ class EarlyExitClassifier:
             threshold = threshold_for_max_drop(chosen.name, self.max_drops, float(max_drop))
         return chosen if threshold is None else chosen.with_threshold(threshold)
 
-    def _engine(self, name: str, policy: ExitPolicy, plan: BatchPlan, window: int) -> Engine:
-        chosen: Any = "shrink" if name == "auto" else name
-        if chosen in ("full", "shrink"):
-            return make_engine(chosen, self.model, policy)
-        settings: dict[str, Any] = {}
-        if chosen == "predicted":
-            settings["predictor"] = choose_predictor(self.predictors, policy)
-        # Nothing waits for more than about a window, so that answers come in turn and few have to be kept.
-        wait = max(1, window // plan.max_batch)
-        return make_engine(chosen, self.model, policy, batch_size=plan.max_batch, max_wait=wait, **settings)
-
     def _max_length(self, asked: int | None) -> int:
         most = min(self.model.adapter.max_length, self.tokenizer.model_max_length)
         if asked is None:
@@ -245,12 +236,6 @@ class EarlyExitClassifier:
         if not 1 <= asked <= most:
             raise UserError(f"max_length must be from 1 to {most} for this model, got {asked}")
         return asked
-
-    def _predictions(
-        self, engine: Engine, encoder: TextEncoder, texts: Iterable[Any], plan: BatchPlan, window: int
-    ) -> Iterator[Prediction]:
-        for logits, index in classify_stream(engine, encoder, texts, plan, window):
-            yield self._prediction(logits, index + 1)
 
     def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
         names = self.label_names
@@ -264,7 +249,7 @@ class EarlyExitClassifier:
 
 
 def _check_number(name: str, value: Any, whole: bool = False) -> None:
-    """Raise a UserError for what is no number, or no whole one."""
+    """Raise a UserError unless the value is a number (a whole one)."""
     try:
         fits = float(value) == int(value) if whole else not isinstance(value, str) and float(value) is not None
     except (TypeError, ValueError, OverflowError):
@@ -273,8 +258,8 @@ def _check_number(name: str, value: Any, whole: bool = False) -> None:
         raise UserError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
 
 
-def _with_bar(answers: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:
+def _with_bar(found: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(answers, "Classifying", total=total, console=Console(stderr=True), transient=True)
+    yield from track(found, "Classifying", total=total, console=Console(stderr=True), transient=True)

@@ -1,4 +1,4 @@
-"""The protocol of all engines: feed a batch, take what finished, flush at the end.
+"""The interface of all engines: feed a batch, get the rows that finished, flush at the end.
 
 Shapes: B batch, C classes, n rows that finished.
 """
@@ -8,44 +8,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-
-from mebert.choices import EngineName
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = [
-    "Engine",
-    "EngineName",
-    "ExitDecisions",
-    "Finished",
-    "join_states",
-    "keep_state",
-    "run_engine",
-]
+__all__ = ["Engine", "ExitDecisions", "Finished", "join_states", "run_engine", "select_state"]
 
 
-def keep_state(state: Any, rows: Tensor) -> Any:
-    """The state of some rows.
-
-    Args:
-        state: None, a tensor with the batch first, or a tuple of such.
-        rows: Row numbers, (B',) int64.
-    """
+def select_state(state: Any, rows: Tensor) -> Any:
+    """The part of a policy's state (None, a tensor with the batch first, or a tuple of such) for some rows (n,)."""
     if state is None:
         return None
     if isinstance(state, Tensor):
         return state.index_select(0, rows)
-    return tuple(keep_state(part, rows) for part in state)
+    return tuple(select_state(part, rows) for part in state)
 
 
 def join_states(states: Sequence[Any]) -> Any:
-    """The states of several groups of rows, one after another; all of one shape."""
+    """The concatenation of policy states of several groups of rows; all have the same structure."""
     first = states[0]
     if first is None or len(states) == 1:
         return first
@@ -56,7 +41,7 @@ def join_states(states: Sequence[Any]) -> Any:
 
 @dataclass
 class ExitDecisions:
-    """Where the samples of a batch left, in the batch's order.
+    """The exits taken by the samples of a batch, in the batch's order.
 
     Attributes:
         logits: Logits of the exit taken, (B, C) float32.
@@ -69,10 +54,10 @@ class ExitDecisions:
 
 @dataclass
 class Finished:
-    """The rows that an engine is done with, in any order.
+    """Rows with their predictions, in any order.
 
     Attributes:
-        rows: The caller's numbers, (n,) int64.
+        rows: The caller's row numbers, (n,) int64.
         logits: Logits of the exit taken, (n, C) float32.
         exits: 0-based exit taken, (n,) int64.
     """
@@ -85,16 +70,16 @@ class Finished:
         return self.rows.shape[0]
 
     @classmethod
-    def none(cls, num_labels: int, device: torch.device) -> Finished:
-        """No row at all."""
-        empty = torch.zeros(0, dtype=torch.int64, device=device)
-        return cls(empty, torch.zeros(0, num_labels, device=device), empty)
+    def empty(cls, num_labels: int, device: torch.device) -> Finished:
+        """No rows."""
+        rows = torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(rows, torch.zeros(0, num_labels, device=device), rows)
 
     @classmethod
     def join(cls, parts: Sequence[Finished], num_labels: int, device: torch.device) -> Finished:
         """All parts as one."""
         if not parts:
-            return cls.none(num_labels, device)
+            return cls.empty(num_labels, device)
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -105,14 +90,12 @@ class Finished:
 
 
 class Engine(ABC):
-    """Carries out a policy on a stream of batches.
+    """Runs a model on a stream of batches; its policy decides when samples leave.
 
     Args:
         model: In evaluation mode.
         policy: Bound to the model.
     """
-
-    name: ClassVar[str]
 
     def __init__(self, model: MultiExitModel, policy: ExitPolicy) -> None:
         self.model = model
@@ -120,20 +103,20 @@ class Engine(ABC):
 
     @abstractmethod
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        """Take a batch and return the rows that are done, of this batch or of earlier ones.
+        """Take a batch; return the rows that finished, of this batch or of earlier ones.
 
         Args:
             inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
-            rows: The caller's numbers of the rows, (B,) int64.
+            rows: The caller's row numbers, (B,) int64.
         """
 
     def flush(self) -> Finished:
-        """Finish all rows that wait; the engine can be fed again afterwards."""
-        return Finished.none(self.model.num_labels, self.device)
+        """Finish all waiting rows; the engine can be fed again afterwards."""
+        return Finished.empty(self.model.num_labels, self.device)
 
     @property
     def waiting(self) -> int:
-        """How many rows were fed and are not done."""
+        """Number of rows that were fed and have not finished."""
         return 0
 
     @property
@@ -142,12 +125,7 @@ class Engine(ABC):
 
 
 def run_engine(engine: Engine, batches: Iterable[tuple[dict[str, Tensor], Tensor]]) -> Finished:
-    """Feed all batches, flush, and put the answers into the order of the row numbers.
-
-    Args:
-        engine: Any.
-        batches: Inputs and row numbers, as `Engine.feed` takes them.
-    """
+    """Feed all batches (inputs and row numbers, as `Engine.feed` takes them), flush, and sort by row number."""
     parts = [engine.feed(inputs, rows) for inputs, rows in batches]
     parts.append(engine.flush())
     done = Finished.join(parts, engine.model.num_labels, engine.device)

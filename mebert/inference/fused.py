@@ -1,11 +1,10 @@
-"""Transformer layers for inference: one projection for query, key and value, and not one operation on padding.
+"""Transformer layers for inference: one projection for query, key and value, and no operation on padding.
 
-A layer's weights are taken from the Hugging Face layer (a test compares the two), for all supported families. Hidden
-states are packed: only the tokens that are there, one row after the other, so that projections, LayerNorm and
-activations never see padding, a smaller batch costs one selection, and rows of any length can be put together.
-Attention alone is computed on padded rows, in groups of
-similar length. Temporary results are changed in place, since fresh memory costs more than
-the activation function. Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
+A layer takes its weights from the Hugging Face layer, for all supported families. Hidden states are packed: only real
+tokens, one row after the other, so that projections, LayerNorm and activations never see padding, and rows of any
+length can be joined. Only attention runs on padded rows, in groups of similar length. Temporary results are changed in
+place, because allocating memory costs more than the activation function.
+Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
 """
 
 from __future__ import annotations
@@ -25,10 +24,12 @@ __all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
 
 @dataclass
 class LayerParts:
-    """Where a family keeps the parts of a layer.
+    """The parts of a layer, whatever its family calls them.
 
     Attributes:
-        query: Projection of the query; `key` and `value` likewise.
+        query: Projection of the query.
+        key: Projection of the key.
+        value: Projection of the value.
         out: Projection after attention.
         attention_norm: LayerNorm after attention.
         up: First projection of the feed-forward part.
@@ -117,14 +118,14 @@ class FusedLayer(nn.Module):
         return result
 
     def _attend(self, qkv: Tensor, group: AttentionGroup) -> Tensor:
-        """Padded queries, keys and values of a group (n W, 3 H) to what its tokens have read, (n W, H)."""
+        """Padded queries, keys and values of a group (n W, 3 H) to attention outputs, (n W, H)."""
         query, key, value = qkv.view(group.rows, group.tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         context = attend(query, key, value, group.mask)
         return context.transpose(1, 2).reshape(group.rows * group.tokens, -1)
 
 
 def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
-    """The encoder's layers, fused; a list each, because a layer of ALBERT may be several.
+    """The encoder's layers, fused; a list each, because a layer of ALBERT may consist of several.
 
     Layers that share their weights (ALBERT's) share their fused form.
 
@@ -149,7 +150,7 @@ def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
 
 
 def drop_layers(encoder: Any) -> None:
-    """Take the encoder's own layers out of it, once they are fused, so that no weight is kept twice."""
+    """Remove the encoder's own layers once they are fused, so that no weight is kept twice."""
     if encoder.config.model_type == "albert":
         encoder.encoder.albert_layer_groups = nn.ModuleList()
     elif encoder.config.model_type == "distilbert":

@@ -1,4 +1,4 @@
-"""The walk over fused layers, with hidden states packed: only tokens that are there.
+"""The encoder adapter for fused layers, with packed hidden states: no padding.
 
 Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H hidden.
 """
@@ -28,12 +28,12 @@ __all__ = ["FusedAdapter", "PackedState"]
 
 @dataclass
 class PackedState(LayerState):
-    """Where a batch stands, without its padding.
+    """The hidden states of a batch after some layers, without padding.
 
     Attributes:
         hidden: Tokens of all rows, one row after the other, (T, H).
         attention_mask: (B, S), S the longest of `spans`.
-        layer_mask: None; `plan` has what hides tokens from each other.
+        layer_mask: None; `plan` has the attention masks.
         spans: Tokens of each row, up to its last that is not padding, (B,), on the host.
         holes: Whether a row has masked tokens within its span (padding on the left), (B,), on the host.
         starts: Where each row starts among the packed tokens, (B,).
@@ -82,7 +82,7 @@ def _laid_out(
     scores: int | None,
     memory: Tensor | None = None,
 ) -> PackedState:
-    """The state of packed rows (T, H), with what attention needs; `mask` (B, S or longer) is cut to the longest row."""
+    """The state of packed rows (T, H), with its attention plan; `mask` (B, S or longer) is cut to the longest row."""
     longest = int(spans.max()) if len(spans) else 0
     mask = mask[:, :longest]
     pad = None
@@ -96,10 +96,10 @@ def _laid_out(
 
 
 class FusedAdapter(EncoderAdapter):
-    """Walks fused layers; embeddings remain those of the family's own walk.
+    """Runs fused layers; the embeddings are those of the family's own adapter.
 
     Args:
-        base: The family's walk, whose layers are not used any more.
+        base: The family's adapter, whose layers are not used any more.
         layers: Per layer of the encoder, the fused layers that it consists of.
         scores: Most scores of one attention head in a group of rows that attend together; None: all rows are one
             group, which is fewer kernels and more padding.
@@ -122,8 +122,8 @@ class FusedAdapter(EncoderAdapter):
 
     @override
     def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> PackedState:
-        """Embed a batch and leave its padding behind. Two synchronisations at most, for the lengths."""
-        if bool(attention_mask.all()):  # one text, or texts of one length: nothing to find out
+        """Embed a batch and drop its padding. Two synchronisations at most, for the lengths."""
+        if bool(attention_mask.all()):  # one text, or texts of one length
             spans = np.full(attention_mask.shape[0], attention_mask.shape[1])
             hidden = self.embed(input_ids, token_type_ids).flatten(0, 1)
             return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0, self.scores)
@@ -167,7 +167,7 @@ class FusedAdapter(EncoderAdapter):
 
     @override
     def pool(self, state: LayerState, head: ExitHead) -> Tensor:
-        """What the head reads, from the packed tokens where its pooling can be had so; padded rows cost a copy."""
+        """The head's pooled input, from the packed tokens where its pooling allows; padding costs a copy."""
         assert isinstance(state, PackedState)
         pooling, mask = head.pooling, state.attention_mask
         if type(pooling) is ClsPooling:
@@ -175,7 +175,7 @@ class FusedAdapter(EncoderAdapter):
         if type(pooling) is MeanPooling and not state.holes.any():
             if state.pad is None:
                 return state.hidden.view(*mask.shape, -1).mean(1)
-            # The mean of rows of a table, summed in float32 whatever the precision: here the tokens are the table.
+            # embedding_bag averages the rows of a table, here the tokens, and sums in float32 at any precision.
             every = torch.arange(state.hidden.shape[0], device=mask.device)
             return F.embedding_bag(every, state.hidden, state.starts, mode="mean")
         if isinstance(pooling, FoldedFastBertPooling):

@@ -1,36 +1,30 @@
 """The engine `predicted`: the exit is predicted before the layers run, and no exit is tested (GEEP).
 
-Source: Li et al., Frontiers of Computer Science 18(3) 183308. Shapes: B batch, C classes, S tokens.
+Source: Li et al., Frontiers of Computer Science 18(3) 183308. Shapes: B batch, C classes, S tokens, n rows of a group.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mebert.errors import UserError
-from mebert.inference.engine import Engine, Finished
-from mebert.inference.refill import check_settings
+from mebert.inference.engine import Finished
+from mebert.inference.waiting import WaitingEngine
 
 if TYPE_CHECKING:
+    from mebert.exit_predictor import ExitPredictor
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["PredictedEngine", "PredictsExits"]
+__all__ = ["PredictedEngine"]
 
 Inputs = dict[str, Tensor]
-
-
-class PredictsExits(Protocol):
-    """What the engine asks of a predictor; see `mebert.exit_predictor`."""
-
-    def predict(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token ids and mask (B, S) to 0-based exits, (B,) int64."""
 
 
 @dataclass
@@ -41,56 +35,45 @@ class _Group:
     rows: Tensor  # (n,)
     fed: int
 
-    def __len__(self) -> int:
-        return self.rows.shape[0]
+    def split(self, size: int) -> tuple[_Group, _Group]:
+        """The first `size` rows, and the rest."""
+        first = {name: value[:size] for name, value in self.inputs.items()}
+        rest = {name: value[size:] for name, value in self.inputs.items()}
+        return _Group(first, self.rows[:size], self.fed), _Group(rest, self.rows[size:], self.fed)
 
 
-class PredictedEngine(Engine):
+class PredictedEngine(WaitingEngine[_Group]):
     """Rows are sorted by predicted exit, and a full batch runs straight to its exit and applies that one head.
 
-    `flush` runs what is left in batches of mixed exits, whose rows leave where they were predicted to. There is no
-    exit test; an accelerator is waited for once a fed batch, for the sorting, and once a batch that runs, for its
-    lengths, before its layers.
+    `flush` runs what is left in batches of mixed exits, whose rows leave at their predicted exits. There is no exit
+    test; an accelerator is waited for once per fed batch, to sort it, and once per batch that runs, for its lengths,
+    before its layers.
 
     Args:
         model: In evaluation mode.
-        policy: Not asked; every engine has one.
+        policy: Not used; every engine has one.
         predictor: Its `predict` gives the exits.
         batch_size: Rows of a full batch, at least 1.
         max_waiting: Most rows that may wait after a feed; the fullest queue runs first. None: 64 x `batch_size` (what
             waits is token ids only).
-        max_wait: A row is done at the latest when this many further batches have been fed; None: when it comes to it.
+        max_wait: A row is done at the latest when this many further batches have been fed; None: no such limit.
 
     Raises:
-        UserError: No predictor, or a setting out of range.
+        UserError: A setting out of range.
     """
-
-    name = "predicted"
 
     def __init__(
         self,
         model: MultiExitModel,
         policy: ExitPolicy,
-        predictor: PredictsExits | None = None,
+        predictor: ExitPredictor,
         batch_size: int = 32,
         max_waiting: int | None = None,
         max_wait: int | None = None,
     ) -> None:
-        super().__init__(model, policy)
-        if predictor is None:
-            raise UserError("the engine 'predicted' needs an exit predictor, and this model has none")
         self.predictor = predictor
-        self.batch_size = batch_size
-        self.max_waiting = 64 * batch_size if max_waiting is None else max_waiting
-        self.max_wait = max_wait
-        check_settings(batch_size, self.max_waiting, max_wait)
-        self._queues: list[list[_Group]] = [[] for _ in range(model.num_exits)]
-        self._fed = 0
-
-    @property
-    @override
-    def waiting(self) -> int:
-        return sum(map(self._size, range(len(self._queues))))
+        most = 64 * batch_size if max_waiting is None else max_waiting
+        super().__init__(model, policy, model.num_exits, batch_size, most, max_wait)
 
     @override
     @torch.inference_mode()
@@ -101,23 +84,16 @@ class PredictedEngine(Engine):
             self._sort(inputs, rows.to(inputs["input_ids"].device))
         for index in reversed(range(len(self._queues))):
             while self._size(index) >= self.batch_size:
-                done.append(self._run([self._take(index, self.batch_size)], [index]))
-        if self.max_wait is not None:
-            late = [
-                index
-                for index, queue in enumerate(self._queues)
-                if any(group.fed + self.max_wait <= self._fed for group in queue)
-            ]
-            done += self._run_all(late)
+                done.append(self._run([_join(self._take(index, self.batch_size))], [index]))
+        done += self._run_all([index for index in range(len(self._queues)) if self._is_late(index)])
         while self.waiting > self.max_waiting:
-            sizes = [self._size(index) for index in range(len(self._queues))]
-            done += self._run_all([max(range(len(sizes)), key=lambda e: (sizes[e], e))])
+            done += self._run_all([self._fullest()])
         return Finished.join(done, self.model.num_labels, self.device)
 
     @override
     @torch.inference_mode()
     def flush(self) -> Finished:
-        return Finished.join(self._run_all(list(range(len(self._queues)))), self.model.num_labels, self.device)
+        return Finished.join(self._run_all(range(len(self._queues))), self.model.num_labels, self.device)
 
     def _sort(self, inputs: Inputs, rows: Tensor) -> None:
         exits = self.predictor.predict(inputs["input_ids"], inputs["attention_mask"])
@@ -127,24 +103,7 @@ class PredictedEngine(Engine):
             part = {name: value.index_select(0, places) for name, value in inputs.items()}
             self._queues[index].append(_Group(part, rows.index_select(0, places), self._fed))
 
-    def _size(self, index: int) -> int:
-        return sum(map(len, self._queues[index]))
-
-    def _take(self, index: int, size: int) -> _Group:
-        """The oldest rows of a queue, `size` at most."""
-        queue, taken, missing = self._queues[index], [], size
-        while queue and missing:
-            group = queue.pop(0)
-            if len(group) > missing:
-                rest = {name: value[missing:] for name, value in group.inputs.items()}
-                queue.insert(0, _Group(rest, group.rows[missing:], group.fed))
-                first = {name: value[:missing] for name, value in group.inputs.items()}
-                group = _Group(first, group.rows[:missing], group.fed)
-            taken.append(group)
-            missing -= len(group)
-        return _Group(_stack([g.inputs for g in taken]), torch.cat([g.rows for g in taken]), self._fed)
-
-    def _run_all(self, indices: list[int]) -> list[Finished]:
+    def _run_all(self, indices: Sequence[int]) -> list[Finished]:
         """All rows of some queues, in full batches of neighbouring exits."""
         done = []
         groups: list[_Group] = []
@@ -152,10 +111,10 @@ class PredictedEngine(Engine):
         room = self.batch_size
         for index in indices:
             while self._queues[index]:
-                group = self._take(index, room)
+                group = _join(self._take(index, room))
                 groups.append(group)
                 exits.append(index)
-                room -= len(group)
+                room -= group.rows.shape[0]
                 if not room:
                     done.append(self._run(groups, exits))
                     groups, exits, room = [], [], self.batch_size
@@ -169,14 +128,19 @@ class PredictedEngine(Engine):
         parts = []
         for place, (group, index) in enumerate(zip(groups, exits, strict=True)):
             state, logits, _ = self.model.step(state, index)
-            parts.append(Finished(group.rows, logits[: len(group)], torch.full_like(group.rows, index)))
+            size = group.rows.shape[0]
+            parts.append(Finished(group.rows, logits[:size], torch.full_like(group.rows, index)))
             if place + 1 < len(groups):
-                state = state.keep(torch.arange(len(group), logits.shape[0]))
+                state = state.keep(torch.arange(size, logits.shape[0]))
         return Finished.join(parts, self.model.num_labels, self.device)
 
 
+def _join(groups: list[_Group]) -> _Group:
+    return _Group(_stack([g.inputs for g in groups]), torch.cat([g.rows for g in groups]), groups[0].fed)
+
+
 def _stack(parts: list[Inputs]) -> Inputs:
-    """Inputs of several groups as one batch, padded to its longest row and no further."""
+    """Inputs of several groups as one batch, padded to its longest row."""
     if len(parts) == 1:
         return parts[0]
     width = max(part["input_ids"].shape[1] for part in parts)

@@ -1,6 +1,6 @@
 """Offline batch inference on a cluster: Ray Data reads, schedules and writes, an `EarlyExitPredictor` classifies.
 
-Ray is optional (`pip install "mebert[ray]"`) and is not imported here: this is a class that its `map_batches` takes.
+Ray is optional (`pip install "mebert[ray]"`) and not imported here: the class is for its `map_batches`.
 Shapes: B rows of a block.
 """
 
@@ -75,16 +75,16 @@ class EarlyExitPredictor:
         for name in self.columns:
             if name not in batch:
                 raise UserError(f"the rows have no column {name!r}; theirs are: {', '.join(batch)}")
-        # A missing text is an empty one, as in `predict`.
+        # A missing text is treated as empty, as in `predict`.
         texts = [["" if text is None else str(text) for text in batch[name]] for name in self.columns]
         rows: list[Any] = list(zip(*texts, strict=True)) if len(texts) == 2 else texts[0]
-        answers = self.classify(rows, **self.call)
+        predictions = self.classify(rows, **self.call)
         found: dict[str, Any] = dict(batch)
         if len(self.classify.label_names) == 1:
-            found["score"] = np.asarray([answer.score for answer in answers], dtype=np.float32)
+            found["score"] = np.asarray([one.score for one in predictions], dtype=np.float32)
         else:
-            found["label"] = np.asarray([answer.label for answer in answers], dtype=object)
+            found["label"] = np.asarray([one.label for one in predictions], dtype=object)
             for name in self.classify.label_names:
-                values = [answer.probabilities[name] for answer in answers]
+                values = [one.probabilities[name] for one in predictions]
                 found[f"prob_{name}"] = np.asarray(values, dtype=np.float32)
-        return found | {"exit": np.asarray([answer.exit for answer in answers], dtype=np.int64)}
+        return found | {"exit": np.asarray([one.exit for one in predictions], dtype=np.int64)}

@@ -1,4 +1,4 @@
-"""Texts through an engine: tokens, windows, batches, and answers in the order of the input, in bounded memory.
+"""Texts through an engine: tokens, windows, batches, and results in the order of the input, in bounded memory.
 
 Shapes: B batch, C classes, S tokens of the longest row.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.inference.batching import BatchPlan, plan_batches
-from mebert.inference.engine import Engine
+from mebert.inference.engine import Engine, Finished
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,16 +25,14 @@ __all__ = ["Text", "TextEncoder", "classify_stream"]
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
 
-T = TypeVar("T")
-
 
 class TextEncoder:
     """Texts or pairs to token ids, and token ids to batches.
 
     Args:
-        tokenizer: Any.
-        max_length: Longest row in tokens; longer ones are cut, the longer text of a pair first.
-        device: Where batches go.
+        tokenizer: The model's.
+        max_length: Longest row in tokens; longer ones are truncated, the longer text of a pair first.
+        device: Device of the batches.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> None:
@@ -46,10 +44,10 @@ class TextEncoder:
         self._seen = 0
 
     def encode(self, texts: Sequence[Any]) -> dict[str, list[list[int]]]:
-        """Token ids (and segment ids where the model has such) of some texts, unpadded.
+        """Token ids (and segment ids if the model has them) of some texts, unpadded.
 
         Raises:
-            UserError: Something that is neither a text nor a pair, or both kinds in one input; the text says where.
+            UserError: Something that is neither a text nor a pair, or both kinds in one input; the message says where.
         """
         for place, text in enumerate(texts):
             pair = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
@@ -85,11 +83,11 @@ class TextEncoder:
         """Some of the rows as a batch, padded to the longest of them."""
         chosen = [rows["input_ids"][place] for place in places]
         lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
-        there = np.arange(int(lengths.max())) < lengths[:, None]
-        batch = {"attention_mask": there.astype(np.int64)}
+        real = np.arange(int(lengths.max())) < lengths[:, None]
+        batch = {"attention_mask": real.astype(np.int64)}
         for name, values in rows.items():
-            padded = np.full(there.shape, self.fill[name], dtype=np.int64)
-            padded[there] = np.concatenate([values[place] for place in places])
+            padded = np.full(real.shape, self.fill[name], dtype=np.int64)
+            padded[real] = np.concatenate([values[place] for place in places])
             batch[name] = padded
         return {name: torch.from_numpy(values).to(self.device) for name, values in batch.items()}
 
@@ -99,19 +97,20 @@ def classify_stream(
 ) -> Iterator[tuple[list[float], int]]:
     """Logits (C) and 0-based exit of each text, in the order of the texts.
 
-    Texts are read a window at a time and only when the answers are asked for. What waits in the engine and what is
-    done but not yet in turn is all that is kept, so that the engine must not hold a row back for long (`max_wait`).
+    Texts are read one window at a time, when results are asked for. Memory holds one window, the rows that wait in the
+    engine, and results that are not yet in turn; so the engine must not hold rows back for long (`max_wait`).
 
     Args:
-        engine: Any; nothing must wait in it.
+        engine: With no waiting rows.
         encoder: Makes the batches.
-        texts: Any number of them.
+        texts: Any number of texts.
         plan: Limits of a batch.
-        window: Texts that are looked at together; a batch is made of those of similar length.
+        window: Texts that are read ahead; batches are made of those of similar length.
     """
     done: dict[int, tuple[list[float], int]] = {}
     first = turn = 0
-    for part in _windows(texts, window):
+    iterator = iter(texts)
+    while part := list(islice(iterator, window)):
         rows = encoder.encode(part)
         lengths = [len(ids) for ids in rows["input_ids"]]
         finished = [
@@ -119,27 +118,20 @@ def classify_stream(
             for places in plan_batches(lengths, plan.tokens_per_batch, plan.max_batch)
         ]
         first += len(part)
-        for answer in finished:
-            _store(done, answer)
+        _store(done, finished)
         while turn in done:
             yield done.pop(turn)
             turn += 1
-    _store(done, engine.flush())
+    _store(done, [engine.flush()])
     while turn in done:
         yield done.pop(turn)
         turn += 1
 
 
-def _store(done: dict[int, tuple[list[float], int]], answer: Any) -> None:
-    if len(answer):
-        columns = (answer.rows.tolist(), answer.logits.tolist(), answer.exits.tolist())
+def _store(done: dict[int, tuple[list[float], int]], finished: Sequence[Finished]) -> None:
+    for part in finished:
+        columns = (part.rows.tolist(), part.logits.tolist(), part.exits.tolist())
         done.update({row: (logits, index) for row, logits, index in zip(*columns, strict=True)})
-
-
-def _windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
 
 
 def _is_whole(text: Any) -> bool:

@@ -1,29 +1,28 @@
-"""Engines that answer a batch at once: `full` runs every layer and then decides, `shrink` drops samples as they leave.
+"""Engines that finish each batch at once: `full` runs all layers, then decides; `shrink` drops samples as they leave.
 
 Shapes: B batch, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.inference.engine import Engine, ExitDecisions, Finished, keep_state
+from mebert.inference.engine import Engine, ExitDecisions, Finished, select_state
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["ENGINES", "FullEngine", "ShrinkEngine", "run_full", "run_shrink"]
+__all__ = ["FullEngine", "ShrinkEngine", "run_full", "run_shrink"]
 
 
 @torch.inference_mode()
 def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
-    """All layers for all samples, then the decisions: the reference, and the fastest where nothing leaves.
+    """All layers for all samples, then the decisions: the reference, and the fastest if no sample leaves early.
 
     Args:
         model: In evaluation mode.
@@ -58,8 +57,13 @@ def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor
 def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
     """Survivors go on in a smaller batch; hidden states, masks and the policy's state are filtered together.
 
-    One synchronisation an exit on an accelerator: the number of survivors must be known. Exits at which the policy
-    lets nobody leave are not computed. Arguments as `run_full`.
+    One synchronisation per exit on an accelerator: the number of survivors must be known. Exits at which no sample may
+    leave are not computed.
+
+    Args:
+        model: In evaluation mode.
+        policy: Bound to the model.
+        inputs: As `run_full` takes them.
     """
     state = model.start(**inputs)
     batch, last = inputs["input_ids"].shape[0], model.num_exits - 1
@@ -81,8 +85,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
         if len(places) == len(leave):
             continue
         stay = places.to(device)
-        # Everybody's answer is written: who stays is overwritten by a later exit, and no second look at who left
-        # is needed.
+        # The logits of all rows are written: a later exit overwrites those of the rows that stay.
         if rows is None or result is None:
             result, rows = logits, stay
             exits = torch.where(leave, index, exits)
@@ -93,7 +96,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
         if not len(places):
             return ExitDecisions(result, exits)
         state = state.keep(places)
-        policy_state = keep_state(policy_state, stay)
+        policy_state = select_state(policy_state, stay)
     _, logits, _ = model.step(state, last)
     if rows is None or result is None:
         return ExitDecisions(logits, exits)
@@ -101,28 +104,25 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
     return ExitDecisions(result, exits)
 
 
-ENGINES: dict[str, Callable[[MultiExitModel, ExitPolicy, dict[str, Tensor]], ExitDecisions]] = {
-    "full": run_full,
-    "shrink": run_shrink,
-}
+class FullEngine(Engine):
+    """All layers for all samples, then the decisions."""
 
-
-class _WholeBatchEngine(Engine):
     @override
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
         if not rows.shape[0]:
-            return Finished.none(self.model.num_labels, self.device)
-        decisions = ENGINES[self.name](self.model, self.policy, inputs)
-        return Finished(rows.to(decisions.exits.device), decisions.logits, decisions.exits)
+            return Finished.empty(self.model.num_labels, self.device)
+        return _finished(run_full(self.model, self.policy, inputs), rows)
 
 
-class FullEngine(_WholeBatchEngine):
-    """Every layer for every sample, then the decisions."""
-
-    name = "full"
-
-
-class ShrinkEngine(_WholeBatchEngine):
+class ShrinkEngine(Engine):
     """Samples leave the batch as soon as they may; the batch goes on smaller."""
 
-    name = "shrink"
+    @override
+    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
+        if not rows.shape[0]:
+            return Finished.empty(self.model.num_labels, self.device)
+        return _finished(run_shrink(self.model, self.policy, inputs), rows)
+
+
+def _finished(decisions: ExitDecisions, rows: Tensor) -> Finished:
+    return Finished(rows.to(decisions.exits.device), decisions.logits, decisions.exits)

@@ -6,12 +6,11 @@ Shapes: B batch, C classes, n rows that finished.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mebert.exit_predictor import ExitPredictor, choose_predictor
+from mebert.exit_predictor import ExitPredictor
 from mebert.inference import EngineName, Finished, make_engine, prepare_model, prepare_policy
 from mebert.metrics.task import predictions_of
 from mebert.models.multi_exit import MultiExitModel, model_inputs
@@ -44,13 +43,9 @@ class EnginePrediction:
     ) -> None:
         prepared = prepare_model(model, precision)
         prepared_policy = prepare_policy(policy, prepared)
-        settings: dict[str, Any] = {}
-        if engine in ("refill", "predicted"):
-            settings["batch_size"] = max(1, batch_size)
-        if engine == "predicted":
-            device = next(model.parameters()).device
-            settings["predictor"] = choose_predictor(list(predictors), policy).to(device)
-        self.engine = make_engine(engine, prepared, prepared_policy, **settings)
+        self.engine = make_engine(
+            engine, prepared, prepared_policy, batch_size=max(1, batch_size), predictors=predictors
+        )
 
     def feed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The rows that finished with this batch, as `MultiExitModule.predict_step` returns them."""

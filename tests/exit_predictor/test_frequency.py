@@ -157,7 +157,7 @@ def test_the_engine_takes_these_exits():
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     prepared = prepare_model(model, "float32")
     policy = prepare_policy(Entropy(0.4).bind(model), prepared)
-    engine = make_engine("predicted", prepared, policy, predictor=predictor, batch_size=8)
+    engine = make_engine("predicted", prepared, policy, predictors=[predictor], batch_size=8)
     done = [engine.feed(inputs, torch.arange(30)), engine.flush()]
     rows, exits = (torch.cat([getattr(part, name) for part in done]) for name in ("rows", "exits"))
     logits = torch.cat([part.logits for part in done])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tiny import SIZES, tiny_batch, tiny_model
 
 from mebert.errors import UserError
-from mebert.inference import Finished, make_engine, prepare_model, prepare_policy, run_engine, run_full
+from mebert.exit_predictor import ExitPredictor
+from mebert.inference import Finished, make_engine, prepare_model, prepare_policy, run_engine, run_full, run_shrink
 from mebert.metrics.curve import replay
 from mebert.models import PrototypeBank
 from mebert.policies import (
@@ -112,8 +113,7 @@ def test_engines_take_the_exits_of_the_sweep(family, policy, place, engine, rows
     chosen, exits, out = swept(model, policy.bind(model), batch, place)
     lengths = batch["attention_mask"].sum(1)
     order = lengths.argsort(descending=True) if by_length else torch.randperm(rows)
-    more = {"batch_size": 5} if engine == "refill" else {}
-    runner = make_engine(engine, fast, prepare_policy(chosen, fast), **more)
+    runner = make_engine(engine, fast, prepare_policy(chosen, fast), batch_size=5)
     check(run_engine(runner, in_parts(batch, order, size)), exits, out)
     assert runner.waiting == 0
 
@@ -125,16 +125,12 @@ def test_engines_take_the_exits_of_the_sweep(family, policy, place, engine, rows
 def test_regression_engines_take_the_exits_of_the_sweep(place, engine, size, seed):
     batch = tiny_batch(batch=33, seed=seed)
     chosen, exits, out = swept(REGRESSION, ValueChange(), batch, place)
-    more = {"batch_size": 5} if engine == "refill" else {}
-    runner = make_engine(engine, PREPARED[id(REGRESSION)], chosen, **more)
+    runner = make_engine(engine, PREPARED[id(REGRESSION)], chosen, batch_size=5)
     check(run_engine(runner, in_parts(batch, torch.randperm(33), size)), exits, out)
 
 
-class ByContent:
+class ByContent(ExitPredictor):
     """Predicts an exit from the ids themselves, so that a test knows it."""
-
-    def __init__(self, num_exits):
-        self.num_exits = num_exits
 
     def predict(self, input_ids, attention_mask):
         return (input_ids * attention_mask).sum(1) % self.num_exits
@@ -157,7 +153,7 @@ def test_predicted_rows_leave_where_they_were_predicted_to(family, rows, size, f
     with torch.inference_mode():
         out = model(**batch)
     fast = PREPARED[id(model)]
-    runner = make_engine("predicted", fast, Entropy(), predictor=predictor, batch_size=full, max_wait=max_wait)
+    runner = make_engine("predicted", fast, Entropy(), predictors=[predictor], batch_size=full, max_wait=max_wait)
     check(run_engine(runner, in_parts(batch, torch.randperm(rows), size)), exits, out)
 
 
@@ -167,19 +163,18 @@ def test_predicted_computes_one_head_a_batch():
     for index in range(fast.num_exits):
         fast.exit(index).classifier.register_forward_hook(lambda *_, i=index: calls.append(i))
 
-    class Second:
+    class Second(ExitPredictor):
         def predict(self, input_ids, attention_mask):
             return torch.ones(len(input_ids), dtype=torch.int64)
 
-    run_engine(make_engine("predicted", fast, Entropy(), predictor=Second()), [(tiny_batch(32), torch.arange(32))])
+    run_engine(make_engine("predicted", fast, Entropy(), predictors=[Second(3)]), [(tiny_batch(32), torch.arange(32))])
     assert calls == [1]
 
 
 @pytest.mark.parametrize("engine", ["full", "shrink", "refill", "predicted"])
 def test_empty_input(engine):
     model = PREPARED[id(MODELS["bert"])]
-    more = {"predictor": ByContent(3)} if engine == "predicted" else {}
-    runner = make_engine(engine, model, Entropy(0.5), **more)
+    runner = make_engine(engine, model, Entropy(0.5), predictors=[ByContent(3)])
     nothing = runner.feed({name: value[:0] for name, value in tiny_batch().items()}, torch.arange(0))
     for done in (nothing, runner.flush(), run_engine(runner, [])):
         assert isinstance(done, Finished)
@@ -200,8 +195,8 @@ def test_empty_input(engine):
 )
 def test_bounds_on_waiting_hold_after_every_batch(engine, size, full, bound, max_wait):
     model = PREPARED[id(MODELS["bert"])]
-    more = {"predictor": ByContent(3)} if engine == "predicted" else {}
-    runner = make_engine(engine, model, Entropy(0.8), batch_size=full, max_waiting=bound, max_wait=max_wait, **more)
+    limits = {"batch_size": full, "max_waiting": bound, "max_wait": max_wait}
+    runner = make_engine(engine, model, Entropy(0.8), predictors=[ByContent(3)], **limits)
     missing: dict[int, int] = {}
     batch = tiny_batch(60, tokens=11, seed=size)
     for number, (inputs, rows) in enumerate(in_parts(batch, torch.arange(60), size)):
@@ -246,8 +241,8 @@ def test_engines_work_on_a_model_that_is_not_prepared(family):
     chosen, exits, out = swept(model, Entropy(), batch, 0.6)
     assert len(set(exits.tolist())) > 1
     for engine in ENGINES:
-        more = {"batch_size": 5} if engine == "refill" else {}
-        check(run_engine(make_engine(engine, model, chosen, **more), in_parts(batch, torch.arange(12), 7)), exits, out)
+        runner = make_engine(engine, model, chosen, batch_size=5)
+        check(run_engine(runner, in_parts(batch, torch.arange(12), 7)), exits, out)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -256,7 +251,7 @@ def test_padding_on_the_left_is_left_out_too(engine):
     batch = {name: value.flip(1) for name, value in tiny_batch(12, seed=6).items()}
     chosen, exits, out = swept(model, Entropy(), batch, 0.6)
     fast = PREPARED[id(model)]
-    runner = make_engine(engine, fast, chosen, **({"batch_size": 5} if engine == "refill" else {}))
+    runner = make_engine(engine, fast, chosen, batch_size=5)
     check(run_engine(runner, [(batch, torch.arange(12))]), exits, out)
 
 
@@ -312,7 +307,7 @@ def test_an_exit_that_cannot_fire_is_not_computed():
         (lambda m: make_engine("refill", m, Entropy(), batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda m: make_engine("refill", m, Entropy(), max_waiting=-1), "max_waiting must be at least 0, got -1"),
         (lambda m: make_engine("refill", m, Entropy(), max_wait=-1), "max_wait must be at least 0, got -1"),
-        (lambda m: make_engine("predicted", m, Entropy()), "needs an exit predictor"),
+        (lambda m: make_engine("predicted", m, Entropy()), "no exit predictor is stored"),
         (lambda m: prepare_model(m, "float8"), "precision must be float32, bfloat16 or int8, got 'float8'"),
         (lambda m: prepare_model(m, "int8", device="meta"), "int8 runs on the CPU only"),
     ],
@@ -320,3 +315,11 @@ def test_an_exit_that_cannot_fire_is_not_computed():
 def test_mistakes_are_named(make, text):
     with pytest.raises(UserError, match=text):
         make(MODELS["bert"])
+
+
+def test_layers_after_the_last_survivor_do_not_run():
+    model, calls = tiny_model(), []
+    for index, layer in enumerate(model.encoder.encoder.layer):
+        layer.register_forward_hook(lambda *_, i=index: calls.append(i))
+    run_shrink(model, FixedExit(exit=1), tiny_batch())
+    assert calls == [0]

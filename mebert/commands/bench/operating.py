@@ -13,6 +13,7 @@ from mebert.commands.bench.arithmetic import Costs, threshold_for_flops
 from mebert.commands.bench.simulated import KnownExits, SimulatedExits, draw_exits, features_of
 from mebert.commands.bench.texts import make_batches
 from mebert.data.tokenised import TokenisedSplit
+from mebert.exit_predictor import ExitPredictor
 from mebert.exit_predictor.fitting import PredictorSettings, fit_from_scores, score_rows
 from mebert.inference import EngineName, make_engine, prepare_policy
 from mebert.models import MultiExitModel
@@ -20,7 +21,6 @@ from mebert.policies import ExitPolicy
 
 if TYPE_CHECKING:
     from mebert.commands.bench.timing import Runs
-    from mebert.inference.predicted import PredictsExits
 
 __all__ = ["OperatingPoint", "rebound", "simulated_points", "trained_points"]
 
@@ -41,17 +41,12 @@ class OperatingPoint:
     policy: str
     target: float
     live: ExitPolicy
-    predictor: PredictsExits | None = None
+    predictor: ExitPredictor | None = None
 
-    def engine(self, name: str, model: MultiExitModel, batch_size: int) -> Callable[[], Runs]:
+    def engine(self, name: EngineName, model: MultiExitModel, batch_size: int) -> Callable[[], Runs]:
         """Makes a fresh engine for every run."""
-        settings: dict[str, object] = {}
-        if name in ("refill", "predicted"):
-            settings["batch_size"] = batch_size
-        if name == "predicted":
-            settings["predictor"] = self.predictor
-        engine: EngineName = name  # type: ignore[assignment]
-        return lambda: make_engine(engine, model, self.live, **settings)
+        predictors = [] if self.predictor is None else [self.predictor]
+        return lambda: make_engine(name, model, self.live, batch_size=batch_size, predictors=predictors)
 
 
 def simulated_points(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mebert.commands.bench.arithmetic import flops_speedup
 from mebert.errors import UserError
+from mebert.exit_predictor import ExitPredictor
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 
@@ -135,7 +136,7 @@ class SimulatedExits(ExitPolicy):
         return self._exits[torch.addmm(self._offsets, features.float(), self._points).argmax(1)]
 
 
-class KnownExits:
+class KnownExits(ExitPredictor):
     """Stands for an exit predictor that is always right: names each sample's exit by its token ids.
 
     Args:
@@ -146,6 +147,7 @@ class KnownExits:
     """
 
     def __init__(self, rows: Sequence[np.ndarray], exits: Tensor, device: torch.device, seed: int = 0) -> None:
+        super().__init__(int(exits.max()) + 1)
         longest = max(len(row) for row in rows)
         generator = torch.Generator().manual_seed(seed)
         weights = torch.randint(-(2**62), 2**62, (longest,), generator=generator)
@@ -155,7 +157,7 @@ class KnownExits:
         self._keys = keys[order].to(device)
         self._exits = exits.cpu()[order].to(device)
 
-    def predict(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def predict(self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None) -> Tensor:
         """Token ids and mask (B, S) to 0-based exits, (B,) int64."""
         keys = (input_ids * attention_mask * self._weights[: input_ids.shape[1]]).sum(1)
         places = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)

@@ -1,8 +1,8 @@
-"""One cell on disk: its configuration, whether it is done, what can be resumed, what stays of it.
+"""One cell of a study: a recipe on a task with a seed, and its folder.
 
     <out>/<task>/<recipe>/seed_<n>/
       cell.yaml     the run's configuration, for `fit`
-      log.txt       what the run printed
+      log.txt       output of the run
       done.json     which run counts, and its seconds; written last
       version_<n>/  the run's own folder, one more for each time it was resumed
 
@@ -14,18 +14,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mebert.commands.study.claim import Claim
-from mebert.commands.study.grid import Cell
 from mebert.errors import UserError
 
-__all__ = ["CellFolder", "Done", "refuse_changed"]
+__all__ = ["Cell", "Done", "refuse_changed", "write_text"]
 
 EVALUATION = "evaluation.json"
 
@@ -48,34 +46,58 @@ class Done:
         return content
 
 
-class CellFolder:
-    """What there is of a cell.
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
 
-    Args:
-        cell: The cell.
+    Attributes:
+        recipe: Name of the recipe.
+        task: Name of the task.
+        seed: Seed of the weights' initialisation and of dropout. The rows are the same for every seed.
+        folder: Folder of the cell.
+        config: Configuration of the run, as `fit` takes it.
     """
 
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.config = cell.folder / "cell.yaml"
-        self.log = cell.folder / "log.txt"
-        self.claim = Claim(cell.folder / "running.json")
-        self._marker = cell.folder / "done.json"
+    recipe: str
+    task: str
+    seed: int
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Task, recipe and seed, for messages."""
+        return f"{self.task} {self.recipe} seed {self.seed}"
+
+    @property
+    def only(self) -> str:
+        """The value of `--only` that selects this cell alone."""
+        return f"recipe={self.recipe},task={self.task},seed={self.seed}"
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration as a file."""
+        return self.folder / "cell.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Output of the run."""
+        return self.folder / "log.txt"
 
     def done(self) -> Done | None:
         """The finished run, or None."""
         try:
-            marker = json.loads(self._marker.read_text(encoding="utf-8"))
-            found = Done(self.cell.folder / marker["run"], float(marker["seconds"]))
+            marker = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
+            found = Done(self.folder / marker["run"], float(marker["seconds"]))
         except (FileNotFoundError, ValueError, KeyError):
             return None
         return found if (found.run / EVALUATION).is_file() else None
 
     def finish(self, seconds: float, keep: str) -> Done:
-        """Mark the cell as done and remove what shall not stay.
+        """Mark the cell as done and remove what is not to be kept.
 
         Args:
-            seconds: How long the run took.
+            seconds: Duration of the run.
             keep: As `Study.keep`.
 
         Raises:
@@ -83,8 +105,10 @@ class CellFolder:
         """
         evaluated = [run for run in self._runs() if (run / EVALUATION).is_file()]
         if not evaluated:
-            raise UserError(f"{self.cell.folder} has no {EVALUATION}: is test_after_fit off, or the data without test?")
-        write_atomically(self._marker, json.dumps({"run": evaluated[-1].name, "seconds": round(seconds, 1)}) + "\n")
+            raise UserError(f"{self.folder} has no {EVALUATION}: is test_after_fit off, or the data without test?")
+        write_text(
+            self.folder / "done.json", json.dumps({"run": evaluated[-1].name, "seconds": round(seconds, 1)}) + "\n"
+        )
         unwanted = {"results": ("checkpoints", "model"), "models": ("checkpoints",), "all": ()}[keep]
         for run in self._runs():
             for name in unwanted:
@@ -92,72 +116,59 @@ class CellFolder:
         return Done(evaluated[-1], seconds)
 
     def prepare(self) -> Path | None:
-        """Write the configuration; returns the checkpoint to go on from, or None to begin.
-
-        Runs of other settings are removed.
-        """
+        """Write the configuration; returns the checkpoint to resume from, if any. Runs of other settings are removed."""
         if self.changed():
             for run in self._runs():
                 shutil.rmtree(run)
-        self.cell.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config, yaml.safe_dump(self.cell.config, sort_keys=False))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.config_file, yaml.safe_dump(self.config, sort_keys=False))
         places = [run / "checkpoints" / f"{name}.ckpt" for run in self._runs() for name in ("last-previous", "last")]
-        checkpoints = [path for path in places if path.is_file()]
-        return next((path for path in reversed(checkpoints) if _readable(path)), None)
+        return next((path for path in reversed(places) if path.is_file() and _readable(path)), None)
 
     def changed(self) -> bool:
-        """Whether what is here was run with other settings than the cell has now."""
+        """Whether the settings in the folder differ from the cell's."""
         try:
-            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            before = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, yaml.YAMLError):
             return False
-        return _but_for_place(before) != _but_for_place(self.cell.config)
+        return next(_differences(before, self.config), None) is not None
 
-    def last_words(self, lines: int = 3) -> str:
-        """The end of the log, as one indented block."""
+    def last_lines(self, count: int = 3) -> str:
+        """The end of the log, indented."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
-        said = [line.rstrip() for line in text.splitlines() if line.strip()]
-        return "\n".join(f"    {line}" for line in said[-lines:])
+        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+        return "\n".join(f"    {line}" for line in lines[-count:])
 
     def _runs(self) -> list[Path]:
         """The run folders, oldest first."""
-        found = self.cell.folder.glob("version_*")
-        return sorted(found, key=lambda path: int(path.name.removeprefix("version_")))
+        return sorted(self.folder.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
 
 
-def refuse_changed(cells: list[Cell]) -> None:
+def refuse_changed(cells: Sequence[Cell]) -> None:
     """Do not mix results of different settings.
 
     Raises:
         UserError: Finished cells were run with other settings.
     """
-    changed = [folder for folder in map(CellFolder, cells) if folder.done() is not None and folder.changed()]
+    changed = [cell for cell in cells if cell.done() is not None and cell.changed()]
     if changed:
         first = changed[0]
-        before = yaml.safe_load(first.config.read_text(encoding="utf-8"))
-        key, old, new = next(_differences(before, first.cell.config))
+        key, old, new = next(_differences(yaml.safe_load(first.config_file.read_text(encoding="utf-8")), first.config))
         raise UserError(
-            f"{len(changed)} of the study's runs were done with other settings (first: {first.cell.name}, {key}: "
-            f"{old!r}, now {new!r}); give the study another name, or delete their folders, such as {first.cell.folder}"
+            f"{len(changed)} of the study's runs were done with other settings (first: {first.name}, {key}: "
+            f"{old!r}, now {new!r}); give the study another name, or delete their folders, such as {first.folder}"
         )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """A text file that is never seen half written."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
-def _but_for_place(config: Any) -> Any:
-    """A configuration without where it writes, which changes when the folder is moved."""
-    if not isinstance(config, dict) or not isinstance(config.get("trainer"), dict):
-        return config
-    return {**config, "trainer": {k: v for k, v in config["trainer"].items() if k != "default_root_dir"}}
-
-
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) wherever two configurations differ; None where there is none."""
+    """(dotted key, old value, new value) wherever two configurations differ, but for the folder that they write to."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*now, *before]):
             if f"{key}{name}" != "trainer.default_root_dir":
@@ -171,6 +182,6 @@ def _readable(checkpoint: Path) -> bool:
 
     try:
         read_checkpoint(checkpoint)
-    except UserError:  # the run was stopped while it wrote
+    except UserError:  # the run was stopped while it was writing
         return False
     return True

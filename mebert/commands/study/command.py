@@ -21,37 +21,42 @@ def study(
     only: list[str] | None = None,
     jobs: int = 1,
     threads: int | None = None,
+    ray: str | None = None,
+    ray_gpus: float = 0.0,
     list: bool = False,
     report_only: bool = False,
 ) -> int:
     """Train and test every recipe on every task with every seed, and compare them in one report.
 
     Each run is `python -m mebert fit` in a process of its own, with settings merged from `base`, the task's, the
-    recipe's, and the recipe's for this task (the later win). A run that is done is skipped, one that was stopped goes
-    on from its last checkpoint, and one that fails is told and left out: the same command again goes on. Several
-    `study` commands share the work, on one machine or on many with one file system.
+    recipe's, and the recipe's for this task (later ones win). Finished runs are skipped, stopped ones resume from their
+    last checkpoint, and failed ones are reported and left out; run the same command again to go on. One `study` at a
+    time owns a study's folder; `ray` runs it on several machines.
 
     Args:
-        name: The study's name.
-        base: What all runs have in common: model, data, trainer and the other sections of a configuration of `fit`; in
-            model and data, keys beside class_path and init_args count as arguments.
+        name: Name of the study.
+        base: Settings of all runs: model, data, trainer and the other sections of a configuration of `fit`; in model
+            and data, keys beside class_path and init_args count as arguments.
         tasks: Name to settings, as in base.
         recipes: Name to settings, as in base; under `tasks`, by name, what differs on a task.
         seeds: One run each: of heads and dropout; the rows are the same for all.
         targets: Speed-ups by layers that the report compares at.
         out: Folder; null for runs/studies/<name>.
-        keep: What stays of a run: its results, its model too, or all (checkpoints of three times the model's size).
+        keep: What is kept of a run: its results, its model too, or all (checkpoints of three times the model's size).
         only: Run these alone: recipe=joint,deebert task=rte seed=1 (any of them).
-        jobs: Runs at a time.
-        threads: Threads of each run; null for this machine's cores / jobs.
+        jobs: Number of runs at a time.
+        threads: Threads of each run; null for OMP_NUM_THREADS, or without it for this machine's cores / jobs.
+        ray: Run as tasks of a Ray cluster (auto, local, host:port, ray://host:port), as many at a time as fit; each
+            takes `threads` CPUs. All machines need mebert and this working directory.
+        ray_gpus: GPUs of each run on Ray.
         list: Print one command for every run that is not done, for a cluster's launcher or `xargs`, and stop.
-        report_only: Write the report about what is done, and run nothing.
+        report_only: Write the report about the finished runs, and run nothing.
 
     Returns:
         The exit status: 1 if a run failed.
     """
-    from mebert.commands.study.run import study_command
+    from mebert.commands.study.run import Runs, study_command
     from mebert.commands.study.settings import Study
 
     checked = Study.checked(name, out, base, tasks, recipes, seeds, targets, keep)
-    return study_command(checked, only, jobs, threads, list, report_only)
+    return study_command(checked, only, Runs(jobs, threads, ray, ray_gpus), list, report_only)

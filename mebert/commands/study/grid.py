@@ -1,49 +1,19 @@
-"""The cells of a study: one run each, with its whole configuration."""
+"""The cells of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mebert.commands.study.settings import CLASSES, Study, merge
+from mebert.commands.study.cell import Cell
+from mebert.commands.study.settings import CLASSES, Study
 from mebert.errors import UserError
 
-__all__ = ["Cell", "cells_of", "select"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run.
-
-    Attributes:
-        recipe: Its recipe.
-        task: Its task.
-        seed: Its seed: of the weights' initialisation and of dropout. The rows are the same for every seed.
-        folder: Where everything of it is.
-        config: Its configuration, as `fit` takes it.
-    """
-
-    recipe: str
-    task: str
-    seed: int
-    folder: Path
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """As a person reads it."""
-        return f"{self.task} {self.recipe} seed {self.seed}"
-
-    @property
-    def only(self) -> str:
-        """The value of `--only` that means this cell alone."""
-        return f"recipe={self.recipe},task={self.task},seed={self.seed}"
+__all__ = ["cells_of", "select"]
 
 
 def cells_of(study: Study) -> list[Cell]:
-    """All runs, seed by seed, so that whatever is finished is balanced."""
+    """All cells, seed by seed, so that whatever is finished is balanced."""
     return [_cell(study, r, t, seed) for seed in study.seeds for t in study.tasks for r in study.recipes]
 
 
@@ -52,10 +22,10 @@ def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
     merged: dict[str, Any] = {}
     for fragment in fragments:
         for section, content in fragment.items():
-            before = merged.get(section, {})
             # Arguments stay when a recipe brings another class: they are the common ones.
             over = {k: v for k, v in content.items() if k != "class_path"} if section in CLASSES else content
-            merged[section] = merge(before, over) | {k: v for k, v in content.items() if k == "class_path"}
+            named = {k: v for k, v in content.items() if k == "class_path"}
+            merged[section] = _merge(merged.get(section, {}), over) | named
     for section in CLASSES:
         if "class_path" not in merged.get(section, {}):
             raise UserError(
@@ -68,12 +38,22 @@ def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
     return Cell(recipe, task, seed, parent / experiment, config)
 
 
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, key by key; a mapping with a class_path replaces the value as a whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        nested = isinstance(value, dict) and isinstance(before, dict) and "class_path" not in value
+        merged[key] = _merge(before, value) if nested else value
+    return merged
+
+
 def select(cells: list[Cell], only: Iterable[str] | None) -> list[Cell]:
-    """The cells that `--only` names.
+    """The cells that `--only` selects.
 
     Args:
         cells: All of a study.
-        only: Words such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; those of one key add up,
+        only: Words such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; values of one key add up,
             different keys must all be met. None: all cells.
 
     Raises:

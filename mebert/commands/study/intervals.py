@@ -1,10 +1,9 @@
-"""A figure of several runs on the same test rows: its mean over seeds, how far seeds differ, a bootstrap interval.
+"""A figure of several runs on the same test rows: its mean and deviation over seeds, and a bootstrap interval.
 
 The interval says what another draw of test rows would change: rows are resampled once for all seeds, and the figure is
-averaged over the seeds each time, so that what the seeds have in common is not counted several times. How much another
-seed would change is told apart, by the standard deviation over seeds.
+averaged over the seeds in each resample. The standard deviation says what another seed would change.
 
-Shapes: N rows, C classes, U units (rows or questions), R resamples.
+Shapes: N rows, C classes, R resamples.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from torch import Tensor
 from mebert.metrics.bootstrap import bootstrap_values, percentiles
 from mebert.metrics.curve import ExitRecord
 from mebert.metrics.task import metric_value
-from mebert.metrics.weighted import WeightedMetric, mean_of, unit_values, weighted_metric
+from mebert.metrics.weighted import mean_of, unit_values, weighted_metric
 
 __all__ = ["Estimate", "Mixture", "estimate", "value"]
 
 Mixture = Sequence[tuple[Tensor, float]]
-"""Exits taken (N,) and what the metric there weighs: one point of a curve, or the trapezoids under it."""
+"""Exits taken (N,) and the weight of the metric there: one point of a curve, or the trapezoids under it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Estimate:
     Attributes:
         mean: Over the seeds.
         low: Lower end of the 95 % interval over test rows, or None.
-        high: Its upper end, or None.
+        high: Upper end, or None.
         deviation: Standard deviation over the seeds; None for one seed.
-        seeds: How many.
+        seeds: Number of seeds.
     """
 
     mean: float
@@ -48,7 +47,14 @@ class Estimate:
 
 
 def value(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | None) -> float:
-    """The metric itself; arguments as `unit_values`."""
+    """A metric; in float64 where it is a mean over rows or questions.
+
+    Args:
+        metric: Its name.
+        logits: (N, C).
+        labels: (N,).
+        queries: Question of each row (N,), for the ranking metrics.
+    """
     units = unit_values(metric, logits, labels, queries)
     return metric_value(metric, logits, labels, queries) if units is None else float(units.mean())
 
@@ -58,38 +64,29 @@ def estimate(metric: str, records: Sequence[ExitRecord], mixtures: Sequence[Mixt
 
     Args:
         metric: Its name.
-        records: One a seed.
-        mixtures: What is summed, one a seed.
+        records: One for each seed.
+        mixtures: What is summed, one for each seed.
     """
-    found = [_mixed(metric, record, mixture) for record, mixture in zip(records, mixtures, strict=True)]
-    values, units = [value for value, _, _ in found], [count for _, count, _ in found]
-    interval = None
-    if all(units):  # else no question can be ranked
-        if _same_rows(records):
-            drawn = bootstrap_values([weighted for _, _, weighted in found], units[0])
-        else:
-            each = [bootstrap_values([weighted], count, seed=n) for n, (_, count, weighted) in enumerate(found)]
-            drawn = np.concatenate(each)
-        interval = percentiles(drawn.mean(0))
-    low, high = (interval.low, interval.high) if interval else (None, None)
+    first = records[0]
+    same = all(torch.equal(r.index, first.index) and torch.equal(r.labels, first.labels) for r in records)
+    pairs = enumerate(zip(records, mixtures, strict=True))
+    found = [_resampled(metric, record, mixture, 0 if same else number) for number, (record, mixture) in pairs]
+    values = [of_seed for of_seed, _ in found]
+    interval = percentiles(np.mean([resampled for _, resampled in found], axis=0))
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return Estimate(statistics.mean(values), low, high, deviation, len(values))
 
 
-def _mixed(metric: str, record: ExitRecord, mixture: Mixture) -> tuple[float, int, WeightedMetric]:
-    """The weighted sum on the rows themselves, the number of units, and the sum as a function of their counts."""
-    rows = record.labels, record.queries
-    logits, weights = [record.logits_at(exits) for exits, _ in mixture], [weight for _, weight in mixture]
-    units = [unit_values(metric, each, *rows) for each in logits]
-    known = [weight * each for weight, each in zip(weights, units, strict=True) if each is not None]
-    if known:  # a sum of means is the mean of the sums
-        total = torch.stack(known).sum(0)
-        return float(total.mean()), len(total), mean_of(total)
-    values = [weight * metric_value(metric, each, *rows) for weight, each in zip(weights, logits, strict=True)]
-    parts = [weighted_metric(metric, each, *rows)[1] for each in logits]
-    return sum(values), len(record.labels), lambda counts: weights @ np.stack([part(counts) for part in parts])
-
-
-def _same_rows(records: Sequence[ExitRecord]) -> bool:
-    first = records[0]
-    return all(torch.equal(r.index, first.index) and torch.equal(r.labels, first.labels) for r in records)
+def _resampled(metric: str, record: ExitRecord, mixture: Mixture, seed: int) -> tuple[float, np.ndarray]:
+    """The weighted sum, and the same in each resample, (R,); NaN where there is nothing to resample."""
+    weights = np.array([weight for _, weight in mixture])
+    arguments = [(metric, record.logits_at(exits), record.labels, record.queries) for exits, _ in mixture]
+    units = [found for each in arguments if (found := unit_values(*each)) is not None]
+    if units:  # sums of means are means of sums
+        total = torch.stack([weight * of_exits for weight, of_exits in zip(weights, units, strict=True)]).sum(0)
+        on_rows, count, parts, weights = float(total.mean()), len(total), [mean_of(total)], np.ones(1)
+    else:
+        on_rows = float(weights @ [metric_value(*each) for each in arguments])
+        count, parts = len(record.labels), [weighted_metric(*each)[1] for each in arguments]
+    return on_rows, weights @ bootstrap_values(parts, count, seed=seed) if count else np.full(1, np.nan)

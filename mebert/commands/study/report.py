@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+from scipy.stats import rankdata
 
-from mebert.commands.study.cell import CellFolder
-from mebert.commands.study.grid import Cell, cells_of
+from mebert.commands.study.cell import Cell
+from mebert.commands.study.grid import cells_of
 from mebert.commands.study.intervals import Estimate
 from mebert.commands.study.plots import save_task_plot
 from mebert.commands.study.results import AREA, Choice, RecipeResult, TaskResult, read_results
@@ -22,54 +22,55 @@ from mebert.report.tables import print_pairs
 
 __all__ = ["mean_ranks", "write_report"]
 
-
-def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    """Name to its mean rank over tasks, the best first.
-
-    Args:
-        tables: For each task, name to value. Only names with a value on every task are ranked, and only among
-            themselves, so that every rank is one of equally many.
-    """
-    from scipy.stats import rankdata  # a second of imports
-
-    names = [name for name in tables[0] if all(table.get(name) is not None for table in tables)] if tables else []
-    # To nine digits, so that sums in another order are equal.
-    ranks = np.mean([rankdata([-round(table[name] or 0.0, 9) for name in names]) for table in tables], axis=0)
-    return dict(sorted(zip(names, ranks.tolist(), strict=True), key=lambda item: item[1]))
-
-
 TITLES: dict[Choice, str] = {
     "own": "Each recipe with its own exit rule",
     "best": "Each recipe with the exit rule that was best on validation data",
 }
-
-CSV_COLUMNS = ["task", "metric", "recipe", "layers", "choice", "policies", "at"]
-
-CSV_COLUMNS += ["mean", "low", "high", "deviation", "seeds"]
-
+RANKS = (
+    "1 is the best; ties share the mean of their ranks. A column ranks the recipes that have a figure in it on every "
+    "task, so that a column may have fewer recipes than another."
+)
+FIGURES = (
+    "Figures are percent, means over the seeds. In brackets the 95 % bootstrap interval over test rows (questions, "
+    "where answers are ranked), resampled for all seeds together; after ± the standard deviation over the seeds. "
+    "`2x` is the metric at a speed-up of 2 by layers on the test rows, `area` the mean metric over all speeds "
+    "(share of layers run, from all of them to those of the first exit)."
+)
+CSV_COLUMNS = "task metric recipe layers choice policies at mean low high deviation seeds".split()
 MOST_NAMED = 12
 
-BOUND = "*first layers alone*"
+
+def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """Name to its mean rank over tasks, the best first; equal values get the mean of their ranks.
+
+    Args:
+        tables: For each task, name to value. Only names with a value on every task are ranked.
+    """
+    names = [name for name in tables[0] if all(table.get(name) is not None for table in tables)] if tables else []
+    # To nine digits: sums in another order are no difference.
+    ranks = [rankdata([-round(table[name] or 0.0, 9) for name in names]) for table in tables]
+    means = {name: float(sum(column)) / len(tables) for name, *column in zip(names, *ranks, strict=True)}
+    return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
 def write_report(study: Study, command: str) -> Path:
-    """Write the report about what is done into the study's folder; returns the path of report.md.
+    """Write the report about the finished runs into the study's folder; returns the path of report.md.
 
     Args:
         study: The study.
-        command: What was typed, without options that choose what to do.
+        command: The command that runs the study.
 
     Raises:
-        UserError: Nothing is done yet.
+        UserError: No run has finished.
     """
     cells = cells_of(study)
     results = read_results(cells, study.targets)
     if not results:
         raise UserError(f"no run of {study.out} is done, so there is nothing to report; first: {command}")
     columns = [*(f"{target:g}x" for target in study.targets), AREA]
-    blocks = [_opening(study, cells)]
+    blocks = _opening(study, cells)
     if len(results) > 1:
-        blocks += ["## Mean rank over tasks", _RANKS, *(_rank_table(results, columns, choice) for choice in TITLES)]
+        blocks += ["## Mean rank over tasks", RANKS, *(_rank_table(results, columns, choice) for choice in TITLES)]
     for result in results:
         save_task_plot(result, study.out / f"{result.task}.png")
         _write_csv(result, columns, study.out / f"{result.task}.csv")
@@ -84,42 +85,28 @@ def write_report(study: Study, command: str) -> Path:
     return path
 
 
-_RANKS = (
-    "1 is the best; ties share the mean of their ranks. A column ranks the recipes that have a figure in it on every "
-    "task, so that a column may have fewer recipes than another."
-)
-
-
-def _opening(study: Study, cells: Sequence[Cell]) -> str:
-    done = [found for cell in cells if (found := CellFolder(cell).done()) is not None]
-    missing = [cell.name for cell in cells if CellFolder(cell).done() is None]
+def _opening(study: Study, cells: Sequence[Cell]) -> list[str]:
+    done = [found for cell in cells if (found := cell.done()) is not None]
+    missing = [cell.name for cell in cells if cell.done() is None]
     if len(missing) > MOST_NAMED:
         missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"]
     seconds = sum(found.seconds for found in done)
     spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
-    lines = [
+    blocks = [
         f"# Study {study.name}",
-        "",
         f"{len(done)} of {len(cells)} runs: {len(study.recipes)} recipes, {len(study.tasks)} tasks, seeds "
         f"{', '.join(map(str, study.seeds))}; {spent} of runs in all.",
     ]
     if missing:
-        lines += ["", f"**Not done: {', '.join(missing)}.** The figures are those of the other runs."]
-    lines += [
-        "",
-        "Figures are percent, means over the seeds. In brackets the 95 % bootstrap interval over test rows (questions, "
-        "where answers are ranked), resampled for all seeds together; after ± the standard deviation over the seeds. "
-        "`2x` is the metric at a speed-up of 2 by layers on the test rows, `area` the mean metric over all speeds "
-        "(share of layers run, from all of them to those of the first exit).",
-    ]
-    return "\n".join(lines)
+        blocks.append(f"**Not done: {', '.join(missing)}.** The figures are those of the other runs.")
+    return [*blocks, FIGURES]
 
 
 def _comparable(cells: Sequence[Cell]) -> list[Path]:
     """The runs of two recipes on the same task with the same seed; empty where there are none yet."""
     found: dict[tuple[str, int], list[Path]] = {}
     for cell in cells:
-        done = CellFolder(cell).done()
+        done = cell.done()
         if done is not None:
             found.setdefault((cell.task, cell.seed), []).append(done.run)
     return next((runs[:2] for runs in found.values() if len(runs) > 1), [])
@@ -129,43 +116,34 @@ def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:
     title = METRIC_TITLES.get(result.metric, result.metric)
     blocks = [f"## {result.task}", f"{title[0].upper()}{title[1:]} on {result.rows:,} test rows."]
     curves = [recipe for recipe in result.recipes if not recipe.single]
-    singles = [recipe for recipe in result.recipes if recipe.single]
+    singles = sorted((recipe for recipe in result.recipes if recipe.single), key=lambda one: one.layers)
     for choice, heading in TITLES.items():
         if curves:
             blocks += [f"{heading}:", _figure_table(curves, singles, columns, choice)]
     if singles:
-        blocks += ["The bound, one exit alone after the first layers of the encoder:", _single_table(singles)]
-    blocks.append(f"![{result.task}]({result.task}.png)")
-    return blocks
+        rows = [[r.recipe, str(r.layers), f"{r.slowest:.3g}x", _figure(r.figures["own"].full)] for r in singles]
+        bound = _table(["recipe", "layers", "speed-up", "figure"], rows)
+        blocks += ["The bound, one exit alone after the first layers of the encoder:", bound]
+    return [*blocks, f"![{result.task}]({result.task}.png)"]
 
 
 def _figure_table(
     recipes: Sequence[RecipeResult], singles: Sequence[RecipeResult], columns: Sequence[str], choice: Choice
 ) -> str:
-    best = {}
-    for column in columns:
-        found = [_mean(recipe.figures[choice].at[column]) for recipe in recipes]
-        best[column] = max((mean for mean in found if mean is not None), default=None)
+    means = {column: [_mean(recipe, choice, column) for recipe in recipes] for column in columns}
+    best = {column: max((m for m in means[column] if m is not None), default=None) for column in columns}
     rows = []
     for recipe in recipes:
         figures = recipe.figures[choice]
-        cells = [_figure(figures.at[column], best[column]) for column in columns]
-        rows.append([recipe.recipe, " / ".join(dict.fromkeys(figures.policies)), *cells])
-    alone = {column: next((e for r in singles if (e := r.figures[choice].at[column])), None) for column in columns}
-    if any(alone.values()):
-        rows.append([BOUND, "-", *(_figure(alone[column], None) for column in columns)])
+        rules = " / ".join(dict.fromkeys(figures.policies))
+        rows.append([recipe.recipe, rules, *(_figure(figures.at[c], best[c]) for c in columns)])
+    bound = [next((e for r in singles if (e := r.figures[choice].at[column])), None) for column in columns]
+    if any(bound):
+        rows.append(["*first layers alone*", "-", *map(_figure, bound)])
     return _table(["recipe", "exit rule", *columns], rows)
 
 
-def _single_table(recipes: Sequence[RecipeResult]) -> str:
-    rows = []
-    for recipe in sorted(recipes, key=lambda one: one.layers):
-        at = recipe.figures["own"].alone
-        rows.append([recipe.recipe, str(recipe.layers), f"{recipe.slowest:.3g}x", _figure(at, None)])
-    return _table(["recipe", "layers", "speed-up", "figure"], rows)
-
-
-def _figure(found: Estimate | None, best: float | None) -> str:
+def _figure(found: Estimate | None, best: float | None = None) -> str:
     if found is None or math.isnan(found.mean):
         return "-"
     mean = f"{100 * found.mean:.1f}"
@@ -176,22 +154,22 @@ def _figure(found: Estimate | None, best: float | None) -> str:
 
 
 def _rank_table(results: Sequence[TaskResult], columns: Sequence[str], choice: Choice) -> str:
-    found = {}
-    for column in columns:
-        tables = [{r.recipe: _mean(r.figures[choice].at[column]) for r in result.recipes} for result in results]
-        found[column] = mean_ranks(tables)
+    found = {
+        column: mean_ranks([{r.recipe: _mean(r, choice, column) for r in result.recipes} for result in results])
+        for column in columns
+    }
     names = dict.fromkeys(name for column in reversed(columns) for name in found[column])
     rows = [[name, *(f"{found[c][name]:.1f}" if name in found[c] else "-" for c in columns)] for name in names]
     return f"{TITLES[choice]}:\n\n" + _table(["recipe", *columns], rows)
 
 
-def _mean(found: Estimate | None) -> float | None:
+def _mean(recipe: RecipeResult, choice: Choice, column: str) -> float | None:
+    found = recipe.figures[choice].at[column]
     return None if found is None or math.isnan(found.mean) else found.mean
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
 
 
 def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
@@ -200,7 +178,7 @@ def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
         writer.writerow(CSV_COLUMNS)
         for recipe in result.recipes:
             for choice, figures in recipe.figures.items():
-                at = {f"{recipe.slowest:g}x": figures.alone} if recipe.single else {c: figures.at[c] for c in columns}
+                at = {f"{recipe.slowest:g}x": figures.full} if recipe.single else {c: figures.at[c] for c in columns}
                 for column, found in at.items():
                     start = [result.task, result.metric, recipe.recipe, recipe.layers, choice]
                     policies = " ".join(dict.fromkeys(figures.policies))

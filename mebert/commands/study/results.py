@@ -1,4 +1,4 @@
-"""What the finished runs of a study say: for every task and recipe the metric at several speed-ups, area and curve.
+"""Figures of the finished runs: for every task and recipe the metric at several speed-ups, the area and the curve.
 
 Speed-ups count against the deepest recipe of the task: a recipe with the first k of L layers alone is a point at L / k.
 
@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.commands.study.cell import CellFolder, Done
-from mebert.commands.study.grid import Cell
+from mebert.commands.study.cell import Cell, Done
 from mebert.commands.study.intervals import Estimate, Mixture, estimate, value
 from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import CurvePoint, ExitRecord, fixed_exit_points, sweep
@@ -35,13 +34,13 @@ class PolicyFigures:
 
     Attributes:
         policies: The policy of each seed.
-        alone: Nobody leaves before the last exit.
+        full: The metric at the last exit.
         at: Column (a speed-up such as `1.5x`, or `area`) to the figure; None where it is not attained.
         curve: (speed-up, metric) from slow to fast, mean over seeds.
     """
 
     policies: list[str]
-    alone: Estimate
+    full: Estimate
     at: dict[str, Estimate | None]
     curve: list[tuple[float, float]]
 
@@ -52,11 +51,10 @@ class RecipeResult:
 
     Attributes:
         recipe: Its name.
-        layers: Layers that the deepest exit runs.
+        layers: Layers of the deepest exit.
         slowest: Its speed-up without leaving early, 1 for a recipe with all layers.
-        single: One exit alone: a point, no curve.
-        figures: With the own and with the best policy.
-        seconds: Of its runs, each.
+        single: Whether it has one exit only: a point, no curve.
+        figures: With its own and with the best policy.
     """
 
     recipe: str
@@ -64,7 +62,6 @@ class RecipeResult:
     slowest: float
     single: bool
     figures: dict[Choice, PolicyFigures]
-    seconds: list[float]
 
 
 @dataclass
@@ -74,9 +71,9 @@ class TaskResult:
     Attributes:
         task: Its name.
         metric: Name of the main metric.
-        rows: Test rows.
+        rows: Number of test rows.
         layers: Layers of the deepest recipe.
-        recipes: In the study's order; those without a finished run are left out.
+        recipes: Those with a finished run, in the study's order.
     """
 
     task: str
@@ -91,17 +88,48 @@ class _Run:
     record: ExitRecord
     evaluation: dict[str, Any]
     exit_layers: list[int]
-    seconds: float
 
     @classmethod
     def read(cls, done: Done) -> _Run:
         record, about = load_record(done.run / "outputs.safetensors")
-        return cls(record, done.evaluation(), list(about["exit_layers"]), done.seconds)
+        return cls(record, done.evaluation(), list(about["exit_layers"]))
 
     def policy(self, choice: Choice) -> str:
-        own: str = self.evaluation["policy"]
-        best: str | None = self.evaluation["best_policy"]
-        return own if choice == "own" or best is None else best
+        best: str | None = self.evaluation["best_policy"] if choice == "best" else None
+        return best or str(self.evaluation["policy"])
+
+    @property
+    def last_exit(self) -> Tensor:
+        return torch.full_like(self.record.index, self.record.num_exits - 1)
+
+    def at_speed(self, policy: str, speedup: float) -> Mixture | None:
+        """The exits at a speed-up by layers against the recipe's own depth; None where it is not attained.
+
+        As evaluation.json's `at`: the threshold is the strictest that gives this speed on the test rows themselves,
+        which needs no labels, so that all are compared at the same speed. Where it overshoots, since many scores are
+        equal, it is mixed with the threshold one step below, as a coin toss for each of these rows would.
+        """
+        if abs(speedup - 1.0) < 1e-9:
+            return [(self.last_exit, 1.0)]
+        if speedup < 1.0 or policy not in self.record.scores:
+            return None
+        bracket = bracket_speedup(self.record.scores[policy], self.exit_layers, speedup)
+        if bracket is None:
+            return None
+        faster, slower, share = bracket
+        return [(faster, 1.0)] if share == 0.0 else [(faster, 1 - share), (slower, share)]
+
+    def curve(self, policy: str, metric: str) -> list[CurvePoint]:
+        """A policy's curve on the test rows, from slow to fast, down to the first exit."""
+        record, layers = self.record, torch.tensor(self.exit_layers, dtype=torch.float64)
+        spent = layers.unsqueeze(1).expand(-1, len(record.index))
+        arguments = (self.exit_layers, spent, spent[-1], lambda z, y: value(metric, z, y, record.queries))
+        fixed = fixed_exit_points(record, *arguments)
+        if policy not in record.scores:  # a fixed exit
+            return fixed
+        points = sweep(record, policy, *arguments, num_points=CURVE_POINTS)
+        # As `area_under_curve`: where a policy cannot leave at the first exit, a straight line goes on to it.
+        return points if points[-1].speedup_layers >= fixed[-1].speedup_layers else [*points, fixed[-1]]
 
 
 def read_results(cells: Sequence[Cell], targets: Sequence[float]) -> list[TaskResult]:
@@ -115,7 +143,7 @@ def read_results(cells: Sequence[Cell], targets: Sequence[float]) -> list[TaskRe
     for task in dict.fromkeys(cell.task for cell in cells):
         runs: dict[str, list[_Run]] = {}
         for cell in cells:
-            done = CellFolder(cell).done() if cell.task == task else None
+            done = cell.done() if cell.task == task else None
             if done is not None:
                 runs.setdefault(cell.recipe, []).append(_Run.read(done))
         if runs:
@@ -127,20 +155,16 @@ def _task_result(task: str, runs: dict[str, list[_Run]], targets: Sequence[float
     every = [run for of_recipe in runs.values() for run in of_recipe]
     layers = max(run.exit_layers[-1] for run in every)
     curves = [run.exit_layers for run in every if len(run.exit_layers) > 1]
-    # Areas are means over the cost axis: of curves that begin or end elsewhere they cannot be compared.
+    # Areas are means over the cost axis: those of curves that begin or end elsewhere cannot be compared.
     span = (min((e[0] for e in curves), default=1), layers)
-    first = every[0]
-    result = TaskResult(task, first.evaluation["metric"], len(first.record.labels), layers)
+    result = TaskResult(task, every[0].evaluation["metric"], len(every[0].record.labels), layers)
     for recipe, of_recipe in runs.items():
         own = of_recipe[0].exit_layers
         slowest = layers / own[-1]
         with_area = len(own) > 1 and (own[0], own[-1]) == span
-        figures: dict[Choice, PolicyFigures] = {
-            choice: _figures(of_recipe, choice, result.metric, targets, slowest, with_area)
-            for choice in ("own", "best")
-        }
-        seconds = [run.seconds for run in of_recipe]
-        result.recipes.append(RecipeResult(recipe, own[-1], slowest, len(own) == 1, figures, seconds))
+        choices: tuple[Choice, Choice] = ("own", "best")
+        figures = {c: _figures(of_recipe, c, result.metric, targets, slowest, with_area) for c in choices}
+        result.recipes.append(RecipeResult(recipe, own[-1], slowest, len(own) == 1, figures))
     return result
 
 
@@ -149,54 +173,19 @@ def _figures(
 ) -> PolicyFigures:
     records, policies = [run.record for run in runs], [run.policy(choice) for run in runs]
     pairs = list(zip(runs, policies, strict=True))
-    alone = estimate(metric, records, [[(_last_exit(run), 1.0)] for run in runs])
+    full = estimate(metric, records, [[(run.last_exit, 1.0)] for run in runs])
     at: dict[str, Estimate | None] = {}
     for target in targets:
-        found = [_at_speed(run, policy, target / slowest) for run, policy in pairs]
+        found = [run.at_speed(policy, target / slowest) for run, policy in pairs]
         mixtures = [mixture for mixture in found if mixture is not None]
         at[f"{target:g}x"] = estimate(metric, records, mixtures) if len(mixtures) == len(runs) else None
-    curves = [_curve(run, policy, metric) for run, policy in pairs]
+    curves = [run.curve(policy, metric) for run, policy in pairs]
     at[AREA] = estimate(metric, records, [_trapezoids(curve) for curve in curves]) if with_area else None
-    return PolicyFigures(policies, alone, at, _mean_curve(curves, slowest))
-
-
-def _at_speed(run: _Run, policy: str, speedup: float) -> Mixture | None:
-    """The exits at a speed-up by layers against the recipe's own depth; None where it is not attained.
-
-    As evaluation.json's `at`: the threshold is the strictest that gives this speed on the test rows themselves, which
-    needs no labels, so that all are compared at the same speed. Where it overshoots, since many scores are equal, it is
-    mixed with the threshold one step below, as a coin toss for each of these rows would.
-    """
-    if abs(speedup - 1.0) < 1e-9:
-        return [(_last_exit(run), 1.0)]
-    if speedup < 1.0 or policy not in run.record.scores:
-        return None
-    around = bracket_speedup(run.record.scores[policy], run.exit_layers, speedup)
-    if around is None:
-        return None
-    faster, slower, share = around
-    return [(faster, 1.0)] if share == 0.0 else [(faster, 1 - share), (slower, share)]
-
-
-def _last_exit(run: _Run) -> Tensor:
-    return torch.full_like(run.record.index, run.record.num_exits - 1)
-
-
-def _curve(run: _Run, policy: str, metric: str) -> list[CurvePoint]:
-    """A policy's curve on the test rows, from slow to fast, down to the first exit."""
-    record, layers = run.record, torch.tensor(run.exit_layers, dtype=torch.float64)
-    spent = layers.unsqueeze(1).expand(-1, len(record.index))
-    arguments = (run.exit_layers, spent, spent[-1], lambda z, y: value(metric, z, y, record.queries))
-    fixed = fixed_exit_points(record, *arguments)
-    if policy not in record.scores:  # a fixed exit
-        return fixed
-    points = sweep(record, policy, *arguments, num_points=CURVE_POINTS)
-    # As `area_under_curve`: a policy that cannot leave so early goes on to the first exit by a straight line.
-    return points if points[-1].speedup_layers >= fixed[-1].speedup_layers else [*points, fixed[-1]]
+    return PolicyFigures(policies, full, at, _mean_curve(curves, slowest))
 
 
 def _trapezoids(curve: Sequence[CurvePoint]) -> Mixture:
-    """What each point of a curve weighs in the area under it, as a mean over the cost axis."""
+    """The weight of each point of a curve in the area under it, as a mean over the cost axis."""
     points = sorted(curve, key=lambda point: (1.0 / point.speedup_layers, point.metric))
     cost = np.array([1.0 / point.speedup_layers for point in points])
     widths = np.diff(cost)

@@ -3,90 +3,160 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mebert.commands.study.cell import CellFolder, refuse_changed, write_atomically
-from mebert.commands.study.check import check_settings
+from mebert.commands.study.cell import Cell, refuse_changed, write_text
 from mebert.commands.study.grid import cells_of, select
-from mebert.commands.study.pool import available_cores, run_cells
-from mebert.commands.study.settings import Study
+from mebert.commands.study.owner import exclusive_owner
+from mebert.commands.study.run_cells import follow, run_locally
+from mebert.commands.study.settings import SECTIONS, Study
 from mebert.errors import UserError
 from mebert.storage.paths import check_output
 
-__all__ = ["study_command"]
+__all__ = ["Runs", "check_settings", "study_command"]
 
 
-def study_command(
-    study: Study, only: Iterable[str] | None, jobs: int, threads: int | None, list_only: bool, report_only: bool
-) -> int:
-    """List, run or report the cells of a study; the exit status.
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """How cells are run.
+
+    Attributes:
+        jobs: Number of runs at a time on this machine.
+        threads: Threads of each; None for OMP_NUM_THREADS, or where that is not set, for this machine's cores / jobs.
+        ray: Address of a Ray cluster that runs them, instead of this machine.
+        ray_gpus: GPUs of each run there.
+    """
+
+    jobs: int = 1
+    threads: int | None = None
+    ray: str | None = None
+    ray_gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or (self.threads is not None and self.threads < 1):
+            raise UserError(f"jobs and threads must be at least 1, got {self.jobs} and {self.threads}")
+        if self.ray_gpus < 0 or (self.ray_gpus and self.ray is None):
+            raise UserError(f"ray_gpus must be at least 0, and needs --ray <address>; got {self.ray_gpus:g}")
+
+    def each_threads(self) -> int:
+        """Threads of each run."""
+        given = os.environ.get("OMP_NUM_THREADS", "")
+        if self.threads is not None or given.isdecimal():
+            return self.threads or max(1, int(given))
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        cores = (os.cpu_count() or 1) if affinity is None else len(affinity(0))
+        return max(1, cores // self.jobs)
+
+
+def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_only: bool, report_only: bool) -> int:
+    """List, run or report the cells of a study; returns the exit status.
 
     Args:
         study: The study.
         only: As `select`.
-        jobs: Runs at a time.
-        threads: Threads of each; None shares the machine's cores.
-        list_only: Print the commands alone.
-        report_only: Write the report alone.
+        runs: How cells are run.
+        list_only: Only print a command for each cell that is not done.
+        report_only: Only write the report.
 
     Raises:
-        UserError: An argument is wrong, the settings of a run are, or finished runs had others.
+        UserError: An argument or a setting of a run is invalid, finished runs had other settings, or another process
+            runs these cells.
     """
-    if jobs < 1 or (threads is not None and threads < 1):
-        raise UserError(f"jobs and threads must be at least 1, got {jobs} and {threads}")
     if list_only and report_only:
         raise UserError("list and report_only exclude each other: give one of them")
     every = cells_of(study)
     cells = select(every, only)
     refuse_changed(every if report_only else cells)
+    waiting = [cell for cell in cells if cell.done() is None]
     if not list_only and not report_only:  # before the study has a folder
         check_output("out", study.out, folder=True)
-        check_settings([cell for cell in cells if CellFolder(cell).done() is None])
-    again = f"python -m mebert study --config {shlex.quote(str(_save(study)))}"
-    if list_only:
-        for cell in cells:
-            if CellFolder(cell).done() is None:
-                print(f"{again} --only {cell.only}")
-        return 0
+        check_settings(waiting)
     if report_only:
-        return _report(study, again)
-    threads = threads or max(1, available_cores() // jobs)
-    print(
-        f"study {study.name}: {len(cells)} runs, {jobs} at a time, {threads} thread(s) each, in {study.out}", flush=True
-    )
+        return _report(study)
+    if list_only:
+        print("".join(f"{_command(study)} --only {cell.only}\n" for cell in waiting), end="")
+        return 0
+    with ExitStack() as owned:
+        if len(cells) > 1:  # a line of --list locks its cell alone, so that a launcher may run many at a time
+            owned.enter_context(exclusive_owner(study.out))
+        return _run(study, every, cells, waiting, runs, narrowed=only is not None)
+
+
+def _run(
+    study: Study, every: Sequence[Cell], cells: Sequence[Cell], waiting: Sequence[Cell], runs: Runs, narrowed: bool
+) -> int:
+    again, threads = _command(study), runs.each_threads()
+    where = f"{runs.jobs} at a time" if runs.ray is None else f"on Ray ({runs.ray})"
+    print(f"study {study.name}: {len(cells)} runs, {where}, {threads} thread(s) each, in {study.out}", flush=True)
+    done = len(cells) - len(waiting)
+    if done:
+        print(f"{done} of {len(cells)} runs are done already", flush=True)
+    if runs.ray is None:
+        results = run_locally(waiting, threads, study.keep, runs.jobs)
+    else:
+        from mebert.commands.study.run_ray import run_on_ray
+
+        results = run_on_ray(waiting, threads, study.keep, runs.ray, runs.ray_gpus)
     try:
-        outcome = run_cells(cells, jobs, threads, study.keep)
+        failed = follow(results, len(cells), done)
     except KeyboardInterrupt:
         print(f"\nstopped; this goes on from the last checkpoints: {again}")
         return 130
-    if outcome.failed:
-        print(f"{len(outcome.failed)} of {len(cells)} runs failed; to try them again: {again}")
-    unfinished = sum(CellFolder(cell).done() is None for cell in every)
-    if outcome.done and (only is None or not unfinished):
-        refuse_changed(every)  # those that were not asked for, too
-        _report(study, again)
+    if failed:
+        print(f"{len(failed)} of {len(cells)} runs failed; to try them again: {again}")
+    unfinished = sum(cell.done() is None for cell in every)
+    if len(failed) < len(cells) and (not narrowed or not unfinished):
+        refuse_changed(every)  # also the cells that were not selected
+        _report(study)
     elif unfinished:
         print(
             f"{unfinished} of the study's {len(every)} runs are not done; a report on the others: {again} --report_only"
         )
-    return 1 if outcome.failed else 0
+    return 1 if failed else 0
 
 
-def _report(study: Study, again: str) -> int:
+def check_settings(cells: Sequence[Cell]) -> None:
+    """Parse the sections of every recipe on every task as `fit` would, without building anything.
+
+    Raises:
+        UserError: A class or an argument is unknown, or a value is of the wrong type.
+    """
+    import lightning as L
+    from jsonargparse import ArgumentError
+
+    from mebert.callbacks.default_callbacks import CALLBACKS
+    from mebert.commands.parser import CommandParser
+    from mebert.modules import MultiExitModule
+
+    parser = CommandParser(exit_on_error=False)
+    parser.add_subclass_arguments(MultiExitModule, "model")
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    parser.add_class_arguments(L.Trainer, "trainer")
+    for section, callback in CALLBACKS.items():
+        parser.add_class_arguments(callback, section, fail_untyped=False)  # as LightningCLI adds them
+    for cell in {(cell.recipe, cell.task): cell for cell in cells}.values():
+        try:
+            parser.parse_object({part: content for part, content in cell.config.items() if part in SECTIONS})
+        except (UserError, ArgumentError) as error:
+            raise UserError(f"recipe {cell.recipe}, task {cell.task}: {error}") from error
+
+
+def _report(study: Study) -> int:
     from mebert.commands.study.report import write_report
 
-    write_report(study, again)
+    write_report(study, _command(study))
     return 0
 
 
-def _save(study: Study) -> Path:
-    """The study as one YAML in its folder, what was changed on the command line included; returns its path."""
-    path = study.out / "study.yaml"
+def _command(study: Study) -> str:
+    """The command that runs the study again; saves its settings, options of the command line included."""
     recipes: dict[str, dict[str, Any]] = {name: dict(fragment) for name, fragment in study.recipes.items()}
     for (recipe, task), fragment in study.exceptions.items():
         recipes[recipe].setdefault("tasks", {})[task] = fragment
@@ -94,5 +164,6 @@ def _save(study: Study) -> Path:
     content |= {"seeds": list(study.seeds), "targets": list(study.targets)}
     del content["exceptions"]
     study.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, yaml.safe_dump(content, sort_keys=False))
-    return path
+    path: Path = study.out / "study.yaml"
+    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    return f"python -m mebert study --config {shlex.quote(str(path))}"

@@ -1,4 +1,4 @@
-"""What a study's YAML says, checked before anything runs: every key that is not known is refused by its whole name.
+"""The settings of a study, checked before anything runs.
 
 Three kinds of *fragments* of a run's configuration are merged for each run: the common one (`base`), the task's and the
 recipe's. A fragment has the sections of a configuration of `fit`; in `model` and `data`, keys beside `class_path` and
@@ -17,12 +17,12 @@ from typing import Any
 from mebert.callbacks.default_callbacks import CALLBACKS
 from mebert.errors import UserError
 
-__all__ = ["KEEP", "SECTIONS", "Study", "merge"]
+__all__ = ["CLASSES", "SECTIONS", "Study"]
 
 CLASSES = ("model", "data")
 SECTIONS = (*CLASSES, "trainer", *CALLBACKS)
 KEEP = ("results", "models", "all")
-OWN = ("default_root_dir", "logger")  # of the trainer: where runs write, which the study says itself
+RESERVED = ("default_root_dir", "logger")  # of the trainer: where runs write, which the study sets itself
 NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of a folder, and of a value of --only
 
 
@@ -31,15 +31,15 @@ class Study:
     """A checked study.
 
     Attributes:
-        name: Its name.
-        out: Folder of everything it writes.
-        base: What all runs have in common, a fragment.
+        name: Name of the study.
+        out: Output folder.
+        base: Fragment of all runs.
         tasks: Name to fragment.
         recipes: Name to fragment.
         exceptions: (recipe, task) to a fragment that wins over all others.
-        seeds: One run a recipe and task each.
+        seeds: One run for each recipe and task.
         targets: Speed-ups by layers that the report compares at.
-        keep: What stays of a finished run beside its results: nothing more, its model, or checkpoints, too.
+        keep: What is kept of a finished run beside its results: `results` nothing, `models` its model, or `all`.
     """
 
     name: str
@@ -90,13 +90,13 @@ class Study:
                 where = f"recipes.{recipe}.tasks.{task}"
                 if task not in tasks:
                     raise UserError(f"{where}: no task {task!r} in this study; it has {', '.join(tasks)}")
-                exceptions[recipe, task] = checked_fragment(where, fragment)
+                exceptions[recipe, task] = _fragment(where, fragment)
         return cls(
             name=name,
             out=Path("runs/studies") / name if out is None else Path(out),
-            base=checked_fragment("base", base),
-            tasks={key: checked_fragment(f"tasks.{key}", value) for key, value in tasks.items()},
-            recipes={key: checked_fragment(f"recipes.{key}", value) for key, value in recipes.items()},
+            base=_fragment("base", base),
+            tasks={key: _fragment(f"tasks.{key}", value) for key, value in tasks.items()},
+            recipes={key: _fragment(f"recipes.{key}", value) for key, value in recipes.items()},
             exceptions=exceptions,
             seeds=seeds,
             targets=targets,
@@ -104,23 +104,7 @@ class Study:
         )
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """One mapping laid over another, key by key; a value that names its class replaces what was there as a whole.
-
-    >>> merge({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}})
-    {'a': 1, 'b': {'c': 2, 'd': 4}}
-    """
-    merged = dict(base)
-    for key, value in over.items():
-        before = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping) and "class_path" not in value:
-            merged[key] = merge(before, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def checked_fragment(where: str, content: Any) -> dict[str, Any]:
+def _fragment(where: str, content: Any) -> dict[str, Any]:
     """A fragment with `model` and `data` in their long form, `init_args` beside an optional `class_path`.
 
     Raises:
@@ -135,9 +119,9 @@ def checked_fragment(where: str, content: Any) -> dict[str, Any]:
             arguments = dict(_mapping(f"{where}.{section}.init_args", settings.pop("init_args", None)))
             settings = {**long, "init_args": {**arguments, **settings}}
         fragment[section] = settings
-    for key in OWN:
+    for key in RESERVED:
         if key in fragment.get("trainer", {}):
-            raise UserError(f"{where}.trainer.{key} is not yours to set: runs write into the study's folder; set `out`")
+            raise UserError(f"{where}.trainer.{key} cannot be set: runs write into the study's folder; set `out`")
     return fragment
 
 

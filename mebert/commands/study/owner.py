@@ -1,0 +1,45 @@
+"""One process at a time runs the cells of a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mebert.errors import UserError
+
+__all__ = ["exclusive_owner"]
+
+
+@contextmanager
+def exclusive_owner(folder: Path) -> Iterator[None]:
+    """Hold the lock `study.lock` of a folder. The operating system releases it when the process ends, also by kill -9.
+
+    Args:
+        folder: Is created. While the lock is held, `running.json` in it has the owner's process id and host.
+
+    Raises:
+        UserError: Another process has it; the message names the process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, about = FileLock(folder / "study.lock", timeout=0), folder / "running.json"
+    try:
+        lock.acquire()
+    except Timeout as error:
+        try:
+            found = json.loads(about.read_text(encoding="utf-8"))
+            owner = f"process {found['pid']} on {found['host']}"
+        except (OSError, ValueError, KeyError, TypeError):  # about to be written
+            owner = "another process"
+        raise UserError(f"{folder} is being run by {owner}: wait until it has ended, or stop it") from error
+    try:
+        about.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        yield
+    finally:
+        about.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,35 @@
+"""A run ends with the process that started it, however that ended.
+
+The parent holds one end of a pipe, the run has the other as its standard input: the operating system closes the first
+when the parent ends (also by kill -9, on Linux and macOS), and the run sees the end of its input. Processes that the
+run starts itself (DDP) inherit its standard input and end in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+__all__ = ["GRACE_SECONDS", "WATCH_STDIN", "end_with_parent"]
+
+WATCH_STDIN = "MEBERT_WATCH_STDIN"
+"""Environment variable; a process in which it is set ends when its standard input does."""
+
+GRACE_SECONDS = 30.0
+"""For the last checkpoint, between SIGTERM and SIGKILL."""
+
+
+def end_with_parent() -> None:
+    """Stop this process when its standard input ends, if `WATCH_STDIN` is set."""
+    if os.environ.get(WATCH_STDIN):
+        threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+
+
+def _stop_at_end_of_input() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)

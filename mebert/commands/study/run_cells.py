@@ -1,0 +1,135 @@
+"""Run the cells of a study, each as `python -m mebert fit` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from mebert.commands.study.cell import Cell, Done
+from mebert.commands.study.owner import exclusive_owner
+from mebert.commands.study.parent import WATCH_STDIN
+from mebert.errors import UserError
+from mebert.runtime.progress import Progress, duration
+
+__all__ = ["Result", "follow", "run_cell", "run_locally"]
+
+Result = tuple[Cell, Done | str]
+"""A cell with its finished run, or with the reason why there is none."""
+
+
+def run_cell(cell: Cell, threads: int, keep: str, folder: Path, stdin: int = subprocess.PIPE) -> Done | str:
+    """Run one cell, from its last checkpoint if there is one; returns its finished run, or why it failed.
+
+    Args:
+        cell: The cell; one that is done meanwhile is not run again.
+        threads: Threads of PyTorch (OMP_NUM_THREADS).
+        keep: As `Study.keep`.
+        folder: Working directory of the run.
+        stdin: A pipe; the run stops when its other end is closed. By default, when this process ends.
+    """
+    try:
+        with exclusive_owner(cell.folder):
+            done = cell.done()
+            if done is not None:
+                return done
+            begin = time.monotonic()
+            status = _fit(cell, threads, folder, stdin)
+            if status == 0:
+                return cell.finish(time.monotonic() - begin, keep)
+    except (UserError, OSError) as error:
+        return f"{cell.name} failed: {error}"
+    reason = f"failed with status {status}" if status > 0 else f"was ended by signal {-status}"
+    return f"{cell.name} {reason}; the end of {cell.log}:\n{cell.last_lines()}"
+
+
+def _fit(cell: Cell, threads: int, folder: Path, stdin: int) -> int:
+    checkpoint = cell.prepare()
+    command = [sys.executable, "-m", "mebert", "fit", "--config", str(cell.config_file)]
+    command += [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), WATCH_STDIN: "1"}
+    with (
+        cell.log.open("wb" if checkpoint is None else "ab") as log,
+        # In a session of its own: Ctrl-C reaches the study alone, which ends its runs by their standard input.
+        subprocess.Popen(
+            command, stdin=stdin, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
+        ) as process,
+    ):
+        return process.wait()
+
+
+def run_locally(cells: Sequence[Cell], threads: int, keep: str, jobs: int) -> Generator[Result]:
+    """Run cells on this machine, `jobs` at a time; when the generator is closed, what still runs is stopped.
+
+    Args:
+        cells: Those to run.
+        threads: As `run_cell`.
+        keep: As `run_cell`.
+        jobs: Number of runs at a time.
+    """
+    stdin, alive = os.pipe()
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = {pool.submit(run_cell, cell, threads, keep, Path.cwd(), stdin): cell for cell in cells}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+                os.close(alive)
+    finally:
+        os.close(stdin)
+
+
+def follow(results: Generator[Result], total: int, done: int) -> list[Cell]:
+    """Print a line for each run that has ended, with the time left; returns the cells that failed.
+
+    Args:
+        results: Of the runs; closed at the end, also on Ctrl-C and SIGTERM.
+        total: Number of cells.
+        done: How many of them were done before.
+    """
+    failed: list[Cell] = []
+    begin, before = time.monotonic(), done
+    with _stopping_on_sigterm(), closing(results), Progress("runs", total - done) as bar:
+        for cell, result in results:
+            bar.tick()
+            if isinstance(result, str):
+                failed.append(cell)
+                print(result, flush=True)
+                continue
+            done += 1
+            evaluation = result.evaluation()
+            metric = evaluation["metric"]
+            left = (time.monotonic() - begin) / (done - before) * (total - done)
+            print(
+                f"[{done}/{total}] {cell.name}: {metric} {evaluation['exits'][-1][metric]:.4f}, {result.seconds:.0f} s"
+                + (f", about {duration(left)} left" if done < total else ""),
+                flush=True,
+            )
+    return failed
+
+
+@contextmanager
+def _stopping_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM (of a cluster's scheduler, for example) stop the runs as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
