@@ -262,36 +262,3 @@ def test_where_bars_are_wanted(terminal, monkeypatch, name, value, wanted):
 def test_a_pipe_wants_none(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     assert not bars_wanted()
-
-
-def test_study_counts_its_runs(terminal, tmp_path, monkeypatch, capsys):
-    from mebert.commands.study import pool as study_run
-
-    class Folder:
-        """A run that takes no time."""
-
-        claim = SimpleNamespace(touch=lambda: None, release=lambda: None, take=lambda: True)
-
-        def __init__(self, cell):
-            self.cell = cell
-
-        def done(self):
-            return None
-
-        def finish(self, seconds, keep):
-            return SimpleNamespace(seconds=90.0, evaluation=lambda: {"metric": "acc", "exits": [{"acc": 0.5}]})
-
-    ended = SimpleNamespace(poll=lambda: 0, returncode=0, terminate=lambda: None, wait=lambda *a: 0)
-    start = study_run._Running
-    monkeypatch.setattr(study_run, "CellFolder", Folder)
-    monkeypatch.setattr(study_run, "_start", lambda cell, threads, outcome: start(Folder(cell), ended, 0.0))
-    cells = [SimpleNamespace(name=f"cell{n}") for n in range(3)]
-    with redirect_stderr(terminal):
-        outcome = study_run.run_cells(cells, 1, 1, "all")
-    assert len(outcome.done) == 3
-    text = without_codes(terminal.getvalue())
-    assert re.search(r"runs [━╸╺]+ +1/3 +0 going on, about 3:00 min left", text)
-    assert "3/3" in text
-    printed = capsys.readouterr().out
-    assert "[1/3] cell0: acc 0.5000, 90 s, about 3:00 min left" in printed
-    assert "[3/3] cell2: acc 0.5000, 90 s\n" in printed

@@ -116,7 +116,7 @@ class Cell:
         return Done(evaluated[-1], seconds)
 
     def prepare(self) -> Path | None:
-        """Write the configuration; returns the checkpoint to resume from, if any. Runs of other settings are removed."""
+        """Write the configuration, remove runs of other settings; returns the checkpoint to resume from, if any."""
         if self.changed():
             for run in self._runs():
                 shutil.rmtree(run)

@@ -43,8 +43,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         before = merged.get(key)
-        nested = isinstance(value, dict) and isinstance(before, dict) and "class_path" not in value
-        merged[key] = _merge(before, value) if nested else value
+        if isinstance(value, dict) and isinstance(before, dict) and "class_path" not in value:
+            value = _merge(before, value)
+        merged[key] = value
     return merged
 
 

@@ -36,7 +36,20 @@ FIGURES = (
     "`2x` is the metric at a speed-up of 2 by layers on the test rows, `area` the mean metric over all speeds "
     "(share of layers run, from all of them to those of the first exit)."
 )
-CSV_COLUMNS = "task metric recipe layers choice policies at mean low high deviation seeds".split()
+CSV_COLUMNS = [
+    "task",
+    "metric",
+    "recipe",
+    "layers",
+    "choice",
+    "policies",
+    "at",
+    "mean",
+    "low",
+    "high",
+    "deviation",
+    "seeds",
+]
 MOST_NAMED = 12
 
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import matthews_corrcoef
 
 from mebert.commands.study.intervals import estimate
-from mebert.commands.study.report import _figure, _mean, mean_ranks
-from mebert.commands.study.results import _curve, _Run, _trapezoids
+from mebert.commands.study.report import _figure, mean_ranks
+from mebert.commands.study.results import _Run, _trapezoids
 from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
 
 LAYERS = [1, 2, 4]
@@ -114,8 +114,6 @@ def test_a_figure_without_a_value_is_told_as_none_and_not_ranked():
         assert np.isnan(found.mean)
         assert (found.low, found.high) == (None, None)
         assert _figure(found, 0.5) == "-"
-        assert _mean(found) is None
-        assert _mean(None) is None
 
 
 def test_the_area_as_a_mixture_is_the_area_under_the_curve():
@@ -130,13 +128,13 @@ def test_the_area_as_a_mixture_is_the_area_under_the_curve():
     expected = area_under_curve(
         sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
     )
-    run = _Run(one, {"metric": "acc"}, LAYERS, 1.0)
-    assert estimate("acc", [one], [_trapezoids(_curve(run, "entropy", "acc"))]).mean == pytest.approx(expected)
+    run = _Run(one, {"metric": "acc"}, LAYERS)
+    assert estimate("acc", [one], [_trapezoids(run.curve("entropy", "acc"))]).mean == pytest.approx(expected)
     one.scores["entropy"][0] = float("inf")  # a policy that cannot leave at the first exit
     expected = area_under_curve(
         sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
     )
-    assert estimate("acc", [one], [_trapezoids(_curve(run, "entropy", "acc"))]).mean == pytest.approx(expected)
+    assert estimate("acc", [one], [_trapezoids(run.curve("entropy", "acc"))]).mean == pytest.approx(expected)
 
 
 def test_mean_ranks_compare_only_what_every_task_has():

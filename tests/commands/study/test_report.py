@@ -12,7 +12,6 @@ import torch
 import yaml
 
 from mebert.cli.main import main
-from mebert.commands.study.cell import CellFolder
 from mebert.commands.study.grid import cells_of
 from mebert.commands.study.settings import Study
 from mebert.metrics.curve import ExitRecord
@@ -45,7 +44,7 @@ def write_run(cell, right, exit_layers, policies, best=None):
     own = next(iter(policies))
     content = {"metric": "acc", "policy": own, "best_policy": best, "exits": [{"acc": 0.5}]}
     (run / "evaluation.json").write_text(json.dumps(content), encoding="utf-8")
-    CellFolder(cell).finish(1800.0, "all")
+    cell.finish(1800.0, "all")
 
 
 def first(count):

@@ -132,7 +132,7 @@ def test_only_refuses_what_is_not_there(word, said):
         ({"recipes": {"a": {"tasks": {"mnli": {}}}}}, r"recipes\.a\.tasks\.mnli: no task 'mnli'.*rte, sst2"),
         ({"recipes": {"a": {"tasks": {"rte": {"seed": 3}}}}}, r"recipes\.a\.tasks\.rte\.seed is not known"),
         ({"base": {"trainer": {"default_root_dir": "x"}}}, r"base\.trainer\.default_root_dir.*set `out`"),
-        ({"base": {"trainer": {"logger": False}}}, r"base\.trainer\.logger is not yours"),
+        ({"base": {"trainer": {"logger": False}}}, r"base\.trainer\.logger cannot be set"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "seeds"),
         ({"targets": [0.5]}, "targets"),

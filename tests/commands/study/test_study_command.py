@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 from contextlib import redirect_stdout
 from io import StringIO
@@ -15,9 +14,8 @@ import yaml
 from runs import experiment
 
 from mebert.cli.main import main
-from mebert.commands.study.cell import CellFolder
-from mebert.commands.study.check import check_settings
 from mebert.commands.study.grid import cells_of
+from mebert.commands.study.run import check_settings
 from mebert.commands.study.settings import Study
 from mebert.metrics.record_files import load_record
 
@@ -53,23 +51,20 @@ def study(path, *more):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A study of three runs: one that was stopped in its second epoch, one to begin, one that another command has."""
+    """A study of three cells: one that was stopped in its second epoch, one to begin, one that is not asked for."""
     folder = tmp_path_factory.mktemp("study")
     settings = study_settings(folder / "out")
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     cells = {cell.recipe: cell for cell in cells_of(Study.checked(**settings))}
-    stopped = CellFolder(cells["joint"])
-    assert stopped.prepare() is None
+    assert cells["joint"].prepare() is None
     with redirect_stdout(StringIO()):
         arguments = ["--test_after_fit", "false", "--trainer.max_steps", "8"]  # within the second epoch
-        assert main(["fit", "--config", str(stopped.config), *arguments]) == 0
+        assert main(["fit", "--config", str(cells["joint"].config_file), *arguments]) == 0
     shutil.rmtree(cells["joint"].folder / "version_0" / "model")
     listed = study(path, "--list")
-    elsewhere = CellFolder(cells["later"]).claim
-    assert elsewhere.take()
-    finished = study(path, "--jobs", "2")
-    elsewhere.release()
+    finished = study(path, "--jobs", "2", "--only", "recipe=joint,first_1")
+    assert study(path, "--report_only")[0] == 0
     return path, cells, listed, finished
 
 
@@ -81,15 +76,14 @@ def test_the_list_has_a_command_for_every_run(ran):
     assert f"python -m mebert study --config {path.parent}/out/study.yaml --only recipe=joint,task=task,seed=1" in lines
 
 
-def test_every_run_is_told_and_what_another_command_has_is_left_to_it(ran):
+def test_every_run_is_told(ran):
     _, cells, _, (status, printed) = ran
     assert status == 0
     for recipe in ("joint", "first_1"):
-        done = CellFolder(cells[recipe]).done()
-        metric = done.evaluation()["exits"][-1]["acc"]
+        metric = cells[recipe].done().evaluation()["exits"][-1]["acc"]
         assert f"task {recipe} seed 1: acc {metric:.4f}" in printed
-    assert "[3/3]" in printed
-    assert f"task later seed 1: left to process {os.getpid()} on " in printed
+    assert "[2/2]" in printed
+    assert "1 of the study's 3 runs are not done; a report on the others: python -m mebert study" in printed
     assert not (cells["later"].folder / "log.txt").exists()
 
 
@@ -105,7 +99,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(ran):
 def test_models_stay_and_checkpoints_go(ran):
     _, cells, _, _ = ran
     for recipe in ("joint", "first_1"):
-        run = CellFolder(cells[recipe]).done().run
+        run = cells[recipe].done().run
         assert (run / "model" / "exits.json").is_file()
         assert not list(cells[recipe].folder.rglob("*.ckpt"))
     assert json.loads((run / "model" / "config.json").read_text())["num_hidden_layers"] == 1
@@ -114,10 +108,8 @@ def test_models_stay_and_checkpoints_go(ran):
 
 
 def test_the_report_tells_what_is_missing(ran):
-    path, _, _, (_, printed) = ran
-    report = path.parent / "out" / "report.md"
-    assert f"Report: {report}" in printed
-    text = report.read_text(encoding="utf-8")
+    path = ran[0]
+    text = (path.parent / "out" / "report.md").read_text(encoding="utf-8")
     assert "2 of 3 runs" in text
     assert "Not done: task later seed 1." in text
     assert "| first_1 | 1 | 3x |" in text

@@ -1,0 +1,264 @@
+"""Running cells: how many at a time, failures, one owner, and an end before the end; most runs are stand-ins."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from runs import experiment
+
+from mebert.cli.main import main
+from mebert.commands.study import run_cells as runner
+from mebert.commands.study.grid import cells_of
+from mebert.commands.study.owner import exclusive_owner
+from mebert.commands.study.parent import WATCH_STDIN
+from mebert.commands.study.run import Runs
+from mebert.commands.study.settings import Study
+from mebert.errors import UserError
+
+
+@pytest.fixture
+def cells(tmp_path):
+    base = experiment()
+    del base["experiment"]
+    settings = {"name": "tiny", "out": str(tmp_path / "out"), "base": base, "tasks": {"task": {}}, "keep": "all"}
+    settings |= {"recipes": {"one": {}, "two": {}}, "seeds": [1, 2], "targets": [1]}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return cells_of(Study.checked(**settings))
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Lets every run be a small Python program instead.
+
+    Returns a list of (command, arguments of Popen, process), and one of how many were running when each was started.
+    """
+    real = subprocess.Popen
+
+    def use(program):
+        started, running = [], []
+
+        def popen(command, **more):
+            started.append((command, more, real([sys.executable, "-c", program], **more)))
+            running.append(sum(process.poll() is None for _, _, process in started))
+            return started[-1][2]
+
+        monkeypatch.setattr(runner.subprocess, "Popen", popen)
+        return started, running
+
+    return use
+
+
+def study(folder, *more):
+    return main(["study", "--config", str(folder / "s.yaml"), *more])
+
+
+def test_no_more_than_jobs_at_a_time_each_with_its_threads(cells, stand_in):
+    started, running = stand_in("import time; time.sleep(0.3); print('broken'); exit(3)")
+    results = list(runner.run_locally(cells, threads=5, keep="all", jobs=2))
+    assert sorted(cell.name for cell, _ in results) == sorted(cell.name for cell in cells)
+    assert max(running) == 2
+    commands = {command[-1]: (command[:-1], more) for command, more, _ in started}
+    for cell in cells:
+        command, more = commands[str(cell.folder / "cell.yaml")]
+        assert command == [sys.executable, "-m", "mebert", "fit", "--config"]
+        assert more["env"]["OMP_NUM_THREADS"] == "5"
+        assert cell.log.read_text(encoding="utf-8") == "broken\n"
+
+
+@pytest.mark.parametrize(("given", "threads"), [("3", 3), ("", None), ("2,1", None)])
+def test_threads_are_those_of_the_environment_else_shared_cores(given, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: range(8), raising=False)
+    assert Runs(jobs=2).each_threads() == (threads or 4)
+    assert Runs(jobs=2, threads=7).each_threads() == 7
+
+
+@pytest.mark.parametrize(
+    ("program", "reason", "last"),
+    [
+        ("print('before'); print('mebert: error: no such thing'); exit(2)", "failed with status 2", "no such thing"),
+        ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9", ""),
+    ],
+)
+def test_failures_are_told_with_the_end_of_their_log_and_the_others_go_on(
+    cells, stand_in, tmp_path, capsys, program, reason, last
+):
+    started, _ = stand_in(program)
+    assert study(tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert len(started) == 4
+    for cell in cells:
+        assert f"{cell.name} {reason}; the end of {cell.log}:\n" in printed
+    assert last in printed
+    assert "4 of 4 runs failed; to try them again: python -m mebert study --config" in printed
+
+
+def test_success_without_an_evaluation_is_a_failure(cells, stand_in):
+    stand_in("")
+    ((_, reason),) = runner.run_locally(cells[:1], threads=1, keep="all", jobs=1)
+    assert "has no evaluation.json" in reason
+    assert cells[0].done() is None
+
+
+def test_no_report_on_results_of_other_settings_that_were_not_asked_for(cells, stand_in, tmp_path, capsys):
+    """`--only` looks at its own runs; the report at the end is on all of them."""
+    for cell in cells[1:]:
+        (cell.folder / "version_0").mkdir(parents=True)
+        (cell.folder / "version_0/evaluation.json").write_text("{}", encoding="utf-8")
+        cell.config_file.write_text(yaml.safe_dump({**cell.config, "seed_everything": 77}), encoding="utf-8")
+        cell.finish(1.0, "all")
+    run = cells[0].folder / "version_0"
+    content = '{"metric": "acc", "exits": [{"acc": 1.0}]}'
+    stand_in(
+        f"from pathlib import Path; p = Path({str(run)!r}); p.mkdir(); (p / 'evaluation.json').write_text({content!r})"
+    )
+    assert study(tmp_path, "--only", cells[0].only) == 2
+    captured = capsys.readouterr()
+    assert f"[1/1] {cells[0].name}: acc 1.0000" in captured.out
+    assert "3 of the study's runs were done with other settings" in captured.err
+
+
+def test_time_left_is_what_the_runs_before_took(cells, capsys, monkeypatch):
+    def done(cell):
+        (cell.folder / "version_0").mkdir(parents=True)
+        text = '{"metric": "acc", "exits": [{"acc": 0.5}]}'
+        (cell.folder / "version_0/evaluation.json").write_text(text, encoding="utf-8")
+        return cell, cell.finish(90.0, "all")
+
+    now = iter([0.0, 90.0, 180.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    assert runner.follow((done(cell) for cell in cells[:2]), 4, 1) == []
+    printed = capsys.readouterr().out
+    assert f"[2/4] {cells[0].name}: acc 0.5000, 90 s, about 3:00 min left\n" in printed
+
+
+def test_a_second_study_on_the_folder_is_refused_and_names_the_first(cells, stand_in, tmp_path, capsys):
+    stand_in("exit(3)")
+    owner = f"process {os.getpid()} on {socket.gethostname()}"
+    with exclusive_owner(tmp_path / "out"):
+        assert study(tmp_path) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert [line for line in told if "error" in line] == [
+            f"mebert: error: {tmp_path}/out is being run by {owner}: wait until it has ended, or stop it"
+        ]
+        assert study(tmp_path, "--only", cells[0].only) == 1, "a line of --list locks its cell alone"
+    with exclusive_owner(cells[1].folder):
+        assert study(tmp_path, "--only", cells[1].only) == 1
+    assert f"{cells[1].name} failed: {cells[1].folder} is being run by {owner}" in capsys.readouterr().out
+    assert study(tmp_path) == 1, "the lock is free again"
+
+
+def test_an_owner_that_was_killed_owns_nothing(tmp_path):
+    hold = "import sys, time; from pathlib import Path; from mebert.commands.study.owner import exclusive_owner\n"
+    hold += "with exclusive_owner(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", hold, tmp_path], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"by process {other.pid} on"), exclusive_owner(tmp_path):
+            pass
+        other.kill()
+    with exclusive_owner(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_signals_end_the_runs(cells, stand_in, monkeypatch, tmp_path, capsys, end):
+    started, _ = stand_in("import sys; sys.stdin.read()")
+
+    def interrupted(futures):
+        while len(started) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), end)
+        time.sleep(60)
+
+    monkeypatch.setattr(runner, "as_completed", interrupted)
+    if end == signal.SIGTERM:
+        with pytest.raises(SystemExit, match="143"):
+            study(tmp_path, "--jobs", "2")
+    else:
+        assert study(tmp_path, "--jobs", "2") == 130
+        assert "this goes on from the last checkpoints: python -m mebert study --config" in capsys.readouterr().out
+    assert len(started) == 2
+    assert all(process.poll() is not None for _, _, process in started)
+
+
+def alive(pids):
+    """Those of some processes that still run; a zombie, which nobody has waited for, does not."""
+    shown = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "-p", ",".join(pids)], capture_output=True, text=True, check=False
+    )
+    return [line for line in shown.stdout.splitlines() if " Z" not in line]
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+    run = "import time; from mebert.commands.study.parent import end_with_parent; end_with_parent()\n"
+    run += "print('runs', flush=True); time.sleep(60)"
+    start = "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=-1)\n"
+    start += "print(p.pid, flush=True); time.sleep(60)"
+    environment = {**os.environ, WATCH_STDIN: "1"}
+    command = [sys.executable, "-c", start, run]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
+        pid = parent.stdout.readline().strip()
+        assert parent.stdout.readline() == "runs\n"
+        assert alive([pid])
+        parent.kill()
+    wait_for(lambda: not alive([pid]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [["--jobs", "2"], ["--ray", "local"]], ids=["here", "ray"])
+def test_a_study_that_is_killed_leaves_no_run_behind(cells, tmp_path, where):
+    """Real runs and a real SIGKILL: what it has started ends by itself, with a checkpoint to go on from."""
+    if "--ray" in where:
+        pytest.importorskip("ray")
+    settings = yaml.safe_load((tmp_path / "s.yaml").read_text(encoding="utf-8"))
+    settings["base"]["trainer"]["max_epochs"] = 10_000
+    settings["seeds"] = [1]
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    command = [sys.executable, "-m", "mebert", "study", "--config", "s.yaml", "--threads", "1", *where]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: len(list(tmp_path.glob("out/*/*/*/version_0/metrics.csv"))) == 2)
+        runs = ["pgrep", "-f", f"mebert fit --config {tmp_path}"]
+        pids = subprocess.run(runs, capture_output=True, text=True, check=True).stdout.split()
+        assert len(pids) == 2
+        process.kill()
+    wait_for(lambda: not alive(pids))
+    assert len(list(tmp_path.glob("out/*/*/*/version_0/checkpoints/last.ckpt"))) == 2
+    with exclusive_owner(tmp_path / "out"):
+        pass
+
+
+def test_runs_as_ray_tasks(cells, tmp_path, capsys):
+    pytest.importorskip("ray")
+    assert study(tmp_path, "--ray", "local", "--threads", "1", "--only", "seed=1") == 0
+    printed = capsys.readouterr().out
+    assert "2 runs, on Ray (local), 1 thread(s) each" in printed
+    assert "[2/2] task" in printed
+    assert [cell.done() is not None for cell in cells] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ray", "auto"], "ray was given, but Ray is not installed: pip install 'mebert[ray]'"),
+        (["--ray_gpus", "1"], "ray_gpus must be at least 0, and needs --ray <address>; got 1"),
+    ],
+)
+def test_ray_is_optional(cells, tmp_path, monkeypatch, capsys, options, said):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert study(tmp_path, *options) == 2
+    assert said in capsys.readouterr().err
