@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from mebert.cli.config_files import check_config
 from mebert.cli.main import main
 from mebert.data.files import load_file
 from mebert.errors import UserError
+from mebert.exit_predictor import ExitPredictor
 from mebert.inference import make_engine
 from mebert.inference.engine import run_engine
 from mebert.metrics.curve import ExitRecord, replay
@@ -137,10 +137,11 @@ def test_engines_say_what_the_full_one_says(model, kind, sizes, tokens, seed, th
     full = run_engine(make_engine("full", model, policy), batches)
     assert full.rows.tolist() == list(range(sum(sizes)))
     known = {tuple(ids.tolist()): exit_ for (inputs, rows) in batches for ids, exit_ in _with(inputs, rows, full)}
-    predictor = SimpleNamespace(predict=lambda ids, mask: torch.tensor([known[tuple(row.tolist())] for row in ids]))
-    queue = {"batch_size": batch_size, "max_wait": max_wait}
-    for name, more in (("shrink", {}), ("refill", queue), ("predicted", {**queue, "predictor": predictor})):
-        done = run_engine(make_engine(name, model, policy, **more), batches)
+    predictor = ExitPredictor(model.num_exits)
+    predictor.predict = lambda ids, mask: torch.tensor([known[tuple(row.tolist())] for row in ids])
+    settings_ = {"batch_size": batch_size, "max_wait": max_wait, "predictors": [predictor]}
+    for name in ("shrink", "refill", "predicted"):
+        done = run_engine(make_engine(name, model, policy, **settings_), batches)
         assert done.rows.tolist() == full.rows.tolist(), name
         assert done.exits.tolist() == full.exits.tolist(), name
         torch.testing.assert_close(done.logits, full.logits, rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer
 
 from mebert import CascadeModel, EarlyExitClassifier, UserError, fit_prototypes
+from mebert.exit_predictor import ExitPredictor
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
 from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel, PastFutureModel, build_encoder
@@ -87,7 +88,7 @@ def test_segments_reach_every_model():
         assert not torch.allclose(model(**batch, token_type_ids=segments).logits[0], model(**batch).logits[0])
 
 
-class Mixed:
+class Mixed(ExitPredictor):
     """Predicts exit (first token) mod E."""
 
     def predict(self, input_ids, attention_mask):
@@ -115,7 +116,7 @@ def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
         out = model(**batch)
         scores = policy.score_exits(out.logits, out.features)
     if engine == "predicted":
-        exits = Mixed().predict(**batch)
+        exits = Mixed(model.num_exits).predict(**batch)
     elif isinstance(policy, FixedExit):
         exits = torch.full((ROWS,), 1)
     else:
@@ -125,12 +126,11 @@ def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
         exits = replay(scores, policy.threshold)
         assert len(exits.unique()) > 1
     chosen, rule = (prepared, prepare_policy(policy, prepared)) if fast else (model, policy)
-    more = {"refill": {"batch_size": 5}, "predicted": {"batch_size": 5, "predictor": Mixed()}}.get(engine, {})
     parts = []
     for rows in torch.arange(ROWS).split(7):  # of different widths, so that `refill` has to join them
         longest = int(batch["attention_mask"][rows].sum(1).max())
         parts.append(({name: value[rows, :longest] for name, value in batch.items()}, rows))
-    done = run_engine(make_engine(engine, chosen, rule, **more), parts)
+    done = run_engine(make_engine(engine, chosen, rule, batch_size=5, predictors=[Mixed(model.num_exits)]), parts)
     assert done.exits.tolist() == exits.tolist()
     torch.testing.assert_close(done.logits, out.logits[exits, torch.arange(ROWS)], atol=1e-4, rtol=1e-4)
 

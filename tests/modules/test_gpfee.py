@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mebert.errors import UserError
+from mebert.exit_predictor import ExitPredictor
 from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine, run_shrink
 from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel, PastFutureModel, PrototypeBank, model_inputs
@@ -121,7 +122,7 @@ def trained_alike():
     return model, prepare_model(model)
 
 
-class Mixed:
+class Mixed(ExitPredictor):
     """Predicts exit (first token) mod E."""
 
     def predict(self, input_ids, attention_mask):
@@ -141,7 +142,7 @@ def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
         scores = policy.score_exits(out.logits, out.features)
     values = scores[:-1][scores[:-1].isfinite()].sort().values
     if engine == "predicted":
-        exits = Mixed().predict(**batch)
+        exits = Mixed(model.num_exits).predict(**batch)
     elif isinstance(policy, FixedExit):
         exits = torch.full((rows,), 2)
     else:
@@ -150,9 +151,8 @@ def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
         exits = replay(scores, policy.threshold)
         assert len(exits.unique()) > 2
     chosen, rule = (prepared, prepare_policy(policy, prepared)) if fast else (model, policy)
-    more = {"refill": {"batch_size": 5}, "predicted": {"batch_size": 5, "predictor": Mixed()}}.get(engine, {})
     parts = [({n: v[r] for n, v in batch.items()}, r) for r in torch.arange(rows).split(7)]
-    done = run_engine(make_engine(engine, chosen, rule, **more), parts)
+    done = run_engine(make_engine(engine, chosen, rule, batch_size=5, predictors=[Mixed(model.num_exits)]), parts)
     assert done.exits.tolist() == exits.tolist()
     torch.testing.assert_close(done.logits, out.logits[exits, torch.arange(rows)], atol=1e-4, rtol=1e-4)
 
