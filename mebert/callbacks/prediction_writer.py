@@ -24,7 +24,7 @@ from mebert.callbacks.recorder import gather_rows
 from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.errors import UserError
 from mebert.inference import EngineName
-from mebert.policies.stored_thresholds import max_drops_beside, points_beside, stored_threshold, threshold_for_max_drop
+from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
 from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
@@ -104,14 +104,9 @@ class PredictionWriter(L.Callback):
         self._own = pl_module.policy, pl_module.engine
         if self.engine is not None:
             pl_module.engine = self.engine
-        threshold = self.threshold
-        if self.speedup is not None:
-            path, policy = getattr(trainer, "ckpt_path", None), pl_module.policy
-            points = points_beside(path, pl_module.state_dict(), policy, pl_module.operating_points)
-            threshold = stored_threshold(policy.name, points, self.speedup)
-        if self.max_drop is not None:
-            drops = max_drops_beside(str(trainer.ckpt_path), pl_module.state_dict(), pl_module.policy)
-            threshold = threshold_for_max_drop(pl_module.policy.name, drops, self.max_drop)
+        path, state, points = getattr(trainer, "ckpt_path", None), pl_module.state_dict(), pl_module.operating_points
+        threshold = checkpoint_threshold(path, state, pl_module.policy, points, self.speedup, self.max_drop)
+        threshold = self.threshold if threshold is None else threshold
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
         if self.threshold is not None:

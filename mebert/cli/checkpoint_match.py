@@ -11,7 +11,7 @@ from mebert.data.labels import check_label_order
 from mebert.errors import UserError
 from mebert.exit_predictor import choose_predictor
 from mebert.policies import policy_from_spec
-from mebert.policies.stored_thresholds import max_drops_beside, points_beside, stored_threshold, threshold_for_max_drop
+from mebert.policies.stored_thresholds import checkpoint_threshold
 
 __all__ = ["check_match"]
 
@@ -44,13 +44,8 @@ def _check_predictions(config: Namespace, checkpoint: Mapping[str, Any], data: A
     if asked.format == "glue":
         names, advice = saved.get("label_names"), "wrong --ckpt_path or --data.task?"
         check_label_order(names, data.label_names, "predictions.format glue", advice)
-    if asked.speedup is not None:
-        policy = policy_from_spec(saved["policy"])
-        points = points_beside(config.ckpt_path, checkpoint["state_dict"], policy, saved["operating_points"])
-        stored_threshold(policy.name, points, asked.speedup)
-    if asked.max_drop is not None:
-        policy = policy_from_spec(saved["policy"])
-        drops = max_drops_beside(config.ckpt_path, checkpoint["state_dict"], policy)
-        threshold_for_max_drop(policy.name, drops, asked.max_drop)
+    if asked.speedup is not None or asked.max_drop is not None:
+        state, points, policy = checkpoint["state_dict"], saved["operating_points"], policy_from_spec(saved["policy"])
+        checkpoint_threshold(config.ckpt_path, state, policy, points, asked.speedup, asked.max_drop)
     if asked.engine == "predicted" and not saved.get("exit_predictors"):
         choose_predictor([], model.policy)  # raises, with what to do

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import lightning as L
 import numpy as np
 import yaml
@@ -15,6 +13,7 @@ from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
+from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
 __all__ = ["chose_the_model", "file_data", "run_data", "task_data"]
@@ -58,7 +57,7 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     Raises:
         UserError: The folder is not in a run, or the run's data cannot be made again.
     """
-    config = Path(folder).parent / "config.yaml"
+    config = RunFolder.of_model(folder).config
     if not config.is_file():
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
     try:

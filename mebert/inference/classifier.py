@@ -15,16 +15,11 @@ from mebert.errors import UserError
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.stream import TextEncoder, classify_stream
-from mebert.models import MultiExitModel, load_policy
-from mebert.models.pretrained import read_settings
+from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy, policy_by_name
-from mebert.policies.stored_thresholds import (
-    read_max_drops,
-    read_operating_points,
-    stored_threshold,
-    threshold_for_max_drop,
-)
+from mebert.policies.stored_thresholds import load_policy, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
+from mebert.storage.model_spec import ModelSpec, saved_model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -119,15 +114,13 @@ class EarlyExitClassifier:
         """
         from mebert.data.tokenised import load_tokenizer
 
-        inner = Path(path) / "model"
-        name = str(inner if (inner / "exits.json").is_file() else path)
-        settings = read_settings(name)
+        name = saved_model_folder(path) or str(path)
+        spec = ModelSpec.read(name)
         model = MultiExitModel.from_pretrained(name)
         tokenizer = load_tokenizer(name)
-        points = read_operating_points(settings)
         policy, predictors = load_policy(name, model), load_predictors(name)
-        drops = read_max_drops(settings)
-        return cls(model, tokenizer, policy, points, predictors, device, precision, compile, drops)
+        drops = spec.thresholds_for_max_drop()
+        return cls(model, tokenizer, policy, spec.operating_points, predictors, device, precision, compile, drops)
 
     @property
     def label_names(self) -> list[str]:
@@ -221,12 +214,8 @@ class EarlyExitClassifier:
             chosen = policy_by_name(policy)().bind(self.model)
             if not given:
                 raise UserError(f"policy {policy!r} is not the model's own: give a threshold or a speedup for it")
-        if speedup is not None:
-            threshold = stored_threshold(
-                chosen.name, self.operating_points, float(speedup), "with this model", "give a threshold"
-            )
-        if max_drop is not None:
-            threshold = threshold_for_max_drop(chosen.name, self.max_drops, float(max_drop))
+        if threshold is None:
+            threshold = stored_threshold(chosen.name, self.operating_points, self.max_drops, speedup, max_drop)
         return chosen if threshold is None else chosen.with_threshold(threshold)
 
     def _max_length(self, asked: int | None) -> int:

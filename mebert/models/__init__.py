@@ -7,7 +7,6 @@ from mebert.models.fitted_prototypes import fit_prototypes
 from mebert.models.heads import ExitHead, make_pooling
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.models.past_future import PastFutureModel
-from mebert.models.pretrained import load_policy
 from mebert.models.prototypes import PrototypeBank
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "adapter_for",
     "build_encoder",
     "fit_prototypes",
-    "load_policy",
     "make_pooling",
     "model_inputs",
 ]

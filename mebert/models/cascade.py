@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,13 @@ from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter, LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
-from mebert.models.pretrained import multi_exit_folder, write_settings
+from mebert.models.pretrained import PolicyLike
+from mebert.storage.hub import hub_errors
+from mebert.storage.model_spec import ModelSpec, saved_model_folder
+from mebert.storage.trusted_classes import class_path_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from mebert.policies import ExitPolicy
 
 __all__ = ["CascadeModel"]
 
@@ -141,11 +142,21 @@ class CascadeModel(MultiExitModel):
         return torch.stack([self.member(index).direct_exit_flops(lengths)[-1] for index in range(self.num_exits)])
 
     @override
+    def spec(self) -> ModelSpec:
+        return ModelSpec(
+            model=class_path_of(type(self)),
+            num_labels=self.num_labels,
+            label_names=self.label_names,
+            exit_layers=list(self.exit_layers),
+            members=[f"model_{index + 1}" for index in range(self.num_exits)],
+        )
+
+    @override
     def save_pretrained(
         self,
         folder: str | Path,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        policy: ExitPolicy | None = None,
+        policy: PolicyLike | None = None,
         **extra: Any,
     ) -> None:
         """Write each model into a folder of its own below this one, with the cascade's `exits.json` beside them.
@@ -156,22 +167,19 @@ class CascadeModel(MultiExitModel):
         for name in ("prototypes", "exit_scorer"):
             if getattr(self, name) is not None:
                 raise UserError(f"a cascade is saved without {name}: set its {name} to None, and take another policy")
-        folder = Path(folder)
-        names = [f"model_{index + 1}" for index in range(self.num_exits)]
-        for index, name in enumerate(names):
+        super().save_pretrained(folder, tokenizer, policy, **extra)
+
+    @override
+    def _save_parts(self, folder: Path) -> None:
+        for index, name in enumerate(self.spec().members or []):
             self.member(index).save_pretrained(folder / name)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        write_settings(folder, self, {"members": names}, policy, extra)
 
     @classmethod
     @override
-    def from_settings(cls, path: str, settings: dict[str, Any]) -> CascadeModel:
-        if "members" not in settings or not Path(path).is_dir():
+    def from_settings(cls, path: str, settings: ModelSpec) -> Self:
+        if settings.members is None or not Path(path).is_dir():
             raise UserError(f"{path} is no folder of a cascade, as CascadeModel.save_pretrained writes it")
-        return cls(
-            [MultiExitModel.from_pretrained(Path(path) / Path(name).name) for name in settings["members"]]
-        ).eval()
+        return cls([MultiExitModel.from_pretrained(Path(path) / Path(name).name) for name in settings.members]).eval()
 
 
 def _check(members: Sequence[MultiExitModel]) -> None:
@@ -193,7 +201,7 @@ def _check(members: Sequence[MultiExitModel]) -> None:
 
 
 def _own_folder(model: str) -> str:
-    found = multi_exit_folder(model)
+    found = saved_model_folder(model)
     if found is None:
         raise UserError(f"{model} holds no saved mebert model; give a run or its folder model, as `fit` writes them")
     return found
@@ -202,8 +210,6 @@ def _own_folder(model: str) -> str:
 def _check_tokenizers(names: Sequence[str]) -> None:
     """Token ids are the same for all: the vocabularies must agree token by token, not in their size alone."""
     from transformers import AutoTokenizer
-
-    from mebert.storage.hub import hub_errors
 
     vocabularies = []
     for name in names:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.multi_exit import MultiExitModel
-from mebert.policies import ExitPolicy
+from mebert.models.pretrained import PolicyLike
 
 __all__ = ["direct_exit_flops", "encoder_flops", "exit_flops", "single_exit_flops"]
 
@@ -29,7 +29,7 @@ def encoder_flops(walk: EncoderAdapter, lengths: Tensor, depth: int) -> Tensor:
     return walk.flops(lengths, depth)
 
 
-def exit_flops(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None = None) -> Tensor:
+def exit_flops(model: MultiExitModel, lengths: Tensor, policy: PolicyLike | None = None) -> Tensor:
     """Cost of leaving at each exit when the exits are tried one after another, (E, N) float64.
 
     Counts the layers up to the exit, the heads of all exits up to it, and the policy's own products at every exit but

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
-from mebert.models.families import adapter_for
-from mebert.models.heads import ExitHead, HeadKind, PoolingKind, share_first_linear
+from mebert.models.families import adapter_for, build_encoder
+from mebert.models.heads import ExitHead, HeadKind, PoolingKind, feature_size_of, share_first_linear
+from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from mebert.policies import ExitPolicy
+from mebert.storage.model_spec import ModelSpec, PrototypeSpec, check_label_names
+from mebert.storage.trusted_classes import class_path_of
 
 __all__ = ["ExitOutputs", "MultiExitModel", "model_inputs"]
 
@@ -50,7 +48,7 @@ class ExitOutputs:
     features: Tensor
 
 
-class MultiExitModel(nn.Module):
+class MultiExitModel(PretrainedModel):
     """One encoder with an exit head after each of its `exit_layers`.
 
     Args:
@@ -192,44 +190,41 @@ class MultiExitModel(nn.Module):
     def _layers_flops(self, lengths: Tensor) -> Tensor:
         return torch.stack([self.adapter.flops(lengths, depth) for depth in self.exit_layers])
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        policy: ExitPolicy | None = None,
-        **extra: Any,
-    ) -> None:
-        """Write a folder that `MultiExitModel.from_pretrained` (and, for the encoder, `AutoModel`) opens.
-
-        Args:
-            folder: Made if it is missing.
-            tokenizer: Saved beside the weights.
-            policy: The exit policy with its threshold.
-            extra: Further plain values for `exits.json`.
-        """
-        from mebert.models.pretrained import save_model
-
-        save_model(self, Path(folder), tokenizer, policy, extra)
+    @override
+    def spec(self) -> ModelSpec:
+        bank = self.prototypes
+        return ModelSpec(
+            model=class_path_of(type(self)),
+            num_labels=self.num_labels,
+            label_names=self.label_names,
+            exit_layers=list(self.exit_layers),
+            pooling=self.pooling,
+            head=self.head,
+            head_dropout=self.head_dropout,
+            prototypes=None if bank is None else PrototypeSpec(dim=bank.dim, gamma=bank.gamma),
+            exit_scorer=self.exit_scorer is not None,
+        )
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> MultiExitModel:
-        """Open a folder or Hub id written by `save_pretrained`, in evaluation mode.
-
-        Raises:
-            UserError: There is no such folder or id, or it holds no exits.
-        """
-        from mebert.models.pretrained import model_class, read_settings, saved_errors
-
-        settings = read_settings(str(path))
-        with saved_errors(str(path)):
-            return model_class(settings, cls).from_settings(str(path), settings)
-
-    @classmethod
-    def from_settings(cls, path: str, settings: dict[str, Any]) -> MultiExitModel:
-        """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
-        from mebert.models.pretrained import load_model
-
-        return load_model(cls, path, settings)
+    @override
+    def build(cls, path: str, spec: ModelSpec) -> Self:
+        encoder = build_encoder(path)
+        pooling, head = spec.pooling or "cls", spec.head or "mlp"
+        size, bank = feature_size_of(pooling, encoder.config.hidden_size), None
+        if spec.prototypes is not None:
+            dim, gamma = spec.prototypes.dim, spec.prototypes.gamma
+            bank = PrototypeBank(len(spec.exit_layers) - 1, size, spec.num_labels, dim, gamma)
+        return cls(
+            encoder,
+            num_labels=spec.num_labels,
+            exit_layers=spec.exit_layers,
+            pooling=pooling,
+            head=head,
+            head_dropout=0.1 if spec.head_dropout is None else spec.head_dropout,
+            label_names=spec.label_names,
+            prototypes=bank,
+            exit_scorer=nn.Linear(size, 1) if spec.exit_scorer else None,
+        )
 
 
 def _checked_exit_layers(exit_layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:
@@ -247,6 +242,5 @@ def _checked_label_names(label_names: Sequence[str] | None, num_labels: int) -> 
     if num_labels < 1:
         raise UserError(f"num_labels must be at least 1 (1 means regression), got {num_labels}")
     names = [f"LABEL_{i}" for i in range(num_labels)] if label_names is None else [str(n) for n in label_names]
-    if len(names) != num_labels:
-        raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
+    check_label_names(names, num_labels)
     return names

@@ -24,14 +24,15 @@ from transformers.utils import cached_file
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
-from mebert.models.pretrained import SETTINGS, read_settings
 from mebert.modules.base import MultiExitModule
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.hub import hub_errors
+from mebert.storage.model_spec import SPEC_FILE, ModelSpec
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["Teacher", "TeacherSource", "find_teacher"]
 
-IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SETTINGS)
+IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SPEC_FILE)
 
 
 class Teacher(nn.Module, ABC):
@@ -88,7 +89,7 @@ def find_teacher(name: str) -> TeacherSource:
         return _from_checkpoint(name)
     with hub_errors(f"teacher {name!r}"):
         quietly = ("gated_repo", "missing_entries", "connection_errors")
-        found = cached_file(name, SETTINGS, **{f"_raise_exceptions_for_{what}": False for what in quietly})
+        found = cached_file(name, SPEC_FILE, **{f"_raise_exceptions_for_{what}": False for what in quietly})
     return _from_hub(name) if found is None else _from_saved(name)
 
 
@@ -179,12 +180,11 @@ def _own_errors(name: str) -> Iterator[None]:
 
 def _from_saved(name: str) -> TeacherSource:
     with _own_errors(name):
-        settings = read_settings(name)
-        label_names, num_labels = settings["label_names"], settings["num_labels"]
+        spec = ModelSpec.read(name)
     return TeacherSource(
         name=name,
-        label_names=label_names,
-        num_labels=num_labels,
+        label_names=spec.label_names,
+        num_labels=spec.num_labels,
         tokenizer=name,
         identity=lambda: _folder_identity(name),
         build=lambda: _load_saved(name),
@@ -204,8 +204,8 @@ def _from_checkpoint(name: str) -> TeacherSource:
         settings = read_checkpoint(path)["hyper_parameters"]
         num_labels = settings["num_labels"]
     # A finished run has its model as a folder too, with the names of the labels and the tokenizer.
-    folder = path.resolve().parent.parent / "model"
-    saved = _from_saved(str(folder)) if (folder / SETTINGS).is_file() else None
+    folder = RunFolder.of_checkpoint(path.resolve()).model
+    saved = _from_saved(str(folder)) if (folder / SPEC_FILE).is_file() else None
     pretrained = None if settings.get("encoder_config") else settings.get("encoder")
     return TeacherSource(
         name=name,

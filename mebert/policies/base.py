@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.storage.trusted_classes import imported_class
+from mebert.storage.trusted_classes import class_path_of, imported_class
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -163,10 +163,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
 
     def spec(self) -> dict[str, Any]:
         """Plain values from which `policy_from_spec` makes the policy again."""
-        module = type(self).__module__
-        if module.startswith("mebert.policies."):
-            module = "mebert.policies"  # files name the public home, not the file of the day
-        return {"class_path": f"{module}.{type(self).__qualname__}", "init_args": asdict(self)}
+        return {"class_path": class_path_of(type(self)), "init_args": asdict(self)}
 
 
 def policy_by_name(name: str) -> type[ExitPolicy]:

@@ -1,4 +1,4 @@
-"""Checkpoints that are on the disk whole or not at all, and how damage is found in those that are there."""
+"""Files that are on the disk whole or not at all, and how damage is found in checkpoints that are there."""
 
 from __future__ import annotations
 
@@ -13,21 +13,63 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from uuid import uuid4
 
-import torch
+__all__ = [
+    "atomic_path",
+    "atomic_write",
+    "clear_unfinished",
+    "copy_whole",
+    "find_corruption",
+    "keeping_previous",
+    "previous_of",
+    "write_text",
+]
 
-__all__ = ["atomic_write", "clear_unfinished", "copy_whole", "find_corruption", "keeping_previous", "previous_of"]
-
-UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)\.unfinished$")
+UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)(?:-[0-9a-f]+)?\.unfinished$")
 ABANDONED = 3600.0  # seconds without a write after which another machine's unfinished file is nobody's any more
 BLOCK = 2**20
 # What zipfile raises where headers are damaged, beside its own.
 TORN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zlib.error)
 
 
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a new file, which takes the place of `path` once it is complete and on the disk.
+
+    If anything fails, it is removed, and what was at `path` stays. Every writer has a temporary name of its own.
+
+    Args:
+        path: Of the file; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished(path)
+    try:
+        yield unfinished
+        with unfinished.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # not every system lets a folder be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name, too
+        finally:
+            os.close(folder)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def atomic_write(content: Any, path: Path) -> None:
-    """Write what `torch.save` takes: under another name in the same folder, on to the disk, then renamed.
+    """Write what `torch.save` takes, whole or not at all.
 
     Args:
         content: Tensors and plain values.
@@ -36,8 +78,10 @@ def atomic_write(content: Any, path: Path) -> None:
     Raises:
         OSError: It cannot be written, with this path as its name; what was there is there still.
     """
+    import torch
+
     try:
-        with _in_place_of(path) as file:
+        with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # PyTorch's writer hides the system's error behind its own
         cause = _system_error(error)
@@ -48,8 +92,8 @@ def atomic_write(content: Any, path: Path) -> None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """Copy a file, so that the target is whole or as it was."""
-    with source.open("rb") as old, _in_place_of(target) as new:
-        shutil.copyfileobj(old, new, BLOCK)
+    with atomic_path(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def previous_of(path: Path) -> Path:
@@ -114,29 +158,6 @@ def clear_unfinished(folder: Path) -> None:
                 path.unlink()
 
 
-@contextmanager
-def _in_place_of(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes a path's place once it is complete and on the disk, and is gone if anything fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = _unfinished(path)
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # not every system lets a folder be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too
-        finally:
-            os.close(folder)
-
-
 def _second_name(path: Path, name: Path) -> None:
     name.unlink(missing_ok=True)
     try:
@@ -146,7 +167,7 @@ def _second_name(path: Path, name: Path) -> None:
 
 
 def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.unfinished")
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}-{uuid4().hex[:8]}.unfinished")
 
 
 def _host() -> str:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write, find_corruption
 from mebert.storage.paths import describe_os_error
+from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
 __all__ = ["AtomicCheckpointIO", "DamagedCheckpoint", "NotWritten", "find_checkpoint", "read_checkpoint"]
@@ -89,19 +90,16 @@ def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None)
             hint = "it is a folder; name the file in it" if path.is_dir() else "no such file; give another"
             raise UserError(f"--ckpt_path {given}: {hint} (or `last` or `best`)")
         return path
-    own = experiment_folder / (run or "") / "checkpoints" / f"{given}.ckpt"
+    own = RunFolder(experiment_folder / (run or "")).checkpoint(given)
     if run is not None and own.is_file():
         return own
-    found = sorted(
-        experiment_folder.glob(f"*/checkpoints/{given}.ckpt"),
-        key=lambda path: (path.stat().st_mtime_ns, path.as_posix()),
-    )
+    found = [path for path in experiment_folder.glob("*") if RunFolder(path).checkpoint(given).is_file()]
     if not found:
         raise UserError(
             f"--ckpt_path {given}: no {experiment_folder}/*/checkpoints/{given}.ckpt; "
             "train first: python -m mebert fit --config <the same config>"
         )
-    return found[-1]
+    return RunFolder(newest_run(found)).checkpoint(given)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

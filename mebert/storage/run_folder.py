@@ -1,22 +1,100 @@
-"""Where a run writes: one folder for everything it leaves behind."""
+"""What a run is on disk: one folder for everything that it leaves behind, and the names of the files in it."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
-__all__ = ["run_folder"]
+__all__ = ["RunFolder", "newest_run", "run_folder"]
+
+CONFIG, EVALUATION, OUTPUTS, METRICS = "config.yaml", "evaluation.json", "outputs.safetensors", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run.
+
+    Args:
+        path: `<save_dir>/<experiment>/<version>`.
+    """
+
+    path: Path
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: str | Path) -> RunFolder:
+        """The run of `<run>/checkpoints/<name>.ckpt`."""
+        return cls(Path(checkpoint).parent.parent)
+
+    @classmethod
+    def of_model(cls, folder: str | Path) -> RunFolder:
+        """The run of its model folder, `<run>/model`."""
+        return cls(Path(folder).parent)
+
+    @property
+    def config(self) -> Path:
+        """The whole configuration, as `fit --config` takes it."""
+        return self.path / CONFIG
+
+    @property
+    def evaluation(self) -> Path:
+        """What `test` measured."""
+        return self.path / EVALUATION
+
+    @property
+    def outputs(self) -> Path:
+        """What every exit gave for every test row."""
+        return self.path / OUTPUTS
+
+    @property
+    def metrics(self) -> Path:
+        """What training logged, where the logger is CSV's."""
+        return self.path / METRICS
+
+    @property
+    def model(self) -> Path:
+        """The folder of the best model, as `MultiExitModel.from_pretrained` opens it."""
+        return self.path / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def checkpoint(self, name: str = "best") -> Path:
+        """The checkpoint `best`, `last`, ..."""
+        return self.checkpoints / f"{name}.ckpt"
+
+
+def newest_run(runs: Iterable[Path]) -> Path:
+    """The newest of an experiment's runs: by number (`version_10`), else, with ids of W&B's, by the files' age.
+
+    Args:
+        runs: Folders, at least one.
+    """
+    found = list(runs)
+    numbers = [re.fullmatch(r"version_(\d+)", path.name) for path in found]
+    if all(numbers):
+        return max(found, key=lambda path: int(path.name.removeprefix("version_")))
+    return max(found, key=_age)
+
+
+def _age(path: Path) -> tuple[int, str]:
+    run = RunFolder(path)
+    files = [*run.checkpoints.glob("*.ckpt"), run.evaluation, run.config]
+    return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0), path.name
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The folder of this run: `save_dir/name/version` of its first logger.
+    """The folder of a trainer's run: `save_dir/name/version` of its first logger.
 
     This is where `ModelCheckpoint` puts `checkpoints/`, for every logger alike; without a logger it is the
-    Trainer's `default_root_dir`. Only rank 0's answer counts: a logger may number its versions differently
-    elsewhere.
+    Trainer's `default_root_dir`. Only that of rank 0 counts: a logger may number its versions differently elsewhere.
     """
     logger = trainer.logger
     root = Path(trainer.default_root_dir)

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mebert.errors import UserError
 
-__all__ = ["check_named_classes", "imported_class", "strict_parsing"]
+__all__ = ["check_named_classes", "class_path_of", "imported_class", "strict_parsing"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,13 @@ def strict_parsing() -> None:
     from jsonargparse import set_parsing_settings
 
     set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=DENIED)
+
+
+def class_path_of(cls: type) -> str:
+    """The name by which files know a class; of ours the public one, such as `mebert.models.MultiExitModel`."""
+    folder = ".".join(cls.__module__.split(".")[:2])
+    public = folder.startswith("mebert.") and getattr(sys.modules[folder], cls.__qualname__, None) is cls
+    return f"{folder if public else cls.__module__}.{cls.__qualname__}"
 
 
 def imported_class(path: object, base: type[T], what: str) -> type[T]:

@@ -14,7 +14,7 @@ from runs import QUIET, experiment, newest, run, run_process, write_config
 from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
 from mebert.exit_predictor import choose_predictor, load_predictors
 from mebert.metrics.curve import replay, speedup_layers
-from mebert.models import load_policy
+from mebert.policies.stored_thresholds import load_policy
 
 
 def settings_of(**more):

@@ -16,7 +16,7 @@ import yaml
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 from mebert import MultiExitModel
-from mebert.models import load_policy
+from mebert.policies.stored_thresholds import load_policy
 
 
 @pytest.fixture(scope="module")

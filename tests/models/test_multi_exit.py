@@ -8,8 +8,9 @@ from tiny import tiny_batch, tiny_model
 from transformers import AutoModel, BertTokenizer
 
 from mebert.errors import UserError
-from mebert.models import MultiExitModel, PrototypeBank, load_policy
+from mebert.models import MultiExitModel, PrototypeBank
 from mebert.policies import HybridDistanceEntropy
+from mebert.policies.stored_thresholds import load_policy
 
 
 def test_shapes_and_agreement_of_the_three_ways_to_run():

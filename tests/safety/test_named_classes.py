@@ -230,10 +230,11 @@ def test_a_model_folder_that_names_its_exit_predictor(evil, here):
 
 def test_a_cascade_opens_no_folder_outside_its_own(here):
     """Members are named by their folder alone: `../../elsewhere` is looked for inside."""
-    (here / "elsewhere").mkdir()
-    write_json(here / "cascade/exits.json") if (here / "cascade").is_dir() else (here / "cascade").mkdir()
-    settings = {"format": 1, "model": "mebert.models.CascadeModel", "members": ["../elsewhere", "../elsewhere"]}
-    (here / "cascade/exits.json").write_text(json.dumps(settings))
+    for name in ("elsewhere", "cascade"):
+        (here / name).mkdir()
+    labels = {"num_labels": 2, "label_names": ["a", "b"], "exit_layers": [1, 2]}
+    settings = {"model": "mebert.models.CascadeModel", **labels, "members": ["../elsewhere", "../elsewhere"]}
+    (here / "cascade/exits.json").write_text(json.dumps({"format": 1, **settings}))
     with pytest.raises(UserError, match="cascade/elsewhere"):
         mebert.MultiExitModel.from_pretrained("cascade")
 

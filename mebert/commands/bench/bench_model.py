@@ -10,11 +10,12 @@ import torch
 
 from mebert.commands.bench.policies import fresh_policies, trained_policies
 from mebert.errors import UserError
-from mebert.models import CascadeModel, MultiExitModel, build_encoder, load_policy
+from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
 from mebert.models.heads import HeadKind, PoolingKind
-from mebert.models.pretrained import multi_exit_folder
 from mebert.policies import ExitPolicy
+from mebert.policies.stored_thresholds import load_policy
+from mebert.storage.model_spec import saved_model_folder
 
 __all__ = ["SIZES", "BenchModel", "open_subject"]
 
@@ -65,7 +66,7 @@ def open_subject(
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
     torch.manual_seed(seed)
-    if model is not None and (folder := multi_exit_folder(model)) is not None:
+    if model is not None and (folder := saved_model_folder(model)) is not None:
         opened = MultiExitModel.from_pretrained(folder)
         if isinstance(opened, CascadeModel):
             raise UserError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mebert.calibration.points import Calibrated
@@ -12,6 +11,7 @@ from mebert.calibration.risks import RISKS
 from mebert.policies import policy_from_spec
 from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["print_calibrated", "print_next"]
 
@@ -49,11 +49,11 @@ def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, A
 
     Args:
         folder: Of the model.
-        sections: What was stored, as `store` takes it.
+        sections: What was stored, as `store_thresholds` takes it.
     """
     section, policies = next(iter(sections.items()))
-    run = Path(folder).parent
-    config, best = run / "config.yaml", run / "checkpoints" / "best.ckpt"
+    run = RunFolder.of_model(folder)
+    config, best = run.config, run.checkpoint()
     trained = None  # the policy of the checkpoint, which `predict` uses; it need not be the folder's
     if config.is_file() and best.is_file():
         trained = policy_from_spec(read_checkpoint(best)["mebert"]["policy"]).name

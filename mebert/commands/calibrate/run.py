@@ -17,14 +17,14 @@ from mebert.data.model_rows import chose_the_model, file_data, run_data, task_da
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
-from mebert.models import MultiExitModel, load_policy
-from mebert.models.pretrained import multi_exit_folder
+from mebert.models import MultiExitModel
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
-from mebert.policies.stored_thresholds import store, store_policy
+from mebert.policies.stored_thresholds import load_policy, store_policy, store_thresholds
 from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
+from mebert.storage.model_spec import SPEC_FILE
 
 __all__ = ["CalibrationSettings", "run_calibration"]
 
@@ -147,8 +147,8 @@ def _store(
             section, number, value = point.stored
             sections.setdefault(section, {}).setdefault(point.policy, {})[number] = value
     if sections:
-        store(folder, sections)
-        print(f"Stored: {', '.join(sections)} in {Path(folder) / 'exits.json'}")
+        store_thresholds(folder, sections)
+        print(f"Stored: {', '.join(sections)} in {Path(folder) / SPEC_FILE}")
         print_next(folder, sections)
     lost = sorted(fitted - {settings.use})
     if lost:

@@ -15,12 +15,13 @@ from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
 from mebert.exit_predictor import load_predictors
 from mebert.inference.classifier import EarlyExitClassifier
-from mebert.models import MultiExitModel, load_policy
-from mebert.models.pretrained import SETTINGS, multi_exit_folder, read_settings
+from mebert.models import MultiExitModel
 from mebert.modules.exit_policy import EarlyExitModule
-from mebert.policies.stored_thresholds import max_drops_beside, points_beside, read_max_drops, read_operating_points
+from mebert.policies.stored_thresholds import load_policy, thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.model_spec import SPEC_FILE, ModelSpec, saved_model_folder
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["Opened", "open_model"]
 
@@ -67,27 +68,27 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
         return _open_checkpoint(name, path, device, precision)
     if not path.exists() and (path.suffix == ".ckpt" or name.startswith((".", "/")) or name.count("/") > 1):
         raise UserError(f"model {name!r}: no such file or folder; give a checkpoint, a run, or a model folder")
-    folder = multi_exit_folder(name)
-    best = path / "checkpoints" / "best.ckpt"
+    folder = saved_model_folder(name)
+    best = RunFolder(path).checkpoint()
     if folder is None and best.is_file():
         return _open_checkpoint(name, best, device, precision)
     if folder is None:
         raise UserError(
             f"model {name!r} holds no exits; give a checkpoint, a run, or its folder model, as `fit` writes them"
         )
-    model, settings = MultiExitModel.from_pretrained(folder), read_settings(folder)
+    model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
     classifier = EarlyExitClassifier(
         model,
         load_tokenizer(folder),
         load_policy(folder, model),
-        read_operating_points(settings),
+        spec.operating_points,
         load_predictors(folder),
         pick_device(device),
         precision,
-        max_drops=read_max_drops(settings),
+        max_drops=spec.thresholds_for_max_drop(),
     )
     run = _run_of(Path(folder).resolve().parent, Path(folder).parent)
-    return Opened(name, classifier, model, folder, run, None if run is None else _file(run / "checkpoints/best.ckpt"))
+    return Opened(name, classifier, model, folder, run, None if run is None else _file(RunFolder(run).checkpoint()))
 
 
 def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionName | None) -> Opened:
@@ -98,23 +99,19 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
             f"{path} does not say which class it is of (it was written from Python, not by `fit`): save its model by "
             "MultiExitModel.save_pretrained with a tokenizer, and give that folder"
         )
-    folder = path.resolve().parent.parent / "model"
-    module = _load(path, str(folder) if (folder / SETTINGS).is_file() and not settings.get("encoder_config") else None)
+    folder = RunFolder.of_checkpoint(path.resolve()).model
+    module = _load(path, str(folder) if (folder / SPEC_FILE).is_file() and not settings.get("encoder_config") else None)
     model = module.model.eval()
     saved = content["mebert"]
     model.label_names = list(saved.get("label_names") or model.label_names)
     pretrained = None if settings.get("encoder_config") else settings.get("encoder")
-    tokenizer = str(folder) if (folder / SETTINGS).is_file() else pretrained
+    tokenizer = str(folder) if (folder / SPEC_FILE).is_file() else pretrained
     if tokenizer is None:
         raise UserError(
             f"{path} has no tokenizer beside it ({folder} is missing, and its encoder was made from a configuration): "
             "give a model folder that has one"
         )
-    points = points_beside(path, content["state_dict"], module.policy, saved["operating_points"])
-    try:
-        drops = max_drops_beside(path, content["state_dict"], module.policy)
-    except UserError:  # another checkpoint's, or none were calibrated
-        drops = {}
+    points, drops = thresholds_beside(path, content["state_dict"], module.policy, saved["operating_points"])
     classifier = EarlyExitClassifier(
         model,
         load_tokenizer(tokenizer),
@@ -144,7 +141,7 @@ def _load(path: Path, encoder: str | None) -> EarlyExitModule:
 
 def _run_of(resolved: Path, shown: Path) -> Path | None:
     """The folder of the run, as the user would write it."""
-    if not (resolved / "config.yaml").is_file():
+    if not RunFolder(resolved).config.is_file():
         return None
     return shown if shown.is_dir() and shown.resolve() == resolved else resolved
 

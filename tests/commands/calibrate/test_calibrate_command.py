@@ -17,13 +17,12 @@ from sklearn.metrics import accuracy_score
 from tiny import VOCABULARY, tiny_model
 from transformers import BertTokenizer
 
-from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule, UserError
+from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule
 from mebert.calibration.points import Request
 from mebert.cli.main import main
 from mebert.commands.calibrate.run import CalibrationSettings, run_calibration
-from mebert.models.pretrained import read_settings
-from mebert.policies import Entropy, FixedExit, PatientDivergence, PatientEntropy
-from mebert.policies.stored_thresholds import max_drops_beside, read_max_drops, store, store_policy
+from mebert.policies import Entropy, FixedExit
+from mebert.storage.model_spec import ModelSpec
 
 SAMPLES, LAYERS = 300, 3
 ASKED = ["--speedup", "[1.2,1.4]", "--max_drop", "0.05", "--epsilon", "0.08", "--layers", "2.5", "--policies"]
@@ -127,7 +126,7 @@ def test_predict_takes_the_stored_threshold(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = trained[0]
     common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
-    drop = read_max_drops(read_settings(str(folder / "model")))["edr"][0.05]
+    drop = ModelSpec.read(folder / "model").thresholds_for_max_drop()["edr"][0.05]
     assert run(*common, "--predictions.max_drop", "0.05", "--predictions.path", "drop.csv") == 0
     assert run(*common, "--predictions.threshold", repr(drop), "--predictions.path", "threshold.csv") == 0
     assert (tmp_path / "drop.csv").read_text() == (tmp_path / "threshold.csv").read_text()
@@ -143,7 +142,7 @@ def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypa
     assert main(["calibrate", "--model", str(folder), "--speedup", "1.35", *FAST]) == 0
     (line,) = re.findall(r"  predict  python -m mebert (.*)", capsys.readouterr().out)
     assert shlex.split(line) == [*common, "--speedup", "1.35", "--out", "out.csv"]
-    threshold = read_settings(str(folder / "model"))["operating_points"]["edr"]["1.35"]
+    threshold = ModelSpec.read(folder / "model").operating_points["edr"][1.35]
     assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
     assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0
     assert (tmp_path / "speedup.csv").read_text() == (tmp_path / "threshold.csv").read_text()
@@ -158,54 +157,6 @@ def test_predict_says_what_is_stored(trained, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
     assert run(*arguments, "0.05", "--predictions.speedup", "1.2") == 2
     assert "predictions.speedup and predictions.max_drop were both given" in capsys.readouterr().err
-
-
-def test_the_model_folder_must_hold_the_checkpoints_exits(tmp_path):
-    model = tiny_model()
-    checkpoint = tmp_path / "checkpoints/best.ckpt"
-    state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    with pytest.raises(UserError, match="no calibrated model folder"):
-        max_drops_beside(checkpoint, state, Entropy())
-    model.save_pretrained(tmp_path / "model", policy=Entropy())
-    store(tmp_path / "model", {"max_drops": {"entropy": {0.01: 0.25}}})
-    assert max_drops_beside(checkpoint, state, Entropy(0.3)) == {"entropy": {0.01: 0.25}}
-    name = next(name for name in state if ".exits." in name)
-    with pytest.raises(UserError, match="holds other exits than"):
-        max_drops_beside(checkpoint, {**state, name: state[name] + 1e-3}, Entropy())
-    store_policy(tmp_path / "model", PatientEntropy(0.4, patience=3))
-    assert max_drops_beside(checkpoint, state, PatientEntropy(0.1, patience=3)) == {"entropy": {0.01: 0.25}}
-    with pytest.raises(UserError, match="another pcee than"):
-        max_drops_beside(checkpoint, state, PatientEntropy(0.4, patience=2))
-
-
-def test_storing_keeps_the_rest_and_a_promise_wins(tmp_path):
-    tiny_model().save_pretrained(tmp_path, policy=Entropy(0.4), operating_points={"entropy": {2.0: 0.5}})
-    store(tmp_path, {"operating_points": {"entropy": {3.0: 0.7}, "max_prob": {2.0: 0.1}}})
-    store(tmp_path, {"max_drops": {"entropy": {0.01: 0.3, 0.02: 0.35}}})
-    store(tmp_path, {"guarantees": {"entropy": {0.01: {"threshold": 0.2, "delta": 0.1}}}})
-    settings = read_settings(str(tmp_path))
-    assert settings["operating_points"] == {"entropy": {"2.0": 0.5, "3.0": 0.7}, "max_prob": {"2.0": 0.1}}
-    assert settings["policy"]["init_args"]["threshold"] == 0.4
-    assert read_max_drops(settings) == {"entropy": {0.01: 0.2, 0.02: 0.35}}
-
-
-def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
-    own = PatientEntropy(0.4, patience=3)
-    tiny_model().save_pretrained(tmp_path, policy=own)
-    everything = {name: {2.0: 0.5} for name in ("pcee", "entropy", "f_pabee")}
-    store(tmp_path, {"operating_points": everything, "max_drops": everything})
-
-    def kept():
-        settings = read_settings(str(tmp_path))
-        assert {*settings["operating_points"]} == {*settings["max_drops"]}
-        return {*settings["max_drops"]}
-
-    assert store_policy(tmp_path, own.with_threshold(0.1)) == [], "another threshold is no other rule"
-    assert store_policy(tmp_path, Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
-    assert kept() == {"entropy", "f_pabee"}
-    assert store_policy(tmp_path, PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
-    assert kept() == {"entropy"}
-    assert read_settings(str(tmp_path))["policy"]["init_args"]["patience"] == 1
 
 
 @pytest.fixture
@@ -237,7 +188,7 @@ def test_rows_of_a_file(saved, capsys):
 def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
     assert main(["calibrate", "--model", "model", "--file", "own.csv", "--speedup", "3.5", *FAST]) == 0
     assert "entropy does not reach 3.5x by layers here: at most" in capsys.readouterr().out
-    assert "3.5" not in json.dumps(read_settings("model").get("operating_points", {}))
+    assert "3.5" not in json.dumps(ModelSpec.read("model").operating_points)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mebert.commands.inspect.trace import trace_texts
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
 from mebert.exit_predictor import fit_predictor
-from mebert.models.pretrained import read_settings
+from mebert.storage.model_spec import ModelSpec
 
 from .conftest import saved
 
@@ -128,7 +128,7 @@ def test_other_predictors(geep_run, kind):
 def test_json(proto_run, capsys):
     assert inspect(proto_run, "--pair", *PAIR, "--speedup", "1.2", "--format", "json", "--samples", "20") == 0
     found = json.loads(capsys.readouterr().out)
-    stored = read_settings(str(proto_run / "model"))["operating_points"]["edr"]["1.2"]
+    stored = ModelSpec.read(proto_run / "model").operating_points["edr"][1.2]
     assert found["policy"] == {"name": "edr", "threshold": pytest.approx(stored)}
     assert len(found["samples"]["texts"]) == 20
     (text,) = found["texts"]

@@ -1,0 +1,207 @@
+"""What a saved model is, in plain values: the schema of `exits.json`, through which every reader and writer goes.
+
+Models and policies are built from it above this folder; nothing in it is executed. Format 1 is that of mebert 0.1.0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
+from transformers.utils import cached_file
+
+from mebert.choices import HeadKind, PoolingKind
+from mebert.errors import UserError
+from mebert.storage.atomic import write_text
+from mebert.storage.hub import hub_errors
+
+__all__ = ["SPEC_FILE", "Guarantee", "ModelSpec", "PrototypeSpec", "check_label_names", "saved_model_folder"]
+
+SPEC_FILE = "exits.json"
+FORMAT: Literal[1] = 1
+ADVICE = "fetch or save the model anew"
+
+
+class _Values(BaseModel):
+    """Plain values; those that the schema does not know stay as they are."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class PrototypeSpec(_Values):
+    """DE3-BERT's prototypes: width of their space, and the share of the old in a moving average."""
+
+    dim: PositiveInt
+    gamma: float
+
+
+class Guarantee(_Values):
+    """A threshold with a bound on the loss, and how it was found (`mebert.calibration`)."""
+
+    threshold: float
+
+
+class ModelSpec(_Values):
+    """A saved model.
+
+    Attributes:
+        format: Version of this schema.
+        model: Class path of the model; None in folders from before there were several classes.
+        num_labels: C; 1 means regression.
+        label_names: C distinct names.
+        exit_layers: The layer (1-based, increasing) of each exit.
+        pooling: What every exit reads; None in a cascade, as are `head`, `head_dropout` and `prototypes`.
+        head: How every exit classifies.
+        head_dropout: Dropout rate in the heads.
+        prototypes: None without prototypes.
+        exit_scorer: Whether there is a learning-to-exit head.
+        members: A cascade's models, each the name of a folder beside the file.
+        policy: Class path and arguments of the exit policy (`ExitPolicy.spec`).
+        operating_points: Policy name to speed-up by layers to threshold.
+        max_drops: Policy name to largest measured drop of the metric to threshold.
+        guarantees: Policy name to epsilon to threshold with its guarantee.
+        max_length: Longest text in tokens that the model was trained on; None where it is not known.
+        mebert_version: The version that wrote the file; None of 0.1.0.
+    """
+
+    format: Literal[1] = FORMAT
+    model: str | None = None
+    num_labels: PositiveInt
+    label_names: list[str]
+    exit_layers: list[PositiveInt]
+    pooling: PoolingKind | None = None
+    head: HeadKind | None = None
+    head_dropout: float | None = None
+    prototypes: PrototypeSpec | None = None
+    exit_scorer: bool = False
+    members: list[str] | None = None
+    policy: dict[str, Any] | None = None
+    operating_points: dict[str, dict[float, float]] = {}
+    max_drops: dict[str, dict[float, float]] = {}
+    guarantees: dict[str, dict[float, Guarantee]] = {}
+    max_length: PositiveInt | None = None
+    mebert_version: str | None = None
+
+    @field_validator("exit_layers")
+    @classmethod
+    def _increasing(cls, layers: list[int]) -> list[int]:
+        if not layers or any(a >= b for a, b in pairwise(layers)):
+            raise ValueError("it must hold increasing layer numbers")
+        return layers
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        check_label_names(self.label_names, self.num_labels)
+        return self
+
+    @classmethod
+    def read(cls, path: str | Path) -> ModelSpec:
+        """The content of `exits.json` of a folder or Hub id.
+
+        Raises:
+            UserError: There is none, or a value in it is wrong; the text names the key.
+        """
+        if Path(path).is_dir() and not (Path(path) / SPEC_FILE).is_file():
+            raise UserError(
+                f"{path} is not a saved mebert model: it has no {SPEC_FILE}; fit writes such a folder as <run>/model"
+            )
+        with hub_errors(f"model {str(path)!r}"):
+            file = Path(str(cached_file(str(path), SPEC_FILE)))
+            text = file.read_text(encoding="utf-8")
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"{file} is not valid JSON ({error}); {ADVICE}") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{file} holds no settings of a model; {ADVICE}")
+        if values.get("format") != FORMAT:
+            raise UserError(
+                f"{file} has format {values.get('format')!r}; this version of mebert reads format {FORMAT}: use the "
+                "version that wrote it, or save the model anew"
+            )
+        try:
+            return cls.model_validate_json(text, strict=True)
+        except ValidationError as error:
+            raise UserError(f"{file}: {_first_fault(error)}; {ADVICE}") from error
+
+    def write(self, folder: str | Path) -> None:
+        """Write `exits.json` whole; values that were never set are left out.
+
+        Args:
+            folder: Of the model.
+        """
+        with suppress(PackageNotFoundError):  # run from a clone that is not installed
+            self.mebert_version = version("mebert")
+        values = {"format": FORMAT} | self.model_dump(exclude_unset=True)
+        write_text(json.dumps(values, indent=2) + "\n", Path(folder) / SPEC_FILE)
+
+    @classmethod
+    @contextmanager
+    def change(cls, folder: str | Path) -> Iterator[ModelSpec]:
+        """Read a folder's spec, and write what was made of it; several processes do so one after another."""
+        with FileLock(Path(folder) / f".{SPEC_FILE}.lock"):
+            spec = cls.read(folder)
+            yield spec
+            spec.write(folder)
+
+    def with_values(self, **values: Any) -> ModelSpec:
+        """A copy with other values, checked.
+
+        Raises:
+            UserError: A value does not fit; the text names the key.
+        """
+        try:
+            return ModelSpec.model_validate(self.model_dump(exclude_unset=True) | values)
+        except ValidationError as error:
+            raise UserError(f"{SPEC_FILE}: {_first_fault(error)}") from error
+
+    def thresholds_for_max_drop(self) -> dict[str, dict[float, float]]:
+        """Policy name to drop to threshold; a guarantee replaces a measurement for the same number."""
+        drops = {name: dict(points) for name, points in self.max_drops.items()}
+        for name, points in self.guarantees.items():
+            drops.setdefault(name, {}).update({epsilon: found.threshold for epsilon, found in points.items()})
+        return drops
+
+
+def check_label_names(names: Sequence[str], num_labels: int) -> None:
+    """Refuse label names that do not fit.
+
+    Raises:
+        UserError: They are not `num_labels`, or not distinct.
+    """
+    if len(names) != num_labels:
+        raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
+    if len(set(names)) != len(names):
+        raise UserError(f"label_names must be distinct, got {', '.join(names)}")
+
+
+def saved_model_folder(model: str | Path) -> str | None:
+    """The folder or Hub id that holds the exits: `model` itself or, in a run, its folder `model`; None: no exits.
+
+    Raises:
+        UserError: There is no such folder or id.
+    """
+    path = Path(model)
+    if path.is_dir():
+        holding = [p for p in (path, path / "model") if (p / SPEC_FILE).is_file()]
+        return str(holding[0]) if holding else None
+    with hub_errors(f"model {str(model)!r}"):
+        found = cached_file(str(model), SPEC_FILE, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else str(model)
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The key and what is wrong with its value, of the first of pydantic's errors."""
+    fault: Mapping[str, Any] = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    text = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        return f"it lacks {key}"
+    return f"{key}: {text}, got {str(fault['input'])[:80]!r}" if key else text
