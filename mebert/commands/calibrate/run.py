@@ -19,12 +19,12 @@ from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
-from mebert.policies.stored_thresholds import load_policy, store_policy, store_thresholds
+from mebert.policies.stored_thresholds import load_policy, store_policy, store_thresholds, within_range
 from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
-from mebert.storage.model_spec import SPEC_FILE
+from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 
 __all__ = ["CalibrationSettings", "run_calibration"]
 
@@ -73,7 +73,7 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
     Raises:
         UserError: A setting that cannot work, or too few rows for a guarantee.
     """
-    folder = multi_exit_folder(settings.model) if Path(settings.model).is_dir() else None
+    folder = saved_model_folder(settings.model) if Path(settings.model).is_dir() else None
     if folder is None:
         raise UserError(
             f"model {settings.model!r} is no folder with exits; give a run or its folder model, as `fit` writes them"
@@ -160,7 +160,7 @@ def _use(folder: str, policy: ExitPolicy, first: Calibrated) -> None:
     """Make a policy the model's own, at the threshold of the first request; before any of its thresholds is stored."""
     if first.point is None:
         raise UserError(f"use: the policy {policy.name!r} does not attain {first.request}; nothing was stored")
-    threshold = min(max(first.point.threshold, 0.0), 1.0)
+    threshold = within_range(first.point.threshold)
     removed = store_policy(folder, policy.with_threshold(threshold))
     print(f"The model's own policy is now {policy.name}, threshold {threshold:.6g} ({first.request})")
     if removed:
