@@ -14,7 +14,7 @@ FULL, LAST = 1, 4
 
 
 def records(path: Path) -> Iterator[Any]:
-    """All records of a .wandb file, as W&B's messages."""
+    """The complete records of a .wandb file as W&B's messages; the last one may be half written while a run goes on."""
     from wandb.proto import wandb_internal_pb2
 
     data = path.read_bytes()
@@ -24,7 +24,11 @@ def records(path: Path) -> Iterator[Any]:
         if BLOCK - place % BLOCK < 7:  # too little for a header: filled up
             place += BLOCK - place % BLOCK
             continue
+        if place + 7 > len(data):
+            return
         _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if place + 7 + length > len(data):
+            return
         whole += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (FULL, LAST):

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from mebert.errors import escape_control_chars
 
-__all__ = ["console", "print_pairs", "print_table", "report_table"]
+__all__ = ["console", "markdown_table", "print_pairs", "print_table", "report_table"]
 
 WIDTH_WITHOUT_TERMINAL = 140
 TEXT_WIDTH = 110
@@ -112,6 +112,17 @@ def print_pairs(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, ob
     out.print(title, style="bold", markup=False)
     for name, value in items:
         out.print(f"  {name:<{width}}  {value}", markup=False, soft_wrap=True)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    >>> print(markdown_table(["exit", "acc"], [["1", "0.9"]]))
+    | exit | acc |
+    | --- | --- |
+    | 1 | 0.9 |
+    """
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
 
 
 def _parts(table: Table, width: int, keys: int) -> Iterator[tuple[int, list[Column]]]:

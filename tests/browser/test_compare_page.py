@@ -8,8 +8,8 @@ import pytest
 from made_runs import made_run, write_samples
 
 from mebert.commands.compare.page import write_comparison_page
-from mebert.commands.compare.run_view import read_shown
-from mebert.commands.compare.task_groups import blocks_of
+from mebert.commands.compare.run_view import read_run
+from mebert.commands.compare.task_groups import task_groups
 
 pytestmark = pytest.mark.browser
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
@@ -24,9 +24,9 @@ def page_file(tmp_path_factory):
     recipe = "my.A<script>alert(2)Module"
     made_run(places[2], 3, quality=2.0, recipe=recipe, difficulty=True, curriculum=True)
     write_samples(places[2], SCRIPT)
-    runs = [read_shown(place, number) for number, place in enumerate(places, start=1)]
+    runs = [read_run(place, number, tested=False) for number, place in enumerate(places, start=1)]
     path = folder / "report.html"
-    write_comparison_page(blocks_of(runs), [1.5, 2.0], None, path)
+    write_comparison_page(task_groups(runs), [1.5, 2.0], None, path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""The mean over seeds and a band around it.
+"""The mean over seeds and its confidence band.
 
 Shapes: S seeds, X places on an axis.
 """
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Band", "band_over", "band_words"]
+__all__ = ["Band", "band_caption", "band_over"]
 
 
 @dataclass(frozen=True)
 class Band:
-    """Figures over seeds.
+    """Values over seeds.
 
     Attributes:
         mean: (X,).
         low: Lower end (X,); None for one seed.
-        high: Upper end (X,), or None.
-        seeds: How many.
+        high: Upper end (X,); None for one seed.
+        seeds: S.
     """
 
     mean: np.ndarray
@@ -30,14 +30,20 @@ class Band:
     high: np.ndarray | None
     seeds: int
 
+    def ends_text(self, at: int) -> str:
+        """Both ends at a place, in brackets; empty without a band."""
+        if self.low is None or self.high is None:
+            return ""
+        return f" ({self.low[at]:.4f} to {self.high[at]:.4f}, {self.seeds} seeds)"
+
 
 def band_over(values: Sequence[Sequence[float] | np.ndarray]) -> Band:
-    """The mean and its band: of two seeds both values, of more Student's 95 % interval of the mean.
+    """The mean and its band: both values of two seeds, Student's 95 % interval of the mean of more.
 
-    Two seeds have an interval, too, but it is 12.7 standard errors wide to each side, and says nothing.
+    (The interval of two seeds is 12.7 standard errors wide to each side.)
 
     Args:
-        values: (S, X), NaN where a seed has none.
+        values: (S, X).
     """
     table = np.asarray(values, dtype=float)
     seeds = len(table)
@@ -52,13 +58,13 @@ def band_over(values: Sequence[Sequence[float] | np.ndarray]) -> Band:
     return Band(mean, mean - half, mean + half, seeds)
 
 
-def band_words(counts: Sequence[int]) -> str:
-    """What the bands of a chart are, for its caption; empty where there is none.
+def band_caption(counts: Sequence[int]) -> str:
+    """What the bands of a chart are; empty where there is none.
 
     Args:
-        counts: Seeds of each line.
+        counts: Number of seeds of each line.
     """
-    two, more = 2 in counts, any(count > 2 for count in counts)
-    parts = ["from the lower to the higher of two seeds"] if two else []
-    parts += ["the 95 % interval of the mean (Student's t over the seeds)"] if more else []
+    parts = ["from the lower to the higher of two seeds"] if 2 in counts else []
+    if any(count > 2 for count in counts):
+        parts.append("the 95 % interval of the mean (Student's t over the seeds)")
     return f"Lines are means over seeds, bands {', or '.join(parts)}." if parts else ""

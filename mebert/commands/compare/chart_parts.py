@@ -1,4 +1,4 @@
-"""What charts have in common: titles, buttons, rounded numbers, wrapped names."""
+"""What the charts share: lines in the style of a seed group, buttons, rounded numbers, wrapped names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mebert.commands.compare.band import Band
+from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report.page import plain
 from mebert.report.plots import METRIC_TITLES
 
-__all__ = ["ends_words", "menu", "metric_title", "rounded", "wrapped"]
+__all__ = ["HEAD", "add_line", "menu", "metric_title", "rounded", "wrapped"]
+
+HEAD = 44  # characters in a line of a name under the pointer
 
 
 def metric_title(metric: str) -> str:
@@ -21,8 +23,31 @@ def metric_title(metric: str) -> str:
     return title[:1].upper() + title[1:]
 
 
+def add_line(
+    figure: Any, group: SeedGroup, x: Sequence[Any], y: Sequence[float] | np.ndarray, size: int = 7, **more: Any
+) -> None:
+    """Add a line to a plotly figure.
+
+    Args:
+        figure: The figure.
+        group: Gives name, colour, dash and marker.
+        x: (X,).
+        y: (X,).
+        size: Of the markers.
+        more: Other arguments of `add_scatter`, which take precedence.
+    """
+    style = group.style
+    own = {
+        "name": plain(group.name),
+        "mode": "lines+markers",
+        "line": {"color": style.colour, "dash": style.dash, "width": 2},
+        "marker": {"symbol": style.symbol, "size": size},
+    }
+    figure.add_scatter(x=x, y=rounded(y), **own | more)
+
+
 def menu(x: float, y: float, buttons: Sequence[tuple[str, str, list[Any]]]) -> dict[str, Any]:
-    """A row of buttons above the chart: (what it says, plotly's method, its arguments)."""
+    """A row of buttons above a chart: (label, plotly's method, its arguments) each."""
     return {
         "type": "buttons",
         "direction": "right",
@@ -37,19 +62,10 @@ def menu(x: float, y: float, buttons: Sequence[tuple[str, str, list[Any]]]) -> d
 
 
 def rounded(values: Sequence[float] | np.ndarray) -> list[float]:
-    """Five digits: what a chart can show, in a third of the page's bytes."""
+    """Values to five digits, which is what a chart can show, in a third of the page's bytes."""
     return [float(f"{value:.5g}") for value in values]
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name for a chart, in lines of at most so many characters."""
+    """A name for a chart, in lines of at most `width` characters."""
     return "<br>".join(plain(line) for line in textwrap.wrap(name, width))
-
-
-def ends_words(band: Band, at: int) -> str:
-    """Both ends of a band at a place, in brackets; empty without a band."""
-    return (
-        ""
-        if band.low is None or band.high is None
-        else f" ({band.low[at]:.4f} to {band.high[at]:.4f}, {band.seeds} seeds)"
-    )

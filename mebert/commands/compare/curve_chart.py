@@ -1,27 +1,27 @@
-"""The chart of the metric against speed, for the lines of one block."""
+"""The chart of the metric against speed, for the runs of one task."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mebert.commands.compare.chart_parts import ends_words, menu, metric_title, rounded, wrapped
-from mebert.commands.compare.seed_groups import MarkedPoint, SeedGroup, Series
+from mebert.commands.compare.chart_parts import HEAD, menu, metric_title, rounded, wrapped
+from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report.page import plain
 
 __all__ = ["CHOICES", "curve_chart", "reference_gflops", "speed_ticks"]
 
 CHOICES = {"own": "own rule", "entropy": "entropy", "best": "best rule"}
-"""Policies that the curves can be drawn for, and what their buttons say."""
+"""Policies that the curves can be drawn for, and the labels of their buttons."""
 
 TICKS = (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 24, 48)
-CROWDED = {1.2: 8, 1.5: 16}  # ticks that touch their neighbours on a phone where the axis goes further than this
+CROWDED = {1.2: 8, 1.5: 16}  # ticks that touch their neighbours on a phone if the axis goes further than this
 
 
-def reference_gflops(lines: Sequence[SeedGroup]) -> float:
-    """What speed-ups count against: the plain model of the dearest run."""
-    return max(float(run.tested["plain_gflops"]) for line in lines for run in line.tested)
+def reference_gflops(groups: Sequence[SeedGroup]) -> float:
+    """The cost that speed-ups count against: the most expensive plain model's."""
+    return max(float(run.evaluation["plain_gflops"]) for group in groups for run in group.tested)
 
 
 def speed_ticks(highest: float) -> list[float]:
@@ -29,58 +29,55 @@ def speed_ticks(highest: float) -> list[float]:
     return [tick for tick in TICKS if tick <= highest * 1.02 and highest <= CROWDED.get(tick, highest)]
 
 
-def curve_chart(lines: Sequence[SeedGroup], metric: str, choices: Sequence[str]) -> Any:
-    """Metric against speed for every line, its band over seeds, and its operating points.
+def curve_chart(groups: Sequence[SeedGroup], metric: str, choices: Sequence[str]) -> Any:
+    """Metric against speed for each group: its line, its band over seeds, and its operating points.
 
     Args:
-        lines: Those that were tested.
+        groups: Those that were tested.
         metric: The main metric.
-        choices: Policies, the first is shown; others by a button.
+        choices: Policies; the first is shown, the others by a button.
     """
     import plotly.graph_objects as go
 
-    reference = reference_gflops(lines)
-    traces: list[Any] = []
-    choice_of: list[str] = []
-    costs: list[list[float]] = []
-    for choice in choices:
-        for line in lines:
-            found = line.series(choice)
-            if found is None:
-                continue
-            for trace, cost in _line_traces(line, found, choice, metric, reference):
-                trace.visible = choice == choices[0]
-                traces.append(trace)
-                choice_of.append(choice)
-                costs.append(cost)
-    speeds = [reference / one for cost in costs for one in cost] or [1.0]
-    ends = [math.log10(min(speeds) * 0.97), math.log10(max(speeds) * 1.03)]
-    ticks = speed_ticks(max(speeds))
-    figure = go.Figure(traces)
-    speed = {
-        "xaxis.type": "log",
-        "xaxis.title.text": "Speed-up by FLOPs (log scale)",
-        "xaxis.tickmode": "array",
-        "xaxis.range": ends,
-    }
-    gflops = {
-        "xaxis.type": "linear",
-        "xaxis.title.text": "GFLOPs a row",
-        "xaxis.tickmode": "auto",
-        "xaxis.autorange": "reversed",
-    }
-    menus = [
-        menu(
-            1.0,
-            1.0,
-            [
-                ("speed-up", "update", [{"x": [_speeds(cost, reference) for cost in costs]}, speed]),
-                ("GFLOPs", "update", [{"x": [rounded(cost) for cost in costs]}, gflops]),
-            ],
-        )
+    reference = reference_gflops(groups)
+    drawn = [
+        (choice, cost, trace)
+        for choice in choices
+        for group in groups
+        for cost, trace in _traces(group, choice, metric, reference)
     ]
+    costs = [cost for _, cost, _ in drawn]
+    speeds = [_speeds(cost, reference) for cost in costs]
+    figure = go.Figure(
+        [
+            go.Scatter(trace | {"x": x, "visible": choice == choices[0]})
+            for (choice, _, trace), x in zip(drawn, speeds, strict=True)
+        ]
+    )
+    every = [reference / one for cost in costs for one in cost] or [1.0]
+    ends = [math.log10(min(every) * 0.97), math.log10(max(every) * 1.03)]
+    ticks = speed_ticks(max(every))
+    by_speed: dict[str, Any] = {
+        "type": "log",
+        "title.text": "Speed-up by FLOPs (log scale)",
+        "tickmode": "array",
+        "range": ends,
+    }
+    by_cost: dict[str, Any] = {
+        "type": "linear",
+        "title.text": "GFLOPs a row",
+        "tickmode": "auto",
+        "autorange": "reversed",
+    }
+    axes = {"speed-up": (speeds, by_speed), "GFLOPs": ([rounded(cost) for cost in costs], by_cost)}
+    buttons = [
+        (label, "update", [{"x": xs}, {f"xaxis.{name}": value for name, value in axis.items()}])
+        for label, (xs, axis) in axes.items()
+    ]
+    menus = [menu(1.0, 1.0, buttons)]
     if len(choices) > 1:
-        shown = [(CHOICES.get(c, c), "restyle", [{"visible": [one == c for one in choice_of]}]) for c in choices]
+        visible = {choice: [one == choice for one, _, _ in drawn] for choice in choices}
+        shown = [(CHOICES.get(c, c), "restyle", [{"visible": seen}]) for c, seen in visible.items()]
         menus.append(menu(0.0, 1.0, shown))
     figure.update_layout(
         height=520,
@@ -90,7 +87,7 @@ def curve_chart(lines: Sequence[SeedGroup], metric: str, choices: Sequence[str])
         xaxis={
             "type": "log",
             "range": ends,
-            "title": {"text": speed["xaxis.title.text"]},
+            "title": {"text": by_speed["title.text"]},
             "tickmode": "array",
             "tickvals": ticks,
             "ticktext": [f"{tick:g}x" for tick in ticks],
@@ -100,94 +97,76 @@ def curve_chart(lines: Sequence[SeedGroup], metric: str, choices: Sequence[str])
     return figure
 
 
-def _line_traces(
-    line: SeedGroup, series: Series, choice: str, metric: str, reference: float
-) -> list[tuple[Any, list[float]]]:
-    """The band, the line and the operating points, each with what its points cost (GFLOPs)."""
-    import plotly.graph_objects as go
-
-    policies = " / ".join(dict.fromkeys(run.policy_of(choice) for run in line.tested))
-    head = f"<b>{wrapped(line.name, 44)}</b> ({plain(policies)})"
-    shared = {"name": plain(line.name), "legendgroup": line.name, "hovertemplate": "%{hovertext}<extra></extra>"}
-    found = []
-    cost = [float(c) for c in series.gflops]
-    band = series.metric
+def _traces(
+    group: SeedGroup, choice: str, metric: str, reference: float
+) -> Iterator[tuple[list[float], dict[str, Any]]]:
+    """Yield the band, the line and the operating points, each as the costs of its points and a trace without x."""
+    series = group.series(choice)
+    if series is None:
+        return
+    style, band = group.style, series.metric
+    policies = " / ".join(dict.fromkeys(run.policy_of(choice) for run in group.tested))
+    head = f"<b>{wrapped(group.name, HEAD)}</b> ({plain(policies)})<br>"
+    shared = {"name": plain(group.name), "legendgroup": group.name, "hovertemplate": "%{hovertext}<extra></extra>"}
+    marker = {"color": style.colour, "symbol": style.symbol, "size": 10}
+    cost = series.gflops.tolist()
     if band.low is not None and band.high is not None and len(cost) > 1:
-        there_and_back = [*cost, *reversed(cost)]
-        outline = go.Scatter(
-            x=_speeds(there_and_back, reference),
-            y=rounded([*band.high, *reversed(band.low)]),
-            fill="toself",
-            fillcolor=line.style.rgba(0.22),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=line.name,
+        outline: dict[str, Any] = {
+            "fill": "toself",
+            "fillcolor": style.rgba(0.22),
+            "line": {"width": 0},
+            "mode": "lines",
+        }
+        outline |= {"hoverinfo": "skip", "showlegend": False, "legendgroup": group.name}
+        yield [*cost, *reversed(cost)], outline | {"y": rounded([*band.high, *reversed(band.low)])}
+    texts = [
+        head
+        + _text(
+            f"{metric} {band.mean[at]:.4f}{band.ends_text(at)}",
+            series.thresholds[at].tolist(),
+            cost[at],
+            series.layers[at],
+            () if series.shares is None else series.shares[at].tolist(),
+            reference,
         )
-        found.append((outline, there_and_back))
-    single = len(cost) == 1
-    curve = go.Scatter(
-        x=_speeds(cost, reference),
-        y=rounded(band.mean),
-        mode="markers" if single else "lines",
-        line={"color": line.style.colour, "dash": line.style.dash, "width": 2.5},
-        marker={"color": line.style.colour, "symbol": line.style.symbol, "size": 10},
-        hovertext=[head + _curve_words(series, at, metric, reference) for at in range(len(cost))],
-        **shared,
-    )
-    found.append((curve, cost))
-    marked = line.marked(choice)
-    if marked:
-        points = go.Scatter(
-            x=_speeds([p.gflops for p in marked], reference),
-            y=rounded([p.metric for p in marked]),
-            mode="markers",
-            marker={
-                "color": line.style.colour,
-                "symbol": line.style.symbol,
-                "size": 10,
-                "line": {"color": "#ffffff", "width": 1.2},
-            },
-            showlegend=False,
-            hovertext=[head + _marked_words(point, metric, reference) for point in marked],
-            **shared,
-        )
-        found.append((points, [p.gflops for p in marked]))
-    return found
+        for at in range(len(cost))
+    ]
+    line: dict[str, Any] = {"mode": "lines" if len(cost) > 1 else "markers", "marker": marker}
+    line["line"] = {"color": style.colour, "dash": style.dash, "width": 2.5}
+    yield cost, shared | line | {"y": rounded(band.mean), "hovertext": texts}
+    points = group.operating_points(choice)
+    if points:
+        texts = [
+            head
+            + _text(
+                f"chosen for {point.target:g}x by layers<br>{metric} {point.metric:.4f}",
+                point.thresholds,
+                point.gflops,
+                point.layers,
+                point.shares or (),
+                reference,
+            )
+            for point in points
+        ]
+        edged = {"marker": marker | {"line": {"color": "#ffffff", "width": 1.2}}, "mode": "markers"}
+        values = {"y": rounded([point.metric for point in points]), "showlegend": False, "hovertext": texts}
+        yield [point.gflops for point in points], shared | edged | values
 
 
-def _curve_words(series: Series, at: int, metric: str, reference: float) -> str:
-    low, high = (float(end) for end in series.thresholds[at])
-    shares = None if series.shares is None else series.shares[at]
-    ends = ends_words(series.metric, at)
-    return _words(
-        f"{metric} {series.metric.mean[at]:.4f}{ends}",
-        [low, high],
-        series.gflops[at],
-        series.layers[at],
-        shares,
-        reference,
-    )
-
-
-def _marked_words(point: MarkedPoint, metric: str, reference: float) -> str:
-    first = f"chosen for {point.target:g}x by layers<br>{metric} {point.metric:.4f}"
-    ends = [min(point.thresholds), max(point.thresholds)]
-    return _words(first, ends, point.gflops, point.layers, point.shares, reference)
-
-
-def _words(first: str, thresholds: list[float], gflops: float, layers: float, shares: Any, reference: float) -> str:
-    low, high = (f"{end:.4g}" if end < 1e29 else "infinite" for end in thresholds)
-    parts = [
+def _text(
+    first: str, thresholds: Sequence[float], gflops: float, layers: float, shares: Sequence[float], reference: float
+) -> str:
+    """What is shown under the pointer, in lines."""
+    low, high = (f"{end:.4g}" if end < 1e29 else "infinite" for end in (min(thresholds), max(thresholds)))
+    lines = [
         first,
         f"threshold {low}" if low == high else f"thresholds {low} to {high}",
         f"{reference / gflops:.2f}x by FLOPs ({gflops:.3g} GFLOPs)",
         f"{layers:.2f}x by its own layers",
     ]
-    if shares is not None and len(shares) > 1:
-        parts.append("% at each exit: " + " ".join(f"{100 * share:.0f}" for share in shares))
-    return "<br>" + "<br>".join(parts)
+    if len(shares) > 1:
+        lines.append("% at each exit: " + " ".join(f"{100 * share:.0f}" for share in shares))
+    return "<br>".join(lines)
 
 
 def _speeds(gflops: Sequence[float], reference: float) -> list[float]:

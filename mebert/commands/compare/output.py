@@ -1,4 +1,4 @@
-"""A comparison as text, markdown or CSV."""
+"""A comparison as text, Markdown or CSV."""
 
 from __future__ import annotations
 
@@ -8,25 +8,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mebert.choices import CompareFormat
-from mebert.commands.compare.paired import Comparison, Paired
+from mebert.commands.compare.paired import Comparison
 from mebert.errors import UserError
+from mebert.report.layout import console, markdown_table, print_table, report_table
 from mebert.report.plots import METRIC_TITLES
 
-__all__ = ["CompareFormat", "as_csv", "as_markdown", "format_of", "print_comparison"]
+__all__ = ["CompareFormat", "as_csv", "as_markdown", "format_of", "notes", "paired_rows", "print_comparison", "titles"]
 
 SUFFIXES: dict[str, CompareFormat] = {".md": "md", ".csv": "csv", ".txt": "text", ".html": "html", ".htm": "html"}
 SUFFIXES |= {".png": "png", ".pdf": "png", ".svg": "png"}
-FILES = ("png", "html")
 TESTS = {"mcnemar": "McNemar's exact test", "bootstrap": "paired bootstrap"}
+CSV_COLUMNS = ["run", "recipe", "task", "seed", "policy", "metric", "speedup", "value", "area", "over_first"]
+CSV_COLUMNS += ["difference", "low", "high", "p_value", "test"]
+
+Rows = tuple[list[str], list[list[str]]]
+"""Header and rows of a table."""
 
 
 def format_of(given: CompareFormat | None, out: Path | None) -> CompareFormat:
-    """The format that was asked for, else what the file's name ends in, else text.
+    """The format that was given, else that of the file's suffix, else text.
 
     Raises:
-        UserError: The name says nothing, or a picture or a page has no file to go to.
+        UserError: The suffix is unknown, or a picture or a page has no file to go to.
     """
-    if given in FILES and out is None:
+    if given in ("png", "html") and out is None:
         raise UserError(f"format {given} needs a file: --out report.{given}")
     if given is not None or out is None:
         return given or "text"
@@ -35,47 +40,57 @@ def format_of(given: CompareFormat | None, out: Path | None) -> CompareFormat:
     return SUFFIXES[out.suffix]
 
 
-def run_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of runs."""
-    speeds = [f"{speed:g}x" for speed in comparison.speedups]
+def run_rows(comparison: Comparison) -> Rows:
+    """The table of runs: the metric of each at each speed."""
     several = len(comparison.runs) > 1
-    header = ["run", "recipe", "policy", "seed", *speeds, "area", *(["over 1"] if several else [])]
+    header = ["run", "recipe", "policy", "seed", *(f"{speed:g}x" for speed in comparison.speedups), "area"]
     rows = []
     for number, run in enumerate(comparison.runs):
-        over = [_signed(comparison.over_first[number])] if several else []
-        values = [_number(value) for value in comparison.metrics[number]]
         seed = "" if run.seed is None else str(run.seed)
-        rows.append([str(number + 1), run.recipe, run.policy, seed, *values, _number(run.area), *over])
-    return header, rows
+        values = [_number(value) for value in (*comparison.metrics[number], run.area)]
+        over = [_number(comparison.over_first[number], "+.4f")] if several else []
+        rows.append([str(number + 1), run.recipe, run.policy, seed, *values, *over])
+    return header + (["over 1"] if several else []), rows
 
 
-def paired_rows(comparison: Comparison, numbers: Sequence[int] = ()) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of paired tests.
+def paired_rows(comparison: Comparison, numbers: Sequence[int] = ()) -> Rows:
+    """The table of paired tests.
 
     Args:
         comparison: The runs.
-        numbers: What the runs are called; from 1 on where nothing is given.
+        numbers: The number of each run in the table; from 1 if empty.
     """
     numbers = numbers or range(1, len(comparison.runs) + 1)
     rows = []
     for paired in comparison.paired:
         interval = "" if paired.interval is None else f"{paired.interval.low:+.4f} to {paired.interval.high:+.4f}"
-        values = [f"{paired.value:+.4f}", interval, _p_value(paired)]
-        rows.append([f"{numbers[paired.run]} - {numbers[0]}", f"{paired.speedup:g}x", *values])
+        p_value = "< 0.0001" if paired.p_value < 1e-4 else f"{paired.p_value:.4f}"
+        runs, speed = f"{numbers[paired.run]} - {numbers[0]}", f"{paired.speedup:g}x"
+        rows.append([runs, speed, f"{paired.value:+.4f}", interval, p_value])
     return ["runs", "speed-up", "difference", "95 % interval", "p"], rows
 
 
+def exit_rows(comparison: Comparison) -> Rows:
+    """The table of exits: the metric if all rows leave after a layer."""
+    layers = sorted({layer for run in comparison.runs for layer in run.exit_layers})
+    rows = []
+    for number, run in enumerate(comparison.runs, start=1):
+        at = {row["layer"]: row.get(run.metric) for row in run.evaluation["exits"]}
+        rows.append([str(number), run.recipe, *(_number(at.get(layer)) for layer in layers)])
+    return ["run", "recipe", *(f"layer {layer}" for layer in layers)], rows
+
+
 def titles(comparison: Comparison) -> tuple[str, str]:
-    """What the two tables are."""
+    """The titles of the tables of runs and of paired tests."""
     run = comparison.runs[0]
-    metric = METRIC_TITLES.get(run.metric, run.metric)
-    rows = f"{run.task}, {len(run.record.labels):,} test rows"
+    rows = f"{run.task}, {len(run.outputs.labels):,} test rows"
     test = TESTS[comparison.paired[0].test] if comparison.paired else ""
+    metric = METRIC_TITLES.get(run.metric, run.metric)
     return f"{metric} at a speed-up by layers ({rows})", f"Difference on the same rows, p by {test}"
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader has to know, one sentence each."""
+    """How to read the tables, in sentences."""
     found = ["Each threshold is the one that gives the speed on these rows, which needs no labels."]
     layers = [run.exit_layers for run in comparison.runs]
     deepest = max(each[-1] for each in layers)
@@ -91,12 +106,8 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def print_comparison(comparison: Comparison, file: io.TextIOBase | None = None) -> None:
-    """Tables for a person, on standard output or into a text file."""
-    from rich.console import Console
-
-    from mebert.report.layout import WIDTH_WITHOUT_TERMINAL, console, print_table, report_table
-
-    out = console() if file is None else Console(file=file, width=WIDTH_WITHOUT_TERMINAL, highlight=False)  # type: ignore[arg-type]
+    """Print the tables to standard output or into a text file."""
+    out = console(file)  # type: ignore[arg-type]
     for title, (header, rows) in zip(titles(comparison), (run_rows(comparison), paired_rows(comparison)), strict=True):
         if rows:
             table = report_table(title)
@@ -105,25 +116,14 @@ def print_comparison(comparison: Comparison, file: io.TextIOBase | None = None) 
             for row in rows:
                 table.add_row(*row)
             print_table(table, out, keys=2)
-    for number, run in enumerate(comparison.runs):
-        out.print(f"{number + 1}: {run.folder}", markup=False, soft_wrap=True)
+    for number, run in enumerate(comparison.runs, start=1):
+        out.print(f"{number}: {run.folder}", soft_wrap=True)
     for note in notes(comparison):
-        out.print(note, style="dim", markup=False, soft_wrap=True)
-
-
-def exit_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table of exits: the metric if all rows leave after a layer."""
-    layers = sorted({layer for run in comparison.runs for layer in run.exit_layers})
-    rows = []
-    for number, run in enumerate(comparison.runs):
-        at = {exit_["layer"]: exit_.get(run.metric) for exit_ in run.evaluation["exits"]}
-        rows.append([str(number + 1), run.recipe, *(_number(at.get(layer)) for layer in layers)])
-    return ["run", "recipe", *(f"layer {layer}" for layer in layers)], rows
+        out.print(note, style="dim", soft_wrap=True)
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """The tables, each exit's too, for a report or an issue."""
-    parts = []
+    """All tables, that of exits included, for a report or an issue."""
     at_speed, differences = titles(comparison)
     metric = METRIC_TITLES.get(comparison.runs[0].metric, comparison.runs[0].metric)
     tables = {
@@ -131,45 +131,27 @@ def as_markdown(comparison: Comparison) -> str:
         f"{metric} of each exit alone": exit_rows(comparison),
         differences: paired_rows(comparison),
     }
-    for title, (header, rows) in tables.items():
-        if rows:
-            parts += [f"**{title}**", _markdown_table(header, rows)]
-    parts.append("\n".join(f"- run {n + 1}: `{run.folder}`" for n, run in enumerate(comparison.runs)))
-    parts.append(" ".join(notes(comparison)))
-    return "\n\n".join(parts) + "\n"
+    parts = [f"**{title}**\n\n{markdown_table(header, rows)}" for title, (header, rows) in tables.items() if rows]
+    parts.append("\n".join(f"- run {n}: `{run.folder}`" for n, run in enumerate(comparison.runs, start=1)))
+    return "\n\n".join([*parts, " ".join(notes(comparison))]) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:
-    """One line for each run and speed, numbers in full; the difference is to the first run."""
+    """One line for each run and speed with full precision; differences are to the first run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    header = ["run", "recipe", "task", "seed", "policy", "metric", "speedup", "value", "area", "over_first"]
-    writer.writerow([*header, "difference", "low", "high", "p_value", "test"])
+    writer.writerow(CSV_COLUMNS)
     tests = {(paired.run, paired.speedup): paired for paired in comparison.paired}
     for number, run in enumerate(comparison.runs):
         for speed, value in zip(comparison.speedups, comparison.metrics[number], strict=True):
             known = [run.folder, run.recipe, run.task, run.seed, run.policy, run.metric, f"{speed:g}", value, run.area]
-            paired = tests.get((number, speed))
             test: list[object] = [None] * 5
-            if paired is not None:
+            if paired := tests.get((number, speed)):
                 ends = (paired.interval.low, paired.interval.high) if paired.interval else (None, None)
                 test = [paired.value, *ends, paired.p_value, paired.test]
             writer.writerow([*known, comparison.over_first[number], *test])
     return out.getvalue()
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"
-
-
-def _p_value(paired: Paired) -> str:
-    return "< 0.0001" if paired.p_value < 1e-4 else f"{paired.p_value:.4f}"
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)

@@ -1,4 +1,4 @@
-"""The tables of the page: runs, those that were not tested, settings, paired tests."""
+"""The tables of the page: runs, those without a test, settings, paired tests."""
 
 from __future__ import annotations
 
@@ -16,103 +16,79 @@ from mebert.report.page import Cell, Note, Part, Section, Table
 
 __all__ = ["paired_section", "run_table", "settings_section", "untested_section"]
 
+Row = list[str | float | Cell | None]
 
-def run_table(block: TaskGroup, lines: Sequence[SeedGroup], comparison: Comparison | None) -> list[Part]:
-    """What every tested run reaches.
+
+def run_table(group: TaskGroup, lines: Sequence[SeedGroup], comparison: Comparison | None) -> list[Part]:
+    """The table of tested runs.
 
     Args:
-        block: The runs.
-        lines: Of the block, for their names and colours.
-        comparison: Of those with a recorded pass; None where none has one.
+        group: The runs of the task.
+        lines: Their seed groups, for names and colours.
+        comparison: Of the runs with outputs; None where none has any.
     """
-    look = {run.number: line for line in lines for run in line.runs}
-    compared = {} if comparison is None else {run.folder: at for at, run in enumerate(comparison.runs)}
+    compared = [] if comparison is None else [run.number for run in comparison.runs]
     speeds = [] if comparison is None else list(comparison.speedups)
-    layers = sorted({exit_["layer"] for run in block.shown for exit_ in run.tested["exits"]})
-    several = comparison is not None and len(comparison.runs) > 1
+    layers = sorted({layer for run in group.tested for layer in run.exit_layers})
+    several = len(compared) > 1
     header = ["run", "line", "recipe", "task", "seed", "policy", "best exit", *(f"{s:g}x" for s in speeds), "area"]
     header += [*(["over 1"] if several else []), *(f"layer {layer}" for layer in layers), "folder"]
-    rows: list[list[str | float | Cell | None]] = []
-    for run in block.shown:
-        line, metric = look[run.number], str(run.tested["metric"])
-        at = {exit_["layer"]: float(exit_[metric]) for exit_ in run.tested["exits"]}
-        place = compared.get(run.folder)
-        values = [None] * len(speeds) if place is None or comparison is None else comparison.metrics[place]
-        over = None if place is None or comparison is None else comparison.over_first[place]
+    rows: list[Row] = []
+    for run in group.tested:
+        at = {row["layer"]: float(row[run.metric]) for row in run.evaluation["exits"]}
+        values: Sequence[float | None] = [None] * len(speeds)
+        over = None
+        if comparison is not None and run.number in compared:
+            place = compared.index(run.number)
+            values, over = comparison.metrics[place], comparison.over_first[place]
         best = max(at, key=lambda layer: at[layer])
-        rows.append(
-            [
-                run.number,
-                Cell(line.name, colour=line.style.colour),
-                run.recipe,
-                run.task,
-                run.seed,
-                run.policy,
-                Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}"),
-                *values,
-                run.area,
-                *([None if over is None else Cell(f"{over:+.4f}", over)] if several else []),
-                *(at.get(layer) for layer in layers),
-                Cell(str(run.folder), look="code"),
-            ]
-        )
-    said = [] if comparison is None else notes(comparison)[1:]  # the first one is in the caption in other words
-    if comparison is not None and comparison.paired:
-        said.pop()  # stands at the paired tests
+        first: Row = [run.number, _line_cell(lines, run.number), run.recipe, run.task, run.seed, run.policy]
+        first.append(Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}"))
+        over_cell: Row = [None if over is None else Cell(f"{over:+.4f}", over)] if several else []
+        folder = Cell(str(run.folder), look="code")
+        rows.append([*first, *values, run.area, *over_cell, *(at.get(layer) for layer in layers), folder])
+    # The first note is in the caption in other words, the last one stands at the paired tests.
+    read = [] if comparison is None else notes(comparison)[1 : -1 if comparison.paired else None]
     words = [
         "A header sorts. 1x, 1.5x, ...: the metric at this speed-up by layers, with the threshold that gives this "
         "speed on these rows. Area: mean metric over all speeds. Layer: all rows leave there; best exit: the best of "
         "those.",
-        *said,
+        *read,
     ]
-    lost = [str(run.folder) for run in block.shown if run.folder not in compared]
+    lost = [str(run.folder) for run in group.tested if run.number not in compared]
     if lost:
         words.append(f"Without outputs.safetensors, so not compared row by row: {', '.join(lost)}; test again.")
     return [Table(header, rows, " ".join(words))]
 
 
-def untested_section(block: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
-    """The last validation of runs that were not tested, and how to test one."""
-    look = {run.number: line for line in lines for run in line.runs}
-    logged = {run.number: last_validation(run) for run in block.untested}
-    names = sorted(
-        {name for of_run in logged.values() for name in of_run}, key=lambda name: (name != "val/score", name)
-    )
-    rows: list[list[str | float | Cell | None]] = [
+def untested_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
+    """The last validation of runs without a test, and the command that tests one."""
+    logged = {run.number: last_validation(run) for run in group.untested}
+    names = sorted({name for one in logged.values() for name in one}, key=lambda name: (name != "val/score", name))
+    rows: list[Row] = [
         [
             run.number,
-            Cell(look[run.number].name, colour=look[run.number].style.colour),
+            _line_cell(lines, run.number),
             run.seed,
             *(logged[run.number].get(name) for name in names),
             Cell(str(run.folder), look="code"),
         ]
-        for run in block.untested
+        for run in group.untested
     ]
-    first = shlex.quote(str(block.untested[0].folder / "config.yaml"))
-    best = shlex.quote(str(block.untested[0].folder / "checkpoints" / "best.ckpt"))
+    folder = group.untested[0].folder
+    test = ["test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints" / "best.ckpt"]
     header = ["run", "line", "seed", *(_exit_title(name) for name in names), "folder"]
-    return Section(
-        "Not tested yet",
-        [
-            Table(
-                header, rows, "The last validation, from metrics.csv: on validation data, so not comparable with tests."
-            ),
-            Note("To test one:", f"python -m mebert test --config {first} --ckpt_path {best}"),
-        ],
-    )
+    words = "The last validation, from metrics.csv: on validation data, so not comparable with tests."
+    command = shlex.join(["python", "-m", "mebert", *map(str, test)])
+    return Section("Not tested yet", [Table(header, rows, words), Note("To test one:", command)])
 
 
-def settings_section(block: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
-    """Settings that are not the same in all runs, a column a run."""
-    look = {run.number: line for line in lines for run in line.runs}
-    found = differences([run.settings for run in block.runs])
-    header = ["setting", *(f"{run.number}: {look[run.number].name}" for run in block.runs)]
-    rows: list[list[str | float | Cell | None]] = [
-        [
-            Cell(name.replace(".init_args", ""), look="code"),
-            *(Cell("-" if v is None else v, title=v or "") for v in each),
-        ]
-        for name, each in found.items()
+def settings_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
+    """Settings that are not the same in all runs, one column for each run."""
+    header = ["setting", *(f"{run.number}: {_line_cell(lines, run.number).text}" for run in group.runs)]
+    rows: list[Row] = [
+        [Cell(name.replace(".init_args", ""), look="code"), *(Cell(v or "-", title=v or "") for v in values)]
+        for name, values in differences([run.settings for run in group.runs]).items()
     ]
     if not rows:
         return Section("Settings that differ", [Note("None: the runs have the same settings.")])
@@ -120,23 +96,29 @@ def settings_section(block: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
     return Section("Settings that differ", [Table(header, rows, words)])
 
 
-def paired_section(block: TaskGroup, comparison: Comparison) -> Section:
+def paired_section(comparison: Comparison) -> Section:
     """The paired tests against the first run."""
-    numbers = {run.folder: run.number for run in block.runs}
-    header, texts = paired_rows(comparison, [numbers[run.folder] for run in comparison.runs])
-    rows: list[list[str | float | Cell | None]] = []
-    for paired, (runs, speed, difference, interval, p_value) in zip(comparison.paired, texts, strict=True):
-        rest: list[str | float | Cell | None] = [
+    header, texts = paired_rows(comparison, [run.number for run in comparison.runs])
+    rows: list[Row] = [
+        [
+            runs,
+            Cell(speed, paired.speedup),
             Cell(difference, paired.value),
             interval,
             Cell(p_value, paired.p_value),
         ]
-        rows.append([runs, Cell(speed, paired.speedup), *rest])
+        for paired, (runs, speed, difference, interval, p_value) in zip(comparison.paired, texts, strict=True)
+    ]
     words = f"{titles(comparison)[1]}. {notes(comparison)[-1]}"
     command = shlex.join(["python", "-m", "mebert", "compare", *(str(run.folder) for run in comparison.runs)])
-    return Section(
-        "Is the difference more than chance?", [Table(header, rows, words), Note("The same in a terminal:", command)]
-    )
+    parts: list[Part] = [Table(header, rows, words), Note("The same in a terminal:", command)]
+    return Section("Is the difference more than chance?", parts)
+
+
+def _line_cell(lines: Sequence[SeedGroup], number: int) -> Cell:
+    """The name and the colour of a run's line."""
+    line = next(line for line in lines for run in line.runs if run.number == number)
+    return Cell(line.name, colour=line.style.colour)
 
 
 def _exit_title(name: str) -> str:

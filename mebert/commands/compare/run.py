@@ -6,13 +6,12 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mebert.commands.compare.output import CompareFormat, as_csv, as_markdown, format_of, print_comparison
-from mebert.commands.compare.paired import compare_runs
-from mebert.commands.compare.runs import check_comparable, read_run
+from mebert.commands.compare.paired import check_comparable, compare_runs
+from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
-from mebert.report.tables import print_pairs
+from mebert.report.layout import print_pairs
 from mebert.storage.paths import check_output
 
 __all__ = ["compare_command"]
@@ -46,16 +45,16 @@ def compare_command(
     if form in ("png", "html") and out is not None:
         _draw(runs, policy, speedups, form, out)
         return
-    read = [read_run(run, policy) for run in runs]
+    read = [read_run(run, number, policy) for number, run in enumerate(runs, start=1)]
     check_comparable(read)
     comparison = compare_runs(read, speedups)
     if out is None:
-        if form != "text":
+        if form == "text":
+            print_comparison(comparison)
+            again = shlex.join(str(run.folder) for run in read)
+            print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
+        else:
             print(as_markdown(comparison) if form == "md" else as_csv(comparison), end="")
-            return
-        print_comparison(comparison)
-        again = " ".join(shlex.quote(str(run.folder)) for run in read)
-        print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="", encoding="utf-8") as file:
@@ -64,52 +63,43 @@ def compare_command(
         else:
             file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
     print_pairs("Saved:", {"comparison": out})
-    print_pairs("Next:", _with_best([(run.folder, run.area, run.evaluation) for run in comparison.runs]))
+    print_pairs("Next:", _with_best(read))
 
 
-def _draw(runs: Sequence[str], policy: str | None, speedups: Sequence[float], form: CompareFormat, out: Path) -> None:
-    """The page or the picture, which take runs of several tasks, and runs that were not tested."""
+def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], form: CompareFormat, out: Path) -> None:
+    """Write the page or the picture, which take runs of several tasks, and runs without a test."""
     from mebert.commands.compare.page import write_comparison_page
     from mebert.commands.compare.picture import save_picture
-    from mebert.commands.compare.run_view import read_shown
-    from mebert.commands.compare.task_groups import blocks_of
+    from mebert.commands.compare.task_groups import task_groups
 
-    shown = [read_shown(run, number, policy) for number, run in enumerate(runs, start=1)]
-    blocks = blocks_of(shown)
-    waiting = [run for run in shown if run.evaluation is None]
+    runs = [read_run(run, number, policy, tested=False) for number, run in enumerate(given, start=1)]
+    tested, untested = [run for run in runs if run.evaluation], [run for run in runs if not run.evaluation]
     if form == "html":
-        write_comparison_page(blocks, speedups, policy, out)
+        write_comparison_page(task_groups(runs), speedups, policy, out)
     else:
-        save_picture(blocks, out)
+        save_picture(task_groups(runs), out)
     print_pairs("Saved:", {"page" if form == "html" else "picture": out})
-    if waiting:
+    if untested:
         where = "shown with what their training logged" if form == "html" else "not in the picture"
-        print_pairs(f"Not tested, {where}:", [(f"run {run.number}", run.folder) for run in waiting])
-    if len(waiting) < len(shown):
-        tested = [(run.folder, run.area, run.evaluation) for run in shown if run.evaluation is not None]
+        print_pairs(f"Not tested, {where}:", [(f"run {run.number}", run.folder) for run in untested])
+    if tested:
         print_pairs("Next:", _with_best(tested))
     else:
-        folder = waiting[0].folder
-        best = shlex.quote(str(folder / "checkpoints" / "best.ckpt"))
-        test = f"python -m mebert test --config {shlex.quote(str(folder / 'config.yaml'))} --ckpt_path {best}"
-        print_pairs("Next:", {"test one": test})
+        folder = untested[0].folder
+        command = ["test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints" / "best.ckpt"]
+        print_pairs("Next:", {"test one": shlex.join(["python", "-m", "mebert", *map(str, command)])})
 
 
-def _with_best(runs: Sequence[tuple[Path, float | None, dict[str, Any]]]) -> dict[str, str]:
-    """What to do with the run with the largest area, by what a study may have left of it.
-
-    Args:
-        runs: Folder, area and evaluation of each.
-    """
-    folder, _, evaluation = max(runs, key=lambda run: -1.0 if run[1] is None else run[1])
-    config = shlex.quote(str(folder / "config.yaml"))
-    tested = evaluation.get("checkpoint")
-    checkpoints = [Path(tested)] if tested else []
-    for checkpoint in (*checkpoints, folder / "checkpoints" / "best.ckpt"):
+def _with_best(runs: Sequence[RunView]) -> dict[str, str]:
+    """The next command for the run with the largest area, by the files that are left of it."""
+    run = max(runs, key=lambda run: -1.0 if run.area is None else run.area)
+    config = shlex.quote(str(run.folder / "config.yaml"))
+    tested = run.evaluation.get("checkpoint")
+    for checkpoint in [*([Path(tested)] if tested else []), run.folder / "checkpoints" / "best.ckpt"]:
         if checkpoint.is_file():
             known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
             return {"predict": f"python -m mebert predict {known} --out out.csv"}
-    model = folder / "model"
+    model = run.folder / "model"
     if model.is_dir():
         return {"measure its speed": f"python -m mebert bench --model {shlex.quote(str(model))}"}
     return {"train it again": f"python -m mebert fit --config {config}"}

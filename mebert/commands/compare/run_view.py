@@ -1,208 +1,249 @@
-"""A run as the page shows it: whatever its folder has, tested or not.
+"""A run as `compare` reads it from its folder, tested or not.
 
-Shapes: P points, E exits.
+Shapes: N rows, E exits.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mebert.commands.compare.runs import TestedRun, newest_of, read_values, recipe_of, task_of
-from mebert.commands.compare.settings import flat
+import yaml
+
+from mebert.commands.compare.settings import flat, recipe_of, task_of
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord, replay
+from mebert.metrics.elue import Points
 from mebert.metrics.record_files import load_record
+from mebert.storage.run_folder import RunFolder, newest_run
 
-__all__ = ["Point", "RunView", "read_shown"]
+__all__ = ["CurveRow", "RunView", "read_run"]
+
+REQUIRED = {"config.yaml": ("model", "data"), "evaluation.json": ("policy", "metric", "exits", "plain_gflops")}
 
 
 @dataclass(frozen=True)
-class Point:
-    """One point of a policy's curve.
+class CurveRow:
+    """One row of curve.csv.
 
     Attributes:
         threshold: Of the policy.
         target: The speed-up by layers that it was chosen for, or None.
         metric: The main metric.
         layers: Speed-up by layers, against all layers of this run.
-        flops: Speed-up by FLOPs, against its plain model.
         gflops: Mean cost of a row in 1e9 FLOPs.
-        shares: Share of the rows that left at each exit, (E,); None where the run has no recorded pass.
+        shares: Share of the rows that left at each exit, (E,); None where it is unknown.
     """
 
     threshold: float
     target: float | None
     metric: float
     layers: float
-    flops: float
     gflops: float
     shares: list[float] | None = None
 
 
 @dataclass
 class RunView:
-    """One run, from its folder.
+    """One run.
 
     Attributes:
-        folder: The run's.
-        number: Among those that were given, from 1.
-        recipe: Name of its module's class, without the ending.
-        task: What it was trained on.
-        seed: Of the training, or None.
+        folder: The run's folder.
+        number: Position among the runs that were given, from 1.
         settings: Its configuration (`flat`).
-        policy: The policy to look at; empty where the run was not tested.
-        evaluation: The content of evaluation.json, or None where it was not tested.
-        record: What was said of each test row, or None where that file is missing.
-        logged: The rows of metrics.csv that hold something, values as numbers.
+        recipe: Name of its module's class, without the ending.
+        task: The data that it was trained and tested on.
+        seed: Of the training; None where the configuration has none.
+        evaluation: The content of evaluation.json; empty if the run was not tested.
+        policy: The policy to compare at; empty if the run was not tested.
+        record: Outputs of each exit for each test row; None without outputs.safetensors.
+        logged: The rows of metrics.csv, numbers alone.
     """
 
     folder: Path
     number: int
+    settings: dict[str, str]
     recipe: str
     task: str
     seed: int | None
-    settings: dict[str, str]
+    evaluation: dict[str, Any] = field(default_factory=dict)
     policy: str = ""
-    evaluation: dict[str, Any] | None = None
     record: ExitRecord | None = None
     logged: list[dict[str, float]] = field(default_factory=list)
 
     @property
-    def tested(self) -> dict[str, Any]:
-        """The evaluation of a run that has one."""
-        assert self.evaluation is not None
-        return self.evaluation
+    def outputs(self) -> ExitRecord:
+        """The record of a run that has one."""
+        assert self.record is not None
+        return self.record
+
+    @property
+    def metric(self) -> str:
+        """Name of the main metric."""
+        return str(self.evaluation["metric"])
+
+    @property
+    def exit_layers(self) -> list[int]:
+        """The layer of each exit, (E,)."""
+        return [row["layer"] for row in self.evaluation["exits"]]
 
     @property
     def area(self) -> float | None:
-        """The area under the policy's curve; None where it was not worked out."""
-        compared = self.tested.get("policies", {}).get(self.policy, {})
-        found = compared.get("area", self.tested.get("area_under_curve", {}).get(self.policy))
+        """The area under the policy's curve; None where it was not computed."""
+        compared = self.evaluation.get("policies", {}).get(self.policy, {})
+        found = compared.get("area", self.evaluation.get("area_under_curve", {}).get(self.policy))
         return None if found is None else float(found)
 
-    @property
-    def comparable(self) -> TestedRun | None:
-        """The run as the paired tests want it; None where something is missing for them."""
-        if self.evaluation is None or self.record is None:
-            return None
-        return TestedRun(self.folder, self.recipe, self.task, self.seed, self.policy, self.evaluation, self.record)
-
     @cached_property
-    def points(self) -> dict[str, list[Point]]:
-        """All points of curve.csv by policy, those with a target too; `fixed` is everybody at one exit."""
+    def rows(self) -> dict[str, list[CurveRow]]:
+        """The rows of curve.csv by policy, without shares; `fixed` has all samples at one exit.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
         path = self.folder / "curve.csv"
-        if self.evaluation is None or not path.is_file():
+        if not self.evaluation or not path.is_file():
             return {}
-        plain, metric = float(self.evaluation["plain_gflops"]), self.evaluation["metric"]
-        found: dict[str, list[Point]] = {}
+        found: dict[str, list[CurveRow]] = {}
         try:
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    threshold, flops = float(row["threshold"]), float(row["speedup_flops"])
-                    point = Point(
-                        threshold,
-                        float(row["target"]) if row["target"] else None,
-                        float(row[metric]),
-                        float(row["speedup_layers"]),
-                        flops,
-                        plain / flops,
-                        self._shares(row["policy"], threshold),
-                    )
-                    found.setdefault(row["policy"], []).append(point)
+                    gflops = float(self.evaluation["plain_gflops"]) / float(row["speedup_flops"])
+                    target = float(row["target"]) if row["target"] else None
+                    values = float(row["threshold"]), target, float(row[self.metric]), float(row["speedup_layers"])
+                    found.setdefault(row["policy"], []).append(CurveRow(*values, gflops))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read as a curve: {error!r}; test the run again") from error
         return found
 
     def policy_of(self, choice: str) -> str:
-        """The name behind `own`, `best` or a policy's name."""
-        if choice == "own" or self.evaluation is None:
+        """The name of the policy for `own`, `best` or a name."""
+        if choice == "own" or not self.evaluation:
             return self.policy
         return self.evaluation.get("best_policy") or self.policy if choice == "best" else choice
 
-    def curve(self, choice: str) -> list[Point]:
-        """The curve of a policy from cheap to dear; of a policy that has none, such as a fixed exit, the exits."""
-        points = self.points.get(self.policy_of(choice)) or self.points.get("fixed", [])
-        return sorted((p for p in points if p.target is None), key=lambda p: (p.gflops, p.metric))
+    def curve(self, choice: str) -> list[CurveRow]:
+        """The curve of a policy by rising cost; the exits' where it has none, such as a fixed exit's."""
+        name = self.policy_of(choice) if self.rows.get(self.policy_of(choice)) else "fixed"
+        rows = [row for row in self.rows.get(name, []) if row.target is None]
+        return self._with_shares(sorted(rows, key=lambda row: (row.gflops, row.metric)), name)
 
-    def operating_points(self, choice: str) -> list[Point]:
-        """Where thresholds from validation data led, from slow to fast."""
-        points = self.points.get(self.policy_of(choice), [])
-        return sorted((p for p in points if p.target is not None), key=lambda p: p.target or 0.0)
+    def operating_points(self, choice: str) -> list[CurveRow]:
+        """The points at thresholds from validation data, by rising speed."""
+        name = self.policy_of(choice)
+        rows = [row for row in self.rows.get(name, []) if row.target is not None]
+        return self._with_shares(sorted(rows, key=lambda row: row.target or 0.0), name)
 
-    def _shares(self, policy: str, threshold: float) -> list[float] | None:
+    def cost_curve(self) -> Points:
+        """GFLOPs and metric of the policy's curve, without order; empty where none was written.
+
+        As under the area: where the policy cannot leave at the first exit, its curve goes on to all samples there.
+        """
+        curve, fixed = (
+            [(row.gflops, row.metric) for row in self.rows.get(name, []) if row.target is None]
+            for name in (self.policy, "fixed")
+        )
+        first = min(fixed, default=None)
+        return [*curve, first] if curve and first is not None and first[0] < min(curve)[0] else curve
+
+    def _with_shares(self, rows: Sequence[CurveRow], policy: str) -> list[CurveRow]:
         if self.record is None or (policy != "fixed" and policy not in self.record.scores):
-            return None
+            return list(rows)
         exits = self.record.num_exits
-        if policy == "fixed":
-            return [float(e + 1 == round(threshold)) for e in range(exits)]
-        taken = replay(self.record.scores[policy], threshold)
-        counts = taken.bincount(minlength=exits).double() / max(1, len(taken))
-        return [float(share) for share in counts]
+        found = []
+        for row in rows:
+            if policy == "fixed":
+                shares = [float(e + 1 == round(row.threshold)) for e in range(exits)]
+            else:
+                taken = replay(self.record.scores[policy], row.threshold)
+                shares = (taken.bincount(minlength=exits).double() / max(1, len(taken))).tolist()
+            found.append(replace(row, shares=shares))
+        return found
 
 
-def read_shown(given: str | Path, number: int, policy: str | None = None) -> RunView:
+def read_run(given: str | Path, number: int = 1, policy: str | None = None, tested: bool = True) -> RunView:
     """Read one run.
 
     Args:
-        given: The run's folder, or the experiment's, which stands for its newest tested run, else its newest.
-        number: Among those that were given.
-        policy: As `mebert.commands.compare.runs.read_run`.
+        given: The run's folder, or the experiment's, which stands for its newest tested run.
+        number: Position among the runs that were given.
+        policy: Name of a policy; None for the run's own, `best` for the one with the largest area on validation data.
+        tested: Require a test with its outputs. Otherwise a run that has evaluation.json or metrics.csv is enough.
 
     Raises:
-        UserError: The folder has nothing to show, a file of it cannot be read, or it has nothing about the policy.
+        UserError: The folder has no such run, a file of it cannot be read, or it has nothing about the policy.
     """
-    folder = _run_folder(Path(given))
-    config = read_values(folder / "config.yaml")
-    evaluation = read_values(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else None
-    record = None
-    if evaluation is not None and (folder / "outputs.safetensors").is_file():
-        record, _ = load_record(folder / "outputs.safetensors")
+    files = RunFolder(_find(Path(given), tested))
+    config = _read(files.config)
+    evaluation = _read(files.evaluation) if files.evaluation.is_file() else {}
+    record = load_record(files.outputs)[0] if evaluation and files.outputs.is_file() else None
     try:
-        run = RunView(
-            folder,
-            number,
-            recipe_of(config),
-            task_of(config["data"]),
-            config.get("seed_everything"),
-            flat(config),
-            evaluation=evaluation,
-            record=record,
-            logged=_logged(folder / "metrics.csv"),
-        )
-        if evaluation is not None:
-            _ = run.points  # read here, so that a mistake is told here
-            run.policy = _policy(run, policy)
+        seed, recipe, task = config.get("seed_everything"), recipe_of(config), task_of(config["data"])
+        run = RunView(files.path, number, flat(config), recipe, task, seed, evaluation, record=record)
+        if not tested:
+            run.logged = _logged(files.metrics)
+        if evaluation:
+            run.policy = _policy(run, policy, tested)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder} is not the folder of a run of mebert: its files lack {error}") from error
+        raise UserError(f"{files.path} is not the folder of a run of mebert: its files lack {error}") from error
     return run
 
 
-def _run_folder(given: Path) -> Path:
+def _find(given: Path, tested: bool) -> Path:
     if not given.is_dir():
-        raise UserError(f"{given} is no folder; give the folder of a run, such as runs/<experiment>/version_0")
-    if (given / "config.yaml").is_file():
-        if any((given / name).is_file() for name in ("evaluation.json", "metrics.csv")):
-            return given
-        raise UserError(f"{given} has nothing to show: it lacks evaluation.json and metrics.csv; was it stopped early?")
-    runs = [path for path in given.glob("*") if (path / "config.yaml").is_file()]
-    runs = [path for path in runs if any((path / name).is_file() for name in ("evaluation.json", "metrics.csv"))]
-    if not runs:
+        raise UserError(f"{given} is not a folder; give the folder of a run, such as runs/<experiment>/version_0")
+
+    def missing(path: Path) -> list[str]:
+        run = RunFolder(path)
+        if tested:
+            return [file.name for file in (run.config, run.evaluation, run.outputs) if not file.is_file()]
+        there = run.evaluation.is_file() or run.metrics.is_file()
+        return [
+            *([] if run.config.is_file() else ["config.yaml"]),
+            *([] if there else ["evaluation.json, metrics.csv"]),
+        ]
+
+    if not missing(given):
+        return given
+    runs = [path for path in given.glob("*") if not missing(path)]
+    if runs:
+        return newest_run([path for path in runs if RunFolder(path).evaluation.is_file()] or runs)
+    if not RunFolder(given).config.is_file():
         raise UserError(f"{given} is not the folder of a run: it has no config.yaml, and no run in it")
-    return newest_of([path for path in runs if (path / "evaluation.json").is_file()] or runs)
+    raise UserError(
+        f"{given} was not tested (it lacks {', '.join(missing(given))}): "
+        f"python -m mebert test --config {given}/config.yaml --ckpt_path {given}/checkpoints/best.ckpt "
+        "and then give the folder of that test"
+    )
 
 
-def _policy(run: RunView, policy: str | None) -> str:
-    own = str(run.tested["policy"])
+def _read(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again") from error
+    lost = [key for key in REQUIRED[path.name] if not isinstance(content, dict) or key not in content]
+    if lost:
+        raise UserError(f"{path} lacks {lost[0]}: mebert did not write it, or not whole; test the run again")
+    return content
+
+
+def _policy(run: RunView, policy: str | None, tested: bool) -> str:
+    own = str(run.evaluation["policy"])
     if policy is None:
         return own
     if policy == "best":
-        return str(run.tested.get("best_policy") or own)
-    known = dict.fromkeys([*run.points, *(run.record.scores if run.record else ())])
+        return str(run.evaluation.get("best_policy") or own)
+    scored = run.record.scores if run.record else {}
+    known = dict.fromkeys(scored if tested else [*run.rows, *scored])
     if policy not in known:
         raise UserError(f"{run.folder} has nothing about the policy {policy!r}; choose of {', '.join(known)}, or best")
     return policy

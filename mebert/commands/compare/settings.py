@@ -1,4 +1,4 @@
-"""The settings of runs: what differs, which runs differ in the seed alone, and what to call the others."""
+"""The settings of runs: which differ, which runs differ in their seed alone, and names for the others."""
 
 from __future__ import annotations
 
@@ -7,20 +7,32 @@ from typing import Any
 
 import yaml
 
-__all__ = ["differences", "flat", "names_of", "recipe_key"]
+__all__ = ["differences", "flat", "names_of", "recipe_key", "recipe_of", "task_of"]
 
 PLACES = ("trainer.logger", "trainer.default_root_dir", "ckpt_path", "weights_only", "predictions.")
-"""Beginnings of settings that say where things are, not what was trained."""
+"""Prefixes of settings that name places, and so do not change what is trained."""
 
-WORDS = ("experiment", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps")
-"""Settings that do not change what is trained either, but tell a reader which run is which."""
+LABELS = ("experiment", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps")
+"""Settings that do not change what is trained either, but are shown, since they identify a run."""
 
 SEEDS = ("seed_everything", "data.init_args.seed")
-LONGEST = 18
+LONGEST = 18  # characters of a value in a name
+
+
+def recipe_of(config: Mapping[str, Any]) -> str:
+    """The name of a configuration's module, without its ending."""
+    return str(config["model"]["class_path"]).rpartition(".")[2].removesuffix("Module")
+
+
+def task_of(data: Mapping[str, Any]) -> str:
+    """The task of a configuration's data: its name, its file, or else the name of the data module."""
+    init: dict[str, Any] = data.get("init_args") or {}
+    named = next((init[name] for name in ("task", "test_file", "train_file") if init.get(name)), None)
+    return str(named or str(data["class_path"]).rpartition(".")[2].removesuffix("DataModule"))
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A configuration with one dotted name a setting, lists in one line.
+    """A configuration as texts, with one dotted name for each setting.
 
     >>> flat({"model": {"class_path": "mebert.GEEPModule", "init_args": {"lam": None, "k": [1, 2]}}})
     {'model.class_path': 'mebert.GEEPModule', 'model.init_args.lam': 'null', 'model.init_args.k': '[1, 2]'}
@@ -36,24 +48,24 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differences(configs: Sequence[Mapping[str, str]]) -> dict[str, list[str | None]]:
-    """Settings that differ, by name, each run's value in the order given; None where a run does not have it."""
+    """Settings that differ between runs: name to the value in each run, None where a run does not have it."""
     names = dict.fromkeys(name for config in configs for name in config if not name.startswith(PLACES))
     values = {name: [config.get(name) for config in configs] for name in names}
     return {name: each for name, each in values.items() if len(set(each)) > 1}
 
 
 def recipe_key(config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """What runs of the same recipe share: all settings but seeds, places and words."""
+    """The settings that runs must share to differ in their seed alone: all but seeds, places and labels."""
     return tuple(sorted(_of_recipe(config).items()))
 
 
 def names_of(recipes: Sequence[str], configs: Sequence[Mapping[str, str]], folders: Sequence[str]) -> list[str]:
-    """A name for each line of a chart: its recipe, and where several lines have one, the settings that tell them apart.
+    """A name for each group of runs: its recipe, and where several groups have it, two of the settings that differ.
 
     Args:
-        recipes: Of each line.
-        configs: Of each line.
-        folders: Of each line, for those that nothing else tells apart.
+        recipes: The recipe of each group.
+        configs: The settings of each group.
+        folders: A folder of each group, which is added where names are still equal.
     """
     names = []
     for place, recipe in enumerate(recipes):
@@ -61,11 +73,11 @@ def names_of(recipes: Sequence[str], configs: Sequence[Mapping[str, str]], folde
         keys = [_of_recipe(configs[other]) for other in same]
         mine, first = keys[same.index(place)], keys[0]
         differ = list(differences(keys))
-        if len(differ) > 2:  # too many to tell all: what is different from the first of them
+        if len(differ) > 2:  # too many for a name: only what differs from the first of them
             differ = [name for name in differ if mine.get(name) != first.get(name)]
         differ = sorted(differ, key=lambda name: not name.startswith("model."))[:2]
-        said = [f"{_short(name)}={_cut(mine.get(name, 'none'))}" for name in differ]
-        names.append(" ".join([recipe, ", ".join(said)]) if said else recipe)
+        values = [f"{_short(name)}={_cut(mine.get(name, 'none'))}" for name in differ]
+        names.append(" ".join([recipe, ", ".join(values)]) if values else recipe)
     for name in [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         twice = [place for place, one in enumerate(names) if one == name]
         apart = len({folders[place] for place in twice}) == len(twice)
@@ -75,14 +87,12 @@ def names_of(recipes: Sequence[str], configs: Sequence[Mapping[str, str]], folde
 
 
 def _of_recipe(config: Mapping[str, str]) -> dict[str, str]:
-    without = (*PLACES, *WORDS)
+    without = (*PLACES, *LABELS)
     return {name: value for name, value in config.items() if name not in SEEDS and not name.startswith(without)}
 
 
 def _short(name: str) -> str:
-    """The last part of a setting's name that says something."""
-    parts = [part for part in name.split(".") if part not in ("init_args", "class_path")]
-    return parts[-1]
+    return next(part for part in reversed(name.split(".")) if part not in ("init_args", "class_path"))
 
 
 def _cut(value: str) -> str:

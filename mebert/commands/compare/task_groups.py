@@ -1,14 +1,14 @@
-"""Runs that can be compared, together: those of one task, tested on the same rows."""
+"""Runs that can be compared with one another: those of one task, tested on the same rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mebert.commands.compare.paired import mismatch
 from mebert.commands.compare.run_view import RunView
-from mebert.commands.compare.runs import check_comparable
-from mebert.errors import UserError
 
-__all__ = ["TaskGroup", "blocks_of"]
+__all__ = ["TaskGroup", "task_groups"]
 
 
 @dataclass
@@ -17,53 +17,42 @@ class TaskGroup:
 
     Attributes:
         task: Its name.
-        runs: In the order given; those that were not tested, too.
+        runs: In the order given, those without a test included.
     """
 
     task: str
     runs: list[RunView]
 
     @property
-    def shown(self) -> list[RunView]:
-        """Those that were tested."""
-        return [run for run in self.runs if run.evaluation is not None]
+    def tested(self) -> list[RunView]:
+        """The runs that were tested."""
+        return [run for run in self.runs if run.evaluation]
 
     @property
     def untested(self) -> list[RunView]:
-        """Those that were not."""
-        return [run for run in self.runs if run.evaluation is None]
+        """The runs that were not."""
+        return [run for run in self.runs if not run.evaluation]
 
 
-def blocks_of(runs: list[RunView]) -> list[TaskGroup]:
-    """Runs that can be compared, together; a run that was not tested stands with the first of its task."""
-    blocks: list[TaskGroup] = []
-    for run in sorted(runs, key=lambda one: one.evaluation is None):  # stable: tested runs open the blocks
-        home = next((block for block in blocks if _belongs(run, block)), None)
+def task_groups(runs: Sequence[RunView]) -> list[TaskGroup]:
+    """Group runs that can be compared; a run without a test joins the first group of its task."""
+    groups: list[TaskGroup] = []
+    for run in sorted(runs, key=lambda one: not one.evaluation):  # stable: tested runs first
+        home = next((group for group in groups if _belongs(run, group)), None)
         if home is None:
-            blocks.append(TaskGroup(run.task, [run]))
+            groups.append(TaskGroup(run.task, [run]))
         else:
             home.runs.append(run)
-    for block in blocks:
-        block.runs.sort(key=lambda one: one.number)
-    return sorted(blocks, key=lambda block: block.runs[0].number)
+    for group in groups:
+        group.runs.sort(key=lambda one: one.number)
+    return sorted(groups, key=lambda group: group.runs[0].number)
 
 
-def _belongs(run: RunView, block: TaskGroup) -> bool:
-    first = block.runs[0]
-    if run.task != first.task:
+def _belongs(run: RunView, group: TaskGroup) -> bool:
+    first = group.runs[0]
+    if run.task != first.task or not run.evaluation or not first.evaluation:
+        return run.task == first.task
+    if any(run.evaluation.get(key) != first.evaluation.get(key) for key in ("metric", "samples")):
         return False
-    if run.evaluation is None or first.evaluation is None:
-        return True
-    if (run.evaluation["metric"], run.evaluation.get("samples")) != (
-        first.evaluation["metric"],
-        first.evaluation.get("samples"),
-    ):
-        return False
-    one, two = next((r.comparable for r in block.runs if r.comparable), None), run.comparable
-    if one is None or two is None:
-        return True
-    try:
-        check_comparable([one, two])
-    except UserError:
-        return False
-    return True
+    recorded = next((one for one in group.runs if one.record is not None), None)
+    return recorded is None or run.record is None or mismatch(recorded, run) is None

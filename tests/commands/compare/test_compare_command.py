@@ -229,7 +229,7 @@ def test_mistakes(tmp_path, capsys):
         ([a, d], "the labels of their rows differ"),
         ([a, untested], "was not tested (it lacks outputs.safetensors): python -m mebert test --config"),
         ([empty], "is not the folder of a run"),
-        ([tmp_path / "nowhere"], "is no folder"),
+        ([tmp_path / "nowhere"], "is not a folder"),
         ([], "runs is missing"),
         ([a, "--speedups", "0.5"], "speedups must be at least 1, got 0.5"),
     ]:

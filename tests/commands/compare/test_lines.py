@@ -10,12 +10,11 @@ import scipy.stats
 import yaml
 from made_runs import made_run, write_metrics, write_settings
 
-from mebert.commands.compare.band import band_over, band_words
-from mebert.commands.compare.run_view import read_shown
-from mebert.commands.compare.runs import read_run
-from mebert.commands.compare.seed_groups import lines_of
+from mebert.commands.compare.band import band_caption, band_over
+from mebert.commands.compare.run_view import read_run
+from mebert.commands.compare.seed_groups import seed_groups
 from mebert.commands.compare.settings import differences, flat, names_of
-from mebert.commands.compare.task_groups import blocks_of
+from mebert.commands.compare.task_groups import task_groups
 from mebert.errors import UserError
 from mebert.report.page import styles
 
@@ -28,8 +27,8 @@ def test_bands_against_scipy():
     two = band_over(table[:2])
     assert (list(two.low), list(two.high)) == (list(table[:2].min(0)), list(table[:2].max(0)))
     assert band_over(table[:1]).low is None
-    assert "95 %" in band_words([1, 3])
-    assert band_words([1, 1]) == ""
+    assert "95 %" in band_caption([1, 3])
+    assert band_caption([1, 1]) == ""
 
 
 def test_lines_are_runs_that_differ_in_the_seed_alone(tmp_path):
@@ -37,8 +36,8 @@ def test_lines_are_runs_that_differ_in_the_seed_alone(tmp_path):
     made_run(tmp_path / "b", 2, exit_weights="uniform")
     made_run(tmp_path / "c", 1, exit_weights="depth")
     made_run(tmp_path / "d", 1, exit_weights="depth")  # the same seed again: no second seed
-    runs = [read_shown(tmp_path / name, n) for n, name in enumerate("abcd", start=1)]
-    (lines,) = lines_of(blocks_of(runs))
+    runs = [read_run(tmp_path / name, n, tested=False) for n, name in enumerate("abcd", start=1)]
+    (lines,) = seed_groups(task_groups(runs))
     folder = tmp_path.name
     assert {line.name: [run.number for run in line.runs] for line in lines} == {
         "MultiExit exit_weights=uniform": [1, 2],
@@ -69,20 +68,21 @@ def test_folder_of_several_runs_stands_for_its_newest_tested_one(tmp_path):
     made_run(tmp_path / "x/version_10", 1)
     write_settings(tmp_path / "x/version_11", 1)
     write_metrics(tmp_path / "x/version_11")
-    assert read_shown(tmp_path / "x", 1).folder.name == "version_10"
+    assert read_run(tmp_path / "x", 1, tested=False).folder.name == "version_10"
     assert read_run(tmp_path / "x").folder.name == "version_10"
     with pytest.raises(UserError, match=r"no config\.yaml"):
-        read_shown(tmp_path, 1)
+        read_run(tmp_path, 1, tested=False)
 
 
 def test_folder_of_runs_of_wandb_stands_for_the_one_that_was_tested_last(tmp_path):
     """Their names are ids, which say nothing of their age; a numbered run may stand among them."""
     for age, name in enumerate(("b7", "version_0", "c1", "a9")):
         made_run(tmp_path / "x" / name, 1)
-        os.utime(tmp_path / "x" / name / "evaluation.json", (1e9 - age, 1e9 - age))
+        for file in ("evaluation.json", "config.yaml"):
+            os.utime(tmp_path / "x" / name / file, (1e9 - age, 1e9 - age))
     write_settings(tmp_path / "x/z5", 1)
     write_metrics(tmp_path / "x/z5")
-    assert read_shown(tmp_path / "x", 1).folder.name == "b7"
+    assert read_run(tmp_path / "x", 1, tested=False).folder.name == "b7"
     assert read_run(tmp_path / "x").folder.name == "b7"
     (tmp_path / "x/b7/outputs.safetensors").unlink()
     assert read_run(tmp_path / "x").folder.name == "version_0", "that can be compared row by row"

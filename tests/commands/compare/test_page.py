@@ -15,7 +15,7 @@ from PIL import Image
 
 from mebert.cli.main import main
 from mebert.commands.compare.paired import compare_runs
-from mebert.commands.compare.runs import read_run
+from mebert.commands.compare.run_view import read_run
 from mebert.commands.compare.training import CURRICULUM
 from mebert.metrics.curve import replay
 from mebert.report.page import PALETTE
@@ -340,11 +340,11 @@ def test_what_cannot_be_read_is_named(tmp_path, capsys):
     made_run(tmp_path / "curve", 1)
     (tmp_path / "curve" / "curve.csv").write_text("policy,threshold\nentropy,1\n")
     for name, said in {
-        "nowhere": "is no folder",
+        "nowhere": "is not a folder",
         "empty": "is not the folder of a run: it has no config.yaml",
-        "bare": "it lacks evaluation.json and metrics.csv",
+        "bare": "it lacks evaluation.json, metrics.csv",
         "json": "evaluation.json cannot be read",
-        "keys": "its files lack 'model'",
+        "keys": "config.yaml lacks model",
         "curve": "cannot be read as a curve",
     }.items():
         assert main(["compare", str(tmp_path / name), "--out", str(tmp_path / "r.html")]) == 2
