@@ -1,22 +1,21 @@
-"""How far a run is: one bar on a terminal, a plain line after each validation elsewhere."""
+"""The progress of a run: a bar on a terminal, a line after each validation everywhere."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import BatchesProcessedColumn, CustomBarColumn
 from lightning.pytorch.utilities import rank_zero_info
+from rich.progress import ProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from typing_extensions import override
 
-from mebert.runtime.progress import Progress, bars_wanted, duration
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
+from mebert.runtime.progress import REFRESH_SECONDS, bars_wanted, duration, send_logs_to_current_stderr
 
 __all__ = ["ExitProgressBar", "ProgressLines", "set_progress"]
 
@@ -27,10 +26,10 @@ SHOWN_METRIC = "val/score"
 def set_progress(trainer: L.Trainer) -> None:
     """Put mebert's bar in the place of Lightning's, or lines where there is no terminal or no bar is wanted.
 
-    First among the callbacks: a bar is away before the tables of others are printed.
+    It comes first among the callbacks: a bar is removed before others print their tables.
 
     Args:
-        trainer: One whose bar, if any, is the default.
+        trainer: Its progress bar, if any, is Lightning's default.
     """
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     bar = trainer.progress_bar_callback
@@ -40,7 +39,7 @@ def set_progress(trainer: L.Trainer) -> None:
 
 
 class TrainingStatus:
-    """What there is to say of a training: where it is, its loss since the last line, the score and its best."""
+    """The mean loss since the last line, the last validation score and the best one."""
 
     def __init__(self) -> None:
         self._loss: Tensor | None = None
@@ -49,253 +48,173 @@ class TrainingStatus:
         self._best: float | None = None
 
     def add(self, trainer: L.Trainer, outputs: Any) -> None:
-        """Count a training batch; adding tensors waits for no accelerator."""
+        """Count a training batch, without waiting for an accelerator."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is not None:
-            # Lightning hands over the loss as it is accumulated.
+            # Lightning divides the loss by the number of accumulated batches.
             loss = loss.detach().float() * trainer.accumulate_grad_batches
             self._loss = loss if self._loss is None else self._loss + loss
             self._batches += 1
 
     @property
     def has_trained(self) -> bool:
-        """Whether a batch has come since the last line."""
+        """Whether a batch was counted since the last line."""
         return self._batches > 0
 
-    def place(self, trainer: L.Trainer) -> str:
-        """Which epoch, or which step where only steps are counted."""
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
-        return f"epoch {trainer.current_epoch + 1}"
+    @property
+    def seconds(self) -> float:
+        """Seconds since the last line."""
+        return time.monotonic() - self._since
 
-    def figures(self, trainer: L.Trainer) -> list[str]:
+    def figures(self, trainer: L.Trainer) -> dict[str, str]:
         """The mean loss since the last line, and the score of the last validation."""
-        found = []
+        found = {}
         if self._loss is not None:
-            found.append(f"loss {float(self._loss) / self._batches:.4f}")
+            found["loss"] = f"{float(self._loss) / self._batches:.4f}"
         score = trainer.callback_metrics.get(SHOWN_METRIC)
         if score is not None:
-            found.append(f"val score {float(score):.4f}")
+            found["val score"] = f"{float(score):.4f}"
         return found
 
-    def line(self, trainer: L.Trainer, validated: bool) -> str:
-        """The line, after which loss and clock begin anew.
+    def next_line(self, trainer: L.Trainer, validated: bool) -> str:
+        """The line to print now; the mean loss and the clock start again.
 
         Args:
-            trainer: Holds the metrics.
+            trainer: Has the metrics.
             validated: Whether a validation has just ended.
         """
-        inside = validated and trainer.val_check_batch < trainer.num_training_batches  # type: ignore[operator]
-        where = self.place(trainer) + (f", step {trainer.global_step}" if inside or not validated else "")
-        figures = self.figures(trainer)
+        in_epoch = not validated or trainer.val_check_batch < trainer.num_training_batches  # type: ignore[operator]
+        place = epoch_of(trainer) + (f", step {trainer.global_step}" if in_epoch else "")
+        figures = [f"{name} {value}" for name, value in self.figures(trainer).items()]
         score = trainer.callback_metrics.get(SHOWN_METRIC)
         if validated and score is not None:
             if self._best is not None and float(score) <= self._best:
                 figures[-1] += f" (best {self._best:.4f})"
             self._best = max(float(score), self._best or float(score))
-        seconds, self._since = time.monotonic() - self._since, time.monotonic()
-        self._loss, self._batches = None, 0
-        return f"{where}: {', '.join([*figures, duration(seconds)])}"
+        figures.append(duration(self.seconds))
+        self._loss, self._batches, self._since = None, 0, time.monotonic()
+        return f"{place}: {', '.join(figures)}"
 
-    def silent(self) -> float:
-        """Seconds since the last line."""
-        return time.monotonic() - self._since
+
+def epoch_of(trainer: L.Trainer) -> str:
+    """The current epoch, from 1, and how many there will be, where that is known."""
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
+    return f"epoch {trainer.current_epoch + 1}"
 
 
 class ProgressLines(L.Callback):
     """Logs a line after each validation (without any: after each epoch), and every five minutes in long epochs."""
 
     def __init__(self) -> None:
-        self._words = TrainingStatus()
+        super().__init__()
+        self.status = TrainingStatus()
         self._validated = False
+
+    def print_line(self, line: str) -> None:
+        """Log the line."""
+        rank_zero_info(line)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._words = TrainingStatus()
+        self.status = TrainingStatus()
+        super().on_train_start(trainer, pl_module)
 
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = False
+        super().on_train_epoch_start(trainer, pl_module)
 
     @override
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._words.add(trainer, outputs)
-        if self._words.silent() > SILENCE_SECONDS:
-            rank_zero_info(self._words.line(trainer, validated=False))
+        self.status.add(trainer, outputs)
+        if self.status.seconds > SILENCE_SECONDS:
+            self.print_line(self.status.next_line(trainer, validated=False))
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.training or (trainer.validating and trainer.state.fn == "fit"):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._validated = True
-            rank_zero_info(self._words.line(trainer, validated=True))
+            self.print_line(self.status.next_line(trainer, validated=True))
+        super().on_validation_end(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._validated and self._words.has_trained:  # not where a resumed run begins between epochs
-            rank_zero_info(self._words.line(trainer, validated=False))
+        if not self._validated and self.status.has_trained:  # not where a resumed run begins between epochs
+            self.print_line(self.status.next_line(trainer, validated=False))
+        super().on_train_epoch_end(trainer, pl_module)
 
 
-class ExitProgressBar(ProgressBar):
-    """One bar for a whole training, with the time that is left of it; a bar each for validation, test and prediction.
+class ExitProgressBar(ProgressLines, RichProgressBar):
+    """Lightning's bar on standard error, with the lines of `ProgressLines` above it.
 
-    Each validation leaves a line above the bar. `trainer.callbacks` may hold another progress bar instead.
+    The bar is removed before tables are printed and anything is timed. Another bar in `trainer.callbacks` replaces it.
     """
 
     shares_display = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_enabled = True
-        self._words = TrainingStatus()
-        self._training: Progress | None = None
-        self._pass: Progress | None = None
-        self._done = 0
-        self._validated = False
+        self._refresh_rate = round(1 / REFRESH_SECONDS)
+        self._console_kwargs = {"stderr": True}
+        self._figures: dict[str, Any] = {}
+        self._figures_at = 0.0
 
     @override
-    def disable(self) -> None:
-        self.is_enabled = False
+    def print_line(self, line: str) -> None:
+        if self.progress is not None:
+            self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @override
-    def enable(self) -> None:
-        self.is_enabled = True
-
-    # ---- training ------------------------------------------------------------------------------------------
-
-    @override
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._words = TrainingStatus()
-        self._done = trainer.fit_loop.total_batch_idx + 1  # of a run that goes on
-        total = self._total(trainer)
-        self._training = Progress(self._words.place(trainer), total, self.is_enabled).__enter__()
-        self._training.update(self._words.place(trainer), total, self._done)
+    def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
+        return [
+            TextColumn("{task.description}"),
+            CustomBarColumn(bar_width=20),
+            BatchesProcessedColumn(""),
+            TimeRemainingColumn(compact=True),
+        ]
 
     @override
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validated = False
-        if self._training is not None:
-            self._training.update(self._words.place(trainer), self._total(trainer), self._done)
-
-    def _total(self, trainer: L.Trainer) -> float:
-        """Batches of the whole training, if the epochs to come are like this one."""
-        totals = []
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            left = trainer.max_epochs - trainer.current_epoch
-            totals.append(self._done + left * trainer.num_training_batches)
-        if trainer.max_steps > 0:
-            left = trainer.max_steps - trainer.global_step
-            totals.append(self._done + left * trainer.accumulate_grad_batches)
-        return min(totals, default=float("inf"))
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        if time.monotonic() - self._figures_at > REFRESH_SECONDS:  # reading the loss waits for an accelerator
+            self._figures, self._figures_at = self.status.figures(trainer), time.monotonic()
+        return self._figures
 
     @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._words.add(trainer, outputs)
-        self._done += 1
-        if self._training is not None:
-            self._training.tick(lambda: "  ".join(self._words.figures(trainer)))
+    def _get_train_description(self, current_epoch: int) -> str:
+        return epoch_of(self.trainer)
 
     @override
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._training is not None and not self._validated and self._words.has_trained:
-            self._training.say(self._words.line(trainer, validated=False))
+    def _init_progress(self, trainer: L.Trainer) -> None:
+        send_logs_to_current_stderr()
+        stdout = sys.stdout
+        super()._init_progress(trainer)
+        if self.progress is not None:
+            self.progress.live.transient = True
+        if not stdout.isatty():  # rich would write what is printed to standard error, too
+            sys.stdout = stdout
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
-
-    @override
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        for bar in (self._pass, self._training):
-            if bar is not None:
-                bar.close()
-        self._pass = self._training = None
-
-    # ---- passes over a split -------------------------------------------------------------------------------
-
-    def _begin(self, text: str, batches: float | Sequence[float]) -> None:
-        total = batches if isinstance(batches, (int, float)) else sum(batches)
-        self._pass = Progress(text, total, self.is_enabled).__enter__()
-
-    def _tick(self) -> None:
-        if self._pass is not None:
-            self._pass.tick()
-
-    def _end(self) -> None:
-        """Before the tables are printed."""
-        if self._pass is not None:
-            self._pass.close()
-            self._pass = None
-
-    @override
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._begin("validating", trainer.num_val_batches)
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._tick()
+        self._stop_progress()
 
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end()
-
-    @override
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._training is not None and not trainer.sanity_checking:
-            self._validated = True
-            self._training.say(self._words.line(trainer, validated=True))
-
-    @override
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begin("testing", trainer.num_test_batches)
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._tick()
+        super().on_validation_epoch_end(trainer, pl_module)
+        if trainer.state.fn == "validate":
+            self._stop_progress()
 
     @override
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end()
-
-    @override
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._begin("predicting", trainer.num_predict_batches)
-
-    @override
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._tick()
+        self._stop_progress()
 
     @override
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end()
+        self._stop_progress()
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop_progress()
