@@ -1,4 +1,4 @@
-"""Whether a checkpoint, the data and what was asked for go together, said before the run has a folder."""
+"""Whether a checkpoint fits the data and the settings of a command, checked before the run has a folder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def check_match(command: str, config: Namespace, checkpoint: Mapping[str, Any], 
     """Check a command that was given a checkpoint.
 
     Args:
-        command: Its name.
-        config: Its settings.
-        checkpoint: What `read_checkpoint` gave.
+        command: validate, test, predict, or fit.
+        config: Its section of the configuration.
+        checkpoint: The content, from `read_checkpoint`.
         data: The data module.
-        model: The module, not loaded yet.
+        model: The module, without the checkpoint's weights yet.
 
     Raises:
         UserError: Labels differ, or the checkpoint has no such threshold or exit predictor.

@@ -15,10 +15,10 @@ __all__ = ["COMMANDS", "command_function", "run_command"]
 
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
-    "calibrate": "Choose thresholds for a speed, a budget or a most allowed loss, guaranteed if asked; store them.",
+    "calibrate": "Choose thresholds for a speed, a budget or a largest loss, with a guarantee if asked; store them.",
     "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
     "inspect": "Look inside one model: a text exit by exit, its tokens, what each exit sees in two dimensions.",
-    "cascade": "Put trained models behind one another: small ones first, the large one where they are not sure.",
+    "cascade": "Put trained models behind one another: small ones first, the large one where they are not confident.",
     "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
     "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
 }
@@ -61,9 +61,11 @@ def run_command(name: str, args: Sequence[str]) -> int:
     """
     from jsonargparse import auto_cli
 
+    from mebert.cli.config_files import use_strict_loader
     from mebert.cli.examples import examples_of
     from mebert.commands.parser import CommandParser, normalize_args
 
+    use_strict_loader()
     function = command_function(name)
     status = auto_cli(
         function,

@@ -1,135 +1,118 @@
-"""Configuration files looked at before they are used, so that a fault in one is told with the file and the line."""
+"""The YAML loader of configuration files: strict, and with the file and the line of a mistake."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
+from jsonargparse import get_loader, set_loader
+from jsonargparse._loaders_dumpers import get_yaml_default_loader
+from jsonargparse._util import config_load_stack  # which file is being read: its loaders are given the text alone
 
-from mebert.errors import UserError
+from mebert.commands.parser import ConfigFileError
 
-__all__ = ["check_config", "check_configs"]
+__all__ = ["load_yaml", "use_strict_loader"]
 
-ENDINGS = (".yaml", ".yml")
 PLAIN = "tag:yaml.org,2002:"
-MOST_VALUES = 1_000_000  # a hundred lines of aliases to aliases can stand for more values than any memory holds
+MAX_VALUES = 1_000_000  # a hundred lines of aliases to aliases can stand for more values than any memory holds
+_load_word = get_loader("yaml")
 
 
-def check_configs(args: Sequence[str]) -> None:
-    """Look at every configuration that a command line names.
-
-    Args:
-        args: The command line: the value of `--config`, and YAML files given to other options (`--trainer gpu.yaml`).
-
-    Raises:
-        UserError: One is not there, or no mapping in YAML.
-    """
-    for option, value in _values(args):
-        whole = option == "--config" and not _is_inline(value)
-        if whole or (option.startswith("--") and value.endswith(ENDINGS) and Path(value).is_file()):
-            check_config(value, option)
+def use_strict_loader() -> None:
+    """Have jsonargparse read every YAML file with `load_yaml`."""
+    set_loader("yaml", load_yaml, (yaml.YAMLError,))
 
 
-def check_config(path: str, option: str = "--config") -> None:
-    """Look at one configuration.
+def load_yaml(text: str, path: str = "") -> Any:
+    """Parse a configuration file, or a single value.
 
     Args:
-        path: The file.
-        option: By which it was given, for the message.
+        text: YAML.
+        path: The name of the file if it must hold a mapping of sections (`--config FILE`); empty for any other text.
 
     Raises:
-        UserError: As `check_configs`.
+        ConfigFileError: A file is not valid YAML, has a key twice, or has a tag or an alias that is not allowed.
+        yaml.YAMLError: A value is not YAML; jsonargparse then takes it as a string.
     """
-    given = f"{option} {path}"
+    files = config_load_stack.get()
+    if not files:
+        return _load_word(text)
+    absolute, shown = files[-1]
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{given}: there is no such file; check the path (it is relative to {Path.cwd()})") from None
-    except IsADirectoryError:
-        raise UserError(f"{given}: that is a folder; name the YAML file in it") from None
-    except OSError as error:
-        raise UserError(f"{given}: {error.strerror or error}; give a file that can be read") from error
-    except UnicodeDecodeError:
-        raise UserError(f"{given}: not UTF-8 text; save the file as UTF-8") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise UserError(f"{given}{where}: not YAML ({error.problem or error.context}); correct it there") from None
+        value = StrictLoader(text).get_single_data()
     except (yaml.YAMLError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise UserError(f"{given}: not YAML ({reason}); correct the file") from None
-    if not isinstance(node, yaml.MappingNode):
-        what = "empty" if node is None or not text.strip() else f"a {_kind(node)}"
-        raise UserError(f"{given} is {what}; it must be a mapping of sections, such as trainer: {{max_epochs: 3}}")
-    _Adapter(given).values(node)
+        # Strings in a file are loaded one by one, too: they may be anything.
+        if path or text == Path(absolute).read_text(encoding="utf-8"):
+            raise ConfigFileError(f"{shown}{_describe(error)}") from error
+        raise yaml.YAMLError(str(error)) from error
+    if path and not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else "empty" if value is None else "a single value"
+        raise ConfigFileError(
+            f"{shown} is {kind}; it must be a mapping of sections, such as trainer: {{max_epochs: 3}}"
+        )
+    return value
 
 
-class _Adapter:
-    """Every value of a document once, however many aliases lead to it.
+def _describe(error: yaml.YAMLError | RecursionError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
+        if isinstance(error, NotAllowed):
+            return f", line {mark.line + 1}: {error.problem}"
+        place = f", line {mark.line + 1}, column {mark.column + 1}"
+        return f"{place}: not YAML ({error.problem or error.context}); correct it there"
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+    return f": not YAML ({reason}); correct the file"
 
-    Args:
-        given: The file, for messages.
-    """
 
-    def __init__(self, given: str) -> None:
-        self.given = given
-        self.above: set[int] = set()
-        self.counts: dict[int, int] = {}
+class NotAllowed(yaml.MarkedYAMLError):
+    """YAML that is well-formed but not accepted in a configuration."""
 
-    def values(self, node: yaml.Node) -> int:
-        """How many values a node stands for, itself included."""
-        if id(node) in self.counts:
-            return self.counts[id(node)]
-        where = f"{self.given}, line {node.start_mark.line + 1}"
-        if id(node) in self.above:
-            raise UserError(f"{where}: an alias (*name) within what it names; write its values out")
+    def __init__(self, problem: str, node: yaml.Node) -> None:
+        super().__init__(problem=problem, problem_mark=node.start_mark)
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Plain values only, each key once, and no more values than fit into memory."""
+
+    yaml_implicit_resolvers = get_yaml_default_loader().yaml_implicit_resolvers  # 1e-3 is a number
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            self.count_values(node, {}, set())
+        return node
+
+    def count_values(self, node: yaml.Node, counts: dict[int, int], parents: set[int]) -> int:
+        """How many values a node stands for, itself included; each node is checked once.
+
+        Args:
+            node: The root of a tree in which aliases lead to the same node again.
+            counts: The counts of nodes already checked, by `id`.
+            parents: Nodes that this one is part of, by `id`.
+        """
+        if id(node) in counts:
+            return counts[id(node)]
+        if id(node) in parents:
+            raise NotAllowed("an alias (*name) inside the value that it names; write its values out", node)
         if not node.tag.startswith(PLAIN) or node.tag.startswith(f"{PLAIN}python"):
-            raise UserError(f"{where}: the tag {node.tag.replace(PLAIN, '!!')} is not allowed; give plain values")
-        self.above.add(id(node))
-        count = 1 + sum(map(self.values, self._inner(node)))
-        self.above.discard(id(node))
-        if count > MOST_VALUES:
-            raise UserError(f"{where}: aliases (*name) that stand for more than {MOST_VALUES:,} values; write less")
-        self.counts[id(node)] = count
+            raise NotAllowed(f"the tag {node.tag.replace(PLAIN, '!!')} is not allowed; give plain values", node)
+        count = 1 + sum(self.count_values(inner, counts, parents | {id(node)}) for inner in _children(node))
+        if count > MAX_VALUES:
+            raise NotAllowed(f"aliases (*name) that stand for more than {MAX_VALUES:,} values; write fewer", node)
+        counts[id(node)] = count
         return count
 
-    def _inner(self, node: yaml.Node) -> Iterator[yaml.Node]:
-        if isinstance(node, yaml.SequenceNode):
-            yield from node.value
-        if isinstance(node, yaml.MappingNode):
-            seen: dict[str, int] = {}
-            for key, value in node.value:
-                line = key.start_mark.line + 1
-                if key.value in seen and isinstance(key, yaml.ScalarNode):
-                    raise UserError(
-                        f"{self.given}, line {line}: the key {key.value!r} stands in line {seen[key.value]} already; "
-                        "keep one of them"
-                    )
-                if isinstance(key, yaml.ScalarNode):
-                    seen[key.value] = line
-                yield key
-                yield value
 
-
-def _values(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each option with each of its values."""
-    option = ""
-    for word in args:
-        if word.startswith("--"):
-            option, equals, value = word.partition("=")
-            if equals:
-                yield option, value
-        else:
-            yield option, word
-
-
-def _is_inline(value: str) -> bool:
-    """Whether a value is a configuration itself and no path."""
-    return "{" in value or "\n" in value
-
-
-def _kind(node: yaml.Node) -> str:
-    return "list" if isinstance(node, yaml.SequenceNode) else "single value"
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    raise NotAllowed(f"the key {key.value!r} is in line {lines[key.value]} already; keep one", key)
+                lines[key.value] = key.start_mark.line + 1
+            yield key
+            yield value

@@ -1,4 +1,4 @@
-"""Mistakes that Lightning finds, told like our own: one line, and no empty folder left behind."""
+"""Mistakes that Lightning finds, reported like our own: one line, and no empty folder left behind."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mebert.storage.run_folder import run_folder
 __all__ = ["check_seed", "convert_lightning_errors", "trainer_errors"]
 
 LARGEST_SEED = 2**32 - 1  # NumPy's
-MONITOR = re.compile(r"ModelCheckpoint\(monitor='(.+?)'\) could not find the monitored key.*: \[(.*?)\]")
-WEIGHTS = "Error(s) in loading state_dict"
+# PyTorch has no type of its own for weights that do not fit a module; the fault is in the second line.
+WRONG_WEIGHTS = re.compile(r"Error\(s\) in loading state_dict.*\n\s*(.*)")
 LEVELS = 3  # runs/<experiment>/<version>
 
 
 def check_seed(seed: bool | int | None) -> None:
-    """Refuse what NumPy takes for no seed.
+    """Refuse a seed that NumPy does not take.
 
     Args:
-        seed: Of `seed_everything`; a truth value stands for a random one, or none.
+        seed: Of `seed_everything`; a boolean asks for a random seed, or for none.
 
     Raises:
         UserError: It is out of range.
@@ -37,7 +37,7 @@ def check_seed(seed: bool | int | None) -> None:
 
 @contextmanager
 def trainer_errors() -> Iterator[None]:
-    """What the Trainer does not take, as a `UserError`."""
+    """Convert what the Trainer does not accept into a `UserError`."""
     try:
         yield
     except UserError:
@@ -48,7 +48,7 @@ def trainer_errors() -> Iterator[None]:
 
 @contextmanager
 def convert_lightning_errors(trainer: Any) -> Iterator[None]:
-    """What Lightning refuses during a run, as a `UserError`; where nothing has run, the run's folder goes again.
+    """Convert what Lightning refuses during a run into a `UserError`, and remove the run's folder if it is empty.
 
     Args:
         trainer: Whose run it is.
@@ -62,24 +62,28 @@ def convert_lightning_errors(trainer: Any) -> Iterator[None]:
         if trainer.is_global_zero:
             _remove_empty(run_folder(trainer))  # loggers make it before anything has been checked
         if isinstance(error, MisconfigurationException):
-            raise UserError(_plain(error)) from error
-        if str(error).startswith(WEIGHTS) and trainer.ckpt_path is not None:
-            detail = str(error).splitlines()[1].strip()
+            raise UserError(_unknown_monitor(trainer) or _plain(error)) from error
+        if trainer.ckpt_path is not None and (found := WRONG_WEIGHTS.search(str(error))):
             raise UserError(
-                f"{trainer.ckpt_path} does not fit the model: {detail} Give the checkpoint of this configuration"
+                f"{trainer.ckpt_path} does not fit the model: {found[1]} Give the checkpoint of this configuration"
             ) from error
         if lost := lost_process(error):
             raise UserError(lost) from error
         raise
 
 
+def _unknown_monitor(trainer: Any) -> str | None:
+    """What to say if a checkpoint monitors a metric that validation has not logged."""
+    known = [name for name in trainer.callback_metrics if name.startswith("val/")]
+    for callback in trainer.checkpoint_callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if known and monitor is not None and monitor not in trainer.callback_metrics:
+            return f"checkpoint.monitor {monitor} is not measured; choose one of {', '.join(known)}"
+    return None
+
+
 def _plain(error: Exception) -> str:
-    text = " ".join(str(error).replace("`", "").split())
-    if found := MONITOR.search(text):
-        monitor, known = found.groups()
-        names = ", ".join(name.strip(" '") for name in known.split(",") if name.strip(" '").startswith("val/"))
-        return f"checkpoint.monitor {monitor} is not measured; choose one of {names}"
-    return text
+    return " ".join(str(error).replace("`", "").split())
 
 
 def _remove_empty(folder: Path) -> None:

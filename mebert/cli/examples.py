@@ -13,7 +13,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     "fit": {
         "fit --config configs/quickstart.yaml": "the built-in task",
         "fit --config configs/de3/rte.yaml --trainer configs/trainer/gpu.yaml": "DE3-BERT on RTE, on a GPU",
-        "fit --config configs/quickstart.yaml --ckpt_path last": "go on where a run was stopped",
+        "fit --config configs/quickstart.yaml --ckpt_path last": "continue a run that was stopped",
     },
     "validate": {
         f"validate {CONFIG}": "the newest run's best checkpoint",
@@ -29,7 +29,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
     },
     "calibrate": {
         f"calibrate --model {RUN} --split test --max_drop 0.005": "lose at most half a point here",
-        f"calibrate --model {RUN} --split test --epsilon 0.01 --delta 0.1": "a promise for texts to come",
+        f"calibrate --model {RUN} --split test --epsilon 0.01 --delta 0.1": "with a guarantee for new texts",
         f"calibrate --model {RUN} --file my.csv --speedup 2": "on rows of your own",
     },
     "bench": {
@@ -64,13 +64,12 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
 
 
 def examples_of(command: str) -> str:
-    """The examples of a command, one a line with what it is for; empty where there are none.
+    """The examples of a command as a section of its help.
 
     Args:
-        command: Its name.
+        command: A key of `EXAMPLES`.
     """
-    found = EXAMPLES.get(command, {})
-    lines = []
-    for words, purpose in found.items():
+    lines = ["examples:"]
+    for words, purpose in EXAMPLES[command].items():
         lines += [f"  # {purpose}"] * bool(purpose) + [f"  python -m mebert {words}"]
-    return "\n".join(["examples:", *lines]) if lines else ""
+    return "\n".join(lines)

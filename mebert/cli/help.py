@@ -1,50 +1,17 @@
-"""The help of Lightning's commands: what one sets often first, the rest of the Trainer's options by `--help_all`."""
+"""The overview of all commands, and the help of Lightning's: what is set often, and all of it by `--help_all`."""
 
 from __future__ import annotations
 
 import shutil
 import textwrap
 from argparse import SUPPRESS, Action, ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mebert import _HOMES
 from mebert.cli.commands import COMMANDS
 from mebert.cli.examples import examples_of
 
-__all__ = ["LIGHTNING_COMMANDS", "SHORT_OPTIONS", "arrange", "expand", "explain", "overview"]
-
-SHORT_OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "predict": {
-        "--out": "--predictions.path",
-        "--format": "--predictions.format",
-        "--speedup": "--predictions.speedup",
-        "--max_drop": "--predictions.max_drop",
-        "--engine": "--predictions.engine",
-    }
-}
-
-
-def expand(args: Sequence[str]) -> list[str]:
-    """The arguments of a command with its short options written out, `--x value` and `--x=value` alike.
-
-    Anything else stays as it is, so that the parser says what it does not know.
-
-    Args:
-        args: The command's name and what follows it.
-    """
-    known = SHORT_OPTIONS.get(args[0], {}) if args else {}
-    found = []
-    for argument in args:
-        name, equals, value = argument.partition("=")
-        found.append(known.get(name, name) + equals + value)
-    return found
-
-
-def explain(command: str) -> str:
-    """A line for the command's help."""
-    names = SHORT_OPTIONS.get(command, {})
-    return "Short: " + ", ".join(f"{short} for {option}" for short, option in names.items()) if names else ""
-
+__all__ = ["DATA_MODULES", "LIGHTNING_COMMANDS", "RECIPES", "arrange", "overview"]
 
 LIGHTNING_COMMANDS: Mapping[str, str] = {
     "fit": "Train, then test the best checkpoint and save it as a folder.",
@@ -53,14 +20,13 @@ LIGHTNING_COMMANDS: Mapping[str, str] = {
     "predict": "Classify texts at a chosen speed.",
 }
 
-# In the order of the work; a command that is nowhere here comes last.
+# In the order of the work.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "train and use": ("fit", "validate", "test", "predict"),
     "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect"),
     "many models": ("cascade", "study"),
+    "more": ("completion",),
 }
-
-LAST_GROUP = "more"
 
 START = """\
 start:
@@ -73,8 +39,6 @@ def overview() -> str:
     """The help, as wide as the terminal but not wider than lines are easily read."""
     width = min(shutil.get_terminal_size().columns, 100)
     known = {**LIGHTNING_COMMANDS, **COMMANDS}
-    placed = [name for names in GROUPS.values() for name in names]
-    groups = {**GROUPS, LAST_GROUP: tuple(name for name in known if name not in placed)}
     options = {"-h, --help": "Show this help.", "--version": "Show the version."}
     longest = max(map(len, [*known, *options]))
     parts = [
@@ -85,11 +49,9 @@ def overview() -> str:
             width,
         ),
     ]
-    for title, names in groups.items():
-        lines = [_line(name, known[name], longest, width) for name in names if name in known]
-        if lines:
-            parts.append("\n".join([f"{title}:", *lines]))
-    parts.append("\n".join(["options:", *(_line(name, text, longest, width) for name, text in options.items())]))
+    groups = {title: {name: known[name] for name in names} for title, names in GROUPS.items()}
+    for title, texts in {**groups, "options": options}.items():
+        parts.append("\n".join([f"{title}:", *(_line(name, text, longest, width) for name, text in texts.items())]))
     return "\n\n".join(parts) + "\n\n" + START.rstrip("\n")
 
 
@@ -103,27 +65,37 @@ SECTIONS: Mapping[str, str] = {
     "data": "data: a task of the Hub, own files or the built-in task (its settings: --data.help CLASS)",
     "predictions": "predictions: what `predict` writes, and at which speed",
     "curve": "curve: operating points, and what `test` reports",
-    "exit_prediction": "exit_prediction: learn to say beforehand which exit a text will take (GEEP)",
+    "exit_prediction": "exit_prediction: learn to predict which exit a text will take (GEEP)",
     "curriculum": "curriculum: the log of a curriculum (CurriculumDataModule)",
     "exit_accuracy": "exit_accuracy: the metrics of every exit",
-    "finite_loss": "finite_loss: stop at a loss that is no number",
+    "finite_loss": "finite_loss: stop at a non-finite loss",
     "wandb": "wandb: what Weights & Biases gets of a test (configs/logger/wandb.yaml)",
     "trainer": "trainer: Lightning's",
     "checkpoint": "checkpoint: best.ckpt (settings of Lightning's ModelCheckpoint)",
     "last_checkpoint": "last_checkpoint: last.ckpt, from which a run goes on",
 }
 
-RECIPES = ", ".join(sorted(name for name, home in _HOMES.items() if home == "mebert.modules"))
+# By the names that `--model` and `--data` take.
+DATA_MODULES = tuple(sorted(name for name in _HOMES if name.endswith("DataModule")))
+RECIPES = tuple(sorted(name for name in _HOMES if name.endswith("Module") and name not in DATA_MODULES))
 
-DATA = ", ".join(sorted(name for name, home in _HOMES.items() if home in ("mebert.curriculum", "mebert.data")))
+SHORT_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "predict": {
+        "predictions.path": "--out",
+        "predictions.format": "--format",
+        "predictions.speedup": "--speedup",
+        "predictions.max_drop": "--max_drop",
+        "predictions.engine": "--engine",
+    }
+}
 
 # In plain words; the other options of the Trainer and of both checkpoints are left to `--help_all`.
 OFTEN: Mapping[str, str] = {
     "config": "The experiment's YAML; may be given several times, the later wins.",
     "seed_everything": "Determines all that is drawn at random; true draws a seed.",
     "ckpt_path": "best or last: the newest run of the experiment that has one; or a file. `fit` goes on from it.",
-    "model": f"{RECIPES}; or a class_path of your own. A setting of it: --model.NAME VALUE",
-    "data": f"{DATA}; or a class_path of your own. A setting of it: --data.NAME VALUE",
+    "model": f"{', '.join(RECIPES)}; or a class_path of your own. A setting of it: --model.NAME VALUE",
+    "data": f"{', '.join(DATA_MODULES)}; or a class_path of your own. A setting of it: --data.NAME VALUE",
     "trainer.max_epochs": "Passes over the training rows.",
     "trainer.max_steps": "Optimiser steps after which training ends; -1 for no such limit.",
     "trainer.accelerator": "auto, cpu, gpu, mps, ...",
@@ -168,37 +140,29 @@ NOT_SHOWN: Mapping[str, tuple[str, ...]] = {
 
 
 def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
-    """Put a command's help in order.
+    """Give a command its description, its short options, and the order of its help.
 
     Args:
-        parser: That of the command, with all its options.
+        parser: The command's, with all its options.
         command: fit, validate, test or predict.
         whole: Show every option, with the libraries' own words.
     """
     parser.description = LIGHTNING_COMMANDS[command]
     parser.usage = f"python -m mebert {command} --config FILE [options]"
-    notes = [explain(command), "" if whole else f"All options: python -m mebert {command} --help_all"]
-    parser.epilog = "\n\n".join(part for part in (*notes, examples_of(command)) if part)
+    more = "" if whole else f"All options: python -m mebert {command} --help_all"
+    parser.epilog = "\n\n".join(part for part in (more, examples_of(command)) if part)
     for action in parser._actions:
-        section = action.dest.partition(".")[0]
-        if whole:
-            continue
-        if {action.dest, section} & set(NOT_SHOWN[command]) or _of_a_file(action):
-            # Not SUPPRESS: jsonargparse leaves such options out of the configurations that it writes, too.
-            action.hidden = True  # type: ignore[attr-defined]  # see HelpFormatter
-        elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
-            action.help = OFTEN[action.dest]
-            action.plain_help = True  # type: ignore[attr-defined]  # see HelpFormatter
-        elif section in LONG_SECTIONS:
-            action.hidden = True  # type: ignore[attr-defined]
+        if short := SHORT_OPTIONS.get(command, {}).get(action.dest):
+            action.option_strings = [short, *action.option_strings]
+            parser._option_string_actions[short] = action
+        if not whole:
+            _shorten(action, command)
     places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
     for group in parser._action_groups:
         section = _section(group)
         if section == "ckpt_path":
-            group.title, group.description = (
-                "checkpoint to start from" if command == "fit" else "checkpoint to run",
-                None,
-            )
+            group.title = "checkpoint to start from" if command == "fit" else "checkpoint to run"
+            group.description = None
         if group.title == "Linked arguments" and not whole:
             for action in group._group_actions:
                 action.help = SUPPRESS
@@ -207,11 +171,23 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
     parser._action_groups.sort(key=lambda group: places.get(_section(group), -2))
 
 
+def _shorten(action: Action, command: str) -> None:
+    """Hide an option that a command does not read or that is rarely set; else give it a plain help (`HelpFormatter`).
+
+    Not by `SUPPRESS`: jsonargparse would leave such options out of the configurations that it writes, too.
+    """
+    section = action.dest.partition(".")[0]
+    # Every section has `--curve FILE` or its like.
+    takes_file = action.dest in SECTIONS and action.help == "Path to a configuration file."
+    if {action.dest, section} & set(NOT_SHOWN[command]) or takes_file:
+        action.hidden = True  # type: ignore[attr-defined]
+    elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
+        action.help = OFTEN[action.dest]
+        action.plain_help = True  # type: ignore[attr-defined]
+    elif section in LONG_SECTIONS:
+        action.hidden = True  # type: ignore[attr-defined]
+
+
 def _section(group: object) -> str:
     names = [action.dest.partition(".")[0] for action in getattr(group, "_group_actions", None) or []]
     return "ckpt_path" if "ckpt_path" in names else next(iter(names), "")
-
-
-def _of_a_file(action: Action) -> bool:
-    """Whether it is `--curve FILE` or its like, which every section has."""
-    return action.dest in SECTIONS and action.help == "Path to a configuration file."

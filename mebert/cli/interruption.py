@@ -1,4 +1,4 @@
-"""The last words of a command that a signal or a full disk has ended: what was kept, and the exact command to go on."""
+"""The message of a command that a signal or a full disk has ended: what was kept, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["ends_cleanly", "same_command"]
 
 @contextmanager
 def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
-    """End a command without a stack trace where a signal, a full disk or the like has stopped it.
+    """End a command without a stack trace after a signal, a full disk or the like.
 
     Args:
         trainer: Whose run it is.
-        training: Whether it can be gone on with.
+        training: Whether it can be continued from a checkpoint.
 
     Raises:
         SystemExit: A signal; its status is 128 + the signal's number, as shells and schedulers expect.
@@ -41,9 +41,8 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         if signum is None:
             raise
         if trainer.is_global_zero:
-            command = _command_to_go_on(trainer) if training else None
             more = "; there is no checkpoint yet" if training else ""
-            if command is not None:
+            if training and (command := _command_to_continue(trainer)):
                 more = f" (step {trainer.global_step}); go on: {command}"
             print(f"mebert: stopped by {signal.Signals(signum).name}{more}", file=sys.stderr)
             if isinstance(error, Stopped) and error.said:
@@ -53,9 +52,9 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         text = describe_os_error(error) if isinstance(error, OSError) else str(error)
         if text is None:
             raise
-        command = _command_to_go_on(trainer) if training else None
-        more = "" if command is None else f"; to go on from the last checkpoint, which is whole: {command}"
-        raise UserError(f"{text}{more}") from error
+        if training and (command := _command_to_continue(trainer)):
+            text += f"; to go on from the last checkpoint, which is whole: {command}"
+        raise UserError(text) from error
 
 
 def same_command(words: Sequence[str], checkpoint: Path) -> str:
@@ -63,13 +62,10 @@ def same_command(words: Sequence[str], checkpoint: Path) -> str:
 
     Args:
         words: The command and its arguments.
-        checkpoint: To begin with, whatever they say.
+        checkpoint: Takes the place of any `--ckpt_path` among them.
     """
-    kept, skipped = [], False
-    for word in words:
-        if not skipped and not word.startswith("--ckpt_path"):
-            kept.append(word)
-        skipped = word == "--ckpt_path"
+    pairs = zip(["", *words], words, strict=False)
+    kept = [word for before, word in pairs if before != "--ckpt_path" and not word.startswith("--ckpt_path")]
     return shlex.join(["python", "-m", "mebert", *kept, "--ckpt_path", str(checkpoint)])
 
 
@@ -81,11 +77,10 @@ def _signal_behind(error: SystemExit) -> int | None:
     return signal.SIGINT if isinstance(error.__context__, KeyboardInterrupt) else None
 
 
-def _command_to_go_on(trainer: Any) -> str | None:
-    """The command that goes on from this run's last checkpoint, or the one it went on from; None without any."""
+def _command_to_continue(trainer: Any) -> str | None:
+    """The command that continues from this run's last checkpoint, or the one it started from; None without any."""
     written = [c.written for c in trainer.checkpoint_callbacks if isinstance(c, LastCheckpoint) and c.written]
     checkpoint = next((path for path in (*written, trainer.ckpt_path) if path and Path(path).is_file()), None)
     if checkpoint is None:
         return None
-    config = run_folder(trainer) / "config.yaml"
-    return shlex.join(["python", "-m", "mebert", "fit", "--config", str(config), "--ckpt_path", str(checkpoint)])
+    return same_command(["fit", "--config", str(run_folder(trainer) / "config.yaml")], Path(checkpoint))

@@ -1,7 +1,7 @@
 """Lightning's commands: `python -m mebert {fit,validate,test,predict}` (`mebert.cli.main` starts them).
 
-LightningCLI does the parsing; this file adds what every run of mebert has: its callbacks, its own folder, its
-precision, and a last word on what was saved and what to type next.
+LightningCLI does the parsing; this file adds mebert's callbacks and checkpoint format, the final test and the saved
+model of `fit`, and the list of what was saved and what to type next. The configuration is changed in `settings.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
+import mebert
 from mebert.callbacks.default_callbacks import CALLBACKS
 from mebert.callbacks.exact_resume import ExactResume
 from mebert.callbacks.exit_summary import ExitSummary
@@ -29,68 +30,26 @@ from mebert.callbacks.progress import set_progress
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.cli.checkpoint_match import check_match
+from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
-from mebert.cli.help import arrange
-from mebert.cli.interruption import ends_cleanly, same_command
-from mebert.cli.settings import (
-    experiment_folder,
-    flat,
-    name_encoder_once,
-    predict_glue,
-    same,
-    set_logger,
-    user_error_in,
-)
-from mebert.commands.parser import UserErrorParser
-from mebert.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
-from mebert.data import SyntheticEntailmentDataModule, TextDataModule
-from mebert.errors import UserError
+from mebert.cli.help import DATA_MODULES, RECIPES, arrange
+from mebert.cli.interruption import ends_cleanly
+from mebert.cli.settings import Command, experiment_folder, prepare
+from mebert.commands.parser import UserErrorParser, user_error_in
 from mebert.exit_predictor import save_predictors
 from mebert.loggers.describe import describe_runs, end_runs
-from mebert.modules import (
-    BERxiTModule,
-    CurriculumDistillModule,
-    DeeBERTModule,
-    ElasticBERTModule,
-    FastBERTModule,
-    GEEPModule,
-    GPFEEModule,
-    LearnedWeightsModule,
-    MultiExitModule,
-    PABEEModule,
-    ProtoExitModule,
-    RomeBERTModule,
-)
+from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
 from mebert.runtime.log_filters import silence_library_bars
-from mebert.runtime.precision import pick_precision
 from mebert.runtime.progress import bars_wanted
-from mebert.runtime.slurm import requeued_checkpoint
 from mebert.storage.atomic import clear_unfinished
-from mebert.storage.checkpoints import AtomicCheckpointIO, DamagedCheckpoint, find_checkpoint, read_checkpoint
+from mebert.storage.checkpoints import AtomicCheckpointIO
 from mebert.storage.run_folder import run_folder
 
 __all__ = ["MebertCLI", "lightning_command"]
 
-NEEDS_CHECKPOINT = ("validate", "test", "predict")
-SHORT_NAMES = (
-    BERxiTModule,
-    CurriculumDataModule,
-    CurriculumDistillModule,
-    DeeBERTModule,
-    ElasticBERTModule,
-    FastBERTModule,
-    GEEPModule,
-    GPFEEModule,
-    LearnedWeightsModule,
-    MultiExitModule,
-    PABEEModule,
-    ProtoExitModule,
-    RomeBERTModule,
-    SyntheticCurriculumDataModule,
-    SyntheticEntailmentDataModule,
-    TextDataModule,
-)  # resolve once imported
+# Imported, so that the parser knows them by their short names.
+SHORT_NAMES = tuple(getattr(mebert, name) for name in (*RECIPES, *DATA_MODULES))
 
 
 class MebertParser(UserErrorParser, LightningArgumentParser):
@@ -98,7 +57,7 @@ class MebertParser(UserErrorParser, LightningArgumentParser):
 
 
 class MebertCLI(LightningCLI):
-    """LightningCLI with mebert's callbacks, run folder, precision and checkpoint rules.
+    """LightningCLI with mebert's callbacks, configuration steps and checkpoint rules.
 
     Args:
         whole_help: Whether `--help` shows every option.
@@ -147,70 +106,34 @@ class MebertCLI(LightningCLI):
         arrange(parser, subcommand, self.whole_help)
         return parser
 
-    # ---- between parsing and instantiation -----------------------------------------------------------------
-
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
         with warnings.catch_warnings():
             # `args` is given on purpose where main([...]) is called from Python.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
-        command = self.config["subcommand"]
-        config = self.config[command]
-        self._given_model = flat(config.get("model"))
-        self._checkpoint: dict[str, Any] | None = None
-        set_logger(config)
-        if config.weights_only is False:
-            raise UserError(
-                "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
-                "hold plain values and tensors)"
-            )
-        config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
-        self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
-        if command == "fit" and config.ckpt_path is None:
-            config.ckpt_path = requeued_checkpoint(experiment_folder(config)[0], self._words)
-            if config.ckpt_path is not None:
-                rank_zero_info(f"SLURM has started this job again: it goes on from {config.ckpt_path}")
-        if config.ckpt_path is not None:
-            path = find_checkpoint(str(config.ckpt_path), *experiment_folder(config))
-            try:
-                self._checkpoint = read_checkpoint(path)
-            except DamagedCheckpoint as error:
-                if error.other is None:
-                    raise
-                raise UserError(f"{error}: {same_command(self._words, error.other)}") from error
-            config.ckpt_path = str(path)
-        elif command in NEEDS_CHECKPOINT:
-            raise UserError(
-                f"{command} needs trained exits: add --ckpt_path best (this experiment's newest run) or "
-                "--ckpt_path <run folder>/checkpoints/best.ckpt"
-            )
-        if command == "fit":
-            for folder in experiment_folder(config)[0].glob("*/checkpoints"):
-                rank_zero_only(clear_unfinished)(folder)
+
+    @override
+    def _parse_ckpt_path(self) -> None:
+        """All that changes the parsed configuration, in the order of `mebert.cli.settings`."""
+        name = self.config["subcommand"]
+        self._command = Command(name, self._words, self.config[name])
+        prepare(self._command, self._merge_checkpoint)
+
+    def _merge_checkpoint(self) -> Namespace:
+        super()._parse_ckpt_path()
+        return self.config[self._command.name]
 
     @override
     def before_instantiate_classes(self) -> None:
-        config = self.config[self.subcommand]
-        if self.subcommand == "predict" and config.predictions.format == "glue":
-            predict_glue(config.data.get("init_args", {}))
-        self._say_what_the_checkpoint_overrides(config)
-        name_encoder_once(config)
-        other = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # whose bars would stand among the first one's
-        if other or config.trainer.enable_progress_bar is False or not bars_wanted():
+        config = self._command.config
+        if self.subcommand == "fit":
+            for folder in experiment_folder(config)[0].glob("*/checkpoints"):
+                rank_zero_only(clear_unfinished)(folder)
+        other_process = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # its bars would mix with the first's
+        if other_process or config.trainer.enable_progress_bar is False or not bars_wanted():
             silence_library_bars()
-        if config.trainer.precision is None:
-            config.trainer.precision, reason = pick_precision(str(config.trainer.accelerator))
-            rank_zero_info(f"precision: {config.trainer.precision} ({reason}; --trainer.precision overrides it)")
-
-    def _say_what_the_checkpoint_overrides(self, config: Namespace) -> None:
-        """Lightning lets the checkpoint's hyper-parameters win over the command line; not without a word."""
-        if self._checkpoint is None:
-            return
-        after = flat(config.get("model"))
-        for key, value in self._given_model.items():
-            if not key.endswith("num_labels") and key in after and not same(key, after[key], value):
-                rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
 
     @override
     def instantiate_classes(self) -> None:
@@ -221,9 +144,9 @@ class MebertCLI(LightningCLI):
 
     @override
     def after_instantiate_classes(self) -> None:
-        if self._checkpoint is not None:
-            config = self.config[self.subcommand]
-            check_match(str(self.subcommand), config, self._checkpoint, self.datamodule, self.model)
+        command = self._command
+        if command.checkpoint is not None:
+            check_match(command.name, command.config, command.checkpoint, self.datamodule, self.model)
 
     @override
     def _set_seed(self) -> None:
@@ -243,8 +166,8 @@ class MebertCLI(LightningCLI):
         trainer.callbacks.append(StopOnSignal(self._words))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not where the user has chosen another
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        experiment = self.config[self.subcommand].experiment
-        describe_runs(trainer.loggers, experiment, str(self.subcommand), self.model, self.datamodule)
+        command = self._command
+        describe_runs(trainer.loggers, command.config.experiment, command.name, self.model, self.datamodule)
         return trainer
 
     @override
@@ -262,7 +185,6 @@ class MebertCLI(LightningCLI):
     def after_fit(self) -> None:
         """Test the best checkpoint, save the model as a folder, and say what is where and what comes next."""
         trainer = self.trainer
-        config = self.config[self.subcommand]
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         # That of `checkpoint` comes before others that `trainer.callbacks` may have.
@@ -272,7 +194,9 @@ class MebertCLI(LightningCLI):
         if not best:
             rank_zero_info("no checkpoint was written, so nothing is tested or saved")
             return
-        tested = config.test_after_fit and is_overridden("test_dataloader", self.datamodule, L.LightningDataModule)
+        tested = self._command.config.test_after_fit and is_overridden(
+            "test_dataloader", self.datamodule, L.LightningDataModule
+        )
         if tested:
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         else:
@@ -288,38 +212,28 @@ class MebertCLI(LightningCLI):
             save_predictors(folder / "model", self.model.exit_predictors)
             print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)
 
-    def after_validate(self) -> None:
-        """Say what comes next."""
-        self._say_next()
-
-    def after_test(self) -> None:
-        """Say what comes next."""
-        self._say_next()
-
-    def after_predict(self) -> None:
-        """Say what comes next."""
-        self._say_next()
-
-    def _say_next(self) -> None:
+    def _print_next(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            checkpoint = Path(self.config[self.subcommand].ckpt_path)
-            print_next(str(self.subcommand), checkpoint, run_folder(self.trainer), self.datamodule, self.model)
+            checkpoint = Path(self._command.config.ckpt_path)
+            print_next(self._command.name, checkpoint, run_folder(self.trainer), self.datamodule, self.model)
+
+    after_validate = after_test = after_predict = _print_next
 
 
-def lightning_command(given: ArgsType, cli: type[MebertCLI] = MebertCLI) -> None:
+def lightning_command(given: ArgsType) -> None:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         given: The command's name and its arguments; `--help_all` among them is `--help` with every option.
-        cli: A subclass may do something else with the parsers.
 
     Raises:
         UserError: A mistake in what the user gave.
     """
+    use_strict_loader()
     whole_help = isinstance(given, list) and "--help_all" in given
     if isinstance(given, list):
         given = ["--help" if word == "--help_all" else word for word in given]
-    cli(
+    MebertCLI(
         MultiExitModule,
         L.LightningDataModule,
         RunConfig,

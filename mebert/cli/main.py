@@ -1,7 +1,6 @@
-"""The front door: help, version, mistyped commands and mebert's own commands, without what training needs.
+"""The entry point: help, version, mistyped commands and dispatch, without what training needs.
 
-`python -m mebert --help` and the help of `compare` answer at once: PyTorch and Lightning are imported by the command
-that runs, not here.
+PyTorch and Lightning are imported by the command that runs, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mebert.cli.commands import COMMANDS, run_command
-from mebert.cli.config_files import check_configs
 from mebert.cli.help import LIGHTNING_COMMANDS, overview
 from mebert.errors import UserError
 from mebert.runtime.log_filters import silence_known_noise
@@ -29,7 +27,7 @@ def main(args: ArgsType = None) -> int:
     """Run one command.
 
     Args:
-        args: Command-line arguments; null takes those of the process.
+        args: Command-line arguments; None takes those of the process.
 
     Returns:
         The exit status: 0, 2 for a mistake in what the user gave, told in one line on standard error, or 130 after
@@ -40,24 +38,19 @@ def main(args: ArgsType = None) -> int:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
     given: Any = sys.argv[1:] if args is None else args
     try:
-        if isinstance(given, list):
-            return _run(given)
-        from mebert.cli.lightning import lightning_command
-
-        lightning_command(given)
+        return _run(given) if isinstance(given, list) else _run_lightning(given)
     except UserError as error:
-        print(f"mebert: error: {error}", file=sys.stderr)
-        return 2
+        message = str(error)
     except KeyboardInterrupt:
         print("mebert: stopped", file=sys.stderr)
         return 130
     except OSError as error:
-        said = describe_os_error(error)
-        if said is None:
+        described = describe_os_error(error)
+        if described is None:
             raise
-        print(f"mebert: error: {UserError(said)}", file=sys.stderr)
-        return 2
-    return 0
+        message = str(UserError(described))
+    print(f"mebert: error: {message}", file=sys.stderr)
+    return 2
 
 
 def _run(given: Sequence[str]) -> int:
@@ -65,7 +58,8 @@ def _run(given: Sequence[str]) -> int:
         print(overview(), file=sys.stderr)
         return 2
     command = given[0]
-    if command.startswith("-") and not _names_command(given):
+    # Lightning allows options before its command, as in `--config x.yaml fit`.
+    if command.startswith("-") and not any(word in LIGHTNING_COMMANDS for word in given):
         if any(option in ("-h", "--help") for option in given):
             print(overview())
             raise SystemExit(0)
@@ -75,20 +69,17 @@ def _run(given: Sequence[str]) -> int:
             print(f"mebert {__version__}")
             raise SystemExit(0)
         raise UserError(f"no command before {command}; such as: python -m mebert fit {command} (--help lists them)")
-    check_configs(given)
     if command in COMMANDS:
         return run_command(command, given[1:])
-    if not command.startswith("-") and command not in LIGHTNING_COMMANDS:
-        near = get_close_matches(command, [*LIGHTNING_COMMANDS, *COMMANDS], n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"there is no command {command!r}{meant} (python -m mebert --help lists them)")
-    from mebert.cli.help import expand
+    if command.startswith("-") or command in LIGHTNING_COMMANDS:
+        return _run_lightning(given)
+    near = get_close_matches(command, [*LIGHTNING_COMMANDS, *COMMANDS], n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise UserError(f"there is no command {command!r}{meant} (python -m mebert --help lists them)")
+
+
+def _run_lightning(given: Any) -> int:
     from mebert.cli.lightning import lightning_command
 
-    lightning_command(expand(given))
+    lightning_command(given)
     return 0
-
-
-def _names_command(given: Sequence[str]) -> bool:
-    """Whether one of Lightning's commands stands behind an option, as in `--config x.yaml fit`, which it allows."""
-    return any(word in LIGHTNING_COMMANDS for word in given)

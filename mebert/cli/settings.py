@@ -1,24 +1,80 @@
-"""What a parsed configuration is given before anything is made of it: its logger, its tokenizer, its rows."""
+"""What changes a configuration between parsing and the creation of objects, all of it in one place and in this order.
+
+Before Lightning merges the checkpoint's hyperparameters into the configuration:
+
+1. `set_default_logger`: CSV files in the experiment's folder, which is also where `best` and `last` are looked for.
+2. `require_weights_only`: no checkpoint is opened that could run code.
+3. `continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.
+4. `open_checkpoint`: `best` and `last` become a file, which is read and checked.
+
+Lightning's merge, in which the checkpoint's hyperparameters win over the command line. Then:
+
+5. `select_glue_rows`: `predictions.format glue` needs all test rows of its task.
+6. `report_overrides`: settings of the command line that the checkpoint has replaced are logged.
+7. `share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
+8. `choose_precision`: the precision that this hardware is fast at, where none was chosen.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_info
 
+from mebert.cli.interruption import same_command
 from mebert.data import TextDataModule
 from mebert.errors import UserError
 from mebert.report.glue_files import glue_splits
+from mebert.runtime.precision import pick_precision
+from mebert.runtime.slurm import requeued_checkpoint
+from mebert.storage.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
 
-__all__ = ["experiment_folder", "flat", "name_encoder_once", "predict_glue", "same", "set_logger", "user_error_in"]
+__all__ = ["Command", "experiment_folder", "prepare"]
 
 DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].default
 
 
-def set_logger(config: Namespace) -> None:
-    """The default logger: CSV files in the experiment's folder."""
+@dataclass
+class Command:
+    """One of Lightning's commands with its configuration.
+
+    Attributes:
+        name: fit, validate, test or predict.
+        words: The command line.
+        config: The command's section of the configuration; the steps change it in place.
+        given_model: The model's settings before the checkpoint's replace them, by dotted name.
+        checkpoint: The content of `ckpt_path`; None without one.
+    """
+
+    name: str
+    words: Sequence[str]
+    config: Namespace
+    given_model: dict[str, Any] = field(default_factory=dict)
+    checkpoint: dict[str, Any] | None = None
+
+
+def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None:
+    """Carry out the steps above.
+
+    Args:
+        command: Its configuration as parsed.
+        merge_checkpoint: Has Lightning merge the checkpoint's hyperparameters; returns the configuration.
+    """
+    command.given_model = _flat(command.config.get("model"))
+    for step in (set_default_logger, require_weights_only, continue_requeued_run, open_checkpoint):
+        step(command)
+    command.config = merge_checkpoint()
+    for step in (select_glue_rows, report_overrides, share_tokenizer, choose_precision):
+        step(command)
+
+
+def set_default_logger(command: Command) -> None:
+    config = command.config
     if config.trainer.logger in (None, True):
         root = config.trainer.default_root_dir or "runs"
         config.trainer.logger = Namespace(
@@ -27,8 +83,74 @@ def set_logger(config: Namespace) -> None:
         )
 
 
+def require_weights_only(command: Command) -> None:
+    if command.config.weights_only is False:
+        raise UserError(
+            "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
+            "hold plain values and tensors)"
+        )
+    command.config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
+
+
+def continue_requeued_run(command: Command) -> None:
+    if command.name == "fit" and command.config.ckpt_path is None:
+        command.config.ckpt_path = requeued_checkpoint(experiment_folder(command.config)[0], command.words)
+        if command.config.ckpt_path is not None:
+            rank_zero_info(f"SLURM has started this job again: it continues from {command.config.ckpt_path}")
+
+
+def open_checkpoint(command: Command) -> None:
+    config = command.config
+    if config.ckpt_path is None:
+        if command.name == "fit":
+            return
+        raise UserError(
+            f"{command.name} needs trained exits: add --ckpt_path best (this experiment's newest run) or "
+            "--ckpt_path <run folder>/checkpoints/best.ckpt"
+        )
+    path = find_checkpoint(str(config.ckpt_path), *experiment_folder(config))
+    try:
+        command.checkpoint = read_checkpoint(path)
+    except DamagedCheckpoint as error:
+        if error.other is None:
+            raise
+        raise UserError(f"{error}: {same_command(command.words, error.other)}") from error
+    config.ckpt_path = str(path)
+
+
+def select_glue_rows(command: Command) -> None:
+    if command.name == "predict" and command.config.predictions.format == "glue":
+        data: Any = command.config.data.get("init_args", {})
+        data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
+        if data.get("predict_file") is not None:
+            raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
+
+
+def report_overrides(command: Command) -> None:
+    if command.checkpoint is None:
+        return
+    after = _flat(command.config.get("model"))
+    for key, value in command.given_model.items():
+        if not key.endswith("num_labels") and key in after and not _is_same(key, after[key], value):
+            rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
+
+
+def share_tokenizer(command: Command) -> None:
+    model, data = command.config.model.get("init_args", {}), command.config.data.get("init_args", {})
+    encoder = model.get("encoder")
+    if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
+        data.tokenizer = encoder
+
+
+def choose_precision(command: Command) -> None:
+    trainer = command.config.trainer
+    if trainer.precision is None:
+        trainer.precision, reason = pick_precision(str(trainer.accelerator))
+        rank_zero_info(f"precision: {trainer.precision} ({reason}; --trainer.precision overrides it)")
+
+
 def experiment_folder(config: Namespace) -> tuple[Path, str | None]:
-    """Where the runs of this experiment are, as its (first) logger names it, and the run that goes on, if any."""
+    """The folder of this experiment's runs, as its (first) logger names it, and the run that is continued, if any."""
     logger = config.trainer.logger
     if isinstance(logger, list):
         logger = logger[0]
@@ -42,36 +164,12 @@ def experiment_folder(config: Namespace) -> tuple[Path, str | None]:
     return root / str(init.get("project") or init.get("name") or ""), None
 
 
-def name_encoder_once(config: Namespace) -> None:
-    """Take the tokenizer from the encoder where the data module's was left at its default."""
-    model, data = config.model.get("init_args", {}), config.data.get("init_args", {})
-    encoder = model.get("encoder")
-    if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
-        data.tokenizer = encoder
-
-
-def predict_glue(data: Any) -> None:
-    """Let a data module predict all test rows that GLUE's files want of its task; refuse other data."""
-    data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
-    if data.get("predict_file") is not None:
-        raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
-
-
-def flat(group: Namespace | None) -> dict[str, Any]:
-    """Settings by their dotted names; none of nothing."""
+def _flat(group: Namespace | None) -> dict[str, Any]:
     return {} if group is None else dict(vars(group.as_flat()))
 
 
-def same(key: str, value: Any, other: Any) -> bool:
-    """Whether two settings say the same; a class may be named by its short path or its whole one."""
+def _is_same(key: str, value: Any, other: Any) -> bool:
+    """Whether two settings are equal; a class may be given by its short or its full path."""
     if key.endswith("class_path"):
         return str(value).rpartition(".")[2] == str(other).rpartition(".")[2]
     return bool(value == other)
-
-
-def user_error_in(error: BaseException) -> UserError | None:
-    """The user's mistake behind what jsonargparse made of it, if that is what it was."""
-    if isinstance(error, UserError):
-        return error
-    behind = [e for e in (error.__cause__, error.__context__) if e is not None]
-    return next((found for e in behind if (found := user_error_in(e)) is not None), None)

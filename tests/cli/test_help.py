@@ -232,6 +232,6 @@ def test_other_shells_and_mistakes(capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("#compdef mebert")
     assert main(["completion", "csh"]) == 2
     assert "shell must be one of bash, zsh, tcsh" in capsys.readouterr().err
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("mebert.cli.completion.find_spec", lambda name: None)
     assert main(["completion"]) == 2
     assert "pip install shtab" in capsys.readouterr().err

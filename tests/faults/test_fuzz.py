@@ -16,7 +16,6 @@ from torch import nn
 
 from mebert import policies
 from mebert.calibration import guaranteed_threshold, threshold_for_cost, threshold_for_drop
-from mebert.cli.config_files import check_config
 from mebert.cli.main import main
 from mebert.data.files import load_file
 from mebert.errors import UserError
@@ -261,15 +260,6 @@ def test_any_json_is_rows_or_a_mistake(tmp_path, rows):
 # ---- configurations and command lines --------------------------------------------------------------------------------
 
 YAML = st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@\n \t,?<~1.é\x00"), max_size=40)
-
-
-@settings(FAST, max_examples=300)
-@given(YAML)
-def test_any_yaml_is_a_mapping_or_a_mistake(tmp_path, text):
-    path = tmp_path / "any.yaml"
-    path.write_text(text, encoding="utf-8")
-    with contextlib.suppress(UserError):
-        check_config(str(path))
 
 
 WORDS = st.sampled_from(

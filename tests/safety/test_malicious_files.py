@@ -10,10 +10,11 @@ import pytest
 import torch
 import yaml
 from bombs import Bomb, write_code, write_json, write_pickle
+from lightning.pytorch.cli import LightningCLI
 from runs import run
 
-import mebert.cli.lightning
 import mebert.cli.main
+import mebert.cli.settings
 from mebert.data.tasks import Task, load_hub_dataset
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
@@ -75,7 +76,7 @@ def test_no_setting_and_no_variable_opens_it(here, marker, capsys, monkeypatch):
 def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, monkeypatch):
     """Lightning opens the file again after mebert has looked into it; that, too, takes weights alone."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # what Lightning would then do by itself
-    looked = mebert.cli.lightning.read_checkpoint
+    looked = mebert.cli.settings.read_checkpoint
 
     def look_and_swap(path):
         found = looked(path)
@@ -86,8 +87,8 @@ def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, mon
         torch.save(content | {"callbacks": Bomb(marker)}, path)
         return found
 
-    monkeypatch.setattr(mebert.cli.lightning, "read_checkpoint", look_and_swap)
-    monkeypatch.setattr(mebert.cli.lightning.MebertCLI, "_parse_ckpt_path", lambda self: None)
+    monkeypatch.setattr(mebert.cli.settings, "read_checkpoint", look_and_swap)
+    monkeypatch.setattr(LightningCLI, "_parse_ckpt_path", lambda self: None)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         run("test", "--config", "tiny.yaml", "--ckpt_path", CHECKPOINT)
 
