@@ -173,18 +173,18 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_family_walks_like_hugging_face(here, padded):
+def test_family_gives_hugging_faces_hidden_states(here, padded):
     import_module("my_family")
     torch.manual_seed(0)
     encoder, batch = build_encoder("unused", SETTINGS).eval(), tiny_batch(padded=padded)
-    walk = adapter_for(encoder)
-    assert type(walk).__name__ == "CamembertWalk"
-    assert walk.max_length == 62
+    adapter = adapter_for(encoder)
+    assert type(adapter).__name__ == "CamembertAdapter"
+    assert adapter.max_length == 62
     with torch.no_grad():
         expected = encoder(**batch, output_hidden_states=True).hidden_states
-        state = walk.start(**batch)
+        state = adapter.start(**batch)
         for depth in range(1, 4):
-            state = walk.advance(state, depth)
+            state = adapter.advance(state, depth)
             torch.testing.assert_close(state.hidden, expected[depth], rtol=0, atol=0)
 
 
