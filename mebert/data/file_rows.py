@@ -1,75 +1,229 @@
-"""The rows of a file one after another, however many they are: nothing is held but what is being looked at."""
+"""The rows of a CSV, TSV, JSONL or Parquet file, one after another; an error names the file and the line.
+
+Files are read in binary and decoded line by line, because Python's text files do not tell the line that is not UTF-8.
+"""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator, Sequence
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
-from mebert.data.file_columns import OTHER_KINDS, check_ending, text_rows
 from mebert.errors import UserError
 
-__all__ = ["file_rows"]
+__all__ = ["LINE_COLUMN", "describe_place", "file_rows", "has_lines", "text_lines"]
 
+LINE_COLUMN = "__line__"
+"""Column with the line (from 1) of each row of a text file, for later error messages."""
+
+Row = tuple[int, Sequence[object]]
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+LARGEST_FIELD = 2**31 - 1  # characters; the csv module's default refuses texts above 128 kB
 BLOCK = 1000  # rows of a Parquet file that are read together
+LONE_CARRIAGE_RETURN = re.compile(r"(?<=\r)(?!\n)")
+
+_EMPTY = "{} is empty; it must hold rows with a text column"
+SAVE_AS = "save the file as UTF-8"
+# How files start that are taken for text by mistake.
+OTHER_KINDS = {
+    b"\xff\xfe": ("UTF-16 text", SAVE_AS),
+    b"\xfe\xff": ("UTF-16 text", SAVE_AS),
+    b"\x1f\x8b": ("compressed by gzip", "unpack it first"),
+    b"PK\x03\x04": ("a ZIP archive or a spreadsheet", "unpack it, or save the table as CSV"),
+    b"PAR1": ("a Parquet file", "let its name end in .parquet"),
+}
 
 
-def file_rows(path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Sequence[object]]]:
+def file_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
     """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row.
 
     Args:
-        path: A CSV, TSV, JSONL or Parquet file.
+        path: File whose ending is one of `ENDINGS`.
         wanted: Names of columns.
 
     Raises:
-        UserError: It cannot be read, has no rows, not all of the columns, or a malformed line (when it is reached).
+        UserError: The file cannot be read, has no rows, lacks a column, or has a malformed line (when it is reached).
     """
-    check_ending(path)
-    if Path(path).suffix.lower() == ".parquet":
+    suffix = Path(path).suffix.lower()
+    if suffix not in ENDINGS:
+        raise UserError(f"{path}: unknown kind of file; its name must end in {', '.join(ENDINGS)}")
+    if suffix == ".parquet":
         return _parquet_rows(path, wanted)
-    return _text_file_rows(path, wanted)
+    if suffix == ".jsonl":
+        return _jsonl_rows(path, text_lines(path), wanted)
+    rows = _tsv_rows(text_lines(path)) if suffix == ".tsv" else _csv_rows(path, text_lines(path))
+    hint = "texts with tabs or line breaks need CSV or JSONL" if suffix == ".tsv" else "quote texts with commas"
+    return _table_rows(path, rows, wanted, hint)
 
 
-def _text_file_rows(path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Sequence[object]]]:
+def has_lines(path: str) -> bool:
+    """Whether rows of this file are counted in lines, as in a text file."""
+    return Path(path).suffix.lower() != ".parquet"
+
+
+def describe_place(path: str, number: int) -> str:
+    """Name a row by what `file_rows` counts: `rows.csv, line 3` or `rows.parquet, row 2`."""
+    return f"{path}, {'line' if has_lines(path) else 'row'} {number}"
+
+
+def text_lines(path: str) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their ends, without a byte order mark.
+
+    Raises:
+        UserError: The file cannot be read, or is not UTF-8 text (when that line is reached).
+    """
     try:
         with open(path, "rb") as file:
-            yield from text_rows(path, _lines(path, file), wanted)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}; check the path (it is relative to {Path.cwd()})") from None
+            for number, raw in enumerate(file, start=1):
+                yield _decoded(path, number, raw)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}; give a file that can be read") from error
+        raise _unreadable(path, error) from None
 
 
-def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[tuple[int, Sequence[object]]]:
+def _decoded(path: str, number: int, raw: bytes) -> str:
+    if number == 1:
+        raw = raw.removeprefix(codecs.BOM_UTF8)
+        for start, (what, advice) in OTHER_KINDS.items():
+            if raw.startswith(start):
+                raise UserError(f"{path} is {what}, not UTF-8 text; {advice}")
+    if b"\0" in raw:  # UTF-16 without a byte order mark
+        raise UserError(f"{path}, line {number}: a NUL byte, so this is not UTF-8 text; {SAVE_AS}")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}, line {number}: not UTF-8 text; {SAVE_AS}") from None
+
+
+def _unreadable(path: str, error: OSError) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"there is no file {path}; check the path (it is relative to {Path.cwd()})")
+    if isinstance(error, IsADirectoryError):
+        return UserError(f"{path} is a folder; name the file in it")
+    return UserError(f"cannot read {path}: {error.strerror or error}; give a file that can be read")
+
+
+def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            for name in wanted:
-                if name not in there:
-                    raise UserError(f"{path} has no column {name!r}; its columns: {', '.join(there)}")
+        with open(path, "rb") as opened:  # Python's errors say more than Arrow's
+            if not os.path.getsize(path):
+                raise UserError(_EMPTY.format(path))
+            file = pq.ParquetFile(opened)
+            _require(path, file.schema_arrow.names, wanted)
+            if not file.metadata.num_rows:
+                raise UserError(f"{path} has no rows; it must hold at least one")
             blocks = file.iter_batches(batch_size=BLOCK, columns=list(wanted))
             rows = (zip(*(block[name].to_pylist() for name in wanted), strict=True) for block in blocks)
             yield from enumerate(chain.from_iterable(rows), start=1)
-    except (pa.ArrowException, OSError) as error:
+    except pa.ArrowException as error:
         reason = str(error).splitlines()[0][:200].rstrip(".")
         raise UserError(f"{path} is not a usable Parquet file: {reason}; write or copy it anew") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise _unreadable(path, error) from None
+        raise UserError(f"{path} is not a usable Parquet file: {error}; write or copy it anew") from error
 
 
-def _lines(path: str, file: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a file as text with their ends; what is no text is refused with its line."""
-    for number, raw in enumerate(file, start=1):
-        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
-        for start, (what, advice) in OTHER_KINDS.items() if number == 1 else ():
-            if line.startswith(start):
-                raise UserError(f"{path} is {what}, not UTF-8 text; {advice}")
-        if b"\0" in line:
-            raise UserError(f"{path}, line {number}: a NUL byte, so this is not UTF-8 text; save the file as UTF-8")
+def _jsonl_rows(path: str, lines: Iterable[str], wanted: Sequence[str]) -> Iterator[Row]:
+    there: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8") from None
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); each line must be one object"
+            ) from None
+        except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+            what = "nested too deeply" if isinstance(error, RecursionError) else "with a number too long to read"
+            raise UserError(f"{path}, line {number}: JSON {what}; correct the line or remove it") from None
+        if not isinstance(row, dict):
+            example = f'{{"{wanted[0]}": "..."}}'
+            raise UserError(
+                f"{path}, line {number}: a {type(row).__name__}, not a JSON object; write such as {example}"
+            )
+        there |= dict.fromkeys(row)
+        yield number, [row.get(name) for name in wanted]
+    _require(path, list(there), wanted)
+
+
+def _table_rows(path: str, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str], hint: str) -> Iterator[Row]:
+    """Yield the wanted fields of rows, of which the first one is the header."""
+    _, header = next(rows, (0, []))
+    _require(path, header if any(map(str.strip, header)) else [], wanted)
+    if repeated := [name for name in wanted if header.count(name) > 1]:
+        raise UserError(f"{path} has more than one column {repeated[0]!r}; rename one of them")
+    places = [header.index(name) for name in wanted]
+    number = 0
+    for number, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {number}: {len(row)} field(s) where the header has {len(header)}; {hint}")
+        yield number, [row[place] for place in places]
+    if not number:
+        raise UserError(f"{path} has a header but no rows; it must hold at least one")
+
+
+def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row of a CSV file with the line where it starts."""
+    csv.field_size_limit(LARGEST_FIELD)
+    # Some files end their lines by a carriage return alone.
+    split = (part for line in lines for part in LONE_CARRIAGE_RETURN.split(line) if part)
+    reader = csv.reader(split, strict=True)
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            hint = "close the quotes that open there, and double those within a text"
+            raise UserError(f"{path}, line {number}: malformed CSV ({error}); {hint}") from None
+        if row:
+            yield number, row
+
+
+def _tsv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each line of a TSV file.
+
+    A quote is an ordinary character, as in the files of GLUE and SNLI, unless a whole field is quoted the way that
+    spreadsheets and pandas do it.
+    """
+    for number, line in enumerate(lines, start=1):
+        stripped = line.removesuffix("\n").removesuffix("\r")
+        if stripped.strip():
+            yield number, [_unquoted(value) for value in stripped.split("\t")]
+
+
+def _unquoted(value: str) -> str:
+    inner = value[1:-1]
+    quoted = len(value) >= 2 and value[0] == value[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if quoted else value
+
+
+def _require(path: str, there: Sequence[str], wanted: Sequence[str]) -> None:
+    if not there:
+        raise UserError(_EMPTY.format(path))
+    for name in wanted:
+        if name not in there:
+            raise UserError(f"{path} has no column {name!r}; its columns: {', '.join(there)}{_hint(name, there)}")
+
+
+def _hint(name: str, there: Sequence[str]) -> str:
+    """Say which column may be meant by a name that is not there."""
+    other = {"\t": "tabs: let its name end in .tsv", ";": "semicolons: save it with commas"}
+    separated = [text for mark, text in other.items() if len(there) == 1 and mark in there[0]]
+    if separated:
+        return f"; it seems to be separated by {separated[0]}"
+    same = {column.strip().lower(): column for column in there}
+    near = get_close_matches(name.strip().lower(), same, n=1)
+    return f"; did you mean {same[near[0]]!r}?" if near else "; name the right one in the settings (text_column, label_column, ...)"

@@ -1,31 +1,45 @@
-"""The user's own rows: CSV, TSV, JSONL and Parquet files, refused with the line that is wrong."""
+"""The user's own rows: a CSV, TSV, JSONL or Parquet file as a table, in memory or (a large one) mapped from the cache."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mebert.data.file_columns import LINE_COLUMN, read_columns, read_content
-from mebert.data.file_rows import file_rows
+from mebert.data.file_rows import LINE_COLUMN, describe_place, file_rows, has_lines
 from mebert.data.labels import infer_label_names, label_text
-from mebert.data.mapped_files import is_large, map_rows
 from mebert.data.tasks import TASKS
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["LINE_COLUMN", "load_file", "own_label_names"]
+__all__ = ["as_text", "cache_folder", "is_large", "load_file", "own_label_names"]
+
+LARGE = 100_000_000
+"""Bytes from which on a file is not read into memory."""
+
+
+def cache_folder() -> Path:
+    """Return mebert's folder in the cache of Hugging Face's `datasets`."""
+    import datasets
+
+    return Path(datasets.config.HF_DATASETS_CACHE) / "mebert"
+
+
+def is_large(path: str) -> bool:
+    """Whether there is such a file, and it is large."""
+    return os.path.isfile(path) and os.path.getsize(path) >= LARGE
 
 
 def load_file(path: str, text_columns: Sequence[str], label_column: str | None) -> datasets.Dataset:
     """Read an own file; its fingerprint is that of its content, so that its token ids can be cached.
 
     Args:
-        path: File whose ending is one of `ENDINGS`.
+        path: CSV, TSV, JSONL or Parquet file.
         text_columns: Columns that must be there; each becomes a string column.
         label_column: Column of the label, kept as text; None where labels do not matter.
 
@@ -33,28 +47,25 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
         The text columns, the label column and, for a text file, `LINE_COLUMN`.
 
     Raises:
-        UserError: No file, no rows, a missing column, a malformed line, or a text that is none.
+        UserError: No file, no rows, a missing column, a malformed line, or a value that is not a text.
     """
     import datasets
 
     wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
-    if is_large(path):
-        return map_rows(path, wanted, partial(_large_rows, path, text_columns, label_column))
-    content = read_content(path)
-    columns = read_columns(path, content, wanted)
-    lines = columns.pop(LINE_COLUMN, None)
-    data: dict[str, list[str | None] | list[int]] = {
-        name: [as_text(value, name, path, row, lines) for row, value in enumerate(columns[name])]
-        for name in text_columns
-    }
-    if label_column is not None:
-        data[label_column] = _label_texts(columns[label_column], label_column, path, lines)
-    features = {name: datasets.Value("string") for name in data}
-    if lines is not None:
-        data[LINE_COLUMN] = [int(str(line)) for line in lines]
+    features = {name: datasets.Value("string") for name in wanted}
+    if has_lines(path):
         features[LINE_COLUMN] = datasets.Value("int64")
-    table = datasets.Dataset.from_dict(data, features=datasets.Features(features))
-    key = hashlib.sha256(content + "\0".join(wanted).encode()).hexdigest()[:32]
+    rows = _typed_rows(path, text_columns, label_column)
+    if is_large(path):
+        key = _fingerprint(path, wanted)
+        table = _mapped(rows, datasets.Features(features), cache_folder() / f"rows-{key}.arrow")
+    else:
+        columns: dict[str, list[object]] = {name: [] for name in features}
+        for row in rows:
+            for name, value in row.items():
+                columns[name].append(value)
+        key = _fingerprint(path, wanted)
+        table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     return datasets.Dataset(table.data, fingerprint=key)
 
 
@@ -70,7 +81,7 @@ def own_label_names(
         label_column: Its label column.
 
     Raises:
-        UserError: Nothing says what the classes are, or it contradicts itself; otherwise as `load_file`.
+        UserError: The classes are not known, or `labels` contradicts `regression`; otherwise as `load_file`.
     """
     if regression:
         if labels is not None:
@@ -83,60 +94,78 @@ def own_label_names(
         return names
     if train_file is None:
         raise UserError(f"no data: give task ({', '.join(TASKS)}) or train_file; without a train_file, give labels")
-    if is_large(train_file):
-        places: dict[str | None, None] = {}  # each label once
-        for row in _large_rows(train_file, (), label_column):
-            places.setdefault(str(row[label_column]) if row[label_column] is not None else None)
-        return infer_label_names(list(places), f"column {label_column!r} of {train_file}")
-    columns = read_columns(train_file, read_content(train_file), [label_column])
-    _label_texts(columns[label_column], label_column, train_file, columns.get(LINE_COLUMN))  # says what is none
-    return infer_label_names(columns[label_column], f"column {label_column!r} of {train_file}")
+    found = dict.fromkeys(row[label_column] for row in _typed_rows(train_file, (), label_column))
+    return infer_label_names(list(found), f"column {label_column!r} of {train_file}")
 
 
-def _large_rows(path: str, text_columns: Sequence[str], label_column: str | None) -> Iterator[dict[str, object]]:
-    """Yield each row as `load_file` would have it."""
-    wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
-    in_lines = Path(path).suffix.lower() != ".parquet"
-    for row, (number, values) in enumerate(file_rows(path, wanted)):
-        lines = [number] if in_lines else None
-        found: dict[str, object] = {
-            name: as_text(value, name, path, 0 if in_lines else row, lines)
-            for name, value in zip(text_columns, values, strict=False)
-        }
-        if label_column is not None:
-            (found[label_column],) = _label_texts(values[-1:], label_column, path, lines, 0 if in_lines else row)
-        yield found | ({LINE_COLUMN: number} if in_lines else {})
+def as_text(value: object, column: str, path: str, number: int) -> str | None:
+    """Return a cell as a text; numbers are written out.
 
+    Args:
+        value: The cell.
+        column: Its column.
+        path: The file.
+        number: Line or row as `file_rows` counts.
 
-def as_text(value: object, name: str, path: str, row: int, lines: Sequence[object] | None) -> str | None:
-    if value is None or (isinstance(value, str) and _is_whole(value)):
+    Raises:
+        UserError: It is something else, such as a list.
+    """
+    if value is None or (isinstance(value, str) and _encodable(value)):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise UserError(
-        f"{_where(path, row, lines)}: column {name!r} holds {_described(value)}, not a text; write one there, or "
+        f"{describe_place(path, number)}: column {column!r} holds {_described(value)}, not a text; write one there, or "
         "name another column"
     )
 
 
-def _label_texts(
-    values: Sequence[object], name: str, path: str, lines: Sequence[object] | None, first: int = 0
-) -> list[str | None]:
-    """The labels as text, refused where one is neither a name nor a number; those of the rows from `first` on."""
-    for row, value in enumerate(values, start=first):
-        plain = value is None or isinstance(value, int | float) or (isinstance(value, str) and _is_whole(value))
-        if not plain:
-            where = f"{_where(path, row, lines)}: column {name!r}"
-            raise UserError(f"{where} holds {_described(value)}, not a label; write a name or a number there")
-    return [None if value is None else label_text(value) for value in values]
+def _as_label(value: object, column: str, path: str, number: int) -> str | None:
+    if value is None or isinstance(value, int | float) or (isinstance(value, str) and _encodable(value)):
+        return None if value is None else label_text(value)
+    raise UserError(
+        f"{describe_place(path, number)}: column {column!r} holds {_described(value)}, not a label; write a name or a "
+        "number there"
+    )
 
 
-def _where(path: str, row: int, lines: Sequence[object] | None) -> str:
-    return f"{path}, row {row + 1}" if lines is None else f"{path}, line {lines[row]}"
+def _typed_rows(path: str, text_columns: Sequence[str], label_column: str | None) -> Iterator[dict[str, object]]:
+    """Yield the rows of `load_file`."""
+    wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
+    in_lines = has_lines(path)
+    for number, values in file_rows(path, wanted):
+        row: dict[str, object] = {
+            name: as_text(value, name, path, number) for name, value in zip(text_columns, values, strict=False)
+        }
+        if label_column is not None:
+            row[label_column] = _as_label(values[-1], label_column, path, number)
+        if in_lines:
+            row[LINE_COLUMN] = number
+        yield row
 
 
-def _is_whole(text: str) -> bool:
-    """Whether a text can be written as UTF-8: JSON can hold half of a character."""
+def _fingerprint(path: str, wanted: Sequence[str]) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update("\0".join(wanted).encode())
+    return digest.hexdigest()[:32]
+
+
+def _mapped(rows: Iterator[dict[str, object]], features: datasets.Features, target: Path) -> datasets.Dataset:
+    """Return rows as a table mapped from an Arrow file, which is written where there is none."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
+    if not target.exists():
+        with atomic_path(target) as unfinished, ArrowWriter(path=str(unfinished), features=features) as writer:
+            for row in rows:
+                writer.write(row)
+            writer.finalize()
+    return datasets.Dataset.from_file(str(target))
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: JSON can hold one half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

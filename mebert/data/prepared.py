@@ -15,10 +15,9 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from mebert.data.checks import check_rankable
-from mebert.data.files import load_file
+from mebert.data.files import is_large, load_file
 from mebert.data.holdout import arrange, groups_for, used_by
 from mebert.data.loaders import Batch, SplitLoaders
-from mebert.data.mapped_files import is_large
 from mebert.data.rows import Rows
 from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
-from mebert.data.files import LINE_COLUMN
+from mebert.data.file_rows import LINE_COLUMN
 from mebert.data.labels import encode_labels
 from mebert.errors import UserError
 

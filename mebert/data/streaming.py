@@ -1,14 +1,12 @@
-"""A file of any size to predict, in constant memory: read in windows, twice, and never held.
+"""Prediction of a file of any size in constant memory.
 
-The first reading makes the batches, the second brings the texts to the table that is written.
+The file is read twice, a window of rows at a time: once for the batches, once for the texts in the table of predictions.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mebert.data.file_columns import check_ending
-from mebert.data.file_rows import file_rows
+from mebert.data.file_rows import describe_place, file_rows
 from mebert.data.files import as_text
 from mebert.data.tokenised import encode
 from mebert.errors import UserError
@@ -27,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FileStream", "StreamedBatches"]
 
-HEAD = 1000  # rows that are looked at before anything is computed
+HEAD = 1000  # rows that are checked before anything is computed
 WINDOW = 32  # batches whose rows are sorted by length together
-Row = tuple[int, str, list[str | None]]
+Row = tuple[int, int, list[str | None]]  # number from 0, line (or row) in the file, values
 
 
 class FileStream:
@@ -37,7 +34,7 @@ class FileStream:
 
     Args:
         path: The file.
-        columns: Columns that the table of predictions repeats, those of the texts among them.
+        columns: Columns that the table of predictions repeats, those of the texts included.
         text_columns: One column, or two for a pair.
     """
 
@@ -45,7 +42,7 @@ class FileStream:
         self.path = path
         self.columns = tuple(columns)
         self.places = [self.columns.index(name) for name in text_columns]
-        self._behind: Iterator[Row] | None = None  # the second reading, and the row that it comes to next
+        self._second: Iterator[Row] | None = None  # the second reading, and the number of its next row
         self._next = 0
 
     def check(self) -> None:
@@ -54,40 +51,33 @@ class FileStream:
         Raises:
             UserError: They are malformed, or do not have the columns.
         """
-        check_ending(self.path)
-        if os.path.isfile(self.path) and not os.path.getsize(self.path):
-            raise UserError(f"{self.path} is empty; it must hold rows with a text column")
         head = list(islice(self.rows(), HEAD))
         for place, name in enumerate(self.columns):
             if all(values[place] is None for _, _, values in head):
                 raise UserError(f"{self.path}: no row of the first {len(head)} has a text in {name!r}; name its column")
 
     def rows(self) -> Iterator[Row]:
-        """Yield each row: its number from 0, where it is in words, and its values in the order of `columns`.
+        """Yield each row, its values in the order of `columns`.
 
         Raises:
             UserError: A malformed line, when it is reached.
         """
-        is_parquet = Path(self.path).suffix.lower() == ".parquet"
         for index, (number, values) in enumerate(file_rows(self.path, self.columns)):
-            where = None if is_parquet else [number]
-            texts = [
-                as_text(value, name, self.path, 0 if where else index, where)
-                for name, value in zip(self.columns, values, strict=True)
-            ]
-            yield index, f"{self.path}, {'row' if is_parquet else 'line'} {number}", texts
+            cells = zip(self.columns, values, strict=True)
+            yield index, number, [as_text(value, name, self.path, number) for name, value in cells]
 
     def texts(self, indices: Sequence[int]) -> dict[str, list[str | None]]:
-        """Return some rows by column. Numbers rise, within a call and from call to call, or the file is read anew.
+        """Return some rows by column.
 
         Args:
-            indices: Row numbers from 0, rising.
+            indices: Row numbers from 0, rising within a call. If they do not rise from call to call, the file is read
+                from its start again.
         """
-        if self._behind is None or (indices and indices[0] < self._next):
-            self._behind, self._next = self.rows(), 0
+        if self._second is None or (indices and indices[0] < self._next):
+            self._second, self._next = self.rows(), 0
         found: dict[str, list[str | None]] = {name: [] for name in self.columns}
         for index in indices:
-            _, _, values = next(islice(self._behind, index - self._next, None))
+            _, _, values = next(islice(self._second, index - self._next, None))
             self._next = index + 1
             for name, value in zip(self.columns, values, strict=True):
                 found[name].append(value)
@@ -97,7 +87,7 @@ class FileStream:
 class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
     """Batches of a stream for one process, of similar length within a window.
 
-    Of W processes, process r has the rows r, r + W, r + 2 W, ...; its loader's workers share these likewise.
+    Of W processes, process r has the rows r, r + W, r + 2 W, ..., which its loader's workers share in the same way.
 
     Args:
         stream: The file.
@@ -139,11 +129,10 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
         warned = False
         while window := list(islice(own, WINDOW * self.batch_size)):
             texts = [[values[place] for _, _, values in window] for place in self.stream.places]
-            blank = next(
-                (w for w, *row in zip(window, *texts, strict=True) if not all((t or "").strip() for t in row)), None
-            )
-            if blank is not None and not warned:
-                rank_zero_warn(f"{blank[1]}: an empty or blank text, the first of maybe more; used as they are")
+            blank = (row for row, *pair in zip(window, *texts, strict=True) if not all((t or "").strip() for t in pair))
+            if not warned and (first := next(blank, None)) is not None:
+                where = describe_place(self.stream.path, first[1])
+                rank_zero_warn(f"{where}: an empty or blank text, the first of maybe more; used as they are")
                 warned = True
             yield from self._batches([index for index, _, _ in window], texts)
 

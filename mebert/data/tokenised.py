@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +17,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mebert.data.files import LINE_COLUMN
+from mebert.data.file_rows import LINE_COLUMN
+from mebert.data.files import cache_folder
 from mebert.data.rows import Rows, arrow_column
 from mebert.data.samplers import PADDING_ROW
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_path
 from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
@@ -233,11 +234,9 @@ def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, 
 
 
 def _cache_file(table: datasets.Dataset, key: str) -> str | None:
-    import datasets
-
     if not table.cache_files and LINE_COLUMN not in table.column_names:
         return None
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "mebert"
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder / f"tokens-{key}.arrow")
 
@@ -256,15 +255,14 @@ def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
         return np.concatenate([chunk.flatten().to_numpy() for chunk in chunks]), offsets
     path = Path(table.cache_files[0]["filename"]).with_suffix(f".{name}.npy")
     if not path.exists():
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        mapped = np.lib.format.open_memmap(unfinished, "w+", dtype, (int(offsets[-1]),))
-        start = 0
-        for chunk in chunks:
-            values = chunk.flatten().to_numpy()
-            mapped[start : start + len(values)] = values
-            start += len(values)
-        mapped.flush()
-        unfinished.replace(path)
+        with atomic_path(path) as unfinished:
+            mapped = np.lib.format.open_memmap(unfinished, "w+", dtype, (int(offsets[-1]),))
+            start = 0
+            for chunk in chunks:
+                values = chunk.flatten().to_numpy()
+                mapped[start : start + len(values)] = values
+                start += len(values)
+            mapped.flush()
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray), offsets
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mebert.data.files import LINE_COLUMN, load_file
+from mebert.data.file_rows import LINE_COLUMN
+from mebert.data.files import load_file
 from mebert.errors import UserError
 
 ROWS = [{"text": "a cat", "label": "good"}, {"text": "a dog", "label": "bad"}]

@@ -55,7 +55,7 @@ def test_token_ids_are_mapped_and_not_copied(write, prepared, cache, monkeypatch
 def test_rows_of_a_large_file_are_mapped(write, prepared, cache, monkeypatch, name):
     path = write(name, rows())
     whole = prepared(path)
-    monkeypatch.setattr("mebert.data.mapped_files.LARGE", 1000)
+    monkeypatch.setattr("mebert.data.files.LARGE", 1000)
     large = prepared(path)
     assert large.label_names == whole.label_names == ["n", "y"]
     one, other = whole._rows["train"].table, large._rows["train"].table
@@ -79,7 +79,7 @@ def test_rows_of_a_large_file_are_mapped(write, prepared, cache, monkeypatch, na
     ],
 )
 def test_mistakes_in_a_large_file_leave_nothing_behind(write, prepared, cache, monkeypatch, name, content, message):
-    monkeypatch.setattr("mebert.data.mapped_files.LARGE", 50)
+    monkeypatch.setattr("mebert.data.files.LARGE", 50)
     with pytest.raises(UserError, match=message):
         prepared(write(name, content))
     assert not list(cache.glob("mebert/rows-*"))

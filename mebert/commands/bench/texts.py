@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mebert.data.datamodule import TextDataModule
-from mebert.data.file_columns import decode_text, read_bytes
+from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
 from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
 from mebert.errors import UserError
@@ -171,8 +171,7 @@ def make_batches(
 
 
 def _lines(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
-    content = decode_text(path, read_bytes(path))
-    texts = [line.strip() for line in content.splitlines() if line.strip()]
+    texts = [part.strip() for line in text_lines(path) for part in line.splitlines() if part.strip()]
     if not texts:
         raise UserError(f"{path} is empty; it must hold a text a line")
     encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
