@@ -32,7 +32,7 @@ def prediction_figures(module: Any, data: Any, record: ExitRecord, targets: Sequ
     model, layers = module.model, module.model.exit_layers
     test = data.splits["test"]
     places = {int(index): place for place, index in enumerate(test.index)}
-    rows = test.take(np.array([places[int(index)] for index in record.index]))
+    rows = test.select(np.array([places[int(index)] for index in record.index]))
     test_rows = ScoredRows(rows, record.scores["entropy"])
     policy = Entropy().bind(model)
     scored = score_rows(model, policy, data.splits["train"], "linear")

@@ -165,7 +165,7 @@ class ExitPrediction(L.Callback):
         if self.max_rows is None or len(rows) <= self.max_rows:
             return rows
         drawn = np.random.default_rng(0).permutation(len(rows))[: self.max_rows]
-        return rows.take(np.sort(drawn))
+        return rows.select(np.sort(drawn))
 
     def _score(self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, name: str) -> ScoredRows:
         """An adaptive run over (at most `max_rows` rows of) a split, shared by the processes."""

@@ -158,7 +158,7 @@ class CrossReview(DataMeasure):
         own = SplitLoaders(
             data.batch_size, data.eval_batch_size, data.group_by_length, data.pad_to_multiple_of, 0, self.seed
         )
-        own.splits = {"train": split.take(part)}
+        own.splits = {"train": split.select(part)}
         own.tokenizer = data.tokenizer
         device = trainer.strategy.root_device
         alone_trainer = L.Trainer(
@@ -184,7 +184,7 @@ class CrossReview(DataMeasure):
 
         size = data.eval_batch_size
         with evaluation_mode(module), Progress(f"{text}: scoring", -(-len(rest) // size), shown_by(trainer)) as bar:
-            scores = score_split(alone_trainer, split.take(rest), own.collate_for(), score, size, bar.tick)
+            scores = score_split(alone_trainer, split.select(rest), own.collate_for(), score, size, bar.tick)
         return scores.double().numpy()
 
 

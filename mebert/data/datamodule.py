@@ -6,12 +6,12 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from mebert.data.checks import (
-    check_columns,
+    check_at_least,
+    check_fraction,
     check_metrics,
     check_queries,
-    check_ranges,
-    check_sizes,
     check_source,
+    predict_columns,
 )
 from mebert.data.files import load_file, own_label_names
 from mebert.data.prepared import PreparedSplits
@@ -107,35 +107,33 @@ class TextDataModule(PreparedSplits):
         num_workers: int = 0,
         seed: int = 42,
     ) -> None:
-        super().__init__(
-            batch_size, eval_batch_size or batch_size, group_by_length, pad_to_multiple_of, num_workers, seed
-        )
-        own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
-        self.files = {SPLIT_OF[name]: path for name, path in own_files.items() if path is not None}
-        check_sizes(
+        check_at_least(
+            1,
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
             max_train_samples=max_train_samples,
             max_eval_samples=max_eval_samples,
             pad_to_multiple_of=pad_to_multiple_of,
         )
-        check_ranges(max_length=max_length, holdout=holdout, num_workers=num_workers, seed=seed)
-        check_source(
-            task=task,
-            files=[name for name, path in own_files.items() if path is not None],
-            own_labels=labels is not None or regression,
-            query_column=query_column,
-            predict_split=predict_split,
-        )
+        check_at_least(8, max_length=max_length)  # the special tokens and some text
+        check_at_least(0, num_workers=num_workers, seed=seed)
+        check_fraction("holdout", holdout, with_zero=True)
+        own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
+        given_files = {name: path for name, path in own_files.items() if path is not None}
+        check_source(task, list(given_files), labels is not None or regression, query_column, predict_split)
         check_metrics(metrics)
+        if streaming and predict_file is None:
+            raise UserError("streaming is for a predict_file; give one, or leave it out")
+        super().__init__(
+            batch_size, eval_batch_size or batch_size, group_by_length, pad_to_multiple_of, num_workers, seed
+        )
 
         self.task: Task | None = find_task(task) if task is not None else None
+        self.files = {SPLIT_OF[name]: path for name, path in given_files.items()}
         self.tokenizer_name = tokenizer
         self.max_length = max_length
         self.predict_file = predict_file
         self.predict_split = predict_split
-        if streaming and predict_file is None:
-            raise UserError("streaming is for a predict_file; give one, or leave it out")
         self.streaming = streaming
         self.max_train_samples = max_train_samples
         self.max_eval_samples = max_eval_samples
@@ -153,7 +151,7 @@ class TextDataModule(PreparedSplits):
             self.label_names = own_label_names(labels, regression, train_file, label_column)
             self.query_column = query_column
             own_metrics = RANKING if query_column else ("pearson", "spearman") if regression else ("acc",)
-        self.predict_columns = check_columns(given_columns, self.text_columns, self.task)
+        self.predict_columns = predict_columns(given_columns, self.text_columns, self.task)
         self.task_name = self.task.name if self.task is not None else "own"
         self.num_labels = len(self.label_names)
         self.metrics: tuple[str, ...] = tuple(metrics or own_metrics)
@@ -172,8 +170,8 @@ class TextDataModule(PreparedSplits):
         Labels are class numbers or names in `label_names` (numbers to be estimated in a regression).
 
         Args:
-            groups: What is needed now, of train, val, test, predict; more may be returned, and what the data
-                does not have is left out. A key is a group or a group and a suffix (`val_mismatched`).
+            groups: The groups that are needed: train, val, test, predict. More may be returned, and one that the data
+                does not have is left out. A key is a group, or a group and a suffix (`val_mismatched`).
         """
         if self.task is not None:
             return load_task_splits(self.task, groups, self.predict_split)
@@ -181,6 +179,6 @@ class TextDataModule(PreparedSplits):
         if "predict" in groups and "test" in self.files:
             paths["predict"] = self.files["test"]
         return {
-            name: load_file(path, self._read(name), self.label_column if name != "predict" else None)
+            name: load_file(path, self._columns(name), self.label_column if name != "predict" else None)
             for name, path in paths.items()
         }

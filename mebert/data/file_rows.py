@@ -226,4 +226,8 @@ def _hint(name: str, there: Sequence[str]) -> str:
         return f"; it seems to be separated by {separated[0]}"
     same = {column.strip().lower(): column for column in there}
     near = get_close_matches(name.strip().lower(), same, n=1)
-    return f"; did you mean {same[near[0]]!r}?" if near else "; name the right one in the settings (text_column, label_column, ...)"
+    return (
+        f"; did you mean {same[near[0]]!r}?"
+        if near
+        else "; name the right one in the settings (text_column, label_column, ...)"
+    )

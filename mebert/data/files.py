@@ -1,4 +1,4 @@
-"""The user's own rows: a CSV, TSV, JSONL or Parquet file as a table, in memory or (a large one) mapped from the cache."""
+"""The user's own rows: a file as a table, in memory or (a large one) as an Arrow file in the cache, mapped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: the hold-out, and validation rows where test labels are hidden."""
+"""Which rows train, validate and test: held-out training rows, and validation rows where test labels are hidden."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from collections.abc import Collection, Mapping
 
 from mebert.data.rows import Rows
 
-__all__ = ["arrange", "groups_for", "used_by"]
+__all__ = ["assign_roles", "groups_to_load", "is_used"]
 
-# The groups of splits that each command uses: the first part of a split's name.
+# The groups of splits that each command uses. A split's name is a group, or a group and a suffix (`val_mismatched`).
 USED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
 
-def groups_for(stage: str | None, holdout: float) -> tuple[str, ...]:
-    """Return the groups to load for a stage (None: for all), those that may stand in for others included."""
+def is_used(name: str, stage: str | None) -> bool:
+    """Whether a stage (None: any) uses the split of that name."""
+    return stage is None or name.partition("_")[0] in USED[stage]
+
+
+def groups_to_load(stage: str | None, holdout: float) -> tuple[str, ...]:
+    """Return the groups to load for a stage (None: for all), those included whose rows may take another role."""
     if stage is None:
         return ("train", "val", "test", "predict")
-    # Validation rows may serve as the test, and held-out training rows as the validation or the test.
     groups = [*USED[stage]]
     if stage == "test":
         groups.append("val")
@@ -25,31 +29,26 @@ def groups_for(stage: str | None, holdout: float) -> tuple[str, ...]:
     return tuple(groups)
 
 
-def used_by(name: str, stage: str | None) -> bool:
-    """Return whether a stage (None: any) uses the split of that name."""
-    return stage is None or name.partition("_")[0] in USED[stage]
-
-
-def arrange(
+def assign_roles(
     splits: Mapping[str, Rows], holdout: float, seed: int, keep: Collection[str] = ()
 ) -> tuple[dict[str, Rows], str | None]:
     """Hold out validation rows, and let validation rows serve as test where no test row has a label.
 
     Args:
-        splits: Labelled rows by name: train, val and test, or with a suffix (`val_mismatched`).
+        splits: Labelled rows by name.
         holdout: Share of the training rows that becomes the only validation split; 0 for none.
         seed: Draws the rows that are held out.
-        keep: Names of test splits that stay even without a labelled row, for the user to be told.
+        keep: Names of test splits that stay even without a labelled row, so that the user gets an error.
 
     Returns:
-        The splits, and a line that says which rows serve as test where they are not test rows.
+        The splits, and a line for the user where validation rows serve as test.
     """
     tests = {n: r for n, r in splits.items() if n.startswith("test") and (len(r) or n in keep)}
     validation = {n: r for n, r in splits.items() if n.startswith("val")}
-    arranged = {n: r for n, r in splits.items() if n == "train"}
+    train = {n: r for n, r in splits.items() if n == "train"}
     own_validation = validation
-    if holdout and "train" in splits:
-        arranged["train"], held_out = splits["train"].hold_out(holdout, seed)
+    if holdout and train:
+        train["train"], held_out = train["train"].hold_out(holdout, seed)
         validation = {"val": held_out}
         own_validation = own_validation or validation
     note = None
@@ -57,4 +56,4 @@ def arrange(
         tests = {"test" + name.removeprefix("val"): rows for name, rows in own_validation.items()}
         origins = " and ".join(rows.origin for rows in tests.values())
         note = f"There are no test rows with public labels: the test uses {origins}"
-    return arranged | validation | tests, note
+    return train | validation | tests, note

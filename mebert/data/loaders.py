@@ -12,39 +12,19 @@ from torch.utils.data import DataLoader, Sampler
 
 from mebert.data.resumable import ResumableLoader
 from mebert.data.samplers import EvalSampler, LengthGroupedSampler, OrderedSampler
-from mebert.data.tokenised import Item, TokenisedSplit, collate
+from mebert.data.tokenised import Batch, Item, TokenisedSplit, collate
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "SplitLoaders", "open_split"]
+__all__ = ["SplitLoaders", "open_split"]
 
 STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
-def open_split(data: SplitLoaders, split: str) -> TokenisedSplit:
-    """The rows of a split, loaded and tokenised.
-
-    Args:
-        data: Any data module of texts.
-        split: `train`, `val` or `test`, or one with a suffix, such as `val_mismatched`.
-
-    Raises:
-        UserError: No such split, or it cannot be had.
-    """
-    group = split.partition("_")[0]
-    if group not in STAGES:
-        raise UserError(f"split must be train, val or test (or such as val_mismatched), got {split!r}")
-    data.setup(STAGES[group])
-    return data.split(split)
-
-
-Batch = dict[str, torch.Tensor]
-
-
 class SplitLoaders(L.LightningDataModule):
-    """Loaders of tokenised splits by name; whoever inherits fills `splits` and the two lists of names.
+    """Loaders of tokenised splits by name; a subclass fills `splits` and the two lists of names.
 
     Args:
         batch_size: Training rows a batch and process.
@@ -88,11 +68,11 @@ class SplitLoaders(L.LightningDataModule):
         return self.splits[name]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return shuffled batches of the training rows; the loader goes on in mid-epoch after a resume."""
+        """Return shuffled batches of the training rows; a resumed run continues in the middle of its epoch."""
         return self._loader(self.split("train"), self.train_sampler(), self.batch_size)
 
     def train_sampler(self) -> OrderedSampler:
-        """Return what decides the order of the training rows; a subclass may bring another order."""
+        """Return the sampler of the training rows; override it for another order."""
         lengths, (replicas, rank) = self.split("train").lengths, self._world()
         return LengthGroupedSampler(lengths, self.batch_size, replicas, rank, self.seed, self.group_by_length)
 
@@ -108,6 +88,20 @@ class SplitLoaders(L.LightningDataModule):
         """Return batches without labels of the rows to predict, the longest first."""
         return self._eval_loader("predict")
 
+    def collate_for(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Callable[[Sequence[Item]], Batch]:
+        """Return the function that makes rows a batch.
+
+        Args:
+            tokenizer: That of the rows; None for the data module's own.
+        """
+        own = self.tokenizer if tokenizer is None else tokenizer
+        return partial(
+            collate,
+            pad_token_id=own.pad_token_id,
+            pad_token_type_id=own.pad_token_type_id,
+            pad_to_multiple_of=self.pad_to_multiple_of,
+        )
+
     def _eval_loader(self, name: str) -> DataLoader[Batch]:
         split = self.split(name)
         return self._loader(split, EvalSampler(split.lengths, *self._world()), self.eval_batch_size)
@@ -121,7 +115,7 @@ class SplitLoaders(L.LightningDataModule):
             split,
             batch_size=batch_size,
             sampler=sampler,
-            # Its own: iterators that draw from the global random state would change the dropout of a resumed run.
+            # Iterators that draw from the global random state would change the dropout of a resumed run.
             generator=torch.Generator().manual_seed(self.seed),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -129,16 +123,19 @@ class SplitLoaders(L.LightningDataModule):
             collate_fn=self.collate_for(),
         )
 
-    def collate_for(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Callable[[Sequence[Item]], Batch]:
-        """Return what makes rows a batch.
 
-        Args:
-            tokenizer: That of the rows; None for the data module's own.
-        """
-        own = self.tokenizer if tokenizer is None else tokenizer
-        return partial(
-            collate,
-            pad_token_id=own.pad_token_id,
-            pad_token_type_id=own.pad_token_type_id,
-            pad_to_multiple_of=self.pad_to_multiple_of,
-        )
+def open_split(data: SplitLoaders, split: str) -> TokenisedSplit:
+    """Set a data module up for a split, and return it.
+
+    Args:
+        data: Any data module of texts.
+        split: `train`, `val` or `test`, or one with a suffix, such as `val_mismatched`.
+
+    Raises:
+        UserError: No such split, or its rows cannot be loaded.
+    """
+    group = split.partition("_")[0]
+    if group not in STAGES:
+        raise UserError(f"split must be train, val or test (or such as val_mismatched), got {split!r}")
+    data.setup(STAGES[group])
+    return data.split(split)

@@ -1,14 +1,11 @@
-"""From raw rows to tokenised splits: what a data module of texts does with the rows that it was given.
-
-N rows of a split.
-"""
+"""From raw rows to tokenised splits: labels, hold-out, samples and token ids, prepared once a process."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -16,12 +13,12 @@ from typing_extensions import override
 
 from mebert.data.checks import check_rankable
 from mebert.data.files import is_large, load_file
-from mebert.data.holdout import arrange, groups_for, used_by
-from mebert.data.loaders import Batch, SplitLoaders
+from mebert.data.holdout import assign_roles, groups_to_load, is_used
+from mebert.data.loaders import SplitLoaders
 from mebert.data.rows import Rows
 from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task
-from mebert.data.tokenised import TokenisedSplit, check_tokenizer, tokenise
+from mebert.data.tokenised import Batch, TokenisedSplit, check_tokenizer, tokenise
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,11 +27,19 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedSplits"]
 
+# What to do where a command has no rows, by group of splits.
+MISSING = {
+    "train": "no training rows: give train_file or task",
+    "val": "no validation rows: give validation_file, or holdout (such as 0.1)",
+    "test": "no test rows: give test_file, or validation rows to serve as test",
+}
+
 
 class PreparedSplits(SplitLoaders):
-    """Labels, hold-out, samples and token ids of the splits that a command needs, prepared once a process.
+    """Prepares the splits that a command needs; a subclass sets the attributes below and loads the raw rows.
 
-    Whoever inherits says where the rows come from (`load_splits`, `build_tokenizer`) and sets what is annotated here.
+    Args:
+        args: The arguments of `SplitLoaders`.
     """
 
     task: Task | None
@@ -54,22 +59,13 @@ class PreparedSplits(SplitLoaders):
     query_column: str | None
     metrics: tuple[str, ...]
 
-    def __init__(
-        self,
-        batch_size: int,
-        eval_batch_size: int,
-        group_by_length: bool,
-        pad_to_multiple_of: int | None,
-        num_workers: int,
-        seed: int,
-    ) -> None:
-        super().__init__(batch_size, eval_batch_size, group_by_length, pad_to_multiple_of, num_workers, seed)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._prepared: set[str | None] = set()
         self._rows: dict[str, Rows] = {}
-        self._predicted: Rows | None = None
-        self._stream: FileStream | None = None  # instead, where the file to predict is too large to be held
-        # How many rows each of the splits gave that are predicted one after the other, by name.
+        self._stream: FileStream | None = None  # of a file to predict that is too large for memory
+        # How many rows come from each split, where several are predicted one after the other.
         self.predict_parts: dict[str, int] = {}
 
     @abstractmethod
@@ -82,20 +78,28 @@ class PreparedSplits(SplitLoaders):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, loaded when it is first asked for."""
+        """The tokenizer, loaded at its first use."""
         if self._tokenizer is None:
             self._tokenizer = self.build_tokenizer()
             check_tokenizer(self._tokenizer, self.tokenizer_name, self.max_length)
         return self._tokenizer
 
     def prepare_data(self) -> None:
-        """Load, check and tokenise all that the command needs, so that a fault shows at once."""
+        """Load, check and tokenise all that the command needs, so that errors show before training starts."""
         running = None if self.trainer is None else self.trainer.state.fn
         self._prepare(None if running is None else running.value)
 
     def setup(self, stage: str | None = None) -> None:
         """Do the same on every process, which finds the token ids in the cache."""
         self._prepare(stage)
+
+    @override
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return batches without labels of the rows to predict, the longest first (of each window, in a stream)."""
+        if self._stream is None:
+            return super().predict_dataloader()
+        args = self._stream, self.tokenizer, self.max_length, self.collate_for(), self.eval_batch_size
+        return StreamedBatches(*args, *self._world()).loader(self.num_workers)
 
     def predict_rows(self, indices: Collection[int]) -> dict[str, list[str | None]]:
         """Return the texts of predicted rows, by column, and the question that each answers.
@@ -105,19 +109,7 @@ class PreparedSplits(SplitLoaders):
         """
         if self._stream is not None:
             return self._stream.texts(list(indices))
-        self.split("predict")
-        assert self._predicted is not None
-        names = list(self._read("predict"))
-        chosen = self._predicted.table.select_columns(names)[list(indices)]
-        return {name: list(chosen[name]) for name in names}
-
-    @override
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return batches without labels of the rows to predict, the longest first (of each window, in a stream)."""
-        if self._stream is None:
-            return super().predict_dataloader()
-        args = self._stream, self.tokenizer, self.max_length, self.collate_for(), self.eval_batch_size
-        return StreamedBatches(*args, *self._world()).loader(self.num_workers)
+        return _cells(self._rows_of("predict").table, self._columns("predict"), list(indices))
 
     def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
         """Return texts of a prepared split, by column.
@@ -129,9 +121,8 @@ class PreparedSplits(SplitLoaders):
         Raises:
             UserError: The split has not been prepared.
         """
-        rows, columns = self._rows_of(name), list(self._columns(name))
-        chosen = rows.table.select_columns(columns)[[int(rows.chosen[position]) for position in positions]]
-        return {column: list(chosen[column]) for column in columns}
+        rows = self._rows_of(name)
+        return _cells(rows.table, self._text_columns(name), [int(rows.chosen[position]) for position in positions])
 
     def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
         """Return a prepared split in the token ids of another tokenizer, its rows in the same order.
@@ -144,41 +135,28 @@ class PreparedSplits(SplitLoaders):
         Raises:
             UserError: The split has not been prepared.
         """
-        return tokenise(self._rows_of(name), tokenizer, max_length, self._columns(name), name)
-
-    def _rows_of(self, name: str) -> Rows:
-        self.split(name)  # says what is missing
-        return self._rows[name]
-
-    def _origin(self, name: str) -> str:
-        if name in self.files:
-            return self.files[name]
-        whose = f" of task {self.task.name!r}" if self.task is not None else ""
-        return f"the {name} split{whose}"
+        return tokenise(self._rows_of(name), tokenizer, max_length, self._text_columns(name), name)
 
     def _prepare(self, stage: str | None) -> None:
         if stage in self._prepared or None in self._prepared:
             return
-        groups = groups_for(stage, self.holdout)
+        groups = groups_to_load(stage, self.holdout)
         if self.predict_file is not None:
             groups = tuple(group for group in groups if group != "predict")
         raw = self.load_splits(groups) if groups else {}
         tables = {name: raw.pop(name) for name in list(raw) if name.startswith("predict")}
-        if used_by("predict", stage):
+        if is_used("predict", stage):
             self._prepare_prediction(tables, required=stage is not None)
-        splits, note = arrange(
-            {name: self._labelled(table, name) for name, table in raw.items()},
-            self.holdout,
-            self.seed,
-            keep=self.files,
-        )
-        if note and used_by("test", stage):
+        labelled = {name: self._labelled(table, name) for name, table in raw.items()}
+        splits, note = assign_roles(labelled, self.holdout, self.seed, keep=self.files)
+        if note and is_used("test", stage):
             rank_zero_info(note)
-        splits = {name: rows for name, rows in splits.items() if used_by(name, stage)}
+        splits = {name: rows for name, rows in splits.items() if is_used(name, stage)}
         self._require(splits, stage)
         for name, rows in splits.items():
             if name not in self.splits:
-                self.splits[name] = self._tokenise(self._sampled(rows, name), name)
+                count = self.max_train_samples if name == "train" else self.max_eval_samples
+                self.splits[name] = self._tokenise(rows.sample(count, self.seed), name)
                 if name != "train":
                     check_rankable(self.splits[name], self.metrics, rows.origin)
         for names, group in ((self.validation_names, "val"), (self.test_names, "test")):
@@ -188,23 +166,20 @@ class PreparedSplits(SplitLoaders):
     def _prepare_prediction(self, tables: Mapping[str, datasets.Dataset], required: bool) -> None:
         import datasets
 
+        columns = self._columns("predict")
         if self.predict_file is not None and self._is_streamed(self.predict_file):
-            self._stream = FileStream(self.predict_file, self._read("predict"), self._columns("predict"))
+            self._stream = FileStream(self.predict_file, columns, self._text_columns("predict"))
             self._stream.check()
-            return
-        if self.predict_file is not None:
-            rows = Rows.unlabelled(load_file(self.predict_file, self._read("predict"), None), self.predict_file)
+        elif self.predict_file is not None:
+            rows = Rows.unlabelled(load_file(self.predict_file, columns, None), self.predict_file)
+            self.splits["predict"] = self._tokenise(rows, "predict")
         elif tables:
             first, *more = tables.values()
             whole = datasets.concatenate_datasets([first, *more]) if more else first
-            rows = Rows.unlabelled(whole, self._origin("predict"))
             self.predict_parts = {name: len(table) for name, table in tables.items()}
+            self.splits["predict"] = self._tokenise(Rows.unlabelled(whole, self._origin("predict")), "predict")
         elif required:
             raise UserError("nothing to predict: no test split; give predict_file, or with a task predict_split")
-        else:
-            return
-        self._predicted = rows
-        self.splits["predict"] = self._tokenise(rows, "predict")
 
     def _is_streamed(self, path: str) -> bool:
         if self.streaming is not None:
@@ -229,31 +204,39 @@ class PreparedSplits(SplitLoaders):
         return rows
 
     def _require(self, splits: dict[str, Rows], stage: str | None) -> None:
-        advice = {
-            "train": "no training rows: give train_file or task",
-            "val": "no validation rows: give validation_file, or holdout (such as 0.1)",
-            "test": "no test rows: give test_file, or validation rows to serve as test",
-        }
-        for group, text in advice.items():
-            if stage is not None and used_by(group, stage) and not any(n.startswith(group) for n in splits):
+        for group, text in MISSING.items():
+            if stage is not None and is_used(group, stage) and not any(name.startswith(group) for name in splits):
                 raise UserError(text)
         for rows in splits.values():
             if not len(rows):
                 raise UserError(f"{rows.origin} has no row with a label in column {self.label_column!r}")
 
-    def _sampled(self, rows: Rows, name: str) -> Rows:
-        return rows.sample(self.max_train_samples if name == "train" else self.max_eval_samples, self.seed)
-
     def _tokenise(self, rows: Rows, name: str) -> TokenisedSplit:
-        columns = self._columns(name)
+        columns = self._text_columns(name)
         rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
         self._rows[name] = rows
         return tokenise(rows, self.tokenizer, self.max_length, columns, name)
 
-    def _read(self, name: str) -> tuple[str, ...]:
-        """Return the columns of texts and question; a file to predict with a task need not have the latter."""
-        query = () if name == "predict" and self.task is not None and self.predict_file else (self.query_column,)
-        return tuple(dict.fromkeys(column for column in (*query, *self._columns(name)) if column is not None))
+    def _rows_of(self, name: str) -> Rows:
+        self.split(name)  # raises for one that has not been prepared
+        return self._rows[name]
+
+    def _origin(self, name: str) -> str:
+        if name in self.files:
+            return self.files[name]
+        whose = f" of task {self.task.name!r}" if self.task is not None else ""
+        return f"the {name} split{whose}"
+
+    def _text_columns(self, name: str) -> tuple[str, ...]:
+        return self.predict_columns if name == "predict" and self.predict_file else self.text_columns
 
     def _columns(self, name: str) -> tuple[str, ...]:
-        return self.predict_columns if name == "predict" and self.predict_file else self.text_columns
+        """Return the columns of texts and question; a file to predict with a task need not have the latter."""
+        query = None if name == "predict" and self.task is not None and self.predict_file else self.query_column
+        return tuple(dict.fromkeys(c for c in (query, *self._text_columns(name)) if c is not None))
+
+
+def _cells(table: datasets.Dataset, columns: Sequence[str], rows: list[int]) -> dict[str, list[str | None]]:
+    """Return some rows of a table by column."""
+    chosen = table.select_columns(list(columns))[rows]
+    return {name: list(chosen[name]) for name in columns}

@@ -1,6 +1,6 @@
 """Prediction of a file of any size in constant memory.
 
-The file is read twice, a window of rows at a time: once for the batches, once for the texts in the table of predictions.
+The file is read twice, a window of rows at a time: for the batches, and for the texts in the table of predictions.
 """
 
 from __future__ import annotations

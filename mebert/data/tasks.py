@@ -16,96 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "RANKING", "TASKS", "Task", "find_task", "load_hub_dataset", "load_task_splits"]
 
-
-def load_hub_dataset(task: Task) -> datasets.DatasetDict:
-    """Return all splits of the task as the Hub names them; downloaded once, then from the cache.
-
-    Raises:
-        UserError: The Hub, or the data set on it, cannot be had.
-    """
-    import datasets
-
-    where = task.hub_id if task.config is None else f"{task.hub_id}, {task.config}"
-    with hub_errors(f"the data of task {task.name!r} ({where})"):
-        return datasets.load_dataset(task.hub_id, task.config)
-
-
-def load_task_splits(task: Task, groups: Collection[str], predict_split: str | None) -> dict[str, datasets.Dataset]:
-    """Return the splits of the groups by stage name; a split that the data does not have is left out.
-
-    Args:
-        task: The task.
-        groups: Of train, val, test, predict.
-        predict_split: The split to predict as the Hub names it, or several joined by "+", which become
-            `predict_<split>` each; None for the first test split.
-
-    Raises:
-        UserError: The data has no split `predict_split`.
-    """
-    there = load_hub_dataset(task)
-    wanted: dict[str, str] = {}
-    if "train" in groups and task.train_split:
-        wanted["train"] = task.train_split
-    if "val" in groups:
-        wanted |= task.validation_splits
-    if "test" in groups:
-        wanted |= task.test_splits
-    if "predict" in groups:
-        given = [] if predict_split is None else predict_split.split("+")
-        for split in given:
-            if split not in there or given.count(split) > 1:
-                names, fault = ", ".join(there), "names twice the" if split in there else "has no"
-                raise UserError(f"task {task.name!r} {fault} split {split!r} to predict; its splits: {names}")
-        splits = given or [next(iter(task.test_splits.values()))]
-        wanted |= {"predict": splits[0]} if len(splits) == 1 else {f"predict_{split}": split for split in splits}
-    return {name: there[split] for name, split in wanted.items() if split in there}
-
-
 RANKING = ("map", "mrr", "p_at_1")
-
 METRICS = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING)
-
-NLI = ("entailment", "neutral", "contradiction")
-
-GLUE = "nyu-mll/glue"
-
-SENTENCES = ("sentence1", "sentence2")
-
-ANSWERS = ("irrelevant", "relevant")
-
-SENTIMENT = ("negative", "positive")
-
-STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
-
-DBPEDIA = (
-    "Company",
-    "EducationalInstitution",
-    "Artist",
-    "Athlete",
-    "OfficeHolder",
-    "MeanOfTransportation",
-    "Building",
-    "NaturalPlace",
-    "Village",
-    "Animal",
-    "Plant",
-    "Album",
-    "Film",
-    "WrittenWork",
-)
-
-YAHOO = (
-    "Society & Culture",
-    "Science & Mathematics",
-    "Health",
-    "Education & Reference",
-    "Computers & Internet",
-    "Sports",
-    "Business & Finance",
-    "Entertainment & Music",
-    "Family & Relationships",
-    "Politics & Government",
-)
 
 
 def _splits(**names: str) -> Mapping[str, str]:
@@ -114,7 +26,7 @@ def _splits(**names: str) -> Mapping[str, str]:
 
 @dataclass(frozen=True)
 class Task:
-    """One classification (or, with `regression`, estimation) task of the Hub; answered without a download.
+    """One classification (or, with `regression`, estimation) task of the Hub; nothing is downloaded for it.
 
     Args:
         name: Name in the task table.
@@ -147,117 +59,97 @@ class Task:
     query_column: str | None = None
 
 
-def _classified(
-    name: str, hub_id: str, text_columns: tuple[str, ...], label_names: tuple[str, ...], label_column: str = "label"
-) -> Task:
-    """A task of texts and their class without a validation split of its own: `holdout` keeps training rows for it."""
-    return Task(
-        name,
-        hub_id,
+GLUE = "nyu-mll/glue"
+SENTENCES = ("sentence1", "sentence2")
+PREMISE = ("premise", "hypothesis")
+ANSWER = ("question", "answer")
+NLI = ("entailment", "neutral", "contradiction")
+ENTAILED = ("entailment", "not_entailment")
+RELEVANCE = ("irrelevant", "relevant")
+SENTIMENT = ("negative", "positive")
+STARS = ("1 star", "2 stars", "3 stars", "4 stars", "5 stars")
+DBPEDIA = (
+    "Company", "EducationalInstitution", "Artist", "Athlete", "OfficeHolder", "MeanOfTransportation", "Building",
+    "NaturalPlace", "Village", "Animal", "Plant", "Album", "Film", "WrittenWork",
+)  # fmt: skip
+YAHOO = (
+    "Society & Culture", "Science & Mathematics", "Health", "Education & Reference", "Computers & Internet", "Sports",
+    "Business & Finance", "Entertainment & Music", "Family & Relationships", "Politics & Government",
+)  # fmt: skip
+# Without a validation split of its own: `holdout` keeps training rows for it.
+NO_VALIDATION = _splits()
+
+_TABLE = (
+    Task("cola", GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
+    Task("sst2", GLUE, "sst2", ("sentence",), SENTIMENT),
+    # The one GLUE task whose test labels its authors published.
+    Task("mrpc", GLUE, "mrpc", SENTENCES, ("not_equivalent", "equivalent"), ("acc", "f1"), public_test_labels=True),
+    Task("qqp", GLUE, "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("acc", "f1")),
+    Task("stsb", GLUE, "stsb", SENTENCES, ("score",), ("pearson", "spearman"), regression=True),
+    Task(
+        "mnli",
+        GLUE,
+        "mnli",
+        PREMISE,
+        NLI,
+        validation_splits=_splits(val="validation_matched", val_mismatched="validation_mismatched"),
+        test_splits=_splits(test="test_matched", test_mismatched="test_mismatched"),
+    ),
+    Task("qnli", GLUE, "qnli", ("question", "sentence"), ENTAILED),
+    Task("rte", GLUE, "rte", SENTENCES, ENTAILED),
+    Task("wnli", GLUE, "wnli", SENTENCES, ("not_entailment", "entailment")),
+    # GLUE's diagnostic set: nothing but rows to predict, for a model that has been trained on mnli.
+    Task("ax", GLUE, "ax", PREMISE, NLI, ("matthews",), train_split="", validation_splits=NO_VALIDATION),
+    Task("snli", "stanfordnlp/snli", "plain_text", PREMISE, NLI, public_test_labels=True),
+    Task("scitail", "allenai/scitail", "tsv_format", PREMISE, ("neutral", "entails"), public_test_labels=True),
+    Task(
+        "wikiqa",
+        "microsoft/wiki_qa",
         None,
-        text_columns,
-        label_names,
-        label_column=label_column,
-        validation_splits=_splits(),
+        ANSWER,
+        RELEVANCE,
+        RANKING,
         public_test_labels=True,
-    )
-
-
-TASKS: Mapping[str, Task] = MappingProxyType(
-    {
-        task.name: task
-        for task in (
-            Task("cola", GLUE, "cola", ("sentence",), ("unacceptable", "acceptable"), ("matthews",)),
-            Task("sst2", GLUE, "sst2", ("sentence",), SENTIMENT),
-            Task(
-                "mrpc",
-                GLUE,
-                "mrpc",
-                SENTENCES,
-                ("not_equivalent", "equivalent"),
-                ("acc", "f1"),
-                public_test_labels=True,  # the one GLUE task whose test labels its authors published
-            ),
-            Task("qqp", GLUE, "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("acc", "f1")),
-            Task("stsb", GLUE, "stsb", SENTENCES, ("score",), ("pearson", "spearman"), regression=True),
-            Task(
-                "mnli",
-                GLUE,
-                "mnli",
-                ("premise", "hypothesis"),
-                NLI,
-                validation_splits=_splits(val="validation_matched", val_mismatched="validation_mismatched"),
-                test_splits=_splits(test="test_matched", test_mismatched="test_mismatched"),
-            ),
-            Task("qnli", GLUE, "qnli", ("question", "sentence"), ("entailment", "not_entailment")),
-            Task("rte", GLUE, "rte", SENTENCES, ("entailment", "not_entailment")),
-            Task("wnli", GLUE, "wnli", SENTENCES, ("not_entailment", "entailment")),
-            # GLUE's diagnostic set: nothing but rows to predict, for a model that has been trained on mnli.
-            Task(
-                "ax",
-                GLUE,
-                "ax",
-                ("premise", "hypothesis"),
-                NLI,
-                ("matthews",),
-                train_split="",
-                validation_splits=_splits(),
-            ),
-            Task(
-                "snli",
-                "stanfordnlp/snli",
-                "plain_text",
-                ("premise", "hypothesis"),
-                NLI,
-                public_test_labels=True,
-            ),
-            Task(
-                "scitail",
-                "allenai/scitail",
-                "tsv_format",
-                ("premise", "hypothesis"),
-                ("neutral", "entails"),
-                public_test_labels=True,
-            ),
-            Task(
-                "wikiqa",
-                "microsoft/wiki_qa",
-                None,
-                ("question", "answer"),
-                ANSWERS,
-                RANKING,
-                public_test_labels=True,
-                query_column="question_id",
-            ),
-            Task(
-                "trecqa",
-                "lucadiliello/trecqa",
-                None,
-                ("question", "answer"),
-                ANSWERS,
-                RANKING,
-                train_split="train_all",
-                validation_splits=_splits(val="dev_clean"),
-                test_splits=_splits(test="test_clean"),
-                public_test_labels=True,
-                query_column="question",  # the set has no column of question numbers
-            ),
-            _classified("ag_news", "fancyzhx/ag_news", ("text",), ("World", "Sports", "Business", "Sci/Tech")),
-            _classified("dbpedia_14", "fancyzhx/dbpedia_14", ("title", "content"), DBPEDIA),
-            _classified(
-                "yahoo",
-                "community-datasets/yahoo_answers_topics",
-                ("question_title", "best_answer"),  # the column between them, question_content, is often empty
-                YAHOO,
-                label_column="topic",
-            ),
-            _classified("yelp_full", "Yelp/yelp_review_full", ("text",), STARS),
-            _classified("yelp_polarity", "fancyzhx/yelp_polarity", ("text",), SENTIMENT),
-            _classified("imdb", "stanfordnlp/imdb", ("text",), SENTIMENT),
-            Task("chnsenticorp", "lansinuote/ChnSentiCorp", None, ("text",), SENTIMENT, public_test_labels=True),
+        query_column="question_id",
+    ),
+    Task(
+        "trecqa",
+        "lucadiliello/trecqa",
+        None,
+        ANSWER,
+        RELEVANCE,
+        RANKING,
+        train_split="train_all",
+        validation_splits=_splits(val="dev_clean"),
+        test_splits=_splits(test="test_clean"),
+        public_test_labels=True,
+        query_column="question",  # the set has no column of question numbers
+    ),
+    *(
+        Task(
+            name,
+            hub_id,
+            None,
+            texts,
+            labels,
+            label_column=label_column,
+            validation_splits=NO_VALIDATION,
+            public_test_labels=True,
         )
-    }
+        for name, hub_id, texts, labels, label_column in (
+            ("ag_news", "fancyzhx/ag_news", ("text",), ("World", "Sports", "Business", "Sci/Tech"), "label"),
+            ("dbpedia_14", "fancyzhx/dbpedia_14", ("title", "content"), DBPEDIA, "label"),
+            # The column between the two, question_content, is often empty.
+            ("yahoo", "community-datasets/yahoo_answers_topics", ("question_title", "best_answer"), YAHOO, "topic"),
+            ("yelp_full", "Yelp/yelp_review_full", ("text",), STARS, "label"),
+            ("yelp_polarity", "fancyzhx/yelp_polarity", ("text",), SENTIMENT, "label"),
+            ("imdb", "stanfordnlp/imdb", ("text",), SENTIMENT, "label"),
+        )
+    ),
+    Task("chnsenticorp", "lansinuote/ChnSentiCorp", None, ("text",), SENTIMENT, public_test_labels=True),
 )
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TABLE})
 
 
 def find_task(name: str) -> Task:
@@ -271,3 +163,47 @@ def find_task(name: str) -> Task:
     close = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), TASKS, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise UserError(f"unknown task {name!r}.{hint} Tasks: {', '.join(TASKS)}; or give train_file for your own rows")
+
+
+def load_hub_dataset(task: Task) -> datasets.DatasetDict:
+    """Return all splits of the task as the Hub names them; downloaded once, then from the cache.
+
+    Raises:
+        UserError: The Hub cannot be reached, or does not have the data set.
+    """
+    import datasets
+
+    where = task.hub_id if task.config is None else f"{task.hub_id}, {task.config}"
+    with hub_errors(f"the data of task {task.name!r} ({where})"):
+        return datasets.load_dataset(task.hub_id, task.config)
+
+
+def load_task_splits(task: Task, groups: Collection[str], predict_split: str | None) -> dict[str, datasets.Dataset]:
+    """Return the splits of the groups by stage name; a split that the data does not have is left out.
+
+    Args:
+        task: The task.
+        groups: Of train, val, test, predict.
+        predict_split: The split to predict as the Hub names it, or several joined by "+", which become
+            `predict_<split>` each; None for the first test split.
+
+    Raises:
+        UserError: The data has no split `predict_split`; otherwise as `load_hub_dataset`.
+    """
+    there = load_hub_dataset(task)
+    wanted: dict[str, str] = {}
+    if "train" in groups and task.train_split:
+        wanted["train"] = task.train_split
+    if "val" in groups:
+        wanted |= task.validation_splits
+    if "test" in groups:
+        wanted |= task.test_splits
+    if "predict" in groups:
+        given = [] if predict_split is None else predict_split.split("+")
+        for split in given:
+            if split not in there or given.count(split) > 1:
+                names, fault = ", ".join(there), "names twice the" if split in there else "has no"
+                raise UserError(f"task {task.name!r} {fault} split {split!r} to predict; its splits: {names}")
+        splits = given or [next(iter(task.test_splits.values()))]
+        wanted |= {"predict": splits[0]} if len(splits) == 1 else {f"predict_{split}": split for split in splits}
+    return {name: there[split] for name, split in wanted.items() if split in there}

@@ -1,6 +1,6 @@
 """Token ids of a split, computed once and kept in the cache, and the batches made of them.
 
-B batch, S tokens of the longest row, N rows.
+Shapes: N rows of the split, B batch, S tokens of the longest row in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TokenisedSplit", "check_tokenizer", "collate", "load_tokenizer", "tokenise"]
+__all__ = [
+    "Batch",
+    "Item",
+    "TokenisedSplit",
+    "check_tokenizer",
+    "collate",
+    "encode",
+    "load_tokenizer",
+    "tokenise",
+]
 
 # Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
 CACHE_VERSION = "1"
@@ -38,28 +47,27 @@ MAP_FROM = 32_000_000
 """Bytes from which on the token ids of a split stay on disk, mapped into memory."""
 
 Item = dict[str, Any]
+Batch = dict[str, torch.Tensor]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a Hub id or folder.
 
     Raises:
-        UserError: It cannot be had.
+        UserError: It cannot be loaded.
     """
     from transformers import AutoTokenizer
 
     with hub_errors(f"the tokenizer {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made of config.json alone, where there are no files of it
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made of config.json alone, where its own files are missing
         raise UserError(f"cannot load the tokenizer {name!r}: there are no files of one; fetch or save them there")
     return tokenizer
 
 
 @dataclass
 class TokenisedSplit(Dataset[Item]):
-    """Rows as token ids in flat arrays: no Arrow, no Python objects, nothing to copy into loader processes.
-
-    Those of a large split are mapped from the cache (`MAP_FROM`).
+    """Rows as token ids in flat arrays, which loader processes share without a copy; large ones are mapped from disk.
 
     Args:
         tokens: Token ids of all rows, one after the other.
@@ -68,8 +76,8 @@ class TokenisedSplit(Dataset[Item]):
         index: Row numbers in the raw split (N,).
         labels: (N,) int64, or float32 in a regression, or None.
         difficulty: (N,) int64, or None.
-        queries: Question that each row answers (N,) int64, from 0; -1 for rows of questions that cannot be ranked,
-            all of whose answers are right or all wrong. None where answers are not ranked.
+        queries: Question that each row answers (N,) int64, from 0; -1 where its answers are all right or all wrong,
+            so that they cannot be ranked. None where answers are not ranked.
     """
 
     tokens: np.ndarray
@@ -88,8 +96,8 @@ class TokenisedSplit(Dataset[Item]):
         """Tokens of each row (N,), special tokens included."""
         return np.diff(self.offsets)
 
-    def take(self, rows: np.ndarray) -> TokenisedSplit:
-        """Return some rows as a split of their own, with the row numbers that they have here.
+    def select(self, rows: np.ndarray) -> TokenisedSplit:
+        """Return a split of some rows, which keep their `index`.
 
         Args:
             rows: Places in this split (n,).
@@ -101,8 +109,7 @@ class TokenisedSplit(Dataset[Item]):
         if self.token_types is not None:
             changes["token_types"] = self.token_types[places]
         for name in ("index", "labels", "difficulty", "queries"):
-            values = getattr(self, name, None)
-            if values is not None:
+            if (values := getattr(self, name)) is not None:
                 changes[name] = values[rows]
         return replace(self, **changes)
 
@@ -110,17 +117,12 @@ class TokenisedSplit(Dataset[Item]):
         """Return one row; for `PADDING_ROW` the content of the first row under that index."""
         place = 0 if row == PADDING_ROW else row
         span = slice(self.offsets[place], self.offsets[place + 1])
-        item: Item = {"input_ids": self.tokens[span]}
-        item["index"] = PADDING_ROW if row == PADDING_ROW else self.index[place]
+        index = PADDING_ROW if row == PADDING_ROW else self.index[place]
+        item: Item = {"input_ids": self.tokens[span], "index": index}
         if self.token_types is not None:
             item["token_type_ids"] = self.token_types[span]
-        if self.labels is not None:
-            item["labels"] = self.labels[place]
-        if self.difficulty is not None:
-            item["difficulty"] = self.difficulty[place]
-        if self.queries is not None:
-            item["query"] = self.queries[place]
-        return item
+        columns = {"labels": self.labels, "difficulty": self.difficulty, "query": self.queries}
+        return item | {name: values[place] for name, values in columns.items() if values is not None}
 
 
 def collate(
@@ -128,7 +130,7 @@ def collate(
     pad_token_id: int,
     pad_token_type_id: int = 0,
     pad_to_multiple_of: int | None = None,
-) -> dict[str, torch.Tensor]:
+) -> Batch:
     """Pad rows to the longest of them and stack them.
 
     Args:
@@ -138,8 +140,8 @@ def collate(
         pad_to_multiple_of: Pad further, to a multiple of this many tokens.
 
     Returns:
-        input_ids, attention_mask and, where the rows have them, token_type_ids (B, S); index and, where the
-        rows have them, labels, difficulty and query (B,).
+        input_ids, attention_mask and token_type_ids (B, S); index, labels, difficulty and query (B,). Those that the
+        rows do not have are left out.
     """
     longest = max(len(item["input_ids"]) for item in items)
     if pad_to_multiple_of is not None:
@@ -166,7 +168,7 @@ def tokenise(
     """Return the token ids of the rows, from the cache where they have been computed before.
 
     Args:
-        rows: The rows; those of a file or of the Hub are cached, those made in memory are not.
+        rows: Those of a file or of the Hub are cached, those made in memory are not.
         tokenizer: The tokenizer.
         max_length: Longest row in tokens; longer ones are cut, the longer text of a pair first.
         text_columns: One column, or two for a pair.
@@ -207,6 +209,7 @@ def encode(
     max_length: int,
     text_columns: tuple[str, ...],
 ) -> dict[str, list[list[int]]]:
+    """Tokenise a batch of texts, by column, without padding."""
     texts = [[text or "" for text in batch[name]] for name in text_columns]
     encoded = tokenizer(
         *texts, truncation="longest_first", max_length=max_length, padding=False, return_attention_mask=False
@@ -244,8 +247,8 @@ def _cache_file(table: datasets.Dataset, key: str) -> str | None:
 def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of a list column, one row after the other, and where each row starts (N+1,).
 
-    Many values of a table in the cache are put there as one array, once, and mapped: they take no memory that other
-    processes could use, and all processes of a machine read the same pages.
+    Many values of a cached table are written beside it as one array, once, and mapped: all processes of a machine read
+    the same pages.
     """
     chunks = arrow_column(table, name).chunks
     lengths = np.concatenate([chunk.value_lengths().to_numpy() for chunk in chunks])

@@ -85,7 +85,7 @@ def refit(trainer: L.Trainer, model: MultiExitModel) -> None:
     check_rows(data)
     rows = data.split("train")
     if len(rows) > MAX_ROWS:
-        rows = rows.take(np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]))
+        rows = rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]))
     with evaluation_mode(model), trainer.precision_plugin.forward_context():
         features, logits, labels = _run(model, rows, data.collate_for(), data.eval_batch_size)
     if model.prototypes is not None and _fitted_bank(model):

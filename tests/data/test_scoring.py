@@ -64,7 +64,7 @@ def test_evaluation_mode_gives_every_part_its_own_mode_back():
 def test_some_rows_as_a_split_of_their_own_keep_all_that_they_have():
     split = split_of(10)
     rows = np.array([7, 0, 4])
-    part = split.take(rows)
+    part = split.select(rows)
     assert len(part) == 3
     for place, row in enumerate(rows):
         taken, whole = part[place], split[row]
@@ -77,6 +77,6 @@ def test_some_rows_as_a_split_of_their_own_keep_all_that_they_have():
 def test_taking_rows_of_a_split_without_labels_or_segments():
     whole = split_of(5)
     split = TokenisedSplit(whole.tokens, whole.offsets, None, whole.index)
-    part = split.take(np.array([3]))
+    part = split.select(np.array([3]))
     assert part.tokens.tolist() == [13] * whole.lengths[3]
     assert (part.token_types, part.labels, part.difficulty, part.queries) == (None, None, None, None)

@@ -164,4 +164,4 @@ def test_wrong_settings(made, wrong, says):
 
 def test_no_rows(made):
     with pytest.raises(UserError, match="no rows"):
-        fit_predictor(made[0], made[2], made[1].take(np.arange(0)))
+        fit_predictor(made[0], made[2], made[1].select(np.arange(0)))

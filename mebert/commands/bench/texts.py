@@ -135,7 +135,7 @@ def file_texts(
         data.setup("predict")
         rows = data.split("predict")
     if len(rows) > samples:
-        rows = rows.take(np.random.default_rng(seed).permutation(len(rows))[:samples])
+        rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:samples])
     return _numbered(rows)
 
 

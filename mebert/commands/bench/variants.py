@@ -98,7 +98,7 @@ class Contenders:
             baselines: Of usual, padded, sorted, first_layers.
             engines: Of full, shrink, refill, predicted.
         """
-        rows = self.rows.take(np.arange(samples))
+        rows = self.rows.select(np.arange(samples))
         batches = {
             USUAL: make_batches(rows, batch_size, self.pad, self.device, sort=False),
             SORTED: make_batches(rows, batch_size, self.pad, self.device, sort=True),

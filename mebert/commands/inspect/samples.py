@@ -81,7 +81,7 @@ def run_rows(opened: Opened, policy: ExitPolicy, source: RowSource) -> Samples:
     places = np.arange(len(rows))
     if len(rows) > source.count:
         places = np.sort(np.random.default_rng(0).permutation(len(rows))[: source.count])
-    drawn = rows.take(places)
+    drawn = rows.select(places)
     assert drawn.labels is not None
     order = np.argsort(-drawn.lengths, kind="stable")
     collate, device = data.collate_for(), opened.classifier.device
