@@ -1,10 +1,8 @@
-"""Looking inside one model: texts exit by exit, tokens with their predicted layers, what each exit sees.
+"""The command `inspect`: texts exit by exit, their tokens with predicted layers, what each exit sees.
 
-settings       what is asked for
-source         what is opened: a checkpoint, a run, a model folder
-walk, trace    all exits of a text, as the engines decide
-tokens         what an exit predictor says of a text and its tokens
-samples        rows to see the texts beside
-plane, spaces  what each exit sees, in two dimensions
-report, run    all of it together (`inspect_model`); tables, picture and page show it
+settings, source             what was asked for; a checkpoint, a run or a model folder, opened
+exit_pass, trace             all exits of a batch; one text's way through them
+tokens, samples, spaces      exit prediction of each token; rows beside the texts; each exit's space in two dimensions
+inspection, run              all of it together; the command itself
+tables, page, charts, picture   the same as tables in the terminal, as a page, its charts, and as a picture
 """

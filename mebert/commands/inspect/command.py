@@ -1,4 +1,4 @@
-"""`python -m mebert inspect`: what does each exit say of this text, and why does it leave where it does?"""
+"""`python -m mebert inspect`: what does each exit predict for this text, and why does it leave where it does?"""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def inspect(
 ) -> None:
     """Look inside one model: a text exit by exit, its tokens, and what each exit sees.
 
-    Each text gets a table: what every exit says and how surely, the policy's score beside its threshold, where the text
-    leaves, what it has cost by then. A model with an exit predictor (`fit --exit_prediction.kind token`) also shows the
-    predicted layer of every token. The page and the picture show every exit's prototypes (class means where there are
-    none), rows of the run's data and the texts in two dimensions.
+    Each text gets a table: prediction and confidence of every exit, the policy's score beside its threshold, where the
+    text leaves, what it has cost by then. A model with an exit predictor (`fit --exit_prediction.kind token`) also
+    shows the predicted layer of every token. The page and the picture show every exit's prototypes (class means where
+    there are none), rows of the run's data and the texts in two dimensions.
 
     Args:
         model: A checkpoint, a run, or its folder `model`. May be given without the name: inspect runs/a/version_0.
         text: One or several texts.
         pair: Two texts that belong together; may be given several times.
         policy: Name of the policy; null for the model's own. Another one needs a threshold.
-        threshold: Of the policy, in [0, 1], instead of the stored one.
-        speedup: Leave at the threshold that is stored for this speed-up by layers.
-        max_drop: Leave at the threshold that `calibrate` stored for this most allowed loss.
+        threshold: Threshold of the policy, in [0, 1], instead of the stored one.
+        speedup: Use the threshold that is stored for this speed-up by layers.
+        max_drop: Use the threshold that `calibrate` stored for this largest drop of the metric.
         task: Named task whose rows are shown beside the texts; without task and file: the data of the run.
-        file: File of own labelled rows to show: .csv, .tsv, .jsonl or .parquet.
+        file: File of labelled rows to show: .csv, .tsv, .jsonl or .parquet.
         split: Split of the task or the run: train, val, test, or such as val_mismatched.
         text_column: Column of the text in `file`.
         text_pair_column: Column of the second text of a pair in `file`.
         label_column: Column of the label in `file`.
-        samples: At most so many rows, drawn by a fixed seed; 0 shows none.
-        precision: float32, bfloat16 or int8; null for what EarlyExitClassifier takes here.
+        samples: Most rows to show, drawn with a fixed seed; 0 shows none.
+        precision: float32, bfloat16 or int8; null for the default of EarlyExitClassifier on this machine.
         device: auto, cpu, cuda, cuda:1, mps.
-        format: text, json, html or png; null for what `out` ends in, else text.
+        format: text, json, html or png; null for the ending of `out`, else text.
         out: File to write instead of standard output: .html (all of it, one file, no network), .png (the exits in two
             dimensions; also .pdf, .svg) or .json.
     """

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.charts import space_section
-from mebert.commands.inspect.report import Inspection
+from mebert.commands.inspect.charts import space_charts, space_legend
+from mebert.commands.inspect.inspection import Inspection
 from mebert.commands.inspect.styles import layer_colours
-from mebert.commands.inspect.tables import cell, step_columns, summary
+from mebert.commands.inspect.tables import Column, separation_columns, step_columns, summary
 from mebert.commands.inspect.tokens import TokenNote, TokenView
-from mebert.commands.inspect.trace import ExitStep, TextTrace, shown_text
-from mebert.report.page import Cell, Html, Note, Part, Section, Table
+from mebert.commands.inspect.trace import TextTrace, shorten
+from mebert.report.page import Cell, Grid, Html, Note, Part, Section, Table
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -18,32 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["page_sections"]
 
 CHIP = "display: inline-block; margin: 2px 1px; padding: 0 .35em; border-radius: 4px; "
-SHORT = {"own proto": "to own", "other proto": "to other", "layers": "by layers", "FLOPs": "by FLOPs"}
 UNSEEN = "outline: 2px dotted var(--ink); "
 
 
 def page_sections(found: Inspection) -> list[Section]:
-    """The page's sections: texts, spaces, what comes next."""
+    """The page's sections: texts, spaces, next commands."""
     sections = []
     if found.traces:
-        inner = [
-            _text_section(found, trace, view, number)
-            for number, (trace, view) in enumerate(zip(found.traces, found.views, strict=True), 1)
-        ]
+        texts = zip(found.traces, found.views, strict=True)
+        inner = [_text_section(found, trace, view, number) for number, (trace, view) in enumerate(texts, 1)]
         sections.append(Section("Exit by exit", lead=_explained(found), sections=inner))
     if found.spaces:
-        sections.append(space_section(found))
+        sections.append(_space_section(found))
     notes = [Note(note) for note in found.notes]
     commands = [Note(f"{what.capitalize()}:", command) for what, command in found.next.items()]
-    sections.append(Section("Next", [*notes, *commands]))
-    return sections
+    return [*sections, Section("Next", [*notes, *commands])]
 
 
 def _explained(found: Inspection) -> str:
     words = ["A text leaves at the first exit whose score is below the threshold; rows in grey were not reached."]
     if not found.regression:
         words.append("Confidence is the probability of the label, entropy is normalised to [0, 1].")
-    if "ratio" in step_columns(found):
+    if any(column.short == "ratio" for column in step_columns(found)):
         words.append("Distances are to the label's own prototype and to the nearest other one; ratio is made of both.")
     words.append("GFLOPs are the cost of leaving there; the last columns are speed-ups, by layers and by FLOPs.")
     return " ".join(words)
@@ -51,38 +48,40 @@ def _explained(found: Inspection) -> str:
 
 def _text_section(found: Inspection, trace: TextTrace, view: TokenView | None, number: int) -> Section:
     columns = step_columns(found)
-    rows = [[_cell(found, step, name) for name in columns] for step in trace.steps]
-    header = [SHORT.get(name, name) for name in columns]
-    parts: list[Part] = [Table(header, rows, caption=f"Text {number}, exit by exit", sortable=False)]
-    if view is not None:
-        parts += _token_parts(view, len(found.opened.model.exit_layers))
-    return Section(f"{number}. {shown_text(trace.text, 120)}", parts, lead=summary(trace))
+    looks = {"leaves here": "strong", "not reached": "dim"}
+    rows = []
+    for step in trace.steps:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in step.probabilities.items())
+        rows.append([_cell(c, step, shares, looks.get(step.decision, "")) for c in columns])
+    table = Table([c.short or c.name for c in columns], rows, f"Text {number}, exit by exit", sortable=False)
+    tokens = [] if view is None else _token_parts(view, len(found.opened.model.exit_layers))
+    return Section(f"{number}. {shorten(trace.text, 120)}", [table, *tokens], lead=summary(trace))
 
 
-def _cell(found: Inspection, step: ExitStep, column: str) -> Cell:
-    numbers = {
-        "exit": float(step.exit),
-        "layer": float(step.layer),
-        "confidence": step.confidence,
-        "entropy": step.entropy,
-        "own proto": step.distance,
-        "other proto": step.other_distance,
-        "ratio": step.ratio,
-        f"{found.policy.name} score": step.score,
-        "GFLOPs": step.gflops,
-        "layers": step.speedup_layers,
-        "FLOPs": step.speedup_flops,
-    }
-    look = {"leaves here": "strong", "not reached": "dim"}.get(step.decision, "")
-    title = ""
-    if column == "says" and step.probabilities:
-        title = ", ".join(f"{name} {share:.1%}" for name, share in step.probabilities.items())
-    return Cell(cell(found, step, column), sort=numbers.get(column), title=title, look=look)
+def _cell(column: Column, item: Any, shares: str = "", look: str = "") -> Cell:
+    value = column.value(item)
+    title = shares if column.name == "prediction" else ""
+    return Cell(column.text(item), None if isinstance(value, str) else value, title=title, look=look)
 
 
-def _token_parts(view: TokenView, count: int) -> list[Part]:
+def _space_section(found: Inspection) -> Section:
+    """A legend, a chart for each exit, a table of how well each separates the classes."""
+    lead = (
+        f"Shown: {found.shown_rows}, in the plane in which they spread most (principal components). What is projected "
+        "is the output of the prototypical network of an exit, where it has one, else its pooled features."
+    )
+    columns = separation_columns(found)
+    rows = [[_cell(column, space) for column in columns] for space in found.spaces]
+    caption = "How well each exit keeps the classes apart, in all dimensions"
+    table = Table([column.name for column in columns], rows, caption)
+    return Section(
+        "What each exit sees", [Html(space_legend(found)), Grid(space_charts(found), width=340), table], lead=lead
+    )
+
+
+def _token_parts(view: TokenView, count: int) -> Sequence[Part]:
     parts: list[Part] = []
-    if any(note.exit is not None for note in view.tokens):
+    if view.by_token:
         origin = ""
         if view.origin is not None:
             origin = f" (learnt from the exits of {view.origin.policy} at {view.origin.threshold:.4g})"
@@ -92,27 +91,21 @@ def _token_parts(view: TokenView, count: int) -> list[Part]:
             f"tokens, which count, too.{unseen}"
         )
         parts.append(Html(_chips(view, count), caption))
-    runs = "" if view.longest_run == 1 else f" (runs of up to {view.longest_run} tokens count, too)"
-    words = (
-        f"{view.reads[0].upper()}{view.reads[1:]}{runs}. Predicted: exit {view.exit}, layer {view.layer}; {view.rule}."
-    )
-    shares = zip(view.distribution, view.cumulative, strict=True)
     rows = []
-    for number, (share, cumulative) in enumerate(shares, 1):
+    for number, (share, cumulative) in enumerate(zip(view.distribution, view.cumulative, strict=True), 1):
         ground, _ = layer_colours(number - 1, count)
         look = "strong" if number == view.exit else ""
         cells = [Cell(f"{value:.1%}", sort=value, look=look) for value in (share, cumulative)]
         rows.append([Cell(f"exit {number}", colour=ground, look=look), *cells])
-    parts.append(Table(["predicted exit", "share", "cumulative"], rows, caption=words, sortable=False))
-    return parts
+    words = f"{view.source}. Predicted: exit {view.exit}, layer {view.layer}; {view.rule}."
+    return [*parts, Table(["predicted exit", "share", "cumulative"], rows, caption=words, sortable=False)]
 
 
 def _chips(view: TokenView, count: int) -> Markup:
     from markupsafe import Markup
 
-    return Markup('<p class="tokens" style="max-width: none">{}</p>').format(
-        Markup(" ").join(_chip(note, count) for note in view.tokens)
-    )
+    chips = Markup(" ").join(_chip(note, count) for note in view.tokens)
+    return Markup('<p class="tokens" style="max-width: none">{}</p>').format(chips)
 
 
 def _chip(note: TokenNote, count: int) -> Markup:

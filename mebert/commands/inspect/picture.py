@@ -1,4 +1,4 @@
-"""The exits' spaces as a picture: one panel an exit."""
+"""The exits' spaces as a picture: one panel for each exit."""
 
 from __future__ import annotations
 
@@ -7,30 +7,29 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.report import Inspection
+from mebert.commands.inspect.inspection import Inspection
 from mebert.commands.inspect.spaces import ExitSpace
-from mebert.commands.inspect.styles import STAR, class_styles
+from mebert.commands.inspect.styles import STAR
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-__all__ = ["save_picture", "space_title"]
+__all__ = ["save_picture"]
 
 MAX_COLUMNS = 3
 
 
-def save_picture(found: Inspection, path: Path, title: str) -> None:
-    """Write the panels (PNG, or what the name ends in: .pdf, .svg).
+def save_picture(found: Inspection, path: Path) -> None:
+    """Write the panels (PNG, or by the file's ending .pdf or .svg).
 
-    Colour and mark say the class (in a regression the colour the value), large crosses are prototypes or class means,
-    numbered stars the inspected texts.
+    Colour and marker are the class (in a regression the colour is the value), large crosses are prototypes or class
+    means, numbered stars the inspected texts.
 
     Args:
         found: With spaces.
         path: The file.
-        title: Stands above them.
     """
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,7 +50,8 @@ def save_picture(found: Inspection, path: Path, title: str) -> None:
         axes.set_axis_off()
     if coloured is not None:
         figure.colorbar(coloured, ax=panels, label=found.label_names[0], shrink=0.6)
-    lines = [line for part in title.split("\n") for line in textwrap.wrap(_plain(part), 36 * columns)]
+    titles = (found.opened.name, found.heading)
+    lines = [line for part in titles for line in textwrap.wrap(_plain(part), 36 * columns)]
     figure.suptitle("\n".join(lines), fontsize=11)
     handles = _legend(found)
     if handles:
@@ -63,24 +63,23 @@ def _panel(axes: Axes, found: Inspection, space: ExitSpace) -> Any:
     """Draw one exit; returns what the colour bar needs, in a regression."""
     from matplotlib.patheffects import withStroke
 
-    halo = [withStroke(linewidth=2.5, foreground="white")]  # a number is read wherever it falls
-    coloured = None
-    looks = class_styles(found.label_names)
-    if found.samples is not None and found.regression:
+    halo = [withStroke(linewidth=2.5, foreground="white")]  # a number is legible wherever it falls
+    coloured, samples, classes = None, found.samples, found.class_styles
+    if samples is not None and found.regression:
         x, y = space.points.T.numpy()
-        coloured = axes.scatter(x, y, c=found.samples.labels.numpy(), cmap="cividis", s=14, alpha=0.75, lw=0)
-    elif found.samples is not None:
-        for label, look in enumerate(looks):
-            own = space.points[found.samples.labels == label]
-            axes.plot(*own.T, look.marker, color=look.colour, ms=4, mew=0, alpha=0.55, ls="none")
+        coloured = axes.scatter(x, y, c=samples.labels.numpy(), cmap="cividis", s=14, alpha=0.75, lw=0)
+    elif samples is not None:
+        for label, style in enumerate(classes):
+            own = space.points[samples.labels == label]
+            axes.plot(*own.T, style.marker, color=style.colour, ms=4, mew=0, alpha=0.55, ls="none")
     for label, mark in zip(space.mark_labels, space.marks.tolist(), strict=True):
-        axes.plot(*mark, "X", color=looks[label].colour, ms=13, mec="black", mew=1.0, ls="none", zorder=4)
+        axes.plot(*mark, "X", color=classes[label].colour, ms=13, mec="black", mew=1.0, ls="none", zorder=4)
     for number, place in enumerate(space.texts.tolist(), 1):
         axes.plot(*place, "*", color=STAR, ms=14, mec="black", mew=0.9, ls="none", zorder=5)
         axes.annotate(
             str(number), place, xytext=(6, 6), textcoords="offset points", fontsize=10, zorder=6, path_effects=halo
         )
-    axes.set_title(space_title(space), fontsize=9)
+    axes.set_title(space.title, fontsize=9)
     across, up = space.axis_titles
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(up, fontsize=8)
@@ -89,39 +88,25 @@ def _panel(axes: Axes, found: Inspection, space: ExitSpace) -> Any:
     axes.set_axisbelow(True)
     axes.margins(0.08)
     if not space.stretched:
-        axes.set_aspect("equal", adjustable="datalim")  # a distance is one in every direction
+        axes.set_aspect("equal", adjustable="datalim")  # the same scale in both directions
     return coloured
 
 
 def _legend(found: Inspection) -> list[Line2D]:
     from matplotlib.lines import Line2D
 
-    handles = []
-    if not found.regression and (found.samples is not None or any(space.mark_labels for space in found.spaces)):
-        for name, look in zip(found.label_names, class_styles(found.label_names), strict=True):
-            handles.append(Line2D([], [], marker=look.marker, color=look.colour, ls="none", label=_plain(name)))
-    kinds = found.mark_kinds
-    if kinds:
-        handles.append(Line2D([], [], marker="X", color="#666666", ms=10, ls="none", label=kinds))
+    handles = [
+        Line2D([], [], marker=style.marker, color=style.colour, ls="none", label=_plain(name))
+        for name, style in found.class_legend.items()
+    ]
+    if found.mark_kinds:
+        handles.append(Line2D([], [], marker="X", color="#666666", ms=10, ls="none", label=found.mark_kinds))
     if found.traces:
         handles.append(Line2D([], [], marker="*", color=STAR, mec="black", ms=12, ls="none", label="inspected text"))
     return handles
 
 
-def space_title(space: ExitSpace) -> str:
-    """An exit in two lines: which it is, and how well its space keeps the classes apart."""
-    first = f"exit {space.exit} (layer {space.layer}): {sum(space.explained):.0%} of the variance"
-    if space.exit_right is None:
-        return first
-    nearest = "" if space.nearest_right is None else f", nearest {_one(space)} {space.nearest_right:.0%}"
-    return f"{first}\nright: exit {space.exit_right:.0%}{nearest}"
-
-
-def _one(space: ExitSpace) -> str:
-    return {"prototypes": "prototype", "class means": "mean", "none": ""}[space.mark_kind]
-
-
 def _plain(text: str) -> str:
-    """A text that matplotlib shows as it is: no mathematics, and no name that hides it from the legend."""
+    """A text that matplotlib shows literally: no mathematics, and no name that hides it from the legend."""
     shown = text.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown

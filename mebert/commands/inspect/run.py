@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from mebert.commands.inspect.report import Inspection
+from mebert.commands.inspect.inspection import Inspection
 from mebert.commands.inspect.samples import Samples, run_rows
 from mebert.commands.inspect.settings import InspectSettings, RowSource
 from mebert.commands.inspect.source import Opened, open_model
@@ -15,51 +15,51 @@ from mebert.commands.inspect.tokens import find_predictor, view_tokens
 from mebert.commands.inspect.trace import trace_texts
 from mebert.errors import UserError
 from mebert.policies import ExitPolicy
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["inspect_model", "run_inspection"]
 
-OPTIONS = {"count": "samples"}
-"""Options that are called otherwise than what they set."""
+ROW_OPTIONS = {"count": "samples"}
+"""Fields of `RowSource` whose options have other names."""
 
 
-def run_inspection(settings: InspectSettings) -> Inspection:
-    """Look into a model; print what was found, or write it.
+def run_inspection(settings: InspectSettings) -> None:
+    """Inspect a model; print the result, or write it.
 
     Raises:
-        UserError: A setting that cannot work, or there is neither a text nor a row to look at.
+        UserError: As `inspect_model`.
     """
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
-    if wanted == "text":
-        print_inspection(found)
-        return found
+    if out is None:  # html and png need one
+        if wanted == "text":
+            print_inspection(found)
+        else:
+            print(json.dumps(found.as_dict(), indent=2, allow_nan=False))
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
     if wanted == "json":
-        content = json.dumps(found.as_dict(), indent=2, allow_nan=False)
-        if out is None:
-            print(content)
-            return found
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(content + "\n", encoding="utf-8")
+        out.write_text(json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     elif wanted == "png":
         from mebert.commands.inspect.picture import save_picture
 
-        assert out is not None
-        out.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(found, out, f"{found.opened.name}\n{found.heading}")
+        save_picture(found, out)
     else:
         from mebert.commands.inspect.page import page_sections
         from mebert.report.page import write_page
 
-        assert out is not None
         write_page(out, f"Inside {found.opened.name}", found.heading, page_sections(found))
     print(f"Written: {out}")
     for what, command in found.next.items():
         print(f"Next ({what}): {command}")
-    return found
 
 
 def inspect_model(settings: InspectSettings) -> Inspection:
-    """All that there is to show; nothing is printed."""
+    """Inspect a model, without any output.
+
+    Raises:
+        UserError: A setting is invalid, or there is neither a text nor a row to inspect.
+    """
     wanted = settings.wanted
     opened = open_model(settings.model, settings.device, settings.precision)
     numbers = settings.threshold, settings.speedup, settings.max_drop
@@ -76,7 +76,7 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     spaces = exit_spaces(opened.model, traces, samples) if shows_rows else []
     if samples is None and spaces and not notes:
         notes.append("no rows beside the texts: they alone span the planes (give --task or --file)")
-    return Inspection(opened, policy, traces, views, samples, spaces, notes, _next(settings, opened, policy))
+    return Inspection(opened, policy, traces, views, samples, spaces, notes, _next(settings, opened))
 
 
 def _samples(settings: InspectSettings, opened: Opened, policy: ExitPolicy, notes: list[str]) -> Samples | None:
@@ -92,31 +92,30 @@ def _samples(settings: InspectSettings, opened: Opened, policy: ExitPolicy, note
         return None
 
 
-def _next(settings: InspectSettings, opened: Opened, policy: ExitPolicy) -> dict[str, str]:
-    """The commands that come next, by what they are for."""
+def _next(settings: InspectSettings, opened: Opened) -> dict[str, str]:
+    """The commands that come next, by purpose."""
     found = {}
-    chosen = {"policy": settings.policy, "threshold": settings.threshold, "speedup": settings.speedup}
-    rows, usual = vars(settings.rows), vars(RowSource())
-    chosen |= {"max_drop": settings.max_drop}
-    chosen |= {OPTIONS.get(name, name): value for name, value in rows.items() if value != usual[name]}
-    options = "".join(f" --{name} {shlex.quote(str(value))}" for name, value in chosen.items() if value is not None)
     if settings.wanted != "html":
-        texts = [text for text in settings.texts if isinstance(text, str)]
-        pairs = [text for text in settings.texts if not isinstance(text, str)]
-        words = f" --text {shlex.join(texts)}" if texts else ""
-        words += "".join(f" --pair {shlex.join(pair)}" for pair in pairs)
-        found["page"] = f"python -m mebert inspect {shlex.quote(settings.model)}{words}{options} --out report.html"
-    if opened.run is not None and opened.checkpoint is not None:
-        paths = [f"--config {shlex.quote(str(opened.run / 'config.yaml'))}"]
-        paths.append(f"--ckpt_path {shlex.quote(str(opened.checkpoint))}")
-        own = settings.policy is None or settings.policy == getattr(opened.classifier.policy, "name", None)
-        numbers = {
-            "speedup": settings.speedup,
-            "max_drop": settings.max_drop,
-            "predictions.threshold": settings.threshold,
-        }
-        speed = [f"--{name} {value:g}" for name, value in numbers.items() if value is not None and own]
-        found["predict"] = " ".join(["python -m mebert predict", *paths, *speed, "--out out.csv"])
-    else:
+        words = [] if all(isinstance(t, tuple) for t in settings.texts) else ["--text"]
+        words += [text for text in settings.texts if isinstance(text, str)]
+        for pair in settings.texts:
+            words += ["--pair", *pair] if isinstance(pair, tuple) else []
+        default = vars(RowSource())
+        changed = {n: value for n, value in vars(settings.rows).items() if value != default[n]}
+        chosen = {name: getattr(settings, name) for name in ("policy", "threshold", "speedup", "max_drop")}
+        chosen |= {ROW_OPTIONS.get(name, name): value for name, value in changed.items()}
+        for name, value in chosen.items():
+            words += [] if value is None else [f"--{name}", str(value)]
+        found["page"] = shlex.join(
+            ["python", "-m", "mebert", "inspect", settings.model, *words, "--out", "report.html"]
+        )
+    if opened.run is None or opened.checkpoint is None:
         found["in Python"] = f"mebert.EarlyExitClassifier.from_pretrained({opened.name!r})(texts)"
+        return found
+    words = ["--config", str(RunFolder(opened.run).config), "--ckpt_path", str(opened.checkpoint)]
+    if settings.policy is None or settings.policy == getattr(opened.classifier.policy, "name", None):
+        speeds = {"speedup": settings.speedup, "max_drop": settings.max_drop}
+        for name, number in {**speeds, "predictions.threshold": settings.threshold}.items():
+            words += [] if number is None else [f"--{name}", f"{number:g}"]
+    found["predict"] = "python -m mebert predict " + shlex.join([*words, "--out", "out.csv"])
     return found

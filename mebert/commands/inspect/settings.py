@@ -1,4 +1,4 @@
-"""What the user asked `inspect` for, checked; light, so that the command's help needs no PyTorch."""
+"""The settings of `inspect`, checked; light, so that the command's help needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -22,17 +22,7 @@ ENDINGS: dict[str, InspectFormat] = {".html": "html", ".png": "png", ".pdf": "pn
 
 @dataclass(frozen=True)
 class RowSource:
-    """Which rows are shown beside the texts.
-
-    Attributes:
-        task: A named task; else `file`; else the data of the model's run.
-        file: Own labelled rows.
-        split: Of the task or the run.
-        text_column: Of the text in `file`.
-        text_pair_column: Of the second text in `file`.
-        label_column: Of the label in `file`.
-        count: At most so many, drawn by a fixed seed.
-    """
+    """The rows that are shown beside the texts: at most `count`; arguments as of the command."""
 
     task: str | None = None
     file: str | None = None
@@ -50,13 +40,13 @@ class RowSource:
 
     @property
     def given(self) -> bool:
-        """Whether the user has named rows that are not the run's."""
+        """Whether these are other rows than the run's."""
         return self.task is not None or self.file is not None
 
 
 @dataclass
 class InspectSettings:
-    """The arguments of `mebert.commands.inspect.command.inspect`, where they are explained."""
+    """The arguments of `mebert.commands.inspect.command.inspect`."""
 
     model: str
     texts: Sequence[Text] = ()
@@ -75,7 +65,7 @@ class InspectSettings:
             raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
         for number, text in enumerate(self.texts, 1):
             if not "".join(text).strip():
-                raise UserError(f"text {number} is empty; there is nothing to look at in it")
+                raise UserError(f"text {number} is empty: give a text with at least one word")
         if self.out is None:
             if self.format in ("html", "png"):
                 raise UserError(f"format {self.format} is written to a file: give --out report.{self.format}")
@@ -88,5 +78,5 @@ class InspectSettings:
 
     @property
     def wanted(self) -> InspectFormat:
-        """The form, as `format` or the ending of `out` says it."""
+        """The output format, by `format` or the ending of `out`."""
         return self.format or ("text" if self.out is None else ENDINGS[self.out.suffix.lower()])

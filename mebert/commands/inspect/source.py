@@ -1,4 +1,4 @@
-"""What is looked into: a checkpoint, a run, or a saved model, opened as the classifier that one would use it by."""
+"""The model to inspect: a checkpoint, a run, or a saved model, opened as the classifier that predicts with it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from mebert.choices import PrecisionName
 from mebert.commands.parser import summarize_parse_error
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
-from mebert.exit_predictor import load_predictors
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models import MultiExitModel
 from mebert.modules.exit_policy import EarlyExitModule
-from mebert.policies.stored_thresholds import load_policy, thresholds_beside
+from mebert.policies.stored_thresholds import thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec, saved_model_folder
+from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 from mebert.storage.run_folder import RunFolder
 
 __all__ = ["Opened", "open_model"]
@@ -28,15 +27,15 @@ __all__ = ["Opened", "open_model"]
 
 @dataclass
 class Opened:
-    """A model that is ready to answer, and where it comes from.
+    """An opened model.
 
     Attributes:
         name: As the user gave it.
-        classifier: Holds the copy that runs, the policy, thresholds and exit predictors.
-        model: As it was trained; what its exits cost is counted here.
+        classifier: Has the copy that runs, the policy, thresholds and exit predictors.
+        model: As it was trained; the cost of its exits is computed from it.
         tokenizer: Folder or Hub id of its tokenizer.
-        run: The folder of its run, with a `config.yaml`; None where there is none.
-        checkpoint: The file for `predict`; None where there is none.
+        run: The folder of its run, with a `config.yaml`, or None.
+        checkpoint: The file for `predict`, or None.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Opened:
 
 
 def open_model(name: str, device: str = "auto", precision: PrecisionName | None = None) -> Opened:
-    """Open what `inspect` was given.
+    """Open a model for inspection.
 
     Args:
         name: A checkpoint (a file), a run (its folder `model`, else its best checkpoint), a model folder, or a Hub id.
@@ -61,7 +60,7 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
         precision: As the classifier's.
 
     Raises:
-        UserError: There is no such thing, it holds no exits, or it cannot be read.
+        UserError: There is no such thing, it has no exits, or it cannot be read.
     """
     path = Path(name)
     if path.is_file():
@@ -76,19 +75,11 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
         raise UserError(
             f"model {name!r} holds no exits; give a checkpoint, a run, or its folder model, as `fit` writes them"
         )
-    model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
-    classifier = EarlyExitClassifier(
-        model,
-        load_tokenizer(folder),
-        load_policy(folder, model),
-        spec.operating_points,
-        load_predictors(folder),
-        pick_device(device),
-        precision,
-        max_drops=spec.thresholds_for_max_drop(),
-    )
-    run = _run_of(Path(folder).resolve().parent, Path(folder).parent)
-    return Opened(name, classifier, model, folder, run, None if run is None else _file(RunFolder(run).checkpoint()))
+    classifier = EarlyExitClassifier.from_pretrained(folder, device, precision)
+    run = _run_of(Path(folder))
+    checkpoint = None if run is None else RunFolder(run).checkpoint()
+    model = MultiExitModel.from_pretrained(folder)
+    return Opened(name, classifier, model, folder, run, checkpoint if checkpoint and checkpoint.is_file() else None)
 
 
 def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionName | None) -> Opened:
@@ -96,19 +87,20 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     settings = content["hyper_parameters"]
     if "_class_path" not in settings:
         raise UserError(
-            f"{path} does not say which class it is of (it was written from Python, not by `fit`): save its model by "
+            f"{path} does not name its class (it was written from Python, not by `fit`): save its model by "
             "MultiExitModel.save_pretrained with a tokenizer, and give that folder"
         )
-    folder = RunFolder.of_checkpoint(path.resolve()).model
-    module = _load(path, str(folder) if (folder / SPEC_FILE).is_file() and not settings.get("encoder_config") else None)
-    model = module.model.eval()
+    beside = RunFolder.of_checkpoint(path.resolve()).model
+    folder = str(beside) if (beside / SPEC_FILE).is_file() else None
+    configured = bool(settings.get("encoder_config"))
+    module = _load(path, None if configured else folder)
     saved = content["mebert"]
+    model = module.model.eval()
     model.label_names = list(saved.get("label_names") or model.label_names)
-    pretrained = None if settings.get("encoder_config") else settings.get("encoder")
-    tokenizer = str(folder) if (folder / SPEC_FILE).is_file() else pretrained
+    tokenizer = folder or (None if configured else settings.get("encoder"))
     if tokenizer is None:
         raise UserError(
-            f"{path} has no tokenizer beside it ({folder} is missing, and its encoder was made from a configuration): "
+            f"{path} has no tokenizer beside it ({beside} is missing, and its encoder was made from a configuration): "
             "give a model folder that has one"
         )
     points, drops = thresholds_beside(path, content["state_dict"], module.policy, saved["operating_points"])
@@ -122,12 +114,11 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
         precision,
         max_drops=drops,
     )
-    run = _run_of(path.resolve().parent.parent, path.parent.parent)
-    return Opened(name, classifier, model, tokenizer, run, path)
+    return Opened(name, classifier, model, tokenizer, _run_of(path.parent), path)
 
 
 def _load(path: Path, encoder: str | None) -> EarlyExitModule:
-    """The module of a checkpoint; its encoder is built from a folder where one is given, and not from the Hub."""
+    """The module of a checkpoint; its encoder is built from a folder if one is given, without the Hub."""
     settings: dict[str, Any] = {} if encoder is None else {"encoder": encoder}
     try:
         # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
@@ -135,16 +126,13 @@ def _load(path: Path, encoder: str | None) -> EarlyExitModule:
     except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
         raise UserError(f"{path} cannot be loaded: {summarize_parse_error(str(error))}") from error
     if not isinstance(module, EarlyExitModule):
-        raise UserError(f"{path} is of {type(module).__name__}, which has no exits to look into")
+        raise UserError(f"{path} is of {type(module).__name__}, which has no exits to inspect")
     return module
 
 
-def _run_of(resolved: Path, shown: Path) -> Path | None:
-    """The folder of the run, as the user would write it."""
+def _run_of(folder: Path) -> Path | None:
+    """The run that a folder is in, as the user would write it; None if there is no config.yaml."""
+    resolved = folder.resolve().parent
     if not RunFolder(resolved).config.is_file():
         return None
-    return shown if shown.is_dir() and shown.resolve() == resolved else resolved
-
-
-def _file(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    return folder.parent if folder.parent.resolve() == resolved else resolved

@@ -1,30 +1,17 @@
-"""Colours and marks of layers and classes, the same in the terminal, in pictures and on pages."""
+"""Colours and marks that are the same in the terminal, in pictures and on pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+__all__ = ["GLYPHS", "STAR", "layer_colours"]
 
-from mebert.report.page import PALETTE, Style
-from mebert.report.page.colours import DASHES, MARKERS
-
-__all__ = ["GLYPHS", "STAR", "class_styles", "layer_colours"]
-
-# Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white; the colour-blind see it as well. Early exits are light.
+# Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
 STEPS = ("c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "0c2c84")
 
 STAR = "#F0E442"
 """Of inspected texts; drawn with a black edge."""
 
-GLYPHS = {
-    "circle": "●",
-    "square": "■",
-    "diamond": "◆",
-    "triangle-up": "▲",
-    "triangle-down": "▼",
-    "cross": "✚",
-    "x": "✖",
-    "star": "★",
-}
+GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "triangle-down": "▼"}
+GLYPHS |= {"cross": "✚", "x": "✖", "star": "★"}
 """plotly's markers as characters, for a legend in words."""
 
 
@@ -33,7 +20,7 @@ def layer_colours(index: int, count: int) -> tuple[str, str]:
 
     Args:
         index: 0-based exit.
-        count: How many exits there are.
+        count: Number of exits.
     """
     place = (len(STEPS) - 1) * (index / (count - 1) if count > 1 else 0.0)
     low = min(int(place), len(STEPS) - 2)
@@ -44,12 +31,3 @@ def layer_colours(index: int, count: int) -> tuple[str, str]:
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#{:02x}{:02x}{:02x}".format(*rgb), "#000000" if luminance > 0.18 else "#ffffff"
-
-
-def class_styles(names: Sequence[str]) -> list[Style]:
-    """A colour and a mark for each class; beyond eight the colours come again with other marks."""
-    found = []
-    for number in range(len(names)):
-        marker = MARKERS[(number + number // len(PALETTE)) % len(MARKERS)]
-        found.append(Style(PALETTE[number % len(PALETTE)], *DASHES[0], *marker))
-    return found

@@ -1,4 +1,4 @@
-"""Where an exit predictor (GEEP's exit-layer prediction) sends a text, and what each of its tokens says of that.
+"""The exit that an exit predictor (GEEP's exit-layer prediction) names for a text, and for each of its tokens alone.
 
 Shapes: S tokens, E exits.
 """
@@ -30,9 +30,9 @@ class TokenNote:
     Attributes:
         text: As the tokenizer writes it.
         special: Whether it is one of the tokenizer's own ([CLS], [SEP], ...); it counts like any other.
-        exit: Where a text of this token alone would be sent, from 1; None where tokens are not judged one by one.
+        exit: Predicted exit of a text of this token alone, from 1; None where tokens are not judged one by one.
         layer: The layer of that exit.
-        counted: How often the predictor has seen it; 0: it says of it what it says of any text.
+        counted: How often it occurred in fitting; with 0, the prediction is the one for any text.
         distribution: Over exits, (E,); empty where `exit` is None.
     """
 
@@ -49,15 +49,15 @@ class TokenView:
     """A text as an exit predictor sees it.
 
     Attributes:
-        kind: The predictor's class.
+        kind: Class of the predictor.
         reads: What its distribution is made of, in words.
-        coverage: The smallest exit whose cumulative share reaches it is taken; None: the likeliest exit.
-        origin: Whose exits it has learnt; None where that is not known.
-        tokens: One note a token.
+        coverage: The first exit whose cumulative share reaches it is predicted; None: the likeliest exit.
+        origin: The policy whose exits it was fitted to; None where that is not known.
+        tokens: One note for each token.
         distribution: Of the text over exits, (E,).
-        exit: The exit that it predicts, from 1.
+        exit: The predicted exit, from 1.
         layer: The layer of that exit.
-        longest_run: Of how many tokens in a row runs count, too; 1: tokens alone.
+        longest_run: Longest run of tokens that counts, too; 1: single tokens only.
     """
 
     kind: str
@@ -83,30 +83,39 @@ class TokenView:
         reached = self.cumulative[self.exit - 1]
         return f"exit {self.exit} is the first with a cumulative share ({reached:.0%}) of at least {self.coverage:.1%}"
 
+    @property
+    def source(self) -> str:
+        """What the distribution is made of, as the beginning of a sentence."""
+        runs = "" if self.longest_run == 1 else f" (runs of up to {self.longest_run} tokens count, too)"
+        return f"{self.reads[0].upper()}{self.reads[1:]}{runs}"
+
+    @property
+    def by_token(self) -> bool:
+        """Whether tokens are judged one by one."""
+        return any(note.exit is not None for note in self.tokens)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
 def find_predictor(opened: Opened, policy: ExitPolicy) -> tuple[ExitPredictor | None, str]:
-    """The predictor of the policy's exits, and what is to be said where there is none (nothing if there never was).
+    """The predictor of the policy's exits, if the model has one, and a note if it has only others.
 
     Args:
         opened: The model.
         policy: At its threshold.
     """
     predictors = opened.classifier.predictors
-    if not predictors:
-        return None, ""
     try:
-        return choose_predictor(predictors, policy), ""
+        return (choose_predictor(predictors, policy), "") if predictors else (None, "")
     except UserError as error:
         return None, f"No token view: {str(error).removeprefix('engine predicted: ')}."
 
 
 @torch.inference_mode()
 def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> TokenView:
-    """What a predictor says of a traced text, as the engine `predicted` would hear it (special tokens are read, too).
+    """The prediction for a traced text and its tokens, as in the engine `predicted`; special tokens are read, too.
 
     Args:
         opened: The model.
@@ -127,7 +136,7 @@ def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> T
         notes.append(
             TokenNote(
                 text=_written(tokenizer, token),
-                special=bool(is_special) and token != tokenizer.unk_token_id,  # that one stands for a word
+                special=bool(is_special) and token != tokenizer.unk_token_id,  # which stands for a word
                 exit=None if exit_index is None else exit_index + 1,
                 layer=None if exit_index is None else layers[exit_index],
                 counted=0 if evidence is None else int(evidence.counted[place]),
@@ -148,6 +157,6 @@ def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> T
 
 
 def _written(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """A token as a reader knows it, also of tokenizers whose tokens are bytes or begin with a mark for a space."""
+    """A readable token, also of tokenizers whose tokens are bytes or begin with a mark for a space."""
     own = str(tokenizer.convert_ids_to_tokens(token))
     return own if own.startswith(("##", "[", "<")) else str(tokenizer.decode([token])).strip() or own

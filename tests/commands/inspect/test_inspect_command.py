@@ -42,14 +42,24 @@ def test_a_checkpoint_a_run_and_a_model_folder_say_the_same(proto_run, capsys):
     tables = [text[text.index("1. ") : text.index("Next:")] for text in said]
     assert tables[0] == tables[1] == tables[2]
     assert "all cats are animals | some cats sleep" in tables[0]
-    for word in ("confidence", "entropy", "prototype", "distance", "ratio", "edr score", "GFLOPs", "speed-up"):
+    for word in (
+        "prediction",
+        "confidence",
+        "entropy",
+        "prototype",
+        "distance",
+        "ratio",
+        "edr score",
+        "GFLOPs",
+        "speed-up",
+    ):
         assert word in tables[0]
     classify = EarlyExitClassifier.from_pretrained(proto_run, device="cpu", precision="float32")
     answer = classify(tuple(PAIR))
     assert f"leaves at exit {answer.exit} of 3 as {answer.label}" in tables[0]
     assert f"the policy takes exit {answer.exit}" in tables[0]
     later = 3 - answer.exit
-    assert tables[0].count("would say") == later
+    assert tables[0].count("would predict") == later
     assert "\x1b" not in said[0], "no colours where there is no terminal"
 
 

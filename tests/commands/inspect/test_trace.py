@@ -13,7 +13,7 @@ from scipy.stats import entropy
 import mebert
 from mebert import CascadeModel, EarlyExitClassifier, MultiExitModel
 from mebert.commands.inspect.source import open_model
-from mebert.commands.inspect.trace import shown_text, trace_texts
+from mebert.commands.inspect.trace import shorten, trace_texts
 
 from .conftest import saved
 
@@ -158,6 +158,6 @@ def test_a_cascade(folders, tmp_path):
 
 
 def test_a_text_in_a_line():
-    assert shown_text(("a\nb", "c")) == "a b | c"
-    assert shown_text("x" * 300) == "x" * 199 + "…"
-    assert shown_text("red \x1b[31m text") == "red [31m text", "a terminal must not obey it"
+    assert shorten(("a\nb", "c")) == "a b | c"
+    assert shorten("x" * 300) == "x" * 199 + "…"
+    assert shorten("red \x1b[31m text") == "red [31m text", "a terminal must not obey it"

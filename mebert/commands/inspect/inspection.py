@@ -1,0 +1,113 @@
+"""Everything that was found about a model and some texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mebert.commands.inspect.samples import Samples
+from mebert.commands.inspect.source import Opened
+from mebert.commands.inspect.spaces import ExitSpace
+from mebert.commands.inspect.tokens import TokenView
+from mebert.commands.inspect.trace import TextTrace
+from mebert.policies import ExitPolicy, FixedExit
+from mebert.report.page import Style, styles
+
+__all__ = ["Inspection"]
+
+
+@dataclass
+class Inspection:
+    """The content of every output of `inspect`.
+
+    Attributes:
+        opened: The model.
+        policy: The policy at its threshold.
+        traces: One for each inspected text.
+        views: Exit prediction of each text, (texts,); None where there is no predictor.
+        samples: Rows to see the texts beside, or None.
+        spaces: One for each exit; empty where no projection was asked for.
+        notes: Remarks for the reader.
+        next: Commands to run next, by purpose.
+    """
+
+    opened: Opened
+    policy: ExitPolicy
+    traces: list[TextTrace]
+    views: list[TokenView | None]
+    samples: Samples | None = None
+    spaces: list[ExitSpace] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    next: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label_names(self) -> list[str]:
+        return self.opened.model.label_names
+
+    @property
+    def regression(self) -> bool:
+        return self.opened.model.num_labels == 1
+
+    @property
+    def heading(self) -> str:
+        """Model and policy in one line."""
+        model = self.opened.model
+        rule = f"policy {self.policy.name}, threshold {self.policy.threshold:.4g}"
+        if isinstance(self.policy, FixedExit):
+            rule = f"all texts leave at exit {self.policy.exit}"
+        return (
+            f"{model.num_exits} exits on {model.exit_layers[-1]} layers, {model.num_labels} label"
+            f"{'s' * (model.num_labels != 1)}; {rule} ({self.opened.classifier.precision})"
+        )
+
+    @property
+    def shown_rows(self) -> str:
+        """The rows in the spaces, in words."""
+        return "the inspected texts alone" if self.samples is None else self.samples.what
+
+    @property
+    def mark_kinds(self) -> str:
+        """What the large crosses are, in words; empty where there are none."""
+        there = {space.mark_kind for space in self.spaces}
+        return " or ".join(kind for kind in ("prototypes", "class means") if kind in there)
+
+    @property
+    def class_styles(self) -> list[Style]:
+        """Colour and marker of each class."""
+        return list(styles(range(len(self.label_names))).values())
+
+    @property
+    def class_legend(self) -> dict[str, Style]:
+        """The classes that a picture of the spaces shows, by name; none in a regression."""
+        shown = not self.regression and (self.samples is not None or any(space.mark_labels for space in self.spaces))
+        return dict(zip(self.label_names, self.class_styles, strict=True)) if shown else {}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        names, samples = self.label_names, None
+        if self.samples is not None:
+            gold = self.samples.labels.tolist()
+            samples = {
+                "what": self.samples.what,
+                "texts": [list(text) if isinstance(text, tuple) else text for text in self.samples.texts],
+                "labels": gold if self.regression else [names[label] for label in gold],
+                "exits": (self.samples.outputs.exits + 1).tolist(),
+            }
+        spaces = []
+        for space in self.spaces:
+            tensors = {name: getattr(space, name).tolist() for name in ("points", "marks", "texts")}
+            spaces.append({**vars(space), **tensors, "mark_labels": [names[label] for label in space.mark_labels]})
+        return {
+            "model": self.opened.name,
+            "label_names": names,
+            "exit_layers": list(self.opened.model.exit_layers),
+            "policy": {"name": self.policy.name, "threshold": self.policy.threshold},
+            "precision": self.opened.classifier.precision,
+            "texts": [
+                {**trace.as_dict(), "predicted": None if view is None else view.as_dict()}
+                for trace, view in zip(self.traces, self.views, strict=True)
+            ],
+            "samples": samples,
+            "spaces": spaces,
+            "notes": self.notes,
+        }
