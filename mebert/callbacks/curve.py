@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from mebert.calibration.costs import PolicyCosts
-from mebert.callbacks.base import main_metrics, stage_prefix
+from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
 from mebert.callbacks.wall_clock import WallClock
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AccuracySpeedCurve"]
 
 
-class AccuracySpeedCurve(L.Callback):
+class AccuracySpeedCurve(SplitCallback):
     """Chooses operating points after each validation and reports the whole curve after a test.
 
     After each validation epoch the module chooses its thresholds on the first validation split
@@ -99,11 +99,31 @@ class AccuracySpeedCurve(L.Callback):
 
     # ---- collecting ----------------------------------------------------------------------------------------
 
-    def _update(self, trainer: L.Trainer, module: MultiExitModule, outputs: Any, batch: Any, loader: int) -> None:
-        if not trainer.sanity_checking and isinstance(outputs, Mapping):
-            predictors = [] if trainer.state.fn == TrainerFn.FITTING else module.exit_predictors
-            recorder = self._recorders.setdefault(loader, ExitRecorder())
-            recorder.update(outputs, batch, module.score_policies(), predictors)
+    @override
+    def on_split_batch(
+        self,
+        trainer: L.Trainer,
+        module: MultiExitModule,
+        stage: str,
+        outputs: Mapping[str, Any],
+        batch: Any,
+        batch_idx: int,
+        loader: int,
+    ) -> None:
+        if stage == "train":
+            return
+        predictors = [] if trainer.state.fn == TrainerFn.FITTING else module.exit_predictors
+        recorder = self._recorders.setdefault(loader, ExitRecorder())
+        recorder.update(outputs, batch, module.score_policies(), predictors)
+        if stage == "test" and trainer.is_global_zero:
+            self._clock.offer(batch, batch_idx, trainer.num_test_batches[loader], loader)
+
+    @override
+    def on_split_end(self, trainer: L.Trainer, module: MultiExitModule, stage: str) -> None:
+        if stage == "val":
+            self._end_validation(trainer, module)
+        elif stage == "test":
+            self._end_test(trainer, module)
 
     def _records(self, trainer: L.Trainer, module: MultiExitModule, stage: str) -> dict[int, ExitRecord]:
         recorders, self._recorders = self._recorders, {}
@@ -117,24 +137,7 @@ class AccuracySpeedCurve(L.Callback):
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._recorders = {}
 
-    @override
-    def on_validation_batch_end(  # type: ignore[override]
-        self,
-        trainer: L.Trainer,
-        pl_module: MultiExitModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, pl_module, outputs, batch, dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(  # type: ignore[override]
-        self, trainer: L.Trainer, pl_module: MultiExitModule
-    ) -> None:
-        if trainer.sanity_checking:
-            return
+    def _end_validation(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
         records = self._records(trainer, pl_module, "val")
         alone = trainer.state.fn == TrainerFn.VALIDATING  # the command `validate`: what training chose stands
         if 0 in records and not (alone and pl_module.operating_points):
@@ -185,22 +188,7 @@ class AccuracySpeedCurve(L.Callback):
         self._recorders, self.tested = {}, {}
         self._clock.clear()
 
-    @override
-    def on_test_batch_end(  # type: ignore[override]
-        self,
-        trainer: L.Trainer,
-        pl_module: MultiExitModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, pl_module, outputs, batch, dataloader_idx)
-        if trainer.is_global_zero:
-            self._clock.offer(batch, batch_idx, trainer.num_test_batches[dataloader_idx], dataloader_idx)
-
-    @override
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
+    def _end_test(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
         metrics = main_metrics(trainer, pl_module.model.num_labels)
         for loader, record in self._records(trainer, pl_module, "test").items():
             prefix = stage_prefix(trainer, "test", loader)

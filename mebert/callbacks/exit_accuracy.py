@@ -5,30 +5,27 @@ Shapes: B batch, C classes, E exits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import main_metrics, stage_prefix
+from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
 from mebert.errors import UserError
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import answers_of, make_metric, update_metric
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 __all__ = ["ExitAccuracy"]
 
 
-class ExitAccuracy(L.Callback):
+class ExitAccuracy(SplitCallback):
     """Logs the metrics of every exit, for training, validation and test.
 
-    Names are `val/exit_03/acc` for each exit (from 1) and `val/mean/acc` for the mean over exits; which
-    metrics is the data module's `metrics` (default: accuracy). `val/score` is the mean over exits of the main
+    Names are `val/exit_03/acc` for each exit (from 1) and `val/mean/acc` for the mean over exits; their
+    names come from the data module's `metrics` (default: accuracy). `val/score` is the mean over exits of the main
     metric on the first validation split (unless the module's `score_of_exits` says otherwise): the number by which the
     best checkpoint is chosen.
 
@@ -45,10 +42,18 @@ class ExitAccuracy(L.Callback):
         self.flush_every = flush_every
         self._stages: dict[str, dict[str, _SplitMetrics]] = {"train": {}, "val": {}, "test": {}}
 
-    def _update(
-        self, trainer: L.Trainer, stage: str, outputs: Any, batch: Mapping[str, Tensor], loader: int = 0
+    @override
+    def on_split_batch(
+        self,
+        trainer: L.Trainer,
+        module: Any,
+        stage: str,
+        outputs: Mapping[str, Any],
+        batch: Any,
+        batch_idx: int,
+        loader: int,
     ) -> None:
-        if trainer.sanity_checking or not isinstance(outputs, Mapping) or outputs.get("labels") is None:
+        if outputs.get("labels") is None:
             return
         splits, prefix = self._stages[stage], stage_prefix(trainer, stage, loader)
         if prefix not in splits:
@@ -56,63 +61,20 @@ class ExitAccuracy(L.Callback):
             splits[prefix] = _SplitMetrics(main_metrics(trainer, logits.shape[-1]), logits, self.flush_every)
         splits[prefix].update(outputs["logits"], outputs["labels"], outputs["index"], batch.get("query"))
 
-    def _log(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+    @override
+    def on_split_end(self, trainer: L.Trainer, module: Any, stage: str) -> None:
         splits, self._stages[stage] = self._stages[stage], {}
-        if trainer.sanity_checking:
-            return
         for number, (prefix, split) in enumerate(splits.items()):
             values = split.compute()
             scalars = {f"{prefix}/exit_{e + 1:02d}/{n}": v for n, vs in values.items() for e, v in enumerate(vs)}
             scalars |= {f"{prefix}/mean/{name}": v.mean() for name, v in values.items()}
             if stage == "train":  # training rows need not hold a question that can be ranked
                 scalars = {name: value for name, value in scalars.items() if not value.isnan()}
-            # The values are equal on all processes; `sync_dist` only says so to Lightning.
+            # The values are equal on all processes; `sync_dist` only tells Lightning so.
             module.log_dict(scalars, sync_dist=True)
             if stage == "val" and number == 0:
                 score = getattr(module, "score_of_exits", torch.mean)(values[split.names[0]])
                 module.log("val/score", score, prog_bar=True, sync_dist=True)
-
-    @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._update(trainer, "train", outputs, batch)
-
-    @override
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._log(trainer, pl_module, "train")
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, "val", outputs, batch, dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._log(trainer, pl_module, "val")
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, "test", outputs, batch, dataloader_idx)
-
-    @override
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._log(trainer, pl_module, "test")
 
 
 class _SplitMetrics:
@@ -133,7 +95,7 @@ class _SplitMetrics:
         self._metrics = {
             name: [make_metric(name, num_labels).to(logits.device) for _ in range(num_exits)] for name in self.names
         }
-        # One metric of each kind says what must be kept: predicted classes or values, and scores to rank by.
+        # What must be kept for each kind of metric: predicted classes or values, or scores to rank by.
         self._kinds = {_kind(name): name for name in self.names}
         self._waiting: list[dict[str, Tensor]] = []
 

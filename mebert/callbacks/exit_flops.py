@@ -1,4 +1,4 @@
-"""What every exit costs on the data at hand, and what the operating point costs on average.
+"""FLOPs of every exit on the data at hand, and of the operating point on average.
 
 Shapes: E exits, S tokens.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import stage_prefix
+from mebert.callbacks.base import SplitCallback, stage_prefix
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.models.flops import exit_flops, single_exit_flops
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ExitFLOPs"]
 
 
-class ExitFLOPs(L.Callback):
+class ExitFLOPs(SplitCallback):
     """Logs FLOPs (2 x multiply-adds), analytic, at the samples' own lengths, padding left out.
 
     `val/exit_03/gflops` is the mean cost of a sample that leaves at exit 3, heads and policy included; it
@@ -36,14 +36,29 @@ class ExitFLOPs(L.Callback):
         self._lengths: dict[str, dict[str, list[Tensor]]] = {"train": {}, "val": {}, "test": {}}
         self._logged: set[str] = set()
 
-    def _update(self, trainer: L.Trainer, outputs: Any, batch: Any, stage: str, loader: int = 0) -> None:
+    @override
+    def on_split_batch(
+        self,
+        trainer: L.Trainer,
+        module: Any,
+        stage: str,
+        outputs: Mapping[str, Any],
+        batch: Any,
+        batch_idx: int,
+        loader: int,
+    ) -> None:
         prefix = stage_prefix(trainer, stage, loader)
-        if trainer.sanity_checking or prefix in self._logged or not isinstance(outputs, Mapping):
+        if prefix in self._logged:
             return
         lengths = batch["attention_mask"].sum(1)
-        # A padding row (index -1) counts as length 0, which is left out later: no need to wait for the
-        # accelerator.
+        # A padding row (index -1) gets length 0, which is left out later, without waiting for the accelerator.
         self._lengths[stage].setdefault(prefix, []).append(torch.where(outputs["index"] >= 0, lengths, 0))
+
+    @override
+    def on_split_end(self, trainer: L.Trainer, module: Any, stage: str) -> None:
+        self._log_exits(trainer, module, stage)
+        if stage != "train":
+            self._log_operating_point(trainer, module, stage)
 
     def _log_exits(self, trainer: L.Trainer, pl_module: MultiExitModule, stage: str) -> None:
         splits, self._lengths[stage] = self._lengths[stage], {}
@@ -62,7 +77,7 @@ class ExitFLOPs(L.Callback):
 
     def _log_operating_point(self, trainer: L.Trainer, pl_module: MultiExitModule, stage: str) -> None:
         curve = next((c for c in trainer.callbacks if isinstance(c, AccuracySpeedCurve)), None)  # type: ignore[attr-defined]
-        if trainer.sanity_checking or curve is None:
+        if curve is None:
             return
         for prefix, (point, plain_gflops) in curve.current[stage].items():
             values = {
@@ -71,49 +86,3 @@ class ExitFLOPs(L.Callback):
                 f"{prefix}/speedup_layers": point.speedup_layers,
             }
             pl_module.log_dict(values, sync_dist=True)
-
-    @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._update(trainer, outputs, batch, "train")
-
-    @override
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        self._log_exits(trainer, pl_module, "train")
-
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, outputs, batch, "val", dataloader_idx)
-
-    @override
-    def on_validation_epoch_end(  # type: ignore[override]
-        self, trainer: L.Trainer, pl_module: MultiExitModule
-    ) -> None:
-        self._log_exits(trainer, pl_module, "val")
-        self._log_operating_point(trainer, pl_module, "val")
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._update(trainer, outputs, batch, "test", dataloader_idx)
-
-    @override
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        self._log_exits(trainer, pl_module, "test")
-        self._log_operating_point(trainer, pl_module, "test")

@@ -53,33 +53,29 @@ class Progress:
         text: Stands before the bar.
         total: Number of steps.
         shown: False for no bar, such as on other processes than the first.
-        timed: Show the time left, estimated from the steps done.
     """
 
-    def __init__(self, text: str, total: int, shown: bool = True, timed: bool = True) -> None:
+    def __init__(self, text: str, total: int, shown: bool = True) -> None:
         self._text = text
         self._total = total
         self._shown = shown and bars_wanted()
-        self._timed = timed
         self._bar: bars.Progress | None = None
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
         if self._shown:
             send_logs_to_current_stderr()
-            time_left = (bars.TimeRemainingColumn(compact=True), "left") if self._timed else ()
             self._bar = bars.Progress(
                 bars.TextColumn("{task.description}", markup=False),
                 bars.BarColumn(bar_width=30),
                 bars.MofNCompleteColumn(),
-                *time_left,
-                bars.TextColumn("{task.fields[detail]}", markup=False),
+                bars.TimeRemainingColumn(compact=True),
                 console=_console(),
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed into it
             )
-            self._bar.add_task(self._text, total=self._total, detail="")
+            self._bar.add_task(self._text, total=self._total)
             self._bar.start()
             self._bar.refresh()
         return self
@@ -98,11 +94,6 @@ class Progress:
             if time.monotonic() - self._drawn >= REFRESH_SECONDS:
                 self._drawn = time.monotonic()
                 self._bar.refresh()
-
-    def update(self, completed: int, detail: str) -> None:
-        """Set the number of steps done, and the text behind the bar."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=completed, detail=detail, refresh=True)
 
 
 def rows_pass(text: str, trainer: Any, rows: int, batch_size: int) -> Progress:

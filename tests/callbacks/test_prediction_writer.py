@@ -22,7 +22,12 @@ def predict(path, num_labels=2, monkeypatch=None):
     trainer = SimpleNamespace(world_size=1, global_rank=0, is_global_zero=True, fast_dev_run=False)
     trainer.datamodule = SimpleNamespace(predict_rows=lambda rows: {"text": [TEXTS[i] for i in rows]})
     module = SimpleNamespace(
-        model=model, trainer=trainer, policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}
+        model=model,
+        trainer=trainer,
+        policy=Entropy(0.3),
+        engine="shrink",
+        operating_points={"entropy": {2.0: 0.25}},
+        state_dict=dict,
     )
     writer = PredictionWriter(str(path))
     writer.on_predict_start(trainer, module)
@@ -106,7 +111,9 @@ def test_refusals(tmp_path):
 
 
 def test_speedup_and_engine_are_restored_afterwards():
-    module = SimpleNamespace(policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}})
+    module = SimpleNamespace(
+        policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}, state_dict=dict
+    )
     module.state_dict = dict
     writer = PredictionWriter(speedup=2.0, engine="full")
     writer.on_predict_start(SimpleNamespace(), module)
