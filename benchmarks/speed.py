@@ -33,7 +33,7 @@ RUNS: dict[str, list[str]] = {
 }
 
 
-SHARES = ["--engines=[shrink]", "--baselines=[usual]", "--rounds=1"]
+SHARES = ["--engines=[shrink]", "--baselines=[unsorted]", "--rounds=1"]
 
 
 def arguments(models: Path | None) -> dict[str, list[str]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.data.scoring import evaluation_mode
+from mebert.data.scoring import evaluation_mode, map_rows
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
@@ -113,11 +113,10 @@ def as_scored(rows: TokenisedSplit, values: Tensor, num_exits: int) -> ScoredRow
     return ScoredRows(rows, values[:, :num_exits].T.contiguous(), features)
 
 
-@torch.no_grad()
 def score_rows(
     model: MultiExitModel, policy: ExitPolicy, rows: TokenisedSplit, kind: PredictorKind = "token", batch_size: int = 64
 ) -> ScoredRows:
-    """Run all exits on all rows, the longest first, and keep the policy's scores.
+    """Run all exits on all rows and keep the policy's scores.
 
     Args:
         model: On any device; it is run in evaluation mode.
@@ -128,17 +127,9 @@ def score_rows(
     """
     head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size).bind(model) if kind == "linear" else None
     device = next(model.parameters()).device
-    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
-    order = np.argsort(-rows.lengths, kind="stable")
-    parts = []
+    pad = partial(collate, pad_token_id=int(getattr(model.adapter.config, "pad_token_id", 0) or 0))
     with evaluation_mode(model):
-        for start in range(0, len(order), batch_size):
-            batch = collate([rows[int(row)] for row in order[start : start + batch_size]], pad)
-            moved = {name: value.to(device) for name, value in batch.items()}
-            parts.append(score_batch(model, policy, head, moved).cpu())
-    found = torch.cat(parts)
-    values = torch.empty_like(found)
-    values[torch.from_numpy(order)] = found
+        values = map_rows(rows, pad, partial(score_batch, model, policy, head), batch_size, device)
     return as_scored(rows, values, model.num_exits)
 
 
@@ -225,14 +216,14 @@ def fit_predictor(
 
 
 def distribution_of(predictor: ExitPredictor, scored: ScoredRows, batch_size: int = 512) -> Tensor:
-    """What a predictor says of rows, (N, E) float32."""
-    rows, parts = scored.rows, []
+    """The distributions over exits that a predictor gives for rows, (N, E) float32."""
     if isinstance(predictor, LinearExitPredictor) and scored.features is not None:
         return (scored.features @ predictor.weight.T + predictor.bias).softmax(-1)
-    for start in range(0, len(rows), batch_size):
-        batch = collate([rows[row] for row in range(start, min(start + batch_size, len(rows)))], 0)
-        parts.append(predictor.distribution(batch["input_ids"], batch["attention_mask"]))
-    return torch.cat(parts)
+
+    def distribution(batch: Mapping[str, Tensor]) -> Tensor:
+        return predictor.distribution(batch["input_ids"], batch["attention_mask"])
+
+    return map_rows(scored.rows, partial(collate, pad_token_id=0), distribution, batch_size, torch.device("cpu"))
 
 
 def _matching_coverage(

@@ -13,7 +13,7 @@ from runs import QUIET, run, write_config
 from mebert.cli.main import main
 
 BENCH = ["--samples", "4", "--rounds", "1", "--batch_sizes", "2", "--breakdown", "false", "--engines", "shrink"]
-BENCH += ["--baselines", "usual", "--device", "cpu"]
+BENCH += ["--baselines", "unsorted", "--device", "cpu"]
 COMMON = ["--config", "tiny.yaml", "--ckpt_path", "best"]
 
 

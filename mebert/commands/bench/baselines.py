@@ -1,4 +1,4 @@
-"""What a user gets for three lines of code: Hugging Face's own classifier, cast, quantised, or cut short.
+"""The baselines: Hugging Face's own classifier, cast, quantised, or with its first layers only.
 
 Shapes: B batch, C classes.
 """
@@ -31,13 +31,13 @@ def hugging_face_model(
 ) -> PreTrainedModel:
     """`AutoModelForSequenceClassification` of the same encoder and weights, in evaluation mode.
 
-    Its head is Hugging Face's own with random weights: what it answers does not matter here, what it costs does.
+    Its head is Hugging Face's own with random weights, because only its cost matters here.
 
     Args:
-        model: Whose encoder is taken, in float32.
-        device: Where it shall run.
+        model: Source of the encoder, in float32.
+        device: Where it runs.
         precision: `bfloat16` casts the weights; `int8` quantises the Linear layers dynamically.
-        layers: The first so many layers alone; None: all.
+        layers: Number of layers, the first ones; None: all.
         compile: Run it through `torch.compile`.
     """
     config = copy.deepcopy(model.encoder.config)
@@ -53,17 +53,13 @@ def hugging_face_model(
         _cut(classifier, layers)
     classifier.eval().requires_grad_(False)
     if precision == "int8":
-        classifier = _quantised(classifier)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch announces that this will move to another package
+            classifier = torch.ao.quantization.quantize_dynamic(classifier, {nn.Linear}, dtype=torch.qint8)
     elif precision == "bfloat16":
         classifier = classifier.to(torch.bfloat16)
     classifier = classifier.to(device)
     return torch.compile(classifier, dynamic=True) if compile else classifier
-
-
-def _quantised(classifier: PreTrainedModel) -> PreTrainedModel:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch announces that this will move to another package
-        return torch.ao.quantization.quantize_dynamic(classifier, {nn.Linear}, dtype=torch.qint8)
 
 
 def _cut(classifier: Any, layers: int) -> None:
@@ -78,22 +74,17 @@ def _cut(classifier: Any, layers: int) -> None:
 
 
 class HuggingFaceModel:
-    """A Hugging Face classifier behind the protocol of the engines; every sample takes its only exit.
-
-    Args:
-        classifier: From `hugging_face_model`.
-    """
+    """A Hugging Face classifier behind the interface of the engines; every sample takes its only exit."""
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         self.classifier = classifier
 
     @torch.inference_mode()
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        """Take a batch and return all of it."""
+        """Run a batch and return all of it."""
         logits = self.classifier(**inputs).logits
         return Finished(rows, logits.float(), torch.zeros_like(rows))
 
     def flush(self) -> Finished:
-        """Nothing ever waits."""
-        rows = torch.zeros(0, dtype=torch.int64)
-        return Finished(rows, torch.zeros(0, self.classifier.config.num_labels), rows)
+        """No rows: none ever waits."""
+        return Finished.empty(self.classifier.config.num_labels, torch.device("cpu"))

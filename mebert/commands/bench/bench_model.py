@@ -1,23 +1,22 @@
-"""The model that is measured: a trained one, an encoder with fresh exits, or random weights of a named size."""
+"""The model that is measured: a trained one, an encoder with new exits, or random weights of a named size."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from mebert.commands.bench.policies import fresh_policies, trained_policies
+from mebert.commands.bench.settings import BenchSettings
 from mebert.errors import UserError
 from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
-from mebert.models.heads import HeadKind, PoolingKind
 from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.storage.model_spec import saved_model_folder
 
-__all__ = ["SIZES", "BenchModel", "open_subject"]
+__all__ = ["SIZES", "BenchModel", "open_bench_model"]
 
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
@@ -30,62 +29,52 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class BenchModel:
-    """What is measured.
+    """A model to measure.
 
     Attributes:
-        name: As a reader knows it.
+        name: As shown to the user.
         model: In float32, in evaluation mode.
-        policies: Bound to the model; their thresholds do not matter.
-        trained: Its exits were trained, so that policies decide; otherwise exits are simulated.
-        tokenizer: Hub id or folder, or None where there is none.
+        policies: Bound to the model; their thresholds are not used.
+        trained: Whether its exits were trained, so that policies decide; otherwise exits are simulated.
+        tokenizer: Hub id or folder, or None.
     """
 
     name: str
     model: MultiExitModel
-    policies: list[ExitPolicy] = field(default_factory=list)
-    trained: bool = False
-    tokenizer: str | None = None
+    policies: list[ExitPolicy]
+    trained: bool
+    tokenizer: str | None
 
 
-def open_subject(
-    model: str | None,
-    size: str | None,
-    encoder_config: dict[str, Any] | None,
-    policies: Sequence[str] | None,
-    num_labels: int,
-    pooling: PoolingKind,
-    head: HeadKind,
-    seed: int,
-) -> BenchModel:
-    """The model that the arguments of `bench` describe.
+def open_bench_model(settings: BenchSettings) -> BenchModel:
+    """The model that the settings describe.
 
     Raises:
-        UserError: More than one of model, size and encoder_config; an unknown size or policy; or it cannot be had.
+        UserError: More than one of model, size and encoder_config; an unknown size or policy; or it cannot be opened.
     """
-    given = [name for name, value in (("model", model), ("size", size), ("encoder_config", encoder_config)) if value]
+    given = [name for name in ("model", "size", "encoder_config") if getattr(settings, name)]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
-    torch.manual_seed(seed)
-    if model is not None and (folder := saved_model_folder(model)) is not None:
+    torch.manual_seed(settings.seed)
+    name = settings.model
+    if name is not None and (folder := saved_model_folder(name)) is not None:
         opened = MultiExitModel.from_pretrained(folder)
         if isinstance(opened, CascadeModel):
             raise UserError(
-                f"{model} is a cascade of {opened.num_exits} models, and bench measures one: give one of them"
+                f"{name} is a cascade of {opened.num_exits} models, and bench measures one: give one of them"
             )
-        bound = trained_policies(policies, opened, load_policy(folder, opened))
-        return BenchModel(model, opened, bound, trained=True, tokenizer=folder)
-    if model is not None:
-        name, encoder = model, build_encoder(model)
+        policies = trained_policies(settings.policies, opened, load_policy(folder, opened))
+        return BenchModel(name, opened, policies, trained=True, tokenizer=folder)
+    if name is not None:
+        encoder = build_encoder(name)
     else:
-        config = encoder_config or _size(size or DEFAULT_SIZE)
-        name = f"{size or DEFAULT_SIZE} size" if encoder_config is None else "encoder_config"
+        size = settings.size or DEFAULT_SIZE
+        if size not in SIZES:
+            raise UserError(f"size {size!r} is not known; choose one of {', '.join(SIZES)}, or give encoder_config")
+        config = settings.encoder_config or {"model_type": "bert", **SIZES[size]}
+        name = f"{size} size" if settings.encoder_config is None else "encoder_config"
         with quiet_loading():
             encoder = build_encoder(name, config)
-    fresh = MultiExitModel(encoder, num_labels, pooling=pooling, head=head).eval()
-    return BenchModel(name, fresh, fresh_policies(policies, fresh), tokenizer=model)
-
-
-def _size(name: str) -> dict[str, Any]:
-    if name not in SIZES:
-        raise UserError(f"size {name!r} is not known; choose one of {', '.join(SIZES)}, or give encoder_config")
-    return {"model_type": "bert", **SIZES[name]}
+    fresh = MultiExitModel(encoder, settings.num_labels, pooling=settings.pooling, head=settings.head).eval()
+    policies = fresh_policies(settings.policies, fresh)
+    return BenchModel(name, fresh, policies, trained=False, tokenizer=settings.model)

@@ -1,7 +1,7 @@
-"""Where the time of an engine goes: layers, exit heads and policy, and the rest.
+"""Where the time of an engine goes: embeddings, layers, exit heads, policy, and the rest.
 
-Measured in runs of their own, by a clock around each part: the clock itself takes time, so that these runs say shares
-and not speeds.
+Measured in separate runs, with a clock around each part. The clock itself takes time: the results are shares, not
+speeds.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mebert.inference import PrecisionName
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["RUNS", "Shares", "share_of_time", "shares_of"]
+__all__ = ["RUNS", "Shares", "shares_of"]
 
-RUNS = 3  # of which the one that was disturbed least counts
+RUNS = 3  # the fastest one counts
 
 
 @dataclass
@@ -35,13 +35,13 @@ class Shares:
         engine: Its name.
         precision: Of the weights.
         batch_size: Most rows of a batch.
-        policy: Its indicator.
+        policy: Name of its policy.
         target: Wanted speed-up by FLOPs.
         embeddings: Embeddings and the layers' mask.
         layers: The encoder's layers.
         heads: Exit heads, pooling included.
         deciding: The policy.
-        rest: Dropping and regrouping samples, synchronisation; what the simulation of exits costs.
+        rest: Dropping and regrouping samples, synchronisation; the simulation of exits.
     """
 
     engine: str
@@ -61,80 +61,67 @@ class Shares:
         return (self.heads + self.deciding) / self.layers
 
 
-class _Clock:
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = defaultdict(float)
+@contextmanager
+def _clocked(model: MultiExitModel, policy: ExitPolicy, device: torch.device) -> Iterator[dict[str, float]]:
+    """Put a clock around the parts of a model and its policy, on the objects, not their classes; yields the seconds."""
+    seconds: dict[str, float] = defaultdict(float)
 
-    def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            wait_for(self.device)
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            wait_for(device)
             start = time.perf_counter()
             result = function(*args, **kwargs)
-            wait_for(self.device)
-            self.seconds[part] += time.perf_counter() - start
+            wait_for(device)
+            seconds[part] += time.perf_counter() - start
             return result
 
-        return timed
+        return call
 
-
-@contextmanager
-def _clocked(model: MultiExitModel, policy: ExitPolicy, clock: _Clock) -> Iterator[None]:
-    """Put the clock around the parts of a model and its policy, on the objects and not on their classes."""
-    decides = policy.indicator if isinstance(policy, SimulatedExits) else policy
     parts: list[tuple[Any, str, str]] = [
         (model.adapter, "start", "embeddings"),
         (model.adapter, "advance", "layers"),
-        (model.adapter, "pool", "heads"),  # with the head's own pooling, where it is asked for that
-        (decides, "decide", "deciding"),
+        (model.adapter, "pool", "heads"),  # includes the head's own pooling
+        (policy.indicator if isinstance(policy, SimulatedExits) else policy, "decide", "deciding"),
     ]
     parts += [(head, "classify", "heads") for head in model.exits]
     for owner, name, part in parts:
-        object.__setattr__(owner, name, clock.around(part, getattr(owner, name)))
+        object.__setattr__(owner, name, timed(part, getattr(owner, name)))
     try:
-        yield
+        yield seconds
     finally:
         for owner, name, _ in parts:
             object.__delattr__(owner, name)
 
 
-def share_of_time(contender: Variant, model: MultiExitModel, policy: ExitPolicy, device: torch.device) -> Shares:
-    """Run a contender with a clock around its parts.
+def shares_of(
+    variants: Sequence[Variant], models: Mapping[PrecisionName, MultiExitModel], device: torch.device
+) -> list[Shares]:
+    """The shares of every `shrink` engine among the variants.
 
     Args:
-        contender: An engine.
-        model: The prepared model that it runs.
-        policy: The very object that it asks.
-        device: Where it runs.
+        variants: What was timed.
+        models: The prepared model of each precision.
+        device: Where they run.
     """
-    found: list[tuple[float, dict[str, float]]] = []
-    for _ in range(RUNS):
-        clock = _Clock(device)
-        with _clocked(model, policy, clock):
-            found.append((run_pass(contender.make(), contender.batches, device).seconds, clock.seconds))
-    total, seconds = min(found, key=lambda run: run[0])
-    named = {part: seconds.get(part, 0.0) / total for part in ("embeddings", "layers", "heads", "deciding")}
-    return Shares(
-        contender.name,
-        contender.precision,
-        contender.batch_size,
-        contender.policy,
-        contender.target,
-        **named,
-        rest=max(0.0, 1.0 - sum(named.values())),
-    )
-
-
-def shares_of(
-    variants: Sequence[Variant],
-    models: Mapping[PrecisionName, MultiExitModel],
-    policies: Mapping[tuple[PrecisionName, str, float], ExitPolicy],
-    device: torch.device,
-) -> list[Shares]:
-    """The shares of every `shrink` engine among the contenders."""
     found = []
-    for c in variants:
-        if c.name == "shrink" and c.target is not None:
-            policy = policies[c.precision, c.policy, c.target]
-            found.append(share_of_time(c, models[c.precision], policy, device))
+    for variant in variants:
+        if variant.name != "shrink" or variant.point is None:
+            continue
+        runs: list[tuple[float, dict[str, float]]] = []
+        for _ in range(RUNS):
+            with _clocked(models[variant.precision], variant.point.policy, device) as seconds:
+                runs.append((run_pass(variant.make(), variant.batches, device).seconds, seconds))
+        total, seconds = min(runs, key=lambda run: run[0])
+        named = {part: seconds.get(part, 0.0) / total for part in ("embeddings", "layers", "heads", "deciding")}
+        found.append(
+            Shares(
+                variant.name,
+                variant.precision,
+                variant.batch_size,
+                variant.policy,
+                variant.target,
+                **named,
+                rest=max(0.0, 1.0 - sum(named.values())),
+            )
+        )
     return found

@@ -1,4 +1,4 @@
-"""`python -m mebert bench`: how fast is early exit here, against what it has to beat?"""
+"""`python -m mebert bench`: the speed of early exit on this machine, against the models that it has to beat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mebert.choices import EngineName, HeadKind, PoolingKind, PrecisionName
 
 __all__ = ["bench"]
 
-Baseline = Literal["usual", "padded", "sorted", "first_layers"]
+Baseline = Literal["unsorted", "padded", "sorted", "first_layers"]
 
 
 def bench(
@@ -27,7 +27,7 @@ def bench(
     policies: list[str] | None = None,
     speedups: list[float] = [2.0, 3.0],  # noqa: B006  (jsonargparse copies it)
     engines: list[EngineName] = ["full", "shrink", "refill", "predicted"],  # noqa: B006
-    baselines: list[Baseline] = ["usual", "sorted", "first_layers"],  # noqa: B006
+    baselines: list[Baseline] = ["unsorted", "sorted", "first_layers"],  # noqa: B006
     batch_sizes: list[int] = [1, 32],  # noqa: B006
     precisions: list[PrecisionName] | None = None,
     samples: int = 256,
@@ -42,12 +42,12 @@ def bench(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Measure the speed of early exit against what it has to beat, in turn, in one process.
+    """Measure the speed of early exit against the models that it has to beat, in turn, in one process.
 
-    Prints a table for each batch size and one line that says whether early exit is worth it on this machine. A model
-    with trained exits leaves by its policies, whose thresholds are chosen to meet the speed-ups on the very texts (no
-    labels are needed). Any other model has exits that mean nothing: where samples leave is drawn so that the speed-ups
-    are met, while heads and policies are still computed and paid for.
+    Prints a table for each batch size and one line that says whether early exit is worth it on this machine. With
+    trained exits the policies decide, at thresholds that meet the speed-ups on these very texts (no labels are needed).
+    Any other model has random exits: where samples leave is drawn so that the speed-ups are met, while heads and
+    policies are still computed and counted.
 
     Args:
         model: A model folder written by `fit` (`<run>/model`), a run, or a folder or Hub id of a plain encoder, whose
@@ -68,10 +68,10 @@ def bench(
             else entropy.
         speedups: Wanted speed-ups by FLOPs, each above 1.
         engines: Of full, shrink, refill, predicted.
-        baselines: Hugging Face's own classifier: `usual` (input order, padded to the longest row of a batch), `padded`
-            (to max_length), `sorted` (by length), `first_layers` (the first layers alone, as fast as each speed-up).
+        baselines: Hugging Face's own classifier: `unsorted` (input order, padded to the longest row of a batch),
+            `padded` (to max_length), `sorted` (by length), `first_layers` (the first layers only, for each speed-up).
         batch_sizes: Rows of a batch.
-        precisions: Of float32, bfloat16, int8 (CPU only); null for float32 and what this machine multiplies faster.
+        precisions: Of float32, bfloat16, int8 (CPU only); null for float32 and those that are faster here.
         samples: Number of texts. A batch size of b runs max(64, 8 b) of them at most.
         rounds: How often everything is run.
         breakdown: Also measure where the time of `shrink` goes.
@@ -79,8 +79,8 @@ def bench(
         device: auto, cpu, cuda, cuda:1, mps.
         compile: Compile the layers with `torch.compile`, the baselines' too.
         num_labels: Classes, where the exits are random.
-        pooling: What random exits read.
-        head: How random exits classify.
+        pooling: Pooling of random exits.
+        head: Classifier of random exits.
         seed: Determines random weights, tokens and draws.
         out: Folder for bench.json, bench.csv and bench.png; null for bench/<model>.
     """

@@ -1,4 +1,4 @@
-"""The policies that are measured, by name; on a model with random exits, with all that they read made up."""
+"""The policies to measure, by name; on a model with random exits, with random prototypes, heads and fitted values."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from mebert.policies import (
 __all__ = ["fresh_policies", "trained_policies"]
 
 PROTOTYPE_DIM = 128
-MADE_UP_ROWS = 64
-MADE_OF_WHAT_IS_FITTED = (Stacked, TemperatureScaled)
+FITTING_ROWS = 64
+FITTED_POLICIES = (Stacked, TemperatureScaled)
 
 
 def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: ExitPolicy | None) -> list[ExitPolicy]:
-    """The policies with these names for a trained model, bound to it; None: its own, else what suits its labels.
+    """The policies with these names for a trained model, bound to it.
 
     Args:
-        names: As `policy_by_name` knows them.
+        names: As `policy_by_name` knows them; None: the model's own, else the default for its labels.
         model: The model.
         own: The policy that was saved with it, which keeps its settings.
 
     Raises:
-        UserError: A policy is unknown, does not fit the model, or reads what the model lacks.
+        UserError: A policy is unknown, does not fit the model, or needs a part that the model lacks.
     """
     if names is None and own is not None:
         _check_sweepable([own.name])
@@ -47,7 +47,7 @@ def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: Ex
         if own is not None and own.name == name:
             found.append(own)
             continue
-        if isinstance(policy, MADE_OF_WHAT_IS_FITTED):
+        if isinstance(policy, FITTED_POLICIES):
             saved = "no policy" if own is None else repr(own.name)
             raise UserError(
                 f"the policy {name!r} is fitted to validation data, and this model was saved with {saved}; train one "
@@ -58,9 +58,7 @@ def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: Ex
 
 
 def fresh_policies(names: Sequence[str] | None, model: MultiExitModel) -> list[ExitPolicy]:
-    """The same for a model with random exits: prototypes, heads and fitted numbers are random.
-
-    Where samples leave is drawn there; what the policies compute is paid for and not heeded.
+    """The policies with these names for a model with random exits: prototypes, heads and fitted values are random.
 
     Raises:
         UserError: A policy is unknown or does not fit the model.
@@ -91,19 +89,19 @@ def _check_sweepable(names: Sequence[str]) -> None:
 
 
 def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
-    """What has to be fitted costs what it does once it is: it is fitted to a pass that never was."""
-    if not isinstance(policy, MADE_OF_WHAT_IS_FITTED):
+    """Policies that must be fitted are fitted to random values, so that they cost what fitted ones do."""
+    if not isinstance(policy, FITTED_POLICIES):
         return policy
     exits, classes = model.num_exits, model.num_labels
-    rows = torch.arange(MADE_UP_ROWS)
-    made_up = ExitRecord(
-        logits=torch.randn(exits, MADE_UP_ROWS, classes),
+    rows = torch.arange(FITTING_ROWS)
+    random_record = ExitRecord(
+        logits=torch.randn(exits, FITTING_ROWS, classes),
         labels=rows % classes,
         index=rows,
         lengths=10 + rows % 7,
-        scores={"dr": torch.rand(exits, MADE_UP_ROWS)},
+        scores={"dr": torch.rand(exits, FITTING_ROWS)},
     )
-    return policy.bind(model).fitted(made_up)
+    return policy.bind(model).fitted(random_record)
 
 
 def _random_prototypes(model: MultiExitModel) -> PrototypeBank:

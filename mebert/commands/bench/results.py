@@ -1,4 +1,4 @@
-"""What was measured: one row a contender, its ratios, and the one line that says whether early exit pays.
+"""Figures from timed runs: one row per variant, ratios, and the verdict whether early exit pays.
 
 Shapes: N samples, R rounds.
 """
@@ -8,32 +8,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
 
 from mebert.commands.bench.timing import Timed
-from mebert.commands.bench.variants import PLAIN, USUAL, Variant
+from mebert.commands.bench.variants import PLAIN, UNSORTED, Variant
 
 __all__ = ["Row", "results", "verdict"]
 
-WORTH = 1.05  # below this a gain is lost in the next change of machine or load
+WORTH = 1.05  # a smaller gain is within the variation between machines and loads
 
 
 @dataclass
 class Row:
-    """One contender's figures.
+    """The figures of one variant.
 
     Attributes:
         name: Baseline or engine.
         precision: Of its weights.
         batch_size: Most rows of a batch.
-        policy: Its indicator; empty where nothing leaves early.
+        policy: Name of its policy; empty where no sample leaves early.
         target: Wanted speed-up by FLOPs, or None.
         samples: N.
         seconds: Of each round, for all samples, (R,).
-        p50: Median latency in ms: from handing over a batch to having a sample's answer, over all samples and rounds.
+        p50: Median latency in ms, from feeding a batch to a sample's result, over all samples and rounds.
         p95: Its 95th percentile.
         p99: Its 99th percentile.
         samples_per_second: N over the median of `seconds`.
@@ -42,9 +41,9 @@ class Row:
         speedup_wall: Seconds of its base over its own, the median over rounds. The base of an engine is `plain`, that
             of `plain` and of `HF k layers` is the whole Hugging Face model in batches sorted by length; same precision
             and batch size. None for the other baselines.
-        wall_per_flops: `speedup_wall` / `speedup_flops`: 1 where all the arithmetic saved is time saved.
-        versus_usual: Seconds of the usual way (float32, input order, padded to the longest of a batch) over its own:
-            the median over rounds.
+        wall_per_flops: `speedup_wall` / `speedup_flops`: 1 where all saved arithmetic is saved time.
+        versus_unsorted: Seconds of Hugging Face's model (float32, input order, padded to the longest of a batch) over
+            its own: the median over rounds.
     """
 
     name: str
@@ -62,15 +61,7 @@ class Row:
     speedup_flops: float
     speedup_wall: float | None
     wall_per_flops: float | None
-    versus_usual: float | None
-
-    @property
-    def leaves_early(self) -> bool:
-        return self.target is not None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and CSV."""
-        return dict(vars(self))
+    versus_unsorted: float | None
 
 
 def ratio(base: Sequence[float], own: Sequence[float]) -> float:
@@ -79,36 +70,37 @@ def ratio(base: Sequence[float], own: Sequence[float]) -> float:
 
 
 def results(variants: Sequence[Variant], timed: Sequence[Timed]) -> list[Row]:
-    """The rows of all contenders of one batch size."""
-    by_name = {(c.name, c.precision): t for c, t in zip(variants, timed, strict=True)}
-    usual = by_name.get((USUAL, "float32"))
+    """The rows of all variants of one batch size."""
+    by_name = {(v.name, v.precision): t.seconds for v, t in zip(variants, timed, strict=True)}
+    plain = next(v for v in variants if v.name == PLAIN).flops[0].sum()
+
+    def faster_than(base: Sequence[float] | None, seconds: Sequence[float]) -> float | None:
+        return None if base is None else ratio(base, seconds)
+
     found = []
-    for contender, times in zip(variants, timed, strict=True):
+    for variant, times in zip(variants, timed, strict=True):
         exits = times.exits
-        spent = contender.flops.gather(0, exits.unsqueeze(0)).sum()
-        plain = next(c for c in variants if c.name == PLAIN).flops[0].sum()
-        base = None if contender.base is None else by_name.get((contender.base, contender.precision))
-        wall = None if base is None else ratio(base.seconds, times.seconds)
-        by_flops = float(plain / spent)
+        by_flops = float(plain / variant.flops.gather(0, exits.unsqueeze(0)).sum())
+        wall = faster_than(by_name.get((variant.base or "", variant.precision)), times.seconds)
         p50, p95, p99 = (float(1000 * np.percentile(times.latencies, q)) for q in (50, 95, 99))
         found.append(
             Row(
-                name=contender.name,
-                precision=contender.precision,
-                batch_size=contender.batch_size,
-                policy=contender.policy,
-                target=contender.target,
+                name=variant.name,
+                precision=variant.precision,
+                batch_size=variant.batch_size,
+                policy=variant.policy,
+                target=variant.target,
                 samples=len(exits),
                 seconds=times.seconds,
                 p50=p50,
                 p95=p95,
                 p99=p99,
                 samples_per_second=len(exits) / median(times.seconds),
-                mean_layers=float(contender.layers[exits].to(torch.float64).mean()),
+                mean_layers=float(variant.layers[exits].to(torch.float64).mean()),
                 speedup_flops=by_flops,
                 speedup_wall=wall,
                 wall_per_flops=None if wall is None else wall / by_flops,
-                versus_usual=None if usual is None else ratio(usual.seconds, times.seconds),
+                versus_unsorted=faster_than(by_name.get((UNSORTED, "float32")), times.seconds),
             )
         )
     return found
@@ -117,10 +109,10 @@ def results(variants: Sequence[Variant], timed: Sequence[Timed]) -> list[Row]:
 def verdict(rows: Sequence[Row]) -> str:
     """One line: does early exit pay here?
 
-    For each batch size, the fastest engine at the smallest speed-up asked for (the one that is likeliest to keep the
-    accuracy) against the fastest whole model without exits, each in the precision that suits it best.
+    For each batch size, the fastest engine at the smallest speed-up asked for (the one most likely to keep the
+    accuracy) against the fastest whole model without exits, each in its best precision.
     """
-    early = [row for row in rows if row.leaves_early]
+    early = [row for row in rows if row.target is not None]
     if not early:
         return "No engine leaves early here: nothing to say about early exit."
     target = min(row.target for row in early if row.target is not None)
@@ -128,7 +120,7 @@ def verdict(rows: Sequence[Row]) -> str:
     losses: list[str] = []
     for size in sorted({row.batch_size for row in rows}):
         engine = max((r for r in early if r.batch_size == size and r.target == target), key=_rate, default=None)
-        whole = [r for r in rows if r.batch_size == size and r.target is None and not _is_cut(r)]
+        whole = [r for r in rows if r.batch_size == size and r.target is None and "layer" not in r.name]
         if engine is None or not whole:
             continue
         rival = max(whole, key=_rate)
@@ -147,7 +139,3 @@ def verdict(rows: Sequence[Row]) -> str:
 
 def _rate(row: Row) -> float:
     return row.samples_per_second
-
-
-def _is_cut(row: Row) -> bool:
-    return row.name.startswith("HF ") and "layer" in row.name

@@ -1,4 +1,4 @@
-"""The settings of a measurement, checked; what an unset one means on this machine."""
+"""The settings of a measurement, checked; the default precisions of this machine."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ class BenchSettings:
     out: Path | None
 
     def __post_init__(self) -> None:
-        for name in ("samples", "rounds", "max_length", "num_labels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads must be at least 1, got {self.threads}")
+        for name in ("samples", "rounds", "max_length", "num_labels", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise UserError(f"batch_sizes must be numbers of at least 1, got {list(self.batch_sizes)}")
         if not self.speedups or not all(1 < speedup < math.inf for speedup in self.speedups):
@@ -71,7 +70,7 @@ class BenchSettings:
 
 
 def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device) -> list[PrecisionName]:
-    """The precisions that are measured; None: float32 and what this machine is made for.
+    """The precisions to measure; None: float32 and those that this machine multiplies fast.
 
     Raises:
         UserError: One is given twice, or does not run on the device.

@@ -1,35 +1,42 @@
-"""Exits of a model with random weights, which mean nothing by themselves: drawn so that a speed-up is met.
+"""Simulated exits of a model with random weights, drawn so that a speed-up is met.
 
 Shapes: N samples, E exits, B batch, H hidden, S tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.commands.bench.arithmetic import flops_speedup
+from mebert.data.scoring import map_rows
+from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor
-from mebert.models.multi_exit import MultiExitModel
+from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
 
-__all__ = ["KnownExits", "SimulatedExits", "draw_exits", "features_of"]
+__all__ = ["KnownExits", "SimulatedExits", "draw_exits", "features_of", "flops_speedup"]
 
 BISECTIONS = 60
 
 
-def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tensor:
-    """An exit for every sample, (N,) int64, so that all together meet a speed-up by FLOPs.
+def flops_speedup(exits: Tensor, flops: Tensor, plain: Tensor) -> float:
+    """Cost of the plain model (N,) over the cost of the exits taken (N,), `flops` (E, N) being the cost of each."""
+    return float(plain.sum() / flops.gather(0, exits.unsqueeze(0)).sum())
 
-    At every exit the same share of those that are left leaves; the rest reaches the last one. That is the shape which
-    trained models show, roughly: many at the first exits, fewer and fewer, and a lump at the end. Which sample leaves
-    where is drawn without regard to its length.
+
+def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tensor:
+    """A random exit for every sample, (N,) int64, so that all together meet a speed-up by FLOPs.
+
+    At every exit the same share of the remaining samples leaves; the rest reaches the last one. Trained models show
+    roughly that shape: many samples at the first exits, fewer and fewer, and a peak at the end. The draw does not
+    depend on a sample's length.
 
     Args:
         flops: Cost of leaving at each exit, (E, N).
@@ -41,7 +48,7 @@ def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tenso
         UserError: The speed-up is out of reach.
     """
     exits, samples = flops.shape
-    # The second number keeps the draw apart from that of the lengths, which has the same seed.
+    # The second number makes the draw independent of that of the lengths, which has the same seed.
     ranks = (np.random.default_rng([seed, 1]).permutation(samples) + 0.5) / samples
     uniform = torch.from_numpy(ranks)  # every quantile once: the shares are met as closely as N samples can
     first = torch.zeros(samples, dtype=torch.int64)
@@ -50,7 +57,7 @@ def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tenso
         raise UserError(
             f"speedups: {speedup:g} is out of reach here: {exits} exits give {slowest:.2f}x to {fastest:.2f}x by FLOPs"
         )
-    low, high = 0.0, 1.0  # share of those left that leave at each exit; the speed-up rises with it
+    low, high = 0.0, 1.0  # share of the remaining samples that leave at each exit; the speed-up rises with it
     for _ in range(BISECTIONS):
         share = (low + high) / 2
         if flops_speedup(_exits_at(uniform, share, exits), flops, plain) < speedup:
@@ -70,43 +77,41 @@ def _exits_at(uniform: Tensor, share: float, exits: int) -> Tensor:
     return steps.floor().clamp(0, exits - 1).long()
 
 
-def features_of(model: MultiExitModel, batches: Sequence[tuple[dict[str, Tensor], Tensor]]) -> Tensor:
-    """What the first exit pools of every sample, (N, H) float32 on the model's device."""
-    parts, rows = [], []
-    with torch.inference_mode():
-        for inputs, numbers in batches:
-            _, _, feature = model.step(model.start(**inputs), 0)
-            parts.append(feature.float())
-            rows.append(numbers)
-    order = torch.cat(rows).argsort()
-    found = torch.cat(parts)
-    return found[order.to(found.device)]
+def features_of(model: MultiExitModel, rows: TokenisedSplit, batch_size: int) -> Tensor:
+    """The pooled features of every sample at the first exit, (N, H) float32 on the model's device."""
+
+    def first_features(batch: Mapping[str, Tensor]) -> Tensor:
+        return model.step(model.start(**model_inputs(batch)), 0)[2]
+
+    device = next(model.parameters()).device
+    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
+    return map_rows(rows, partial(collate, pad_token_id=pad), first_features, batch_size, device).to(device)
 
 
 @dataclass
 class SimulatedExits(ExitPolicy):
-    """Lets every sample leave at an exit drawn for it, and pays for a real policy's indicator at every exit.
+    """Lets every sample leave at an exit drawn for it, and still computes a real policy's scores at every exit.
 
-    An engine hands a policy no numbers of samples. So a sample is known again by what the first exit pools of it, as
-    the nearest of the recorded features; from there its exit travels as the policy's state. One small matrix product,
-    once a sample, is therefore in its time.
+    An engine gives a policy no row numbers. So a sample is identified by its features at the first exit, as the nearest
+    of the recorded ones; from there its exit is kept in the policy's state. Measured times therefore include one small
+    matrix product per sample.
 
     Args:
         threshold: Not used.
     """
 
     def of(self, indicator: ExitPolicy, exits: Tensor, features: Tensor) -> Self:
-        """Take what is simulated; returns itself.
+        """Set what is simulated; returns itself.
 
         Args:
-            indicator: Whose scores are computed and not heeded; bound to the model.
+            indicator: Whose scores are computed and ignored; bound to the model.
             exits: 0-based exit of each sample, (N,) int64.
-            features: What the first exit pools of each, (N, H), from `features_of` of the same model.
+            features: From `features_of` of the same model, (N, H).
         """
         self.indicator = indicator
         self._exits = exits.to(features.device)
-        # The nearest point has the largest x . t - |t|^2 / 2: one product instead of all distances. Seen from their
-        # centre, features that have much in common still differ in the leading digits.
+        # The nearest point has the largest x . t - |t|^2 / 2: one product instead of all distances. Centred, because
+        # features that are close to each other would differ in their last digits only.
         centre = features.mean(0)
         points = features - centre
         self._points = points.T.contiguous()
@@ -125,24 +130,22 @@ class SimulatedExits(ExitPolicy):
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         exits, inner = (None, None) if state is None else state
-        exits = self._recognise(features) if exits is None else exits
+        if exits is None:
+            exits = self._exits[torch.addmm(self._offsets, features.float(), self._points).argmax(1)]
         _, inner = self.indicator.decide(exit_index, logits, features, inner)
         return exits <= exit_index, (exits, inner)
 
     def flops(self) -> int:
         return self.indicator.flops()
 
-    def _recognise(self, features: Tensor) -> Tensor:
-        return self._exits[torch.addmm(self._offsets, features.float(), self._points).argmax(1)]
-
 
 class KnownExits(ExitPredictor):
-    """Stands for an exit predictor that is always right: names each sample's exit by its token ids.
+    """An exit predictor that is always right: it looks up each sample's exit by its token ids.
 
     Args:
         rows: Token ids of each sample, N sequences.
         exits: 0-based exit of each sample, (N,) int64.
-        device: Of the ids that it will see.
+        device: Of the ids to look up.
         seed: Of the hash.
     """
 
@@ -158,7 +161,6 @@ class KnownExits(ExitPredictor):
         self._exits = exits.cpu()[order].to(device)
 
     def predict(self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None) -> Tensor:
-        """Token ids and mask (B, S) to 0-based exits, (B,) int64."""
         keys = (input_ids * attention_mask * self._weights[: input_ids.shape[1]]).sum(1)
         places = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)
         return self._exits[places]

@@ -1,6 +1,6 @@
-"""The inputs that are measured: a task, own texts, or random tokens; and how they are put into batches.
+"""The inputs: a task, own texts, or random tokens; and their batches.
 
-N samples, B batch, S tokens of the longest row in a batch.
+Shapes: N samples, B batch, S tokens of the longest row in a batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 from mebert.data.datamodule import TextDataModule
@@ -53,37 +54,25 @@ def draw_lengths(spec: str, samples: int, max_length: int, seed: int) -> np.ndar
         seed: Determines the order.
 
     Raises:
-        UserError: `spec` is neither.
+        UserError: `spec` is none of these.
     """
     generator = np.random.default_rng(seed)
-    ranks = (generator.permutation(samples) + 0.5) / samples  # every quantile once: no luck of the draw
+    ranks = (generator.permutation(samples) + 0.5) / samples  # every quantile once, not a random sample of them
     if spec in LENGTHS:
         values = np.interp(ranks, QUANTILES, LENGTHS[spec])
     else:
-        mean, std = _mean_and_std(spec)
+        try:
+            mean, std = map(float, spec.split(",") if "," in spec else (spec, "0"))
+        except ValueError:  # not numbers, or more than two
+            mean = std = math.nan
+        if not (1 <= mean < math.inf and 0 <= std < math.inf):
+            raise UserError(
+                f"lengths must be one of {', '.join(LENGTHS)}, or mean and standard deviation in tokens such as 40,20, "
+                f"or one length such as 128; got {spec!r}"
+            )
         spread = math.sqrt(math.log1p((std / mean) ** 2))
-        values = mean * np.exp(spread * _normal_quantile(ranks) - spread**2 / 2)
+        values = mean * np.exp(spread * ndtri(ranks) - spread**2 / 2)
     return np.clip(np.rint(values), min(SHORTEST, max_length), max_length).astype(np.int64)
-
-
-def _mean_and_std(spec: str) -> tuple[float, float]:
-    try:
-        numbers = [float(part) for part in spec.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or not all(0 <= n < math.inf for n in numbers) or numbers[0] < 1:
-        raise UserError(
-            f"lengths must be one of {', '.join(LENGTHS)}, or mean and standard deviation in tokens such as 40,20, or "
-            f"one length such as 128; got {spec!r}"
-        )
-    return numbers[0], numbers[1] if len(numbers) == 2 else 0.0
-
-
-def _normal_quantile(ranks: np.ndarray) -> np.ndarray:
-    import torch
-
-    values: np.ndarray = torch.special.ndtri(torch.from_numpy(ranks)).numpy()
-    return values
 
 
 Batch = tuple[dict[str, Tensor], Tensor]
@@ -106,10 +95,10 @@ def task_texts(task: str, split: str, tokenizer: str, samples: int, max_length: 
     """Rows of a split of a named task, drawn by `seed`.
 
     Raises:
-        UserError: No such task or split, or it cannot be had.
+        UserError: No such task or split, or it cannot be opened.
     """
     data = TextDataModule(task, tokenizer, max_length, max_train_samples=samples, max_eval_samples=samples, seed=seed)
-    return _numbered(open_split(data, split))
+    return _without_labels(open_split(data, split))
 
 
 def file_texts(
@@ -127,16 +116,16 @@ def file_texts(
             tokenizer=tokenizer,
             max_length=max_length,
             predict_file=path,
-            streaming=False,  # which rows are measured is drawn from all
+            streaming=False,  # rows are drawn from all
             text_column=text_column,
             text_pair_column=pair_column,
-            labels=["unknown", "not known"],  # nothing is trained; a data module of own files must have labels
+            labels=["unknown", "not known"],  # a data module of files must have labels; they are not used
         )
         data.setup("predict")
         rows = data.split("predict")
     if len(rows) > samples:
         rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:samples])
-    return _numbered(rows)
+    return _without_labels(rows)
 
 
 def make_batches(
@@ -147,14 +136,14 @@ def make_batches(
     sort: bool,
     pad_to: int | None = None,
 ) -> list[Batch]:
-    """All rows in batches of at most `size`, already on the device: the transfer is not measured.
+    """All rows in batches, already on the device: the transfer is not measured.
 
     Args:
-        rows: Whose numbers are their places here.
-        size: Rows a batch.
+        rows: The rows; a batch names them by their places here.
+        size: Most rows of a batch.
         pad_token_id: Fills `input_ids`.
         device: Where the model is.
-        sort: Rows of similar length go together, the longest first; otherwise the order of the rows.
+        sort: Put rows of similar length together, the longest first; otherwise keep their order.
         pad_to: Pad every batch to this many tokens; None: to its longest row.
     """
     chosen: Sequence[np.ndarray]
@@ -175,12 +164,11 @@ def _lines(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> To
     if not texts:
         raise UserError(f"{path} is empty; it must hold a text a line")
     encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
-    parts = {name: [np.asarray(row) for row in encoded[name]] for name in encoded}
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in parts["input_ids"]])])
-    types = np.concatenate(parts["token_type_ids"]) if "token_type_ids" in parts else None
-    return TokenisedSplit(np.concatenate(parts["input_ids"]), offsets, types, index=np.arange(len(texts)))
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in encoded["input_ids"]])])
+    types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
+    return TokenisedSplit(np.concatenate(encoded["input_ids"]), offsets, types, index=np.arange(len(texts)))
 
 
-def _numbered(rows: TokenisedSplit) -> TokenisedSplit:
-    """The same rows without labels, their numbers being their places."""
+def _without_labels(rows: TokenisedSplit) -> TokenisedSplit:
+    """The same rows without labels, numbered by their places."""
     return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))

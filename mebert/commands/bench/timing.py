@@ -1,6 +1,6 @@
-"""Timing things against each other: in one process, in turn, round after round.
+"""Timing several things against each other: in one process, in turn, round after round.
 
-Shapes: N samples, R rounds. Nothing here knows of models: what is timed takes batches and returns rows that are done.
+Shapes: N samples, R rounds. Nothing here knows of models: what is timed takes batches and returns finished rows.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Finished
 
-__all__ = ["Pass", "Timed", "estimate_seconds", "run_pass", "time_in_turn", "timed_pass", "wait_for"]
+__all__ = ["Pass", "Runs", "Timed", "estimate_seconds", "run_pass", "time_in_turn", "timed_pass", "wait_for"]
 
 
 class Runs(Protocol):
     """What is timed: an engine, or a model behind the same two methods."""
 
     def feed(self, inputs: dict[str, torch.Tensor], rows: torch.Tensor) -> Finished:
-        """Take a batch; return rows that are done, of this batch or of earlier ones."""
+        """Take a batch; return rows that finished, of this batch or of earlier ones."""
 
     def flush(self) -> Finished:
-        """Return all rows that wait."""
+        """Return all waiting rows."""
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Pass:
     """One run over all batches.
 
     Attributes:
-        seconds: From the first batch to the last answer.
-        latencies: Seconds from handing over the batch with a sample to having the sample's answer, (N,).
+        seconds: From the first batch to the last result.
+        latencies: Seconds from feeding the batch with a sample to the sample's result, (N,).
         exits: 0-based exit of each sample, (N,) int64.
     """
 
@@ -46,7 +46,7 @@ class Pass:
 
 @dataclass
 class Timed:
-    """All runs of one contender.
+    """All runs of one variant.
 
     Attributes:
         seconds: Of each round, (R,).
@@ -60,7 +60,7 @@ class Timed:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when an accelerator has done what it was given; a CPU is always done."""
+    """Wait until an accelerator has finished its work; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -68,10 +68,7 @@ def wait_for(device: torch.device) -> None:
 
 
 def timed_pass(make: Callable[[], Runs], batches: Sequence[Batch], device: torch.device) -> Pass:
-    """Run all batches as a user would: for throughput without waiting in between, for latency waiting for each.
-
-    A CPU never leaves work behind, so that one run serves both.
-    """
+    """Run all batches; on an accelerator twice: for latency waiting after each batch, for throughput at the end."""
     result = run_pass(make(), batches, device)
     if device.type != "cpu":
         result.seconds = run_pass(make(), batches, device, each=False).seconds
@@ -82,11 +79,10 @@ def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: b
     """Run all batches once.
 
     Args:
-        runs: Nothing must wait in it.
+        runs: With no waiting rows.
         batches: Row numbers 0..N-1, each once.
         device: Waited for at the end.
-        each: Wait for the device after each batch, too: only so are latencies those of a user who waits for the
-            answer.
+        each: Also wait for the device after each batch, as a user does who waits for the result.
     """
     samples = sum(len(rows) for _, rows in batches)
     given, taken = np.zeros(samples), np.zeros(samples)
@@ -115,7 +111,7 @@ def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: b
 def time_in_turn(
     passes: Sequence[Callable[[], Pass]], rounds: int, tick: Callable[[], None] = lambda: None
 ) -> list[Timed]:
-    """Run everything once a round, each round beginning with the next one, so that a slow moment strikes all alike.
+    """Run everything once per round, each round starting with another one, so that a slow moment affects all equally.
 
     Args:
         passes: What is timed; warmed up already.
@@ -141,12 +137,12 @@ def time_in_turn(
 
 
 def estimate_seconds(runs: Runs, batches: Sequence[Batch], device: torch.device) -> float:
-    """Warm up on the largest batch (kernels are chosen, caches filled); returns how long all batches take, about."""
+    """Warm up on the largest batch (kernels are chosen, caches filled); returns an estimate for all batches."""
     largest = max(batches, key=lambda batch: batch[0]["input_ids"].numel())
     only = [(largest[0], torch.arange(len(largest[1])))]
     run_pass(runs, only, device)
     seconds = run_pass(runs, only, device).seconds
     tokens = [inputs["input_ids"].numel() for inputs, _ in batches]
-    # A batch of few tokens costs more than its share of tokens: half of the time goes by batches.
+    # A batch of few tokens costs more than its share of tokens: half of the time is counted by batches.
     share = sum(tokens) / max(tokens)
     return seconds * (share + len(batches)) / 2

@@ -1,4 +1,4 @@
-"""Who is timed against whom: baselines, the plain model, and each engine with each policy at each speed-up.
+"""What is timed: baselines, the plain model, and each engine with each policy at each speed-up.
 
 Shapes: N samples, E exits.
 """
@@ -6,28 +6,28 @@ Shapes: N samples, E exits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.commands.bench.arithmetic import Costs
+from mebert.calibration import ExitCosts
 from mebert.commands.bench.baselines import HuggingFaceModel, hugging_face_model
-from mebert.commands.bench.operating import OperatingPoint
+from mebert.commands.bench.points import OperatingPoint, engine_flops
+from mebert.commands.bench.settings import BenchSettings
 from mebert.commands.bench.texts import Batch, make_batches
 from mebert.commands.bench.timing import Runs
 from mebert.data.tokenised import TokenisedSplit
-from mebert.inference import EngineName, PrecisionName, make_engine
+from mebert.inference import PrecisionName, make_engine
 from mebert.models import MultiExitModel
+from mebert.models.flops import encoder_flops
 from mebert.policies import FixedExit
 
-__all__ = ["PLAIN", "SORTED", "USUAL", "Contenders", "Variant"]
+__all__ = ["PLAIN", "UNSORTED", "Variant", "make_variants"]
 
-USUAL = "HF"
-SORTED = "HF sorted"
-PADDED = "HF padded"
-PLAIN = "plain"
+UNSORTED, SORTED, PADDED, PLAIN = "HF", "HF sorted", "HF padded", "plain"
+FEWEST_SAMPLES, FEWEST_BATCHES = 64, 8
 
 
 @dataclass(kw_only=True)
@@ -38,13 +38,13 @@ class Variant:
         name: `HF`, `HF sorted`, `HF padded`, `HF k layers`, `plain`, or an engine's name.
         precision: Of its weights.
         batch_size: Most rows of a batch.
-        batches: What it is fed.
-        make: A fresh engine, for every run.
+        batches: Its input.
+        make: Makes a fresh engine, for every run.
         flops: Cost of each sample at each exit that it may report, (E', N).
         layers: Layers that run up to each such exit, (E',).
-        policy: Its indicator; empty where nothing leaves early.
-        target: Wanted speed-up by FLOPs, or None.
-        base: Name of what its wall-clock speed-up is measured against (same precision and batch size), or None.
+        point: Its operating point; None where no sample leaves early.
+        target: Wanted speed-up by FLOPs; None where all layers run.
+        base: Name of the variant (same precision and batch size) that its speed-up is relative to, or None.
     """
 
     name: str
@@ -54,163 +54,152 @@ class Variant:
     make: Callable[[], Runs]
     flops: Tensor
     layers: Tensor
-    policy: str = ""
+    point: OperatingPoint | None = None
     target: float | None = None
     base: str | None = None
 
+    @property
+    def policy(self) -> str:
+        """Name of its policy; empty where no sample leaves early."""
+        return "" if self.point is None else self.point.name
 
-class Contenders:
-    """Makes the contenders of all batch sizes; models of one precision are shared.
+
+def make_variants(
+    settings: BenchSettings,
+    model: MultiExitModel,
+    rows: TokenisedSplit,
+    points: Mapping[PrecisionName, Sequence[OperatingPoint]],
+    models: Mapping[PrecisionName, MultiExitModel],
+) -> dict[int, list[Variant]]:
+    """Batch size to its variants, precision by precision.
 
     Args:
-        model: In float32.
-        rows: All samples.
+        settings: Batch sizes, baselines, engines.
+        model: In float32, on the device where all run.
+        rows: All samples; a batch size b runs the first max(64, 8 b).
         points: The operating points of each precision.
         models: The model of each precision, prepared for inference.
-        device: Where all run.
-        compile: Whether baselines are compiled, too.
-        max_length: What `HF padded` pads to.
     """
+    device = next(model.parameters()).device
+    classifiers: dict[tuple[PrecisionName, int | None], HuggingFaceModel] = {}
 
-    def __init__(
-        self,
-        model: MultiExitModel,
-        rows: TokenisedSplit,
-        points: Mapping[PrecisionName, Sequence[OperatingPoint]],
-        models: Mapping[PrecisionName, MultiExitModel],
-        device: torch.device,
-        compile: bool,
-        max_length: int,
-    ) -> None:
-        self.model, self.rows, self.points, self.models = model, rows, points, models
-        self.device, self.compile, self.max_length = device, compile, max_length
-        self.pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
-        self._classifiers: dict[tuple[PrecisionName, int | None], HuggingFaceModel] = {}
+    def hugging_face(precision: PrecisionName, depth: int | None) -> Callable[[], Runs]:
+        if (precision, depth) not in classifiers:
+            made = hugging_face_model(model, device, precision, depth, settings.compile)
+            classifiers[precision, depth] = HuggingFaceModel(made)
+        classifier = classifiers[precision, depth]
+        return lambda: classifier
 
-    def of(
-        self, batch_size: int, samples: int, baselines: Sequence[str], engines: Sequence[EngineName]
-    ) -> list[Variant]:
-        """All contenders at a batch size, precision by precision.
+    found = {}
+    for size in settings.batch_sizes:
+        chosen = rows.select(np.arange(min(len(rows), max(FEWEST_SAMPLES, FEWEST_BATCHES * size))))
+        batches = _batches(settings, model, chosen, size)
+        costs = ExitCosts(model, torch.from_numpy(chosen.lengths))
+        found[size] = [
+            variant
+            for precision in points
+            for variant in [
+                *_baselines(settings, precision, size, batches, costs, points[precision], hugging_face),
+                *_engines(settings, precision, size, batches[SORTED], costs, points[precision], models[precision]),
+            ]
+        ]
+    return found
 
-        Args:
-            batch_size: Rows of a batch.
-            samples: How many of the rows are run: the first.
-            baselines: Of usual, padded, sorted, first_layers.
-            engines: Of full, shrink, refill, predicted.
-        """
-        rows = self.rows.select(np.arange(samples))
-        batches = {
-            USUAL: make_batches(rows, batch_size, self.pad, self.device, sort=False),
-            SORTED: make_batches(rows, batch_size, self.pad, self.device, sort=True),
-        }
-        if "padded" in baselines:
-            batches[PADDED] = make_batches(rows, batch_size, self.pad, self.device, sort=False, pad_to=self.max_length)
-        costs = Costs(self.model, torch.from_numpy(rows.lengths))
-        found: list[Variant] = []
-        for precision in self.points:
-            found += self._baselines(precision, batch_size, batches, costs, baselines)
-            plain = self._plain(precision, batch_size, batches[SORTED], costs)
-            plain.base = _base(batch_size, baselines)
-            found.append(plain)
-            found += self._engines(precision, batch_size, batches[SORTED], costs, engines)
-        return found
 
-    def _baselines(
-        self,
-        precision: PrecisionName,
-        size: int,
-        batches: Mapping[str, list[Batch]],
-        costs: Costs,
-        wanted: Sequence[str],
-    ) -> list[Variant]:
-        found = []
-        for key, name in (("usual", USUAL), ("padded", PADDED), ("sorted", SORTED)):
-            # Sorting batches of one row changes nothing; padding to the maximum is shown for the usual precision only.
-            idle = (key == "sorted" and size == 1) or (key == "padded" and precision != "float32")
-            if key in wanted and not idle:
-                found.append(self._classifier(name, precision, size, batches[name], costs))
-        if "first_layers" in wanted:
-            targets = {point.target for point in self.points[precision]}
-            depths = {max(1, round(self.model.num_layers / target)) for target in targets}
-            for depth in sorted(depths, reverse=True):
-                name = f"HF {depth} layer{'s' if depth > 1 else ''}"
-                cut = self._classifier(name, precision, size, batches[SORTED], costs, depth)
-                cut.base = _base(size, wanted)
-                found.append(cut)
-        return found
+def _batches(settings: BenchSettings, model: MultiExitModel, rows: TokenisedSplit, size: int) -> dict[str, list[Batch]]:
+    device = next(model.parameters()).device
+    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
+    found = {
+        UNSORTED: make_batches(rows, size, pad, device, sort=False),
+        SORTED: make_batches(rows, size, pad, device, sort=True),
+    }
+    if "padded" in settings.baselines:
+        found[PADDED] = make_batches(rows, size, pad, device, sort=False, pad_to=settings.max_length)
+    return found
 
-    def _plain(self, precision: PrecisionName, size: int, batches: list[Batch], costs: Costs) -> Variant:
-        model = self.models[precision]
-        never = FixedExit(exit=model.num_exits)
-        return Variant(
-            name=PLAIN,
-            precision=precision,
-            batch_size=size,
-            batches=batches,
-            make=lambda: make_engine("full", model, never),
-            flops=costs.plain.expand(model.num_exits, -1),
-            layers=self._layers,
-        )
 
-    def _engines(
-        self, precision: PrecisionName, size: int, batches: list[Batch], costs: Costs, engines: Sequence[EngineName]
-    ) -> list[Variant]:
-        model, found = self.models[precision], []
-        for engine in engines:
-            seen = set()
-            for point in self.points[precision]:
-                full = engine == "full"  # all layers run, wherever samples leave: one speed-up stands for all
-                if full and point.policy in seen:
-                    continue
-                seen.add(point.policy)
-                found.append(
-                    Variant(
-                        name=engine,
-                        precision=precision,
-                        batch_size=size,
-                        batches=batches,
-                        make=point.engine(engine, model, size),
-                        flops=costs.of_engine(engine, point.live),
-                        layers=torch.full_like(self._layers, model.num_layers) if full else self._layers,
-                        policy=point.policy,
-                        target=None if full else point.target,
-                        base=PLAIN,
-                    )
-                )
-        return found
+def _baselines(
+    settings: BenchSettings,
+    precision: PrecisionName,
+    size: int,
+    batches: Mapping[str, list[Batch]],
+    costs: ExitCosts,
+    points: Sequence[OperatingPoint],
+    hugging_face: Callable[[PrecisionName, int | None], Callable[[], Runs]],
+) -> list[Variant]:
+    model = costs.model
 
-    @property
-    def _layers(self) -> Tensor:
-        return torch.tensor(self.model.exit_layers, dtype=torch.float64)
-
-    def _classifier(
-        self,
-        name: str,
-        precision: PrecisionName,
-        size: int,
-        batches: list[Batch],
-        costs: Costs,
-        depth: int | None = None,
-    ) -> Variant:
-        key = (precision, depth)
-        if key not in self._classifiers:
-            made = hugging_face_model(self.model, self.device, precision, depth, self.compile)
-            self._classifiers[key] = HuggingFaceModel(made)
-        classifier = self._classifiers[key]
-        layers = self.model.num_layers if depth is None else depth
+    def variant(name: str, given: list[Batch], depth: int | None = None) -> Variant:
+        layers = model.num_layers if depth is None else depth
+        head = model.exit(model.num_exits - 1).flops(costs.lengths.double())
         return Variant(
             name=name,
             precision=precision,
             batch_size=size,
-            batches=batches,
-            make=lambda: classifier,
-            flops=costs.first_layers(layers),
+            batches=given,
+            make=hugging_face(precision, depth),
+            flops=(encoder_flops(model.adapter, costs.lengths, layers) + head).unsqueeze(0),
             layers=torch.tensor([layers], dtype=torch.float64),
         )
 
+    found = []
+    for key, name in (("unsorted", UNSORTED), ("padded", PADDED), ("sorted", SORTED)):
+        # Sorting batches of one row changes nothing; padding to the maximum is measured in float32 only.
+        idle = (key == "sorted" and size == 1) or (key == "padded" and precision != "float32")
+        if key in settings.baselines and not idle:
+            found.append(variant(name, batches[name]))
+    if "first_layers" in settings.baselines:
+        depths = {max(1, round(model.num_layers / point.target)) for point in points}
+        for depth in sorted(depths, reverse=True):
+            cut = variant(f"HF {depth} layer{'s' if depth > 1 else ''}", batches[SORTED], depth)
+            found.append(replace(cut, base=_whole_model(settings, size)))
+    return found
 
-def _base(size: int, wanted: Sequence[str]) -> str | None:
-    """The whole Hugging Face model in batches sorted by length, which at batch 1 is the usual one."""
-    if size == 1:
-        return USUAL if "usual" in wanted else None
-    return SORTED if "sorted" in wanted else None
+
+def _engines(
+    settings: BenchSettings,
+    precision: PrecisionName,
+    size: int,
+    batches: list[Batch],
+    costs: ExitCosts,
+    points: Sequence[OperatingPoint],
+    model: MultiExitModel,
+) -> list[Variant]:
+    """The plain model, then the engines."""
+    layers = torch.tensor(costs.model.exit_layers, dtype=torch.float64)
+    never = FixedExit(exit=model.num_exits)
+    plain = Variant(
+        name=PLAIN,
+        precision=precision,
+        batch_size=size,
+        batches=batches,
+        make=lambda: make_engine("full", model, never),
+        flops=costs.plain.expand(model.num_exits, -1),
+        layers=layers,
+        base=_whole_model(settings, size),
+    )
+    found = [plain]
+    for engine in settings.engines:
+        full = engine == "full"  # runs all layers whatever the exits: one speed-up stands for all
+        firsts = {point.name: point for point in reversed(points)}
+        found += [
+            replace(
+                plain,
+                name=engine,
+                make=point.engine(engine, model, size),
+                flops=engine_flops(costs, engine, point.policy),
+                layers=torch.full_like(layers, model.num_layers) if full else layers,
+                point=point,
+                target=None if full else point.target,
+                base=PLAIN,
+            )
+            for point in points
+            if not full or point is firsts[point.name]
+        ]
+    return found
+
+
+def _whole_model(settings: BenchSettings, size: int) -> str | None:
+    """The base of whole models: Hugging Face's in batches sorted by length, which at batch 1 is the unsorted one."""
+    key, name = ("unsorted", UNSORTED) if size == 1 else ("sorted", SORTED)
+    return name if key in settings.baselines else None

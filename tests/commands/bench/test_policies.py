@@ -15,7 +15,16 @@ from mebert.models import PrototypeBank
 from mebert.policies import ExitPolicy
 
 SMALL = ["--samples", "16", "--rounds", "1", "--batch_sizes", "[4]", "--lengths", "9,4", "--max_length", "32"]
-ALONE = ["--precisions", "[float32]", "--speedups", "[1.4]", "--engines", "[shrink,refill]", "--baselines", "[usual]"]
+ALONE = [
+    "--precisions",
+    "[float32]",
+    "--speedups",
+    "[1.4]",
+    "--engines",
+    "[shrink,refill]",
+    "--baselines",
+    "[unsorted]",
+]
 TINY = [
     "--encoder_config",
     "{model_type: bert, hidden_size: 32, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 64, "

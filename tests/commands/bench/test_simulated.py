@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_model
 
-from mebert.commands.bench.arithmetic import Costs, flops_speedup, threshold_for_flops
-from mebert.commands.bench.operating import simulated_points
-from mebert.commands.bench.simulated import draw_exits
+from mebert.calibration import ExitCosts, threshold_for_cost
+from mebert.commands.bench.points import simulated_points
+from mebert.commands.bench.simulated import draw_exits, flops_speedup
 from mebert.commands.bench.texts import make_batches, random_texts
 from mebert.errors import UserError
 from mebert.inference import make_engine, prepare_model, run_engine
@@ -22,13 +22,13 @@ CPU = torch.device("cpu")
 MODEL = tiny_model("bert", num_labels=3)
 ROWS = random_texts("14,6", 90, 40, 50, seed=1)
 LENGTHS = torch.from_numpy(ROWS.lengths)
-COSTS = Costs(MODEL, LENGTHS)
+COSTS = ExitCosts(MODEL, LENGTHS)
 
 
 @settings(max_examples=40, deadline=None)
 @given(speedup=st.floats(1.05, 2.6), seed=st.integers(0, 50))
 def test_drawn_exits_meet_the_speedup(speedup, seed):
-    flops = COSTS.tried(Entropy())
+    flops = COSTS.sequential(Entropy())
     exits = draw_exits(flops, COSTS.plain, speedup, seed)
     reached = flops_speedup(exits, flops, COSTS.plain)
     # One sample more or less is as close as it gets.
@@ -49,15 +49,15 @@ def test_shares_fall_from_exit_to_exit_as_in_trained_models():
 
 def test_length_does_not_decide_who_leaves():
     rows = random_texts("snli", 2000, 128, 50, seed=0)
-    costs = Costs(MODEL, torch.from_numpy(rows.lengths))
-    exits = draw_exits(costs.tried(Entropy()), costs.plain, 1.6, seed=0)
+    costs = ExitCosts(MODEL, torch.from_numpy(rows.lengths))
+    exits = draw_exits(costs.sequential(Entropy()), costs.plain, 1.6, seed=0)
     pair = torch.stack([exits.double(), torch.from_numpy(rows.lengths).double()])
     assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.06
 
 
 def test_a_speedup_out_of_reach_is_refused():
     with pytest.raises(UserError, match=r"speedups: 9 is out of reach here: 3 exits give .* to 2\.\d+x"):
-        draw_exits(COSTS.tried(Entropy()), COSTS.plain, 9.0, seed=0)
+        draw_exits(COSTS.sequential(Entropy()), COSTS.plain, 9.0, seed=0)
 
 
 def policies_of(model):
@@ -72,7 +72,7 @@ def test_every_engine_takes_the_same_exits(precision):
     indicators = policies_of(model)
     prepared = prepare_model(model, precision)
     for point in simulated_points(prepared, indicators, ROWS, COSTS, [1.7], seed=4):
-        wanted = draw_exits(COSTS.tried(point.live), COSTS.plain, 1.7, seed=4)
+        wanted = draw_exits(COSTS.sequential(point.policy), COSTS.plain, 1.7, seed=4)
         for engine in ("full", "shrink", "refill", "predicted"):
             for size, sort in ((1, False), (7, False), (32, True)):
                 batches = make_batches(ROWS, size, 0, CPU, sort)
@@ -94,21 +94,21 @@ def test_the_indicator_is_asked_and_its_state_travels():
             asked.append((exit_index, len(logits), None if state is None else {len(part) for part in state}))
             return super().decide(exit_index, logits, features, state)
 
-    costs = Costs(model, LENGTHS)
+    costs = ExitCosts(model, LENGTHS)
     (point,) = simulated_points(prepare_model(model), [Watched()], ROWS, costs, [1.5], seed=0)
-    run_engine(make_engine("shrink", prepare_model(model), point.live), make_batches(ROWS, 32, 0, CPU, True))
+    run_engine(make_engine("shrink", prepare_model(model), point.policy), make_batches(ROWS, 32, 0, CPU, True))
     assert {exit_index for exit_index, *_ in asked} == {0, 1}
     assert all(state == (None if exit_index == 0 else {rows}) for exit_index, rows, state in asked)
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 999), target=st.floats(1.0, 3.0))
-def test_threshold_for_flops_is_the_strictest(seed, target):
+def test_the_threshold_for_a_budget_of_flops_is_the_strictest(seed, target):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(4, 12, generator=generator).mul(8).round() / 8  # with ties
     flops = torch.rand(4, 12, generator=generator).double().add(0.1).cumsum(0)
     plain = flops[-1] * 0.98
-    found = threshold_for_flops(scores, flops, plain, target)
+    found = threshold_for_cost(scores, flops, float(plain.mean()) / target)
     reaching = [
         t for t in torch.linspace(0, 1, 257).tolist() if flops_speedup(replay(scores, t), flops, plain) >= target
     ]

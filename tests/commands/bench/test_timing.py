@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-
 import numpy as np
 import pytest
 import torch
@@ -106,7 +103,3 @@ def test_the_verdict_says_no_and_in_part():
     assert verdict(part).startswith("Early exit pays here in part: at batch 1 shrink")
     assert "It does not at batch 32" in verdict(part)
     assert "nothing to say" in verdict([row("HF", [1, 1, 1])])
-
-
-def test_rows_are_plain_values():
-    assert Counter(json.loads(json.dumps(row("HF", [1, 1, 1]).as_dict())))["seconds"] == [1, 1, 1]

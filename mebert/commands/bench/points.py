@@ -1,0 +1,134 @@
+"""Operating points to measure: thresholds of a trained model, drawn exits of one with random weights.
+
+Shapes: N samples, E exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from mebert.calibration import ExitCosts, threshold_for_cost
+from mebert.commands.bench.simulated import KnownExits, SimulatedExits, draw_exits, features_of
+from mebert.data.tokenised import TokenisedSplit
+from mebert.exit_predictor import ExitPredictor
+from mebert.exit_predictor.fitting import PredictorSettings, fit_from_scores, score_rows
+from mebert.inference import Engine, EngineName, make_engine, prepare_policy
+from mebert.models import MultiExitModel
+from mebert.policies import ExitPolicy
+
+__all__ = ["OperatingPoint", "engine_flops", "rebind", "simulated_points", "trained_points"]
+
+RECORD_BATCH = 64
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A policy at a speed-up, for one prepared model.
+
+    Attributes:
+        name: The policy's name.
+        target: Wanted speed-up by FLOPs.
+        policy: The policy at its threshold, bound to the prepared model.
+        predictor: Predicts the exits for the engine `predicted`; None where that is not measured.
+    """
+
+    name: str
+    target: float
+    policy: ExitPolicy
+    predictor: ExitPredictor | None = None
+
+    def engine(self, name: EngineName, model: MultiExitModel, batch_size: int) -> Callable[[], Engine]:
+        """A function that makes a fresh engine for every run."""
+        predictors = [] if self.predictor is None else [self.predictor]
+        return lambda: make_engine(name, model, self.policy, batch_size=batch_size, predictors=predictors)
+
+
+def engine_flops(costs: ExitCosts, engine: EngineName, policy: ExitPolicy) -> Tensor:
+    """What an engine spends on a sample that leaves at each exit, (E, N)."""
+    if engine == "predicted":
+        return costs.direct()
+    flops = costs.sequential(policy)
+    return flops[-1:].expand(len(flops), -1) if engine == "full" else flops  # `full` computes all exits for all samples
+
+
+def simulated_points(
+    prepared: MultiExitModel,
+    indicators: Sequence[ExitPolicy],
+    rows: TokenisedSplit,
+    costs: ExitCosts,
+    speedups: Sequence[float],
+    seed: int,
+) -> list[OperatingPoint]:
+    """Drawn exits for a prepared model with random weights; the same draws for every precision.
+
+    Args:
+        prepared: The model as it will run.
+        indicators: Policies bound to the original, whose scores are computed and ignored.
+        rows: The samples.
+        costs: Their costs.
+        speedups: Wanted speed-ups by FLOPs.
+        seed: Determines the draws.
+
+    Raises:
+        UserError: A speed-up is out of reach.
+    """
+    features = features_of(prepared, rows, RECORD_BATCH)
+    ids = [rows[i]["input_ids"] for i in range(len(rows))]
+    found = []
+    for indicator in indicators:
+        bound = prepare_policy(indicator, prepared)
+        for speedup in speedups:
+            exits = draw_exits(costs.sequential(indicator), costs.plain, speedup, seed)
+            policy = SimulatedExits().of(bound, exits, features)
+            found.append(OperatingPoint(indicator.name, speedup, policy, KnownExits(ids, exits, features.device)))
+    return found
+
+
+def trained_points(
+    model: MultiExitModel,
+    policies: Sequence[ExitPolicy],
+    rows: TokenisedSplit,
+    costs: ExitCosts,
+    speedups: Sequence[float],
+    predict: bool,
+) -> tuple[list[OperatingPoint], list[str]]:
+    """Thresholds that meet the speed-ups on these very rows (no labels are needed), and predictors fitted to them.
+
+    A predictor is more accurate on the rows that it was fitted to than on others. That does not affect its speed, which
+    is matched to the policy's, and accuracy is not measured here.
+
+    Args:
+        model: In float32.
+        policies: Bound to it.
+        rows: The samples.
+        costs: Their costs.
+        speedups: Wanted speed-ups by FLOPs.
+        predict: Also fit predictors.
+
+    Returns:
+        The points, bound to `model`, and a line for each that is out of reach and left out.
+    """
+    found, notes = [], []
+    for policy in policies:
+        scored = score_rows(model, policy, rows, "token", RECORD_BATCH)
+        for speedup in speedups:
+            budget = float(costs.plain.mean()) / speedup
+            threshold = threshold_for_cost(scored.scores, costs.sequential(policy), budget)
+            if threshold is None:
+                notes.append(f"{policy.name} does not reach {speedup:g}x by FLOPs on these texts: left out")
+                continue
+            chosen = policy.with_threshold(threshold)
+            predictor = None
+            if predict:
+                settings = PredictorSettings()
+                predictor = fit_from_scores(model, scored, chosen, settings, speedup, "bench", fresh=scored)
+            found.append(OperatingPoint(policy.name, speedup, chosen, predictor))
+    return found, notes
+
+
+def rebind(points: Sequence[OperatingPoint], prepared: MultiExitModel) -> list[OperatingPoint]:
+    """The same points for another prepared copy of their model."""
+    return [replace(point, policy=prepare_policy(point.policy, prepared)) for point in points]
