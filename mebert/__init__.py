@@ -1,175 +1,31 @@
 """mebert: early-exit BERT. Train a multi-exit encoder, pick an operating point, run it at that speed.
 
-The public names are loaded when they are first used, so that `import mebert` stays cheap.
+The public names stand in `__init__.pyi`, once, for type checkers and for the program: each is imported when it is first
+used, so that `import mebert` stays cheap (as https://scientific-python.org/specs/spec-0001/ has it).
 """
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-__version__ = "0.2.0"
+from mebert.storage.aliases import install
 
-_HOMES = {
-    "AccuracySpeedCurve": "mebert.callbacks",
-    "ExitAccuracy": "mebert.callbacks",
-    "ExitFLOPs": "mebert.callbacks",
-    "ExitPrediction": "mebert.callbacks",
-    "PredictionWriter": "mebert.callbacks",
-    "WandbReport": "mebert.callbacks",
-    "EarlyExitClassifier": "mebert.inference.classifier",
-    "Prediction": "mebert.inference.classifier",
-    "CurriculumDataModule": "mebert.curriculum",
-    "SyntheticCurriculumDataModule": "mebert.curriculum",
-    "SyntheticEntailmentDataModule": "mebert.data",
-    "TextDataModule": "mebert.data",
-    "UserError": "mebert.errors",
-    "ExitPredictor": "mebert.exit_predictor",
-    "FrequencyExitPredictor": "mebert.exit_predictor",
-    "LinearExitPredictor": "mebert.exit_predictor",
-    "TokenExitPredictor": "mebert.exit_predictor",
-    "EarlyExitWandbLogger": "mebert.loggers",
-    "CascadeModel": "mebert.models",
-    "MultiExitModel": "mebert.models",
-    "fit_prototypes": "mebert.models",
-    "BERxiTModule": "mebert.modules",
-    "CurriculumDistillModule": "mebert.modules",
-    "DeeBERTModule": "mebert.modules",
-    "ElasticBERTModule": "mebert.modules",
-    "FastBERTModule": "mebert.modules",
-    "GEEPModule": "mebert.modules",
-    "GPFEEModule": "mebert.modules",
-    "MultiExitModule": "mebert.modules",
-    "PABEEModule": "mebert.modules",
-    "ProtoExitModule": "mebert.modules",
-    "RomeBERTModule": "mebert.modules",
-    "DistanceRatio": "mebert.policies",
-    "Entropy": "mebert.policies",
-    "ExitPolicy": "mebert.policies",
-    "FixedExit": "mebert.policies",
-    "HybridDistanceEntropy": "mebert.policies",
-    "LearnedToExit": "mebert.policies",
-    "LearnedWeightsModule": "mebert.modules",
-    "Margin": "mebert.policies",
-    "MaxProbability": "mebert.policies",
-    "Patience": "mebert.policies",
-    "PatientDivergence": "mebert.policies",
-    "PatientEntropy": "mebert.policies",
-    "Stacked": "mebert.policies",
-    "TemperatureScaled": "mebert.policies",
-    "ValueChange": "mebert.policies",
-    "Voting": "mebert.policies",
-}
+__version__ = "0.1.0"
 
-__all__ = [
-    "AccuracySpeedCurve",
-    "BERxiTModule",
-    "CascadeModel",
-    "CurriculumDataModule",
-    "CurriculumDistillModule",
-    "DeeBERTModule",
-    "DistanceRatio",
-    "EarlyExitClassifier",
-    "EarlyExitWandbLogger",
-    "ElasticBERTModule",
-    "Entropy",
-    "ExitAccuracy",
-    "ExitFLOPs",
-    "ExitPolicy",
-    "ExitPrediction",
-    "ExitPredictor",
-    "FastBERTModule",
-    "FixedExit",
-    "FrequencyExitPredictor",
-    "GEEPModule",
-    "GPFEEModule",
-    "HybridDistanceEntropy",
-    "LearnedToExit",
-    "LearnedWeightsModule",
-    "LinearExitPredictor",
-    "Margin",
-    "MaxProbability",
-    "MultiExitModel",
-    "MultiExitModule",
-    "PABEEModule",
-    "Patience",
-    "PatientDivergence",
-    "PatientEntropy",
-    "Prediction",
-    "PredictionWriter",
-    "ProtoExitModule",
-    "RomeBERTModule",
-    "Stacked",
-    "SyntheticCurriculumDataModule",
-    "SyntheticEntailmentDataModule",
-    "TemperatureScaled",
-    "TextDataModule",
-    "TokenExitPredictor",
-    "UserError",
-    "ValueChange",
-    "Voting",
-    "WandbReport",
-    "__version__",
-    "fit_prototypes",
-]
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+MODULE_OF = {i.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for i in node.names}
 
-if TYPE_CHECKING:
-    from mebert.callbacks import (
-        AccuracySpeedCurve,
-        ExitAccuracy,
-        ExitFLOPs,
-        ExitPrediction,
-        PredictionWriter,
-        WandbReport,
-    )
-    from mebert.curriculum import CurriculumDataModule, SyntheticCurriculumDataModule
-    from mebert.data import SyntheticEntailmentDataModule, TextDataModule
-    from mebert.errors import UserError
-    from mebert.exit_predictor import (
-        ExitPredictor,
-        FrequencyExitPredictor,
-        LinearExitPredictor,
-        TokenExitPredictor,
-    )
-    from mebert.inference.classifier import EarlyExitClassifier, Prediction
-    from mebert.loggers import EarlyExitWandbLogger
-    from mebert.models import CascadeModel, MultiExitModel, fit_prototypes
-    from mebert.modules import (
-        BERxiTModule,
-        CurriculumDistillModule,
-        DeeBERTModule,
-        ElasticBERTModule,
-        FastBERTModule,
-        GEEPModule,
-        GPFEEModule,
-        LearnedWeightsModule,
-        MultiExitModule,
-        PABEEModule,
-        ProtoExitModule,
-        RomeBERTModule,
-    )
-    from mebert.policies import (
-        DistanceRatio,
-        Entropy,
-        ExitPolicy,
-        FixedExit,
-        HybridDistanceEntropy,
-        LearnedToExit,
-        Margin,
-        MaxProbability,
-        Patience,
-        PatientDivergence,
-        PatientEntropy,
-        Stacked,
-        TemperatureScaled,
-        ValueChange,
-        Voting,
-    )
+__all__ = ["__version__", *MODULE_OF]
+
+install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in MODULE_OF:
+        return getattr(import_module(MODULE_OF[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "depth_weights",
     "distillation_pairs",
     "exit_errors",
+    "exit_losses",
     "feature_distances",
     "logit_distances",
     "per_exit_losses",
@@ -158,6 +159,9 @@ def per_exit_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None
         logits.flatten(0, 1).float(), labels.repeat(num_exits), weight=class_weights, reduction="none"
     )
     return flat.view(num_exits, batch).mean(1)
+
+
+exit_losses = per_exit_losses  # its name in mebert 0.1.0
 
 
 def exit_errors(logits: Tensor, labels: Tensor) -> Tensor:

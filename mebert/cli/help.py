@@ -7,7 +7,7 @@ import textwrap
 from argparse import SUPPRESS, Action, ArgumentParser
 from collections.abc import Mapping
 
-from mebert import _HOMES
+from mebert import MODULE_OF
 from mebert.cli.commands import COMMANDS
 from mebert.cli.examples import examples_of
 
@@ -76,8 +76,8 @@ SECTIONS: Mapping[str, str] = {
 }
 
 # By the names that `--model` and `--data` take.
-DATA_MODULES = tuple(sorted(name for name in _HOMES if name.endswith("DataModule")))
-RECIPES = tuple(sorted(name for name in _HOMES if name.endswith("Module") and name not in DATA_MODULES))
+DATA_MODULES = tuple(sorted(name for name in MODULE_OF if name.endswith("DataModule")))
+RECIPES = tuple(sorted(name for name in MODULE_OF if name.endswith("Module") and name not in DATA_MODULES))
 
 SHORT_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "predict": {

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mebert.cli.commands import COMMANDS, run_command
@@ -83,3 +84,13 @@ def _run_lightning(given: Any) -> int:
 
     lightning_command(given)
     return 0
+
+
+class _CallableModule(ModuleType):
+    """`from mebert.cli import main` of mebert 0.1.0 names this module, whose place a function had."""
+
+    def __call__(self, args: ArgsType = None) -> int:
+        return main(args)
+
+
+sys.modules[__name__].__class__ = _CallableModule

@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse._paths import PathError
 
-from mebert import _HOMES
+from mebert import MODULE_OF
 from mebert.errors import UserError
 from mebert.storage.trusted_classes import strict_parsing
 
@@ -123,7 +123,7 @@ class UserErrorParser(ArgumentParser):
         near: list[str] = []
         dashes = ""
         if named := UNKNOWN_CLASS.search(message):
-            near = get_close_matches(named[1].rpartition(".")[2], _HOMES, n=1, cutoff=0.8)
+            near = get_close_matches(named[1].rpartition(".")[2], MODULE_OF, n=1, cutoff=0.8)
         elif found := UNKNOWN_OPTION.search(message):
             near = get_close_matches(found["name"], _options(self), n=1, cutoff=0.7)
             dashes = found["dashes"] or ""

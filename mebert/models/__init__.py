@@ -8,6 +8,7 @@ from mebert.models.heads import ExitHead, make_pooling
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.models.past_future import PastFutureModel
 from mebert.models.prototypes import PrototypeBank
+from mebert.storage.aliases import moved_names
 
 __all__ = [
     "SUPPORTED_FAMILIES",
@@ -25,3 +26,5 @@ __all__ = [
     "make_pooling",
     "model_inputs",
 ]
+
+__getattr__ = moved_names(__name__)

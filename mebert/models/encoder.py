@@ -187,3 +187,6 @@ class EncoderAdapter:
         projects = e != h or self.config.model_type == "albert"  # ALBERT projects even when the sizes are equal
         embedding = 2 * s * e * h if projects else torch.zeros_like(s)
         return embedding + depth * 2 * (4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i)
+
+
+EncoderWalk = EncoderAdapter  # its name in mebert 0.1.0

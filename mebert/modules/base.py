@@ -170,6 +170,8 @@ class MultiExitModule(EarlyExitModule):
         """The loss of each exit, (E,)."""
         return per_exit_losses(outputs.logits, batch["labels"], self.class_weights)
 
+    exit_loss, losses_of_exits = weighted_exit_loss, per_exit_losses  # their names in mebert 0.1.0
+
     def forward(self, **inputs: Tensor) -> ExitOutputs:
         outputs: ExitOutputs = self.model(**inputs)
         return outputs

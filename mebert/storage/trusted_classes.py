@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mebert.errors import UserError
+from mebert.storage.aliases import find_moved
 
 __all__ = ["check_named_classes", "class_path_of", "imported_class", "strict_parsing"]
 
@@ -50,16 +51,16 @@ def imported_class(path: object, base: type[T], what: str) -> type[T]:
         UserError: Its module is not imported, or it is no such class.
     """
     module, _, name = str(path).rpartition(".")
-    home = sys.modules.get(module)
-    if home is None:
+    home, moved = sys.modules.get(module), find_moved(str(path))
+    if home is None and moved is None:
         first = module or "the module that defines it"
         raise UserError(
             f"{what} is of the class {str(path)!r}, which is not imported, and no file may choose what is; if it is "
             f"yours, import it first: name it yourself (--model {path}, in fit, validate, test and predict), or in "
-            f"Python `import {first}` before anything is opened (commands: mebert.cli.lightning.main([...]))"
+            f"Python `import {first}` before anything is opened (commands: mebert.cli.main.main([...]))"
         )
     # Of other packages only what is there: asking a lazy one for a name would import the part that has it.
-    found = getattr(home, name, None) if module.partition(".")[0] == "mebert" else vars(home).get(name)
+    found = moved or (getattr(home, name, None) if module.partition(".")[0] == "mebert" else vars(home).get(name))
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{what} is of the class {str(path)!r}, which is no imported {base.__name__}")
     return found
