@@ -11,10 +11,10 @@ PARTS = ("study", "de3", "curriculum", "geep")
 HEAD = """# Results
 
 *Made by the commands named in each part; every figure comes from there. Four comparisons:
-[the whole family, every recipe with every exit rule](#the-whole-family-recipes-and-exit-rules),
+[all recipes with all exit policies](#all-recipes-with-all-exit-policies),
 [DE3-BERT](#de3-bert-with-all-minilm-l6-v2),
 [curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits), and
-[GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). How fast the engines are stands in
+[GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). The speed of the engines:
 [speed.md](speed.md).*
 """
 

@@ -36,7 +36,7 @@ class Measurement:
         self.verdict: str = content["verdict"]
 
     def find(self, precision: str, batch: int, name: str, target: float | None = None) -> Row | None:
-        """The row of a contender."""
+        """The row of a variant."""
         for row in self.rows:
             if (row["precision"], row["batch_size"], row["name"], row["target"]) == (precision, batch, name, target):
                 return row
@@ -54,7 +54,7 @@ class Measurement:
         return float(median(b / a for a, b in zip(row["seconds"], base["seconds"], strict=True)))
 
     def table(self) -> str:
-        """Every contender: samples a second, latency, FLOPs, wall clock, their ratio, and against Hugging Face."""
+        """Every variant: samples per second, latency, FLOPs, wall clock, their ratio, and against Hugging Face."""
         rows = []
         for batch, precision in self.groups():
             for row in (r for r in self.rows if (r["batch_size"], r["precision"]) == (batch, precision)):

@@ -55,7 +55,7 @@ class Study:
             if any(found):
                 rule = next(row["policies"] for row in found if row).replace(" ", ", ")
                 body.append([recipe, rule, *(_cell(row, best[at]) for row, at in zip(found, COLUMNS, strict=True))])
-        return table(["recipe", "exit rule", *COLUMNS], body)
+        return table(["recipe", "exit policy", *COLUMNS], body)
 
     def bound_table(self) -> str:
         """The first k layers alone, every task."""
@@ -146,9 +146,9 @@ def write_report(folder: Path) -> None:
         blocks += [
             f"#### {NAMES[task]}",
             f"{metric[0].upper()}{metric[1:]} on {rows:,} test rows, seed{'s' * (len(seeds) > 1)} "
-            f"{', '.join(map(str, seeds))}. Own exit rule:",
+            f"{', '.join(map(str, seeds))}. Own exit policy:",
             found.task_table(task, OWN),
-            "The exit rule that was best on validation data (one for each seed):",
+            "The exit policy that was best on validation data (one per seed):",
             found.task_table(task, BEST),
         ]
     gains = found.policy_gains(learnt)
@@ -179,7 +179,7 @@ def _list(names: list[str]) -> str:
 
 
 def _stacked(found: Study, tasks: list[str]) -> dict[str, str]:
-    """Our stacked rule against EDR on the same runs; EDR with fitted prototypes and with trained ones."""
+    """The stacked policy against EDR on the same runs; EDR with fitted prototypes and with trained ones."""
     several = [run for run in found.runs if run["task"] in tasks and len(run["exits"]) > 1]
     pairs = [run["policies"] for run in several if "stacked" in run["policies"]]
     against = [100 * (pair["stacked"]["area"] - pair["edr"]["area"]) for pair in pairs]
@@ -202,7 +202,7 @@ def _note(gains: dict[str, list[float]]) -> str:
     if not fewer:
         return ""
     names = _list([f"`{name}`" for name in sorted(fewer)])
-    return f"{names} were improved while the study ran and are compared only in the runs begun after that."
+    return f"{names} changed during the study and are compared only in the runs started after that."
 
 
 def _missing(found: Study) -> str:
