@@ -34,7 +34,7 @@ def fit_policy(
     if held_out:
         order = torch.randperm(len(record.labels), generator=torch.Generator().manual_seed(0))
         cut = max(1, round(FITTING_SHARE * len(order)))
-        fitting, rest = record.take(order[:cut].sort().values), record.take(order[cut:].sort().values)
+        fitting, rest = record.select(order[:cut].sort().values), record.select(order[cut:].sort().values)
     fitted = policy.fitted(fitting)
     if fitted is policy:
         return policy, record

@@ -56,7 +56,7 @@ class ExitRecord:
     def num_exits(self) -> int:
         return self.logits.shape[0]
 
-    def take(self, rows: Tensor) -> ExitRecord:
+    def select(self, rows: Tensor) -> ExitRecord:
         """The record of some rows, (n,) int64 places in this one."""
 
         def of(values: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Every policy that fits a model, on one recorded pass: chosen on the validation pass, compared on another.
+"""All policies that fit a model, compared on one recorded pass, with parameters fitted on the validation pass.
 
 Shapes: E exits, N samples.
 """
@@ -35,10 +35,10 @@ from mebert.report.evaluation import PolicyResult, curve_of
 __all__ = ["LAMBDAS", "best_policy", "compare_policies", "family"]
 
 LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""What EDR's lambda is chosen from on validation data."""
+"""Values of EDR's lambda, chosen on validation data."""
 
 PATIENCES = (1, 2, 3)
-"""What PCEE's and F-PABEE's t are chosen from."""
+"""Values of PCEE's and F-PABEE's t, chosen on validation data."""
 
 NUM_POINTS = 60
 
@@ -75,14 +75,14 @@ def compare_policies(
     validation: ExitRecord | None = None,
     names: Sequence[str] | None = None,
 ) -> dict[str, PolicyResult]:
-    """Fit each policy on the validation pass and draw its curve on the other; the scores are put into `record`.
+    """Fit each policy on the validation pass and compute its curve on the other; its scores are added to `record`.
 
     Args:
         model: The multi-exit model.
         record: The pass to compare on; it has the scores of policies that read features.
         metric: Name of the metric.
-        targets: Speed-ups by layers at which the metric is told.
-        own: The module's policy, as it was chosen; left as it is.
+        targets: Speed-ups by layers at which the metric is reported.
+        own: The module's policy, which is not fitted again.
         validation: A pass over validation data; without one nothing is fitted.
         names: Policies to compare; None takes all that fit the model and are recorded.
 
@@ -124,13 +124,13 @@ def compare_policies(
 
 
 def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
-    """The policy with the largest area on validation data, of equals the first; None where there was no such data."""
+    """The first policy with the largest area on validation data; None without such data."""
     areas = {n: r.val_area for n, r in results.items() if r.val_area is not None and not math.isnan(r.val_area)}
     return max(areas, key=areas.__getitem__) if areas else None
 
 
 def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:
-    """The metric at a speed-up by layers; between two thresholds, where many scores are equal, by a coin toss."""
+    """The metric at a speed-up by layers; between two thresholds, where many scores are equal, it is interpolated."""
     record = costs.record
     found = bracket_speedup(record.scores[policy.name], costs.model.exit_layers, target)
     if found is None:

@@ -1,4 +1,4 @@
-"""What one evaluation pass says of a model: exits, curves, operating points, where samples left.
+"""The results of one evaluation pass: exits, curves, operating points, where samples left.
 
 Shapes: E exits, N samples.
 """
@@ -30,7 +30,7 @@ from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.policies.temperature import expected_calibration_error
 
-__all__ = ["Evaluation", "Leaving", "PolicyResult", "curve_of", "evaluate"]
+__all__ = ["Evaluation", "PolicyResult", "SampleGroup", "curve_of", "evaluate"]
 
 
 @dataclass
@@ -38,13 +38,13 @@ class PolicyResult:
     """One policy on one pass.
 
     Attributes:
-        policy: As validation data has fitted it (temperatures, lambda, weights).
+        policy: Fitted on validation data (temperatures, lambda, weights).
         curve: From slow to fast.
         area: Under the curve.
         val_area: Under the curve on the validation pass; None without one.
         at: Speed-up by layers to the metric at exactly that speed on this pass (the threshold that gives it here, which
             needs no labels), or None where the policy does not attain it.
-        reliability: Speed-up to how sure that metric is (`mebert.report.reliability`); only those that are attained.
+        reliability: Speed-up to the metric's `mebert.report.reliability`; only those that are attained.
     """
 
     policy: ExitPolicy
@@ -65,13 +65,13 @@ class PolicyResult:
 
 
 @dataclass
-class Leaving:
-    """Where a group of samples left.
+class SampleGroup:
+    """Where samples of equal difficulty left.
 
     Attributes:
-        group: What they have in common: their difficulty, or "all".
-        samples: How many they are.
-        metric: The metric over them, or None where it needs more samples.
+        group: Their difficulty, or "all".
+        samples: Number of samples.
+        metric: The metric over them; None where it is undefined for so few.
         mean_layers: Mean number of layers run.
         shares: Share that left at each exit, (E,) that sum to 1.
     """
@@ -85,31 +85,30 @@ class Leaving:
 
 @dataclass
 class Evaluation:
-    """One split, evaluated.
+    """The results on one split.
 
     Attributes:
         split: Its name, as in the metrics' prefix.
         metric: Name of the main metric.
         samples: Number of samples.
         exit_layers: The layer of each exit.
-        exit_metrics: Metric name to its value at each exit, (E,); of a classification also `ece`, the expected
-            calibration error.
+        exit_metrics: Metric name to its value at each exit, (E,); for classes also `ece`, the expected calibration
+            error.
         gflops: Mean cost of leaving at each exit, (E,), in 1e9 FLOPs.
         plain_gflops: Mean cost of the plain model: all layers, last head.
-        fixed: Every sample at the same exit, one point an exit, from the first exit.
+        fixed: Every sample at the same exit, one point for each exit, from the first exit.
         cut: GFLOPs and metric of the model cut after each exit's layer (no other head is run), from the first exit: the
             reference of ELUE's score.
         curves: Policy name to its whole curve, from slow to fast.
         points: Policy name to its chosen operating points.
         policy: Name of the module's policy.
         current: The module's policy at its threshold; None where its scores were not recorded.
-        oracle: Each sample at its earliest right exit: an upper bound; None for regression, and for a ranking, where
-            an answer is not right or wrong by itself.
-        leaving: Where groups of samples left at `current`.
+        oracle: Each sample at its earliest correct exit: an upper bound; None for regression and ranking.
+        groups: Where samples left at `current`, by difficulty where it is known.
         wall_setting: How wall-clock times were measured; empty if they were not.
         predictions: How well the stored exit predictors predict; empty if there are none.
         policies: Every policy that was compared, by name; empty if none was.
-        best_policy: Of them the one with the largest area on validation data; None where there is no such data.
+        best_policy: The compared policy with the largest area on validation data; None without such data.
     """
 
     split: str
@@ -125,7 +124,7 @@ class Evaluation:
     points: dict[str, list[CurvePoint]] = field(default_factory=dict)
     current: CurvePoint | None = None
     oracle: CurvePoint | None = None
-    leaving: list[Leaving] = field(default_factory=list)
+    groups: list[SampleGroup] = field(default_factory=list)
     wall_setting: str = ""
     predictions: list[PredictionReport] = field(default_factory=list)
     policies: dict[str, PolicyResult] = field(default_factory=dict)
@@ -133,9 +132,9 @@ class Evaluation:
     cut: list[tuple[float, float]] = field(default_factory=list)
 
     def elue(self, points: Sequence[CurvePoint]) -> float:
-        """How far a curve lies above the cut models' at their costs, in the metric's unit (`mebert.metrics.elue`).
+        """ELUE's score of a curve against the cut models, at their costs (`mebert.metrics.elue`).
 
-        What is cheaper than the curve's cheapest point is a mix of it and of the cheapest cut model.
+        Below its cheapest point the curve goes on to the cheapest cut model by a straight line.
         """
         curve = [(self.plain_gflops / point.speedup_flops, point.metric) for point in points]
         if min(curve)[0] > self.cut[0][0]:
@@ -170,7 +169,7 @@ class Evaluation:
             "area_under_curve": {name: self.area(name) for name in self.curves},
             "elue_score": {name: self.elue(points) for name, points in self.curves.items()},
             "oracle": _point_dict(self.oracle),
-            "leaving": [vars(row) for row in self.leaving],
+            "leaving": [vars(row) for row in self.groups],
             "wall_setting": self.wall_setting,
             "exit_prediction": [found.as_dict() for found in self.predictions],
             "policies": {
@@ -196,7 +195,7 @@ def evaluate(
     thresholds: Mapping[str, Mapping[float, float]],
     targets: Sequence[float],
 ) -> Evaluation:
-    """Everything that is reported of one pass.
+    """Compute everything that is reported of one pass.
 
     Args:
         model: The multi-exit model.
@@ -223,8 +222,8 @@ def evaluate(
         fixed=fixed,
         policy=policy.name,
     )
-    straight = costs.direct().mean(1) / 1e9
-    result.cut = [(float(cost), point.metric) for cost, point in zip(straight, fixed, strict=True)]
+    direct = costs.direct().mean(1) / 1e9
+    result.cut = [(float(cost), point.metric) for cost, point in zip(direct, fixed, strict=True)]
     if model.num_labels > 1:
         result.exit_metrics["ece"] = expected_calibration_error(record.logits, record.labels).tolist()
     for name, other in compared.items():
@@ -233,14 +232,14 @@ def evaluate(
         result.points[name] = [costs.point(other, chosen[t], t) for t in targets if t in chosen]
     if policy.name in record.scores:
         result.current = costs.point(policy, policy.threshold)
-        result.leaving = _leaving(record, result.current, model.exit_layers, metrics[0])
+        result.groups = _groups(record, result.current, model.exit_layers, metrics[0])
     if model.num_labels > 1 and metrics[0] not in RANKING_METRICS:
         exits = oracle_exits(record)
         result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), exits)
     return result
 
 
-def _leaving(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], metric: str) -> list[Leaving]:
+def _groups(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], metric: str) -> list[SampleGroup]:
     groups = {"all": torch.ones_like(record.index, dtype=torch.bool)}
     if record.difficulty is not None:
         levels = torch.unique(record.difficulty).tolist()
@@ -254,7 +253,7 @@ def _leaving(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], 
         queries = None if record.queries is None else record.queries[members]
         value = metric_value(metric, logits[members], record.labels[members], queries)
         known = None if math.isnan(value) else value
-        rows.append(Leaving(group, len(exits), known, float(layers[exits].mean()), shares.tolist()))
+        rows.append(SampleGroup(group, len(exits), known, float(layers[exits].mean()), shares.tolist()))
     return rows
 
 

@@ -5,8 +5,7 @@ Shapes: N samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from rich.table import Table
 from torch import Tensor
@@ -26,13 +25,16 @@ def prediction_reports(
     """A report on each predictor whose policy was recorded.
 
     Args:
-        record: The pass, with what the predictors said of its samples.
+        record: The pass, with the predicted exits of its samples.
         predictors: In the order of `record.predicted`.
         exit_layers: The layer of each exit.
         metric: Name of the main metric.
     """
+
+    def metric_at(exits: Tensor) -> float:
+        return metric_value(metric, record.logits_at(exits), record.labels, record.queries)
+
     reports = []
-    metric_at: Callable[[Tensor], float] = partial(_metric_at, record, metric)
     for predictor, predicted in zip(predictors, record.predicted, strict=True):
         origin = predictor.origin
         if origin is None or origin.policy not in record.scores:
@@ -44,32 +46,29 @@ def prediction_reports(
     return reports
 
 
-def _metric_at(record: ExitRecord, metric: str, exits: Tensor) -> float:
-    return metric_value(metric, record.logits_at(exits), record.labels, record.queries)
-
-
 def prediction_table(reports: Sequence[PredictionReport], metric: str, split: str) -> Table:
-    """Predicted exits against those that the policy took, one line an operating point."""
+    """Predicted exits against those that the policy took, one line for each operating point."""
     kinds = ", ".join(sorted({found.kind for found in reports}))
-    table = report_table(f"Predicted exits against those that the policy takes: {kinds} ({split})", ["policy"])
+    frequent = ", ".join(f"{found.most_frequent:.1%}" for found in reports)
     columns = ["coverage", "exact", "within 1", "earlier", "later", "speed-up predicted", "policy"]
-    metrics = [f"{metric} predicted", "policy", "full"] if reports[0].metric_full is not None else []
-    for column in [*columns, *metrics]:
-        table.add_column(column, justify="right")
+    with_metric = reports[0].metric_full is not None
+    table = report_table(
+        f"Predicted exits against those that the policy takes: {kinds} ({split})",
+        ["policy"],
+        [*columns, *([f"{metric} predicted", "policy", "full"] if with_metric else [])],
+        f"Speed-up by layers. Always the exit that most samples take would be exact for {frequent}.",
+    )
     for found in reports:
         origin = found.origin
         name = "" if origin is None else f"{origin.policy} {origin.threshold:.4g}"
         if origin is not None and origin.speedup is not None:
             name += f" ({origin.speedup:g}x)"
-        values = (found.metric_predicted, found.metric_taken, found.metric_full) if metrics else ()
+        metrics = (found.metric_predicted, found.metric_taken, found.metric_full) if with_metric else ()
         table.add_row(
             name,
             "likeliest" if found.coverage is None else f"{found.coverage:.3f}",
             *(f"{share:.1%}" for share in (found.exact, found.within_one, found.under, found.over)),
-            f"{found.speedup_predicted:.2f}x",
-            f"{found.speedup_taken:.2f}x",
-            *("" if value is None else f"{value:.4f}" for value in values),
+            *(f"{speedup:.2f}x" for speedup in (found.speedup_predicted, found.speedup_taken)),
+            *("" if value is None else f"{value:.4f}" for value in metrics),
         )
-    frequent = ", ".join(f"{found.most_frequent:.1%}" for found in reports)
-    table.caption = f"Speed-up by layers. Always the exit that most samples take would be exact for {frequent}."
     return table

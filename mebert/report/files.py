@@ -1,4 +1,4 @@
-"""The files that an evaluation leaves in the run's folder."""
+"""The figures of an evaluation for the loggers, and the files that it leaves in the run's folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from mebert.metrics.curve import ExitRecord
     from mebert.modules import MultiExitModule
-    from mebert.report.evaluation import Evaluation
 
 __all__ = ["log_scalars", "write_evaluation", "write_files"]
 
+CURVE_COLUMNS = ["policy", "threshold", "target", "metric", "speedup_layers", "speedup_flops", "speedup_wall"]
+
 
 def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation) -> None:
-    """`test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall`; called on every rank."""
+    """Log `test/edr_2x/acc`, `.../speedup_layers`, `.../speedup_flops`, `.../speedup_wall`; called on every rank."""
     scalars = {f"{evaluation.split}/auc_{name}": evaluation.area(name) for name in evaluation.curves}
     scalars |= {f"{evaluation.split}/elue_{name}": evaluation.elue(ps) for name, ps in evaluation.curves.items()}
     wall = {}
@@ -46,10 +47,10 @@ def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluat
 def write_files(
     trainer: L.Trainer, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation, suffix: str
 ) -> None:
-    """The evaluation, and the recorded pass, so that runs can be compared row by row later.
+    """Write the evaluation, and the recorded pass, with which runs are compared row by row.
 
     Args:
-        trainer: Says which folder.
+        trainer: Of the run; nothing is written in a `fast_dev_run`.
         module: Its policy and thresholds are written beside the pass.
         record: The pass.
         evaluation: Of the pass.
@@ -73,9 +74,6 @@ def write_files(
     save_record(record, folder / f"outputs{suffix}.safetensors", about)
 
 
-CURVE_COLUMNS = ["policy", "threshold", "target", "metric", "speedup_layers", "speedup_flops", "speedup_wall"]
-
-
 def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: str = "", **extra: Any) -> None:
     """Write `evaluation.json`, `curve.csv` and `curve.png`.
 
@@ -89,13 +87,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: s
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**extra, **evaluation.as_dict()}, indent=2)
     (folder / f"evaluation{suffix}.json").write_text(text + "\n", encoding="utf-8")
+    compared = [result.curve for name, result in evaluation.policies.items() if name not in evaluation.curves]
+    parts = [evaluation.fixed, *evaluation.curves.values(), *compared, *evaluation.points.values()]
     with (folder / f"curve{suffix}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([*CURVE_COLUMNS[:3], evaluation.metric, *CURVE_COLUMNS[4:]])
-        every = [*evaluation.fixed, *(p for ps in evaluation.curves.values() for p in ps)]
-        every += [p for name, r in evaluation.policies.items() if name not in evaluation.curves for p in r.curve]
-        every += [p for ps in evaluation.points.values() for p in ps]
-        for point in every:
-            values = [getattr(point, column) for column in CURVE_COLUMNS]
-            writer.writerow(["" if value is None else value for value in values])
+        writer.writerow([evaluation.metric if column == "metric" else column for column in CURVE_COLUMNS])
+        writer.writerows([getattr(point, column) for column in CURVE_COLUMNS] for points in parts for point in points)
     save_curve(evaluation, folder / f"curve{suffix}.png", title)

@@ -1,4 +1,4 @@
-"""The files that GLUE's server takes: one for each test split, a header, and each task's own words.
+"""The files that GLUE's server takes: one for each test split, with a header and each task's own labels.
 
 Source: gluebenchmark.com (Wang et al., "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural Language
 Understanding", ICLR 2019): `index<TAB>prediction`, indices from 0 in the order of the test rows; EXACT.
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from mebert.data.tasks import TASKS, Task
 from mebert.errors import UserError
-from mebert.report.prediction_files import whole_file
+from mebert.storage.atomic import atomic_path
 
 __all__ = ["GLUE_FILES", "GlueFile", "glue_splits", "missing_files", "submission_size_notes", "write_glue_files"]
 
 HEADER = "index\tprediction"
-IN_WORDS = ("mnli", "ax", "qnli", "rte")  # the others are answered by class numbers, which are those of our task table
+BY_NAME = ("mnli", "ax", "qnli", "rte")  # the others take class numbers, which are those of our task table
 LOWEST, HIGHEST = 0.0, 5.0  # of STS-B
 
 
@@ -30,7 +30,7 @@ class GlueFile:
         task: Name in the task table.
         split: Test split, as the Hub names it.
         name: The file's name.
-        rows: Rows of the test set, so many does the server expect.
+        rows: Rows of the test set, which the server expects.
     """
 
     task: str
@@ -59,10 +59,10 @@ def glue_splits(task: str | None, given: str | None = None) -> str:
 
     Args:
         task: Name in the task table; None for other data.
-        given: The `predict_split` that the user asked for instead of all of them, if any.
+        given: The user's `predict_split`, if any; None takes all of them.
 
     Raises:
-        UserError: The task is none of GLUE's, or what was asked for is none of its test splits.
+        UserError: The task is not one of GLUE's, or a split is not one of its test splits.
     """
     there = [file.split for file in GLUE_FILES if file.task == task]
     if not there:
@@ -80,42 +80,42 @@ def glue_splits(task: str | None, given: str | None = None) -> str:
 def write_glue_files(
     folder: Path, task: str, parts: Mapping[str, int], predictions: Sequence[int] | Sequence[float]
 ) -> list[GlueFile]:
-    """Write a task's predictions, a file for each test split.
+    """Write a task's predictions, one file for each test split.
 
     Args:
         folder: Made if it is missing; other tasks' files in it stay.
         task: Name in the task table.
         parts: Test split, as the Hub names it, to its rows; in the order of the predictions.
-        predictions: Class numbers of the task table (N,), or for a regression the numbers.
+        predictions: Class numbers of the task table, or the values of a regression, (N,).
 
     Returns:
-        What was written.
+        The files that were written.
 
     Raises:
-        UserError: There are more or fewer predictions than rows, or one is no number.
+        UserError: The number of predictions is not that of the rows, or one is not finite.
     """
     if sum(parts.values()) != len(predictions):
         raise UserError(
-            f"predictions.format glue wants an answer for each of the {sum(parts.values()):,} test rows, and "
+            f"predictions.format glue needs a prediction for each of the {sum(parts.values()):,} test rows, and "
             f"{len(predictions):,} were predicted; leave out trainer.limit_predict_batches"
         )
     files = {file.split: file for file in GLUE_FILES if file.task == task}
-    answers = [_answer(TASKS[task], value) for value in predictions]
+    texts = [_text(TASKS[task], value) for value in predictions]
     start = 0
     for split, rows in parts.items():
-        lines = [f"{index}\t{answer}" for index, answer in enumerate(answers[start : start + rows])]
-        with whole_file(folder / files[split].name) as path:
+        lines = [f"{index}\t{text}" for index, text in enumerate(texts[start : start + rows])]
+        with atomic_path(folder / files[split].name) as path:
             path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8", newline="\n")
         start += rows
     return [files[split] for split in parts]
 
 
 def submission_size_notes(files: Sequence[GlueFile], rows: Sequence[int]) -> list[str]:
-    """A line for each file whose rows are not those of GLUE's test set.
+    """A line for each file whose number of rows is not that of GLUE's test set.
 
     Args:
-        files: What was written.
-        rows: How many rows each has.
+        files: The files that were written.
+        rows: The number of rows of each.
     """
     return [
         f"{file.name} has {count:,} rows, but GLUE's test set has {file.rows:,}: the server will refuse it"
@@ -125,13 +125,13 @@ def submission_size_notes(files: Sequence[GlueFile], rows: Sequence[int]) -> lis
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of the files that a folder lacks for a whole submission."""
+    """Names of the files that a folder lacks for a complete submission."""
     return [file.name for file in GLUE_FILES if not (folder / file.name).is_file()]
 
 
-def _answer(task: Task, value: float) -> str:
+def _text(task: Task, value: float) -> str:
     if task.regression:
         if not math.isfinite(value):
             raise UserError(f"the model estimates {value} for a row of {task.name!r}; GLUE takes numbers from 0 to 5")
         return f"{min(max(value, LOWEST), HIGHEST):.4f}"
-    return task.label_names[int(value)] if task.name in IN_WORDS else str(int(value))
+    return task.label_names[int(value)] if task.name in BY_NAME else str(int(value))

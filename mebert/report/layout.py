@@ -1,4 +1,7 @@
-"""One look for all tables: numbers to the right, no cell cut off, columns that do not fit in a table below."""
+"""Tables for a terminal: numbers to the right, no cell cut off; columns that do not fit follow in a table below.
+
+rich's own renderer folds or cuts cells of a table that is too wide, and cannot continue it below.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
@@ -26,50 +28,39 @@ SHORT_TITLE = 8
 
 
 class PlainConsole(Console):
-    """One for which texts are only texts: labels and file names set no style, and give the terminal no commands."""
+    """A console that escapes control characters and ignores markup in what it prints."""
 
     @override
     def print(self, *objects: Any, **settings: Any) -> None:
-        super().print(*(_harmless(thing) for thing in objects), **settings)
+        super().print(*(_escaped(thing) for thing in objects), **settings)
 
 
-def _harmless(thing: Any) -> Any:
+def _escaped(thing: Any) -> Any:
     if isinstance(thing, Text) and thing.plain != escape_control_chars(thing.plain):
-        return Text(escape_control_chars(thing.plain), thing.style)  # styles of its parts go with what was hidden there
+        return Text(escape_control_chars(thing.plain), thing.style)  # without the styles of its parts
     return escape_control_chars(thing) if isinstance(thing, str) else thing
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """Standard output or a file; wide enough for every table where it is no terminal and COLUMNS is not set."""
+    """Standard output or a file; 140 columns wide where it is not a terminal and COLUMNS is not set."""
     file = file or sys.stdout
-    known = file.isatty() or os.environ.get("COLUMNS", "").isdigit()
-    width = None if known else WIDTH_WITHOUT_TERMINAL
-    # Not as HTML in a notebook: there each line would become an output of its own, out of turn with what is printed.
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdigit() else WIDTH_WITHOUT_TERMINAL
+    # Not as HTML in a notebook: there each line would become an output of its own, out of order with what is printed.
     return PlainConsole(
         file=file, width=width, highlight=False, soft_wrap=False, force_jupyter=False, markup=False, emoji=False
     )
 
 
 def report_table(title: str, left: Iterable[str] = (), right: Iterable[str] = (), caption: str | None = None) -> Table:
-    """An empty table in mebert's look.
+    """An empty table for `print_table`.
 
     Args:
-        title: Stands above it.
+        title: Printed above it.
         left: Columns of text.
         right: Columns of numbers, after them.
-        caption: Stands below it.
+        caption: Printed below it.
     """
-    table = Table(
-        title=title,
-        caption=caption,
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-        caption_style="dim",
-    )
+    table = Table(title=title, caption=caption)
     for column in left:
         table.add_column(column)
     for column in right:
@@ -78,15 +69,15 @@ def report_table(title: str, left: Iterable[str] = (), right: Iterable[str] = ()
 
 
 def print_table(table: Table, out: Console | None = None, keys: int = 1) -> None:
-    """Print a table so that it can be read at any width: nothing is cut, and no cell is folded.
+    """Print a table at any width without cutting or folding a cell.
 
-    Where it is too wide, spaces go first; then the columns that do not fit come in a further table below, which begins
-    with the key columns again.
+    A table that is too wide gets smaller gaps first; then the columns that do not fit follow in a further table below,
+    which repeats the key columns.
 
     Args:
         table: From `report_table`, with its rows; cells are plain text, or rich's `Text`.
-        out: Where to; None for standard output.
-        keys: Columns at the left that say what a row is.
+        out: The console; None for standard output.
+        keys: Number of columns at the left that identify a row.
     """
     out = out or console()
     if table.title:
@@ -105,7 +96,7 @@ def print_table(table: Table, out: Console | None = None, keys: int = 1) -> None
 
 
 def print_pairs(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
-    """A small two-column table; long values (paths, commands) are never cut, so that they can be copied."""
+    """Print a title and names with their values, which are never cut, so that paths and commands can be copied."""
     items = list(pairs.items()) if isinstance(pairs, Mapping) else list(pairs)
     width = max(len(name) for name, _ in items)
     out = console()
@@ -126,7 +117,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _parts(table: Table, width: int, keys: int) -> Iterator[tuple[int, list[Column]]]:
-    """What is printed in turn: the gap between columns, and the columns."""
+    """Yield the tables below one another: the gap between columns, and the columns."""
     columns = table.columns
     gap = next((gap for gap in (3, 2, 1) if _width(columns, gap) <= width), 2)
     first, shown = columns[:keys], list[Column]()
@@ -143,7 +134,7 @@ def _width(columns: Sequence[Column], gap: int) -> int:
 
 
 def _column_width(column: Column) -> int:
-    """Of its widest cell; a long title may be folded between words."""
+    """The width of its widest cell; a long title may be folded between words."""
     cells = [_text(cell).cell_len for cell in column.cells]
     title = str(column.header)
     words = [cell_len(word) for word in (title.split() if len(title) > SHORT_TITLE else [title])]
@@ -151,12 +142,15 @@ def _column_width(column: Column) -> int:
 
 
 def _text(cell: object) -> Text:
-    return _harmless(cell.copy()) if isinstance(cell, Text) else Text(escape_control_chars(str(cell)))
+    return _escaped(cell.copy()) if isinstance(cell, Text) else Text(escape_control_chars(str(cell)))
 
 
 def _lines(table: Table, columns: Sequence[Column], gap: int) -> Iterator[Text]:
     widths = [_column_width(column) for column in columns]
-    titles = [_folded(str(column.header), width) for column, width in zip(columns, widths, strict=True)]
+    titles = [
+        textwrap.wrap(str(column.header), width, break_long_words=False, break_on_hyphens=False) or [""]
+        for column, width in zip(columns, widths, strict=True)
+    ]
     height = max(map(len, titles))
     for number in range(height):
         words = [Text(lines[number - height] if number >= height - len(lines) else "", "bold") for lines in titles]
@@ -167,11 +161,6 @@ def _lines(table: Table, columns: Sequence[Column], gap: int) -> Iterator[Text]:
         yield _row([_text(column[number]) for column in cells], columns, widths, gap)
         if row.end_section and number < len(table.rows) - 1:
             yield Text("")
-
-
-def _folded(title: str, width: int) -> list[str]:
-    """A column's title in lines no wider than the column."""
-    return textwrap.wrap(title, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _row(cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], gap: int) -> Text:

@@ -1,4 +1,4 @@
-"""What a model is made of: parameters of its parts, and what it costs to leave at each exit."""
+"""Parameters of the parts of a model, and the cost of leaving at each exit."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["ExitPart", "ModelParts", "mean_costs", "model_parts", "parts_table",
 
 @dataclass
 class ExitPart:
-    """An exit, and the layers from the one before it.
+    """An exit with the layers since the previous exit.
 
     Attributes:
         layers: Numbers of the layers, from 1.
-        layer_parameters: Theirs, without what earlier layers share with them.
-        exit_parameters: Those of its head, without what earlier heads share with it.
+        layer_parameters: Parameters of the layers, without those shared with earlier layers.
+        exit_parameters: Parameters of the head, without those shared with earlier heads.
         gflops: Mean cost of leaving here: all layers and heads up to it, and the policy's own products.
-        speedup: How often it goes into the cost of the plain model (all layers, last head alone).
+        speedup: Cost of the plain model (all layers, last head alone) over this cost.
     """
 
     layers: range
@@ -39,7 +39,7 @@ class ExitPart:
 
 @dataclass
 class ModelParts:
-    """All parts; the numbers of parameters add up to `total`.
+    """All parts of a model; their parameters add up to `total`.
 
     Attributes:
         embeddings: Parameters of the embeddings and their projection.
@@ -62,7 +62,7 @@ def mean_costs(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None
     Args:
         model: The model.
         lengths: Tokens of each sample, (N,); longer ones than the model reads count as its longest.
-        policy: Whose products are counted, too.
+        policy: Its own products are counted, too.
     """
     found, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
     weights = counts.double() / counts.sum()
@@ -96,12 +96,12 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
 
 
 def parts_table(parts: ModelParts, title: str, texts: str) -> Table:
-    """One line an exit.
+    """The parts as a table, one line for each exit.
 
     Args:
-        parts: The model's.
-        title: What model it is.
-        texts: What the costs are for, in words.
+        parts: Of the model.
+        title: Of the table.
+        texts: The texts whose lengths the costs are for, for the caption.
     """
     columns = ["parameters", "exit's own", "GFLOPs so far", "speed-up by FLOPs"]
     table = report_table(title, ["part"], columns)
@@ -123,19 +123,16 @@ def parts_table(parts: ModelParts, title: str, texts: str) -> Table:
 
 
 def _layer_of(name: str) -> int:
-    """The layer (from 1) of a parameter of the encoder; 0 for none, or for one that layers share (ALBERT)."""
+    """The layer (from 1) of an encoder's parameter; 0 if it belongs to none, or to several (ALBERT)."""
     found = re.search(r"(?:^|\.)layer\.(\d+)\.", name)
     return 0 if found is None else int(found[1]) + 1
 
 
 def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
-    """How many numbers they hold; those that have been counted before count no more."""
-    count = 0
-    for parameter in parameters:
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            count += parameter.numel()
-    return count
+    """The number of elements of the parameters that are not in `seen` yet; they are added to it."""
+    new = [parameter for parameter in parameters if id(parameter) not in seen]
+    seen |= {id(parameter) for parameter in new}
+    return sum(parameter.numel() for parameter in new)
 
 
 def _three_digits(value: float) -> str:
@@ -143,7 +140,7 @@ def _three_digits(value: float) -> str:
 
 
 def shortened(count: int) -> str:
-    """A number of parameters.
+    """A number of parameters in short form.
 
     >>> shortened(323), shortened(10_260), shortened(22_713_000)
     ('323', '10.3 k', '22.7 M')

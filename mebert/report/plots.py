@@ -19,6 +19,8 @@ METRIC_TITLES = {
     "p_at_1": "precision at 1",
 }
 POLICY_TITLES = {"edr": "EDR (distance and entropy)", "dr": "DR (distance)", "max_prob": "max probability"}
+COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd")
+TICKS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
@@ -32,47 +34,24 @@ def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
         title: Its first line; split and number of samples are added.
     """
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colours = ["#1f77b4", "#d95f02", "#2ca02c", "#9467bd"]
     for number, (name, curve) in enumerate(evaluation.curves.items()):
-        colour = colours[number % len(colours)]
+        colour, line = COLOURS[number % len(COLOURS)], "--" if number else "-"
+        chosen, label = evaluation.points.get(name, []), "_" if number else "threshold chosen on validation data"
         xs, ys = [p.speedup_layers for p in curve], [p.metric for p in curve]
-        style = "-" if number == 0 else "--"
-        axes.plot(xs, ys, style, color=colour, lw=2, label=POLICY_TITLES.get(name, name), zorder=3)
-        chosen = evaluation.points.get(name, [])
-        axes.plot(
-            [p.speedup_layers for p in chosen],
-            [p.metric for p in chosen],
-            "*",
-            color=colour,
-            ms=13,
-            mec="white",
-            mew=0.8,
-            zorder=5,
-            label="_" if number else "threshold chosen on validation data",
-        )
-    fixed = evaluation.fixed
-    axes.plot(
-        [p.speedup_layers for p in fixed],
-        [p.metric for p in fixed],
-        "o",
-        color="#666666",
-        ms=5,
-        zorder=2,
-        label="all samples at one exit",
-    )
-    for e, point in enumerate(fixed):
-        at = (point.speedup_layers, point.metric)
-        axes.annotate(str(e + 1), at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
+        axes.plot(xs, ys, line, color=colour, lw=2, label=POLICY_TITLES.get(name, name), zorder=3)
+        xs, ys = [p.speedup_layers for p in chosen], [p.metric for p in chosen]
+        axes.plot(xs, ys, "*", color=colour, ms=13, mec="white", mew=0.8, zorder=5, label=label)
+    xs, ys = [p.speedup_layers for p in evaluation.fixed], [p.metric for p in evaluation.fixed]
+    axes.plot(xs, ys, "o", color="#666666", ms=5, zorder=2, label="all samples at one exit")
+    for number, at in enumerate(zip(xs, ys, strict=True), start=1):
+        axes.annotate(str(number), at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xscale("log")
-    highest = max(p.speedup_layers for p in fixed)
-    ticks = [t for t in (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32) if t <= highest * 1.01]
-    axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
+    ticks = [tick for tick in TICKS if tick <= max(xs) * 1.01]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("speed-up by layers (log scale)")
     axes.set_ylabel(METRIC_TITLES.get(evaluation.metric, evaluation.metric))

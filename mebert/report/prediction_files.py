@@ -1,22 +1,18 @@
-"""Prediction tables as files, written chunk by chunk: CSV, JSON lines or Parquet, by the file's name.
-
-GLUE's own files are in `glue_files.py`.
-"""
+"""Prediction tables as files, written chunk by chunk: CSV, JSON lines or Parquet, by the file's suffix."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_path
 from mebert.storage.paths import check_output
 
-__all__ = ["PredictionFormat", "check_prediction_path", "whole_file", "write_table"]
+__all__ = ["PredictionFormat", "check_prediction_path", "write_table"]
 
 PredictionFormat = Literal["csv", "jsonl", "parquet", "glue"]
 Chunk = Mapping[str, Sequence[Any]]
@@ -24,14 +20,14 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
-    """Refuse a file name that says no known format, or another one than is asked for; a folder is for `glue`.
+    """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder.
 
     Args:
-        path: Where predictions shall go.
-        format: Null where the file's name says it.
+        path: Where predictions shall be written.
+        format: None takes that of the suffix.
 
     Raises:
-        UserError: With the names that work.
+        UserError: With the suffixes that work.
     """
     suffix, given = path.suffix.lower(), f"predictions.path {str(path)!r}"
     if format == "glue":
@@ -48,30 +44,15 @@ def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
     check_output("predictions.path", path)
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives the path to write to; the file is put under its own name only when that has gone well.
-
-    A run that breaks off leaves an older file as it was. Missing folders are made.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write chunks of columns, one after another, into one `whole_file`.
+    """Write chunks of columns, one after another, into one file, whole or not at all.
 
     Args:
-        path: Ends in .csv, .jsonl or .parquet.
+        path: Ends in .csv, .jsonl or .parquet; its folder is made.
         chunks: Column name to values; all chunks have the same columns.
     """
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix.lower()]
-    with whole_file(path) as unfinished:
+    with atomic_path(path) as unfinished:
         write(unfinished, chunks)
 
 

@@ -1,18 +1,18 @@
-"""Predictions on disk while they are made, and joined in the order of the input, both in constant memory.
+"""Predictions on disk while they are computed, then joined in the order of the input, both in constant memory.
 
-Every process writes its rows as Parquet files, each sorted by the row's number; whole ones only, so that those of a run
-that was killed can be read. N rows, of which a shard holds at most `SHARD_ROWS`.
+Each process writes its rows as Parquet files, each sorted by the row's index. A file is complete or absent, so that
+those of a run that was killed can be read. N rows, at most `SHARD_ROWS` in a shard.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,21 +21,15 @@ __all__ = ["PredictionShards", "merged", "remove_shards"]
 
 SHARD_ROWS = 50_000
 BLOCK = 2_000  # rows of a shard that are in memory while shards are joined
-PATTERN = "part-*.parquet"
-
-
-def shard_name(rank: int, number: int) -> str:
-    """The file of a process's shard, both counted from 0."""
-    return f"part-{rank:05d}-{number:06d}.parquet"
 
 
 class PredictionShards:
     """The shards of one process.
 
     Args:
-        folder: Where all processes write; what an earlier run has left there of this process goes.
+        folder: Common to all processes; shards of this process that an earlier run has left there are removed.
         rank: This process, from 0.
-        world_size: Processes. The first one also takes away what a run of more of them has left.
+        world_size: Number of processes. The first one also removes shards of ranks beyond it.
     """
 
     def __init__(self, folder: Path, rank: int = 0, world_size: int = 1) -> None:
@@ -45,8 +39,8 @@ class PredictionShards:
         self._parts: list[dict[str, Any]] = []
         self._rows = 0
         for old in _files(folder):
-            whose = int(old.name.split("-")[1])
-            if whose == rank or (rank == 0 and whose >= world_size):
+            owner = int(old.name.split("-")[1])
+            if owner == rank or (rank == 0 and owner >= world_size):
                 old.unlink()
 
     def add(self, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -62,42 +56,38 @@ class PredictionShards:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has not been written."""
+        """Write the rows that have not been written yet."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not self._rows:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         table = pa.concat_tables([pa.table(part) for part in self._parts]).sort_by("index")
-        path = self.folder / shard_name(self.rank, self.count)
-        unfinished = path.with_name(f".{path.name}")  # readers of a folder of Parquet files pass over such names
-        pq.write_table(table, unfinished, row_group_size=BLOCK)
-        os.replace(unfinished, path)
+        with atomic_path(_path(self.folder, self.rank, self.count)) as unfinished:
+            pq.write_table(table, unfinished, row_group_size=BLOCK)
         self.count += 1
         self._parts, self._rows = [], 0
 
 
-class _Run:
-    """A shard that is being read: the block in memory, and those that follow."""
+class _Shard:
+    """A shard that is being read: the block in memory, and the row groups that follow."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
 
         self.file = pq.ParquetFile(path)
-        statistics = self.file.metadata.row_group(0).column(0).statistics
-        self.first = int(statistics.min)
         self.block: pa.Table | None = None
         self.groups = iter(range(self.file.num_row_groups))
+        self.read()
 
     @property
     def last(self) -> int:
-        """Number of the last row in memory."""
+        """Index of the last row in memory."""
         assert self.block is not None
         return int(self.block["index"][-1].as_py())
 
     def read(self) -> bool:
-        """Bring the next block; False at the end."""
+        """Read the next block; False at the end."""
         group = next(self.groups, None)
         if group is None:
             self.file.close()
@@ -106,7 +96,7 @@ class _Run:
         return True
 
     def take(self, until: int) -> pa.Table:
-        """The rows in memory up to a number, which are then no longer kept."""
+        """Remove the rows up to an index from memory and return them."""
         import pyarrow.compute as pc
 
         assert self.block is not None
@@ -116,59 +106,58 @@ class _Run:
 
 
 def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
-    """Yield the rows of all shards in the order of their numbers, some thousands at a time.
+    """Yield the rows of all shards in the order of their index, some thousands at a time.
 
-    A shard is opened when its first row's turn comes, so that of a stream only a few are open at once.
+    A shard is opened when its first row is due, so that only a few are open at once.
 
     Args:
-        folder: Where they are.
-        counts: Shards of each process.
+        folder: Of the shards.
+        counts: Number of shards of each process.
 
     Raises:
-        UserError: One is not there: the processes do not see the same folder.
+        UserError: A shard is missing: the processes do not see the same folder.
     """
     import pyarrow as pa
 
-    paths = [folder / shard_name(rank, number) for rank, count in enumerate(counts) for number in range(count)]
+    paths = [_path(folder, rank, number) for rank, count in enumerate(counts) for number in range(count)]
     for path in paths:
         if not path.exists():
             raise UserError(
                 f"{path} is not there, but process {int(path.name.split('-')[1])} wrote it: give predictions.path in a "
                 "folder that all machines share"
             )
-    waiting = sorted(((_first(path), path) for path in paths), reverse=True)
-    runs: list[_Run] = []
-    while waiting or runs:
-        if not runs:
-            runs.append(_opened(waiting.pop()[1]))
-        until = min(run.last for run in runs)
+    waiting = sorted(((_first_index(path), path) for path in paths), reverse=True)
+    shards: list[_Shard] = []
+    while waiting or shards:
+        if not shards:
+            shards.append(_Shard(waiting.pop()[1]))
+        until = min(shard.last for shard in shards)
         while waiting and waiting[-1][0] <= until:
-            runs.append(_opened(waiting.pop()[1]))
-            until = min(until, runs[-1].last)
-        yield pa.concat_tables([run.take(until) for run in runs]).sort_by("index")
-        runs = [run for run in runs if (run.block is not None and run.block.num_rows) or run.read()]
+            shards.append(_Shard(waiting.pop()[1]))
+            until = min(until, shards[-1].last)
+        yield pa.concat_tables([shard.take(until) for shard in shards]).sort_by("index")
+        shards = [shard for shard in shards if (shard.block is not None and shard.block.num_rows) or shard.read()]
 
 
 def remove_shards(folder: Path) -> None:
-    """Take away the shards, and their folder if it held nothing else."""
+    """Remove the shards, and their folder if nothing else is in it."""
     for path in _files(folder):
         path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         shutil.rmtree(folder)
 
 
+def _path(folder: Path, rank: int, number: int) -> Path:
+    return folder / f"part-{rank:05d}-{number:06d}.parquet"
+
+
 def _files(folder: Path) -> list[Path]:
-    """All shards there, those that were not finished too."""
-    return [*folder.glob(PATTERN), *folder.glob(f".{PATTERN}")]
+    """All shards in a folder, unfinished ones included."""
+    return [*folder.glob("part-*.parquet"), *folder.glob(".part-*.unfinished")]
 
 
-def _first(path: Path) -> int:
-    run = _Run(path)
-    run.file.close()
-    return run.first
+def _first_index(path: Path) -> int:
+    import pyarrow.parquet as pq
 
-
-def _opened(path: Path) -> _Run:
-    run = _Run(path)
-    run.read()
-    return run
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.row_group(0).column(0).statistics.min)

@@ -1,4 +1,4 @@
-"""Wall-clock speed-up: the early-exit engine against the plain model, in turn, in one process.
+"""Wall-clock speed-up: the early-exit engine against the plain model, interleaved in one process.
 
 Shapes: B batch, S tokens.
 """
@@ -6,7 +6,7 @@ Shapes: B batch, S tokens.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ __all__ = ["measure_speedups"]
 
 Batch = dict[str, Tensor]
 
-# Short runs are noisy: small models go round more often, up to a point.
+# Short runs are noisy: small models take more rounds, up to a limit.
 ENOUGH_SECONDS = 4.0
 MOST_ROUNDS = 20
 
@@ -35,20 +35,19 @@ def measure_speedups(
 ) -> tuple[list[float], int, int]:
     """Seconds of the plain model over seconds of the `shrink` engine, summed over all batches and rounds.
 
-    Both run the copy of the model that `predict` runs (`prepare_model`), so that their ratio is the exits' doing alone.
+    Both run the copy of the model that `predict` runs (`prepare_model`), so that only the exits make the difference.
 
-    Every batch is run by the plain model (all layers, last head alone) and by each policy in turn before the
-    next batch comes, and who goes first rotates, so that a slow moment of the machine strikes all alike. One
-    run of each on the largest batch warms up and is not counted.
+    Every batch is run by the plain model (all layers, last head alone) and by each policy before the next batch, in
+    rotating order, so that a slow moment of the machine affects all alike. A run of each on the largest batch warms up
+    and is not counted.
 
     Args:
         model: Any.
         policies: Each at its threshold.
         batches: On the CPU or the model's device; padding rows (index -1) are left out of the measurement.
         precision: Of the layers.
-        rounds: How often every batch is run, at least; more often where that takes less than a few seconds.
-        budget: Seconds that the measurement may take, about; fewer batches are used where more would exceed
-            it.
+        rounds: Least number of runs of each batch; more where that takes less than a few seconds.
+        budget: Approximate limit in seconds; fewer batches, evenly spread, are used where more would exceed it.
 
     Returns:
         The speed-up of each policy, the number of samples that were run, and the number of rounds.
@@ -63,16 +62,17 @@ def measure_speedups(
     largest = max(inputs, key=lambda batch: batch["input_ids"].numel())
     for runner in runners:  # the first runs choose kernels and fill caches
         runner(largest)
-    once = sum(_seconds(runner, largest, device) for runner in runners)
-    inputs = list(_spread(inputs, max(1, int(budget / (rounds * max(once, 1e-6))))))
-    enough = int(min(ENOUGH_SECONDS, budget) / (max(once, 1e-6) * len(inputs)))
+    once = max(sum(_seconds(runner, largest, device) for runner in runners), 1e-6)
+    count = min(len(inputs), max(1, int(budget / (rounds * once))))
+    inputs = [inputs[i * len(inputs) // count] for i in range(count)]  # batches are sorted by length
+    enough = int(min(ENOUGH_SECONDS, budget) / (once * len(inputs)))
     rounds = max(rounds, min(enough, MOST_ROUNDS))
     seconds = [0.0] * len(runners)
     for round_index in range(rounds):
         for number, batch in enumerate(inputs):
             for turn in range(len(runners)):
-                who = (turn + number + round_index) % len(runners)
-                seconds[who] += _seconds(runners[who], batch, device)
+                which = (turn + number + round_index) % len(runners)
+                seconds[which] += _seconds(runners[which], batch, device)
     samples = sum(len(batch["input_ids"]) for batch in inputs)
     return [seconds[0] / s for s in seconds[1:]], samples, rounds
 
@@ -86,19 +86,10 @@ def _seconds(runner: Callable[[Batch], object], batch: Batch, device: torch.devi
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _real_rows(batch: Batch) -> Batch:
     keep = batch["index"] >= 0
     return {name: value[keep] for name, value in batch.items()}
-
-
-def _spread(batches: Sequence[Batch], count: int) -> Iterator[Batch]:
-    """At most `count` batches, evenly spaced, since batches are sorted by length."""
-    count = min(count, len(batches))
-    for i in range(count):
-        yield batches[i * len(batches) // count]

@@ -68,7 +68,7 @@ def test_where_samples_left(made):
     _, record, _ = made
     evaluation = evaluation_of(made)
     exits = evaluation.current.exits
-    rows = {row.group: row for row in evaluation.leaving}
+    rows = {row.group: row for row in evaluation.groups}
     assert set(rows) == {"1", "2", "all"}
     easy = record.difficulty == 1
     assert rows["1"].samples == 30
@@ -136,7 +136,7 @@ def test_ranking(made, capsys):
         assert evaluation.fixed[e].metric == evaluation.exit_metrics["map"][e]
     ends = evaluation.curves["entropy"][0].metric, evaluation.curves["entropy"][-1].metric
     assert ends == (evaluation.fixed[-1].metric, evaluation.fixed[0].metric)
-    metrics = {row.group: row.metric for row in evaluation.leaving}
+    metrics = {row.group: row.metric for row in evaluation.groups}
     assert metrics["2"] is None
     assert metrics["1"] == metrics["all"] == evaluation.current.metric
     print_evaluation(evaluation)

@@ -61,7 +61,7 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
         rows[start : start + 50] = part
     counts = write(tmp_path, rows, 2, 8)
     assert min(counts) > 20
-    most, real = [0], prediction_shards._Run.take
+    most, real = [0], prediction_shards._Shard.take
     live = set()
 
     def take(run, until):
@@ -69,7 +69,7 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
         most[0] = max(most[0], len([r for r in live if not r.file.closed]))
         return real(run, until)
 
-    monkeypatch.setattr(prediction_shards._Run, "take", take)
+    monkeypatch.setattr(prediction_shards._Shard, "take", take)
     assert sum(len(table) for table in merged(tmp_path, counts)) == 5_000
     assert 2 <= most[0] <= 6
 
@@ -77,7 +77,9 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
 def test_a_run_begins_with_a_folder_of_its_own(tmp_path):
     write(tmp_path, list(range(90)), 3, 5)
     (tmp_path / "notes.txt").touch()
-    (tmp_path / f".{prediction_shards.shard_name(0, 7)}").touch()  # what a process was writing when it was killed
+    (
+        tmp_path / ".part-00000-000007.parquet.here.1-ab.unfinished"
+    ).touch()  # what a process was writing when it was killed
     counts = write(tmp_path, list(range(10)), 2, 5)
     assert values_of(merged(tmp_path, counts), "index") == list(range(10))
     assert len(list(tmp_path.glob("part-*"))) == 2, "those of the third process are gone, too"
@@ -87,7 +89,7 @@ def test_a_run_begins_with_a_folder_of_its_own(tmp_path):
 
 def test_a_shard_that_this_machine_does_not_see(tmp_path):
     write(tmp_path, list(range(10)), 2, 5)
-    (tmp_path / prediction_shards.shard_name(1, 0)).unlink()
+    (tmp_path / "part-00001-000000.parquet").unlink()
     with pytest.raises(
         UserError, match=r"process 1 wrote it: give predictions\.path in a folder that all machines share"
     ):

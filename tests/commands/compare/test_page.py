@@ -217,7 +217,7 @@ def test_exits_difficulty_training_and_settings(page, three):
     assert any(f"({low[0]:.4f} to {high[0]:.4f}, 2 seeds)" in word for word in exits["data"][0]["hovertext"])
     hard = page.chart("Difficulty of the row")
     assert [trace["name"] for trace in hard["data"]] == ["ProtoExit"], "only that run's rows have a difficulty"
-    rows = [row for row in three[1]["c"][1].leaving if row.group != "all"]
+    rows = [row for row in three[1]["c"][1].groups if row.group != "all"]
     assert values(hard["data"][0]["y"]) == pytest.approx([row.mean_layers for row in rows], rel=1e-4)
     training = page.chart("Epoch")
     labels = [button["label"] for button in training["layout"]["updatemenus"][0]["buttons"]]
