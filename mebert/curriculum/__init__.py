@@ -1,4 +1,4 @@
-"""Curriculum learning: how difficult a sample is, and which samples are in use when."""
+"""Curriculum learning: the difficulty of samples, which of them are in use when, and data modules that order them."""
 
 from mebert.curriculum.cross_review import CrossReview
 from mebert.curriculum.datamodule import CurriculumDataModule, SyntheticCurriculumDataModule

@@ -1,4 +1,4 @@
-"""The data modules of a curriculum: difficulty scores kept over the training, and an order made of them every epoch."""
+"""Data modules with a curriculum: difficulty scores kept during training, and an order made from them every epoch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
@@ -19,12 +20,12 @@ from mebert.curriculum.ordering import Direction
 from mebert.curriculum.pacing import Pacing
 from mebert.curriculum.sampler import CurriculumSampler, planned_batches
 from mebert.curriculum.table import DifficultyTable
+from mebert.data.checks import check_fraction
 from mebert.data.datamodule import TextDataModule
 from mebert.data.loaders import SplitLoaders
 from mebert.data.samplers import OrderedSampler
 from mebert.data.scoring import evaluation_mode, score_split
 from mebert.data.synthetic import SyntheticEntailmentDataModule
-from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.runtime.distributed import gather_rows
 from mebert.runtime.progress import rows_pass
@@ -33,7 +34,7 @@ __all__ = ["CurriculumDataModule", "CurriculumOrder", "SyntheticCurriculumDataMo
 
 
 class CurriculumOrder(SplitLoaders):
-    """The curriculum's side of a data module; it stands before a data module in the list of base classes.
+    """Adds a curriculum to a data module; put it before the data module in the list of base classes.
 
     Args:
         difficulty: The measure of difficulty; null for the length in tokens.
@@ -42,8 +43,8 @@ class CurriculumOrder(SplitLoaders):
         within_class: Rank rows within their class, so that easy and hard parts hold the classes in the same shares.
             Scores of a model are lower for the class that it prefers: ranked together, training would start on that
             class alone. No effect in a regression.
-        scores_from: Where a measure of the model takes its scores from: the steps of the `training` itself, at no
-            cost, or one pass of `inference` over the training rows at the start of every epoch but the first.
+        scores_from: Source of the scores of a measure of the model: the steps of the `training` itself, at no cost, or
+            one pass of `inference` over the training rows at the start of every epoch but the first.
         initial: Measure of the first epoch, before the model has scores; null shuffles that epoch.
         smoothing: Weight of a row's older score against the newest, in [0, 1).
         kwargs: The settings of the data module.
@@ -60,14 +61,13 @@ class CurriculumOrder(SplitLoaders):
         smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        if not 0.0 <= smoothing < 1.0:
-            raise UserError(f"smoothing must be in [0, 1), got {smoothing}")
+        check_fraction("smoothing", smoothing, with_zero=True)
         super().__init__(**kwargs)
         self.difficulty: DifficultyMeasure = Length() if difficulty is None else difficulty
         self.pacing = pacing
         self.direction: Direction = direction
         self.within_class = within_class
-        self.scores_from: Literal["training", "inference"] = scores_from
+        self.scores_from = scores_from
         self.initial = initial
         self.smoothing = smoothing
         self.table: DifficultyTable | None = None
@@ -75,15 +75,13 @@ class CurriculumOrder(SplitLoaders):
         self._collected: list[tuple[Tensor, Tensor]] = []
         self._state: dict[str, Any] | None = None
 
-    # ---- before training -----------------------------------------------------------------------------------
-
     def prepare_data(self) -> None:
-        """Let a measure that trains models of its own do so, in one process; the others find its scores on disk."""
+        """Train the teachers of a cross-review in one process; the others find the scores on disk."""
         super().prepare_data()
         self._prepare_measure()
 
     def setup(self, stage: str | None = None) -> None:
-        """Score what can be scored now, and see to it that the scores of the training steps are collected."""
+        """Compute a measure of the data, and add the callback that collects a measure of the model."""
         super().setup(stage)  # type: ignore[arg-type]
         if stage not in ("fit", None) or "train" not in self.splits:
             return
@@ -94,7 +92,7 @@ class CurriculumOrder(SplitLoaders):
         first = measure if isinstance(measure, DataMeasure) else self.initial
         self._fixed = None if first is None else _checked(first, split.index, first.of_split(split))
         if isinstance(measure, ModelMeasure):
-            if _is_regression(split) and not measure.fits_regression:
+            if split.is_regression and not measure.fits_regression:
                 name = type(measure).__name__
                 raise UserError(f"difficulty {name} needs classes, but this task is a regression; use Loss")
             callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
@@ -105,20 +103,16 @@ class CurriculumOrder(SplitLoaders):
             self._state = None
 
     def _prepare_measure(self) -> None:
-        fitting = (
-            self.trainer is not None and self.trainer.state.fn is not None and self.trainer.state.fn.value == "fit"
-        )
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         if fitting and isinstance(self.difficulty, CrossReview):
             self.difficulty.prepare(self)
 
-    # ---- the order -----------------------------------------------------------------------------------------
-
     @override
     def train_sampler(self) -> OrderedSampler:
-        """Rows by difficulty and pacing; equally long epochs on one process or many."""
+        """Return the sampler by difficulty and pacing."""
         split, (replicas, rank) = self.split("train"), self._world()
         batches = max(len(split) // replicas, 1)
-        classes = split.labels if self.within_class and not _is_regression(split) else None
+        classes = split.labels if self.within_class and not split.is_regression else None
         epoch_batches, total_batches = planned_batches(self.trainer, -(-batches // self.batch_size))
         return CurriculumSampler(
             split.lengths,
@@ -136,10 +130,10 @@ class CurriculumOrder(SplitLoaders):
         )
 
     def current_difficulty(self, epoch: int) -> np.ndarray | None:
-        """The difficulty (N,) by which an epoch is ordered, the same on every process; None while nothing is known.
+        """Return the difficulty (N,) by which an epoch is ordered, the same on every process; None without scores.
 
-        The first call of an epoch takes what was collected, or runs the model over the training rows; later calls, and
-        those of a resumed run, find the same scores.
+        The first call of an epoch uses the collected scores, or runs the model over the training rows; later calls, and
+        those of a resumed run, return the same scores.
         """
         if not isinstance(self.difficulty, ModelMeasure):
             return self._fixed
@@ -170,13 +164,11 @@ class CurriculumOrder(SplitLoaders):
         seconds = time.perf_counter() - begin
         rank_zero_info(f"curriculum: {len(split):,} training rows scored again in {seconds:.1f} s")
 
-    # ---- scores of the training steps ----------------------------------------------------------------------
-
     def collect(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Score the rows of a training step by the logits that it computed anyway.
+        """Score the rows of a training step by its logits.
 
         Args:
-            logits: All exits', (E, B, C).
+            logits: Of all exits (E, B, C).
             labels: (B,).
             index: Row numbers in the raw split, (B,).
         """
@@ -185,7 +177,7 @@ class CurriculumOrder(SplitLoaders):
             self._collected.append((index, self.difficulty.of_logits(logits.float(), labels)))
 
     def _merge_collected(self) -> None:
-        """Put what all processes collected into the table of each."""
+        """Put the scores that all processes have collected into the table of each."""
         collected, self._collected = self._collected, []
         if not collected or self.table is None:
             return
@@ -198,12 +190,12 @@ class CurriculumOrder(SplitLoaders):
             self.table.update(rows.ravel(), values.ravel())
 
     def state_dict(self) -> dict[str, Any]:
-        """The difficulty table, complete on every process."""
+        """Return the difficulty table, complete on every process."""
         self._merge_collected()
         return {} if self.table is None else self.table.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the difficulty table of a checkpoint."""
+        """Restore the difficulty table of a checkpoint."""
         if not state_dict:
             return
         if self.table is None:
@@ -213,7 +205,7 @@ class CurriculumOrder(SplitLoaders):
 
 
 class CurriculumDataModule(CurriculumOrder, TextDataModule):
-    """`TextDataModule` whose training rows come in an order of difficulty, made anew every epoch.
+    """`TextDataModule` with a curriculum: its training rows are ordered by difficulty, anew every epoch.
 
     Args:
         kwargs: The settings of the curriculum (CurriculumOrder) and of the data (TextDataModule).
@@ -224,7 +216,7 @@ class CurriculumDataModule(CurriculumOrder, TextDataModule):
 
 
 class SyntheticCurriculumDataModule(CurriculumOrder, SyntheticEntailmentDataModule):
-    """The built-in task under a curriculum; its true difficulty is known (`KnownDifficulty`).
+    """The built-in task with a curriculum; its true difficulty is known (`KnownDifficulty`).
 
     Args:
         kwargs: The settings of the curriculum (CurriculumOrder) and of the task (SyntheticEntailmentDataModule).
@@ -235,7 +227,7 @@ class SyntheticCurriculumDataModule(CurriculumOrder, SyntheticEntailmentDataModu
 
 
 class _Collector(L.Callback):
-    """Hands every training step's logits to the data module."""
+    """Passes every training step's logits to the data module."""
 
     @override
     def on_train_batch_end(
@@ -246,12 +238,8 @@ class _Collector(L.Callback):
             data.collect(outputs["logits"], outputs["labels"], outputs["index"])
 
 
-def _is_regression(split: TokenisedSplit) -> bool:
-    return split.labels is not None and split.labels.dtype.kind == "f"
-
-
 def _checked(measure: DataMeasure, index: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The scores of a measure, if they can be ranked."""
+    """Return the scores of a measure as float64, if they can be ranked."""
     scores = np.asarray(scores, dtype=np.float64)
     if scores.shape != index.shape or not np.isfinite(scores).all():
         raise UserError(

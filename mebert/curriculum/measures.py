@@ -1,7 +1,7 @@
-"""How difficult a training sample is: measures of the data alone, and measures of what the model says of it.
+"""How difficult a training sample is: measures of the data alone, and measures of the model's output for it.
 
-Shapes: N samples of a split, B batch, E exits, C classes. Larger is harder. To add a measure, subclass `DataMeasure`
-(one method, from the rows) or `ModelMeasure` (one method, from the logits) and name the class by `class_path`.
+Larger is harder. To add a measure, subclass `DataMeasure` (one method, from the rows) or `ModelMeasure` (one method,
+from the logits) and give its `class_path`. Shapes: N samples of a split, B batch, E exits, C classes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,7 +33,7 @@ __all__ = [
 
 
 class DifficultyMeasure:
-    """What all measures are; subclass one of the two kinds instead."""
+    """Base of all measures; subclass `DataMeasure` or `ModelMeasure` instead."""
 
 
 class DataMeasure(DifficultyMeasure, ABC):
@@ -42,7 +41,7 @@ class DataMeasure(DifficultyMeasure, ABC):
 
     @abstractmethod
     def of_split(self, split: TokenisedSplit) -> np.ndarray:
-        """The difficulty of every row, (N,)."""
+        """Return the difficulty of every row, (N,)."""
 
 
 class Length(DataMeasure):
@@ -72,7 +71,7 @@ class WordRarity(DataMeasure):
 
 
 class KnownDifficulty(DataMeasure):
-    """The column `difficulty` of the data (the built-in task has one)."""
+    """The column `difficulty` of the data, which the built-in task has."""
 
     def of_split(self, split: TokenisedSplit) -> np.ndarray:
         if split.difficulty is None:
@@ -81,16 +80,16 @@ class KnownDifficulty(DataMeasure):
 
 
 class ModelMeasure(DifficultyMeasure, ABC):
-    """A measure of the model in training: re-scored by inference, or collected from the training steps."""
+    """A measure of the model in training: from the logits of the training steps, or of a pass of inference."""
 
     fits_regression = False
 
     @abstractmethod
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The difficulty of each sample of a batch.
+        """Return the difficulty of each sample of a batch.
 
         Args:
-            logits: All exits', (E, B, C).
+            logits: Of all exits (E, B, C).
             labels: (B,).
 
         Returns:
@@ -98,42 +97,46 @@ class ModelMeasure(DifficultyMeasure, ABC):
         """
 
 
-class Loss(ModelMeasure):
-    """The current loss: cross-entropy, or the squared error of a regression.
+class _MeanOverExits(ModelMeasure):
+    """A measure of one exit's logits, averaged.
 
     Args:
         exits: `mean` over all exits, or of the `last` alone.
     """
+
+    def __init__(self, exits: Literal["mean", "last"] = "mean") -> None:
+        self.exits = exits
+
+    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        chosen = logits if self.exits == "mean" else logits[-1:]
+        return self.per_exit(chosen.float(), labels).mean(0)
+
+    @abstractmethod
+    def per_exit(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the difficulty at each exit, (E, B)."""
+
+
+class Loss(_MeanOverExits):
+    """The current loss: cross-entropy, or the squared error of a regression."""
 
     fits_regression = True
 
-    def __init__(self, exits: Literal["mean", "last"] = "mean") -> None:
-        self.exits = exits
-
-    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        chosen = _chosen(logits, self.exits)
-        if chosen.shape[-1] == 1:
-            return (chosen.squeeze(-1) - labels.float()).square().mean(0)
-        losses = F.cross_entropy(chosen.flatten(0, 1), labels.repeat(len(chosen)), reduction="none")
-        return losses.view(len(chosen), -1).mean(0)
+    def per_exit(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.shape[-1] == 1:
+            return (logits.squeeze(-1) - labels.float()).square()
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+        return losses.view(len(logits), -1)
 
 
-class Margin(ModelMeasure):
-    """The probability of the best wrong class minus that of the right one, in [-1, 1].
+class Margin(_MeanOverExits):
+    """The probability of the best wrong class minus that of the right one, in [-1, 1]."""
 
-    Args:
-        exits: `mean` over all exits, or of the `last` alone.
-    """
-
-    def __init__(self, exits: Literal["mean", "last"] = "mean") -> None:
-        self.exits = exits
-
-    def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        p = _chosen(logits, self.exits).softmax(-1)
+    def per_exit(self, logits: Tensor, labels: Tensor) -> Tensor:
+        p = logits.softmax(-1)
         index = labels.view(1, -1, 1).expand(len(p), -1, 1)
         right = p.gather(-1, index).squeeze(-1)
         wrong = p.scatter(-1, index, -1.0).amax(-1)
-        return (wrong - right).mean(0)
+        return wrong - right
 
 
 class ExitDepth(ModelMeasure):
@@ -150,7 +153,3 @@ class Wrongness(ModelMeasure):
 
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
         return (logits.argmax(-1) != labels).float().mean(0)
-
-
-def _chosen(logits: Tensor, exits: Literal["mean", "last"]) -> Tensor:
-    return torch.as_tensor(logits if exits == "mean" else logits[-1:]).float()

@@ -1,6 +1,6 @@
 """From difficulty and pacing to the order of an epoch's rows, as pure functions.
 
-Shapes: N rows of the split. All randomness comes from the generator given, so that every process finds the same order.
+All randomness comes from the generator given, so that every process gets the same order. Shapes: N rows of the split.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ __all__ = ["Direction", "draw_rows", "rank_rows"]
 
 Direction = Literal["easy_first", "hard_first", "random"]
 
-# The window of rows in use moves at most this often in an epoch: often enough to follow any pacing, seldom enough that
-# an epoch of a million rows is ordered in a second.
+# The window of rows in use moves at most this often in an epoch: often enough to follow any pacing, seldom enough to
+# order an epoch of a million rows in a second.
 MOVES = 100
 
 
 def rank_rows(
     difficulty: np.ndarray, direction: Direction, generator: np.random.Generator, classes: np.ndarray | None = None
 ) -> np.ndarray:
-    """The rows in the order in which they come into use, (N,); ties are broken by chance.
+    """Return the rows in the order in which they come into use, (N,); ties are broken at random.
 
     Args:
-        difficulty: (N,), larger is harder; NaN where not known yet: such rows stand in the middle.
+        difficulty: (N,), larger is harder; NaN where it is not known: such rows stand in the middle.
         direction: `random` ignores the difficulty: a control for what pacing alone does.
-        generator: Source of chance.
+        generator: Source of randomness.
         classes: Class of each row (N,): rows are ranked within their class, and every part of the ranking holds the
-            classes in the same shares. None ranks all rows together, whatever their class.
+            classes in the same shares. None ranks all rows together.
 
     >>> rank_rows(np.array([3.0, 1.0, 2.0]), "easy_first", np.random.default_rng(0)).tolist()
     [1, 2, 0]
@@ -51,7 +51,7 @@ def rank_rows(
 
 
 def _places_within(classes: np.ndarray) -> np.ndarray:
-    """Each row's place among those of its class, as a share in (0, 1), (N,)."""
+    """Return each row's place among those of its class, as a share in (0, 1), (N,)."""
     places = np.empty(len(classes))
     for label in np.unique(classes):
         members = classes == label
@@ -68,15 +68,15 @@ def draw_rows(
 ) -> np.ndarray:
     """Draw an epoch's rows, batch by batch from the window of the ranking that is in use, (num_rows,).
 
-    Within the epoch no row of the window comes again before all of it have been drawn; with the whole ranking in use
-    that is a plain shuffled pass.
+    Within an epoch no row of the window is drawn again before all of them have been drawn; with the whole ranking in
+    use that is a plain shuffled pass.
 
     Args:
         ranked: Rows in the order in which they come into use, (N,).
         num_rows: Rows to draw.
         batch: Rows a global batch; the window holds at least as many, where there are as many.
         window: A time in [0, 1) of this epoch to the part in use, as shares (low, high) of the ranking.
-        generator: Source of chance.
+        generator: Source of randomness.
     """
     total = len(ranked)
     fewest = min(batch, total)
@@ -91,7 +91,7 @@ def draw_rows(
         missing = min((start + stride) * batch, num_rows) - start * batch
         while missing:
             places = low + np.flatnonzero(~drawn[low:high])
-            if len(places) <= missing:  # used up: all of the window may come again
+            if len(places) <= missing:  # used up: all of the window may be drawn again
                 chosen = generator.permutation(places)
                 drawn[low:high] = False
             else:

@@ -1,7 +1,7 @@
-"""Pacing: which part of the training rows, ranked by difficulty, is in use at what time of the training.
+"""Pacing: which part of the training rows, ranked by difficulty, is in use at which time of the training.
 
-Time is the share of all training steps done, in [0, 1). To add a pacing, subclass `Pacing` (one method) and name the
-class by `class_path`.
+Time is the share of the training steps that are done, in [0, 1). To add a pacing, subclass `Pacing` (one method) and
+give its `class_path`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from mebert.errors import UserError
+from mebert.data.checks import check_at_least, check_fraction
 
 __all__ = ["Annealing", "BabySteps", "LinearCompetence", "OnePass", "Pacing", "RootCompetence"]
 
@@ -22,8 +22,7 @@ class Pacing(ABC):
     """
 
     def __init__(self, until: float = 0.5) -> None:
-        if not 0.0 < until <= 1.0:
-            raise UserError(f"{type(self).__name__}: until must be in (0, 1], got {until}")
+        check_fraction(f"{type(self).__name__}: until", until)
         self.until = until
 
     @abstractmethod
@@ -37,8 +36,8 @@ class Pacing(ABC):
         return 0.0, min(1.0, self.share(progress / self.until))
 
 
-class RootCompetence(Pacing):
-    """c(t) = min(1, sqrt(t (1 - c0^2) + c0^2)) (Platanios et al. 2019): new rows come in more slowly as time goes on.
+class _Competence(Pacing):
+    """A share that grows continuously.
 
     Args:
         until: Share of the training, in (0, 1], after which all data is in use (the paper's T).
@@ -47,25 +46,19 @@ class RootCompetence(Pacing):
 
     def __init__(self, until: float = 0.5, start: float = 0.01) -> None:
         super().__init__(until)
-        _check_start(self, start)
+        check_fraction(f"{type(self).__name__}: start", start)
         self.start = start
+
+
+class RootCompetence(_Competence):
+    """c(t) = min(1, sqrt(t (1 - c0^2) + c0^2)): fewer and fewer new rows a step (Platanios et al. 2019)."""
 
     def share(self, time: float) -> float:
         return math.sqrt(time * (1.0 - self.start**2) + self.start**2)
 
 
-class LinearCompetence(Pacing):
-    """c(t) = min(1, t (1 - c0) + c0) (Platanios et al. 2019): new rows come in at a constant rate.
-
-    Args:
-        until: Share of the training, in (0, 1], after which all data is in use (the paper's T).
-        start: Share in use at the start, c0, in (0, 1].
-    """
-
-    def __init__(self, until: float = 0.5, start: float = 0.01) -> None:
-        super().__init__(until)
-        _check_start(self, start)
-        self.start = start
+class LinearCompetence(_Competence):
+    """c(t) = min(1, t (1 - c0) + c0): equally many new rows a step (Platanios et al. 2019)."""
 
     def share(self, time: float) -> float:
         return time * (1.0 - self.start) + self.start
@@ -81,31 +74,21 @@ class _Buckets(Pacing):
 
     def __init__(self, until: float = 0.5, buckets: int = 5) -> None:
         super().__init__(until)
-        if buckets < 2:
-            raise UserError(f"{type(self).__name__}: buckets must be at least 2, got {buckets}")
+        check_at_least(2, **{f"{type(self).__name__}: buckets": buckets})
         self.buckets = buckets
-
-
-class BabySteps(_Buckets):
-    """Cumulative buckets for equal times: the easiest, then the two easiest, and so on (Spitkovsky et al. 2010).
-
-    Args:
-        until: Share of the training, in (0, 1], after which all data is in use.
-        buckets: Number of buckets, at least 2.
-    """
 
     def share(self, time: float) -> float:
         return (math.floor(time * self.buckets) + 1) / self.buckets
+
+
+class BabySteps(_Buckets):
+    """Cumulative buckets for equal times: the easiest, then the two easiest, and so on (Spitkovsky et al. 2010)."""
 
 
 class Annealing(_Buckets):
     """Cumulative buckets, stage i as long as i times the first: each stage shows an equal part of each of its buckets.
 
     The annealing of Xu et al. 2020, in steps instead of epochs (RECONSTRUCTED).
-
-    Args:
-        until: Share of the training, in (0, 1], after which all data is in use.
-        buckets: Number of buckets, at least 2.
     """
 
     def share(self, time: float) -> float:
@@ -116,21 +99,8 @@ class Annealing(_Buckets):
 
 
 class OnePass(_Buckets):
-    """One bucket after another, each alone for an equal time (Bengio et al. 2009); then all data.
-
-    Args:
-        until: Share of the training, in (0, 1], after which all data is in use.
-        buckets: Number of buckets, at least 2.
-    """
-
-    def share(self, time: float) -> float:
-        return (math.floor(time * self.buckets) + 1) / self.buckets
+    """One bucket after another, each alone for an equal time, then all data (Bengio et al. 2009)."""
 
     def window(self, progress: float) -> tuple[float, float]:
         low, high = super().window(progress)
         return (low, high) if progress >= self.until else (high - 1.0 / self.buckets, high)
-
-
-def _check_start(pacing: Pacing, start: float) -> None:
-    if not 0.0 < start <= 1.0:
-        raise UserError(f"{type(pacing).__name__}: start must be in (0, 1], got {start}")

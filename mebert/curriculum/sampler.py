@@ -1,4 +1,4 @@
-"""The order of training rows under a curriculum."""
+"""The order of training rows under a curriculum, and the length of the training, by which a pacing tells the time."""
 
 from __future__ import annotations
 
@@ -16,51 +16,20 @@ from mebert.errors import UserError
 __all__ = ["CurriculumSampler", "planned_batches"]
 
 
-def planned_batches(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
-    """Batches of a process in one epoch, and in the whole training.
-
-    Args:
-        trainer: Its limits count; None is one epoch.
-        batches: Batches of a whole pass.
-
-    Raises:
-        UserError: The training has no planned end.
-    """
-    if trainer is None:
-        return batches, batches
-    limit = trainer.limit_train_batches
-    epoch = batches
-    if limit is not None:
-        epoch = min(limit, batches) if isinstance(limit, int) else max(int(batches * limit), 1)
-    if trainer.fast_dev_run:  # type: ignore[attr-defined]
-        return epoch, epoch
-    ends = []
-    if trainer.max_epochs not in (None, -1):
-        ends.append(trainer.max_epochs * epoch)
-    if trainer.max_steps not in (None, -1):
-        # The last batches of an epoch make a step, too, where there are too few to accumulate.
-        steps = -(-epoch // trainer.accumulate_grad_batches)
-        epochs, rest = divmod(trainer.max_steps, steps)
-        ends.append(epochs * epoch + rest * trainer.accumulate_grad_batches)
-    if not ends:
-        raise UserError("a curriculum has to know the length of the training: give trainer.max_epochs or max_steps")
-    return epoch, max(min(ends), 1)
-
-
-# Into how many blocks an epoch is cut at least when rows of similar length are put into one batch: a row moves by a
-# fifth of an epoch at most, and there is hardly more padding than without a curriculum (which takes 4).
+# Least number of blocks within which rows are grouped by length: a row moves by a fifth of an epoch at most,
+# and there is hardly more padding than without a curriculum (which takes 4).
 MIN_BLOCKS = 5
 
 
 class CurriculumSampler(OrderedSampler):
-    """Rows by difficulty, as far as the pacing lets them in; an epoch is as long as without a curriculum.
+    """Rows by difficulty, within the part that the pacing has in use; an epoch is as long as without a curriculum.
 
     Args:
         lengths: Tokens of each row (N,).
         batch_size: Rows a batch and process.
         difficulty: The epoch to the difficulty of each row (N,) (NaN: not known), or to None while nothing is known:
             such an epoch is plainly shuffled. The same on every process.
-        direction: `easy_first`, `hard_first`, or `random` (a control: the rows come into use by chance).
+        direction: `easy_first`, `hard_first`, or `random` (a control: the rows come into use in random order).
         pacing: Which part is in use when; None: all rows in every epoch, sorted (shuffled, if random).
         epoch_batches: Batches of a process that an epoch runs; None for all.
         total_batches: Batches of a process in the whole training, by which the pacing tells the time.
@@ -108,7 +77,7 @@ class CurriculumSampler(OrderedSampler):
         elif self.pacing is None:
             order, blocks = rank_rows(difficulty, self.direction, generator, self.classes), MIN_BLOCKS
         else:
-            # By chance alone, the ranking is the same in every epoch: the same rows come into use early.
+            # A random ranking is the same in every epoch, so that the same rows come into use early.
             ranking = np.random.default_rng(self.seed) if self.direction == "random" else generator
             ranked = rank_rows(difficulty, self.direction, ranking, self.classes)
             order, blocks = draw_rows(ranked, self.total_size, global_batch, self._window, generator), MIN_BLOCKS
@@ -121,3 +90,34 @@ class CurriculumSampler(OrderedSampler):
         assert self.pacing is not None
         done = self.epoch * self.epoch_batches + time * self.batches
         return self.pacing.window(min(done / self.total_batches, 1.0))
+
+
+def planned_batches(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
+    """Return the batches of a process in one epoch, and in the whole training.
+
+    Args:
+        trainer: Limits both; None stands for one whole epoch.
+        batches: Batches of a whole pass.
+
+    Raises:
+        UserError: The training has no planned end.
+    """
+    if trainer is None:
+        return batches, batches
+    limit = trainer.limit_train_batches
+    epoch = batches
+    if limit is not None:
+        epoch = min(limit, batches) if isinstance(limit, int) else max(int(batches * limit), 1)
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return epoch, epoch
+    ends = []
+    if trainer.max_epochs not in (None, -1):
+        ends.append(trainer.max_epochs * epoch)
+    if trainer.max_steps not in (None, -1):
+        # The last batches of an epoch make a step, too, where there are too few to accumulate.
+        steps = -(-epoch // trainer.accumulate_grad_batches)
+        epochs, rest = divmod(trainer.max_steps, steps)
+        ends.append(epochs * epoch + rest * trainer.accumulate_grad_batches)
+    if not ends:
+        raise UserError("a curriculum needs the length of the training: give trainer.max_epochs or trainer.max_steps")
+    return epoch, max(min(ends), 1)

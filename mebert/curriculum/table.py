@@ -1,4 +1,4 @@
-"""What is known of each training row's difficulty: the newest scores, and those that the current epoch is ordered by.
+"""Scores of each training row's difficulty: the newest, and those by which the current epoch is ordered.
 
 Shapes: N rows of the split, n rows of a few batches.
 """
@@ -17,7 +17,7 @@ __all__ = ["DifficultyTable"]
 
 
 class DifficultyTable:
-    """Scores by row; NaN where there is none yet.
+    """Scores by row; NaN for a row without one.
 
     Args:
         index: Row numbers in the raw split (N,), rising, as batches carry them.
@@ -32,7 +32,7 @@ class DifficultyTable:
         self.epoch = -1
 
     def update(self, index: np.ndarray, scores: np.ndarray) -> None:
-        """Take new scores.
+        """Add new scores.
 
         Args:
             index: Row numbers in the raw split (n,); of equal ones the last counts.
@@ -44,17 +44,17 @@ class DifficultyTable:
         self.latest[places] = np.where(np.isnan(older), scores, smoothed)
 
     def freeze(self, epoch: int) -> None:
-        """Order an epoch by the scores of now, whatever is collected while it runs."""
+        """Order an epoch by the current scores; later updates do not change it."""
         self.in_use = None if np.isnan(self.latest).all() else self.latest.copy()
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers, for the checkpoint."""
+        """Return tensors and numbers for the checkpoint."""
         in_use: Tensor | None = None if self.in_use is None else torch.from_numpy(self.in_use.copy())
         return {"latest": torch.from_numpy(self.latest.copy()), "in_use": in_use, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Restore the scores of a checkpoint.
 
         Raises:
             UserError: The checkpoint is of other data.
@@ -62,7 +62,7 @@ class DifficultyTable:
         latest = state["latest"].numpy()
         if len(latest) != len(self.index):
             raise UserError(
-                f"the checkpoint's curriculum knows {len(latest)} training rows, but this data has {len(self.index)}; "
+                f"the checkpoint's curriculum has {len(latest)} training rows, but this data has {len(self.index)}; "
                 "resume with the data that the run was started with"
             )
         self.latest = latest.copy()

@@ -25,13 +25,13 @@ def check_at_least(least: int, **settings: int | None) -> None:
     """Raise a UserError for a setting, by name, that is neither None nor at least `least`."""
     for name, value in settings.items():
         if value is not None and not value >= least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
+            raise UserError(f"{name} must be at least {least}, got {value}")
 
 
 def check_fraction(name: str, value: float, with_zero: bool = False) -> None:
     """Raise a UserError for a setting that is not in (0, 1], or with `with_zero` in [0, 1)."""
     if not (0.0 <= value < 1.0 if with_zero else 0.0 < value <= 1.0):
-        raise UserError(f"{name} is {value}; it must be in {'[0, 1)' if with_zero else '(0, 1]'}")
+        raise UserError(f"{name} must be in {'[0, 1)' if with_zero else '(0, 1]'}, got {value}")
 
 
 def check_source(

@@ -96,6 +96,11 @@ class TokenisedSplit(Dataset[Item]):
         """Tokens of each row (N,), special tokens included."""
         return np.diff(self.offsets)
 
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers to be estimated."""
+        return self.labels is not None and self.labels.dtype.kind == "f"
+
     def select(self, rows: np.ndarray) -> TokenisedSplit:
         """Return a split of some rows, which keep their `index`.
 

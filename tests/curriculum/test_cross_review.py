@@ -106,7 +106,7 @@ def test_real_teachers_learn_from_their_part_alone_and_judge_the_rest(score):
 
 def test_teachers_have_no_teacher_of_their_own():
     module = module_of(CurriculumDistillModule, teacher="a/teacher")
-    assert cross_review._same_module(module).hparams["teacher"] is None
+    assert cross_review._settings(module)["teacher"] is None
     assert module.hparams["teacher"] == "a/teacher"
 
 
@@ -183,5 +183,5 @@ def test_more_teachers_than_rows_are_told():
 
 def test_without_a_training_there_are_no_scores():
     data = data_of(CrossReview())
-    with pytest.raises(UserError, match="CrossReview trains teachers, so it needs a trainer"):
+    with pytest.raises(UserError, match="CrossReview trains teachers, which needs a trainer"):
         data.setup("fit")

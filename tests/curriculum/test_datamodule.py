@@ -207,7 +207,7 @@ def test_a_checkpoint_of_other_data_is_told():
     state = data.state_dict()
     other = data_of(difficulty=Loss(), train_samples=60)
     other.load_state_dict(state)  # before it knows its data, as where a checkpoint is read first
-    with pytest.raises(UserError, match="knows 50 training rows, but this data has 60"):
+    with pytest.raises(UserError, match="has 50 training rows, but this data has 60"):
         fit(other)
 
 

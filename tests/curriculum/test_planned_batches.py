@@ -68,5 +68,5 @@ def test_without_a_trainer_the_plan_is_one_epoch():
 
 @pytest.mark.parametrize("settings", [{"max_epochs": -1}, {"max_time": "00:00:01:00"}], ids=str)
 def test_a_training_without_a_planned_end_is_told(settings):
-    with pytest.raises(UserError, match=r"give trainer\.max_epochs or max_steps"):
+    with pytest.raises(UserError, match=r"give trainer\.max_epochs or trainer\.max_steps"):
         planned_batches(trainer_of(**settings), 10)

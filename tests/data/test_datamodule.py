@@ -277,10 +277,10 @@ def test_blank_text_of_a_task_is_used_with_a_warning(hub, tokenizer_folder):
         ({"labels": ["a", "b"], "regression": True}, "a regression has no classes"),
         ({"labels": ["a", "b"], "predict_split": "test"}, "predict_split"),
         ({"task": "mnli", "metrics": ["accuracy"]}, "unknown metric 'accuracy'"),
-        ({"task": "mnli", "batch_size": 0}, "batch_size is 0"),
-        ({"task": "mnli", "max_length": 2}, "max_length is 2"),
-        ({"task": "mnli", "holdout": 1.0}, "holdout is 1.0"),
-        ({"task": "mnli", "num_workers": -1}, "num_workers is -1"),
+        ({"task": "mnli", "batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"task": "mnli", "max_length": 2}, "max_length must be at least 8, got 2"),
+        ({"task": "mnli", "holdout": 1.0}, r"holdout must be in \[0, 1\), got 1.0"),
+        ({"task": "mnli", "num_workers": -1}, "num_workers must be at least 0, got -1"),
     ],
 )
 def test_settings_that_cannot_work(settings, message):
