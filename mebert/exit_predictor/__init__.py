@@ -1,4 +1,4 @@
-"""Exit-layer prediction: at which exit a text will leave, said before any layer runs (GEEP)."""
+"""Exit-layer prediction: the exit of a text, predicted before any layer runs (GEEP)."""
 
 from mebert.exit_predictor.base import (
     ExitPredictor,

@@ -1,4 +1,4 @@
-"""From a distribution over exits to one exit: the likeliest, or the first that covers enough of the mass.
+"""From a distribution over exits to one exit: the most probable, or the first that covers enough of the mass.
 
 Shapes: B samples, E exits.
 """
@@ -20,9 +20,9 @@ Coverage = float | Literal["match"] | None
 
 
 def check_coverage(coverage: float | None) -> None:
-    """Raise a UserError for a coverage that is no share."""
+    """Raise a UserError for a coverage outside of (0, 1]."""
     if coverage is not None and not 0.0 < coverage <= 1.0:
-        raise UserError(f"coverage must be in (0, 1], or null for the likeliest exit; got {coverage}")
+        raise UserError(f"coverage must be in (0, 1], or null for the most probable exit; got {coverage}")
 
 
 def choose_exits(distribution: Tensor, coverage: float | None) -> Tensor:
@@ -30,14 +30,14 @@ def choose_exits(distribution: Tensor, coverage: float | None) -> Tensor:
 
     Args:
         distribution: (B, E), rows summing to 1.
-        coverage: The smallest exit whose cumulative mass is at least this much, in (0, 1]: a larger one is surer of
-            the answer, and slower. None takes the likeliest exit, the earlier of equals.
+        coverage: Take the smallest exit whose cumulative mass is at least this much, in (0, 1]: the larger, the later.
+            None: the most probable exit, of equals the earlier.
     """
     if coverage is None:
-        # argmax may name any of equals; the first one is wanted, wherever this runs.
+        # argmax may return any of equals; the first one is wanted on every device.
         return (distribution == distribution.amax(-1, keepdim=True)).int().argmax(-1)
     reached = distribution.cumsum(-1) >= coverage
-    # A sum of 0.9999999 does not reach 1: whatever is left after rounding is the last exit's.
+    # A sum of 0.9999999 does not reach 1: the remainder belongs to the last exit.
     reached = torch.cat([reached[:, :-1], torch.ones_like(reached[:, :1])], dim=1)
     return reached.int().argmax(-1)
 
@@ -60,10 +60,10 @@ def coverage_for_speedup(distribution: Tensor, exit_layers: Sequence[int], targe
     if not len(masses):
         candidates = torch.tensor([1.0], dtype=torch.float64)
     else:
-        # From "below every mass" by way of the middles to "above every mass".
+        # Below all masses, between each two, and above all.
         middles = (masses[1:] + masses[:-1]) / 2
         candidates = torch.cat([masses[:1] / 2, middles, masses.new_tensor([1.0])])
-    # Two masses next to each other in float32 may have no float32 between them; as they are compared so they count.
+    # Neighbouring masses may have no float32 between them; coverages are compared in float32, so they are here, too.
     candidates = torch.unique(candidates.float())
     low, high = 0, len(candidates) - 1
     if speedup_layers(choose_exits(distribution, float(candidates[low])), exit_layers) < target:
@@ -78,7 +78,6 @@ def coverage_for_speedup(distribution: Tensor, exit_layers: Sequence[int], targe
 
 
 def nearest_coverage(distribution: Tensor, exit_layers: Sequence[int], target: float) -> float:
-    """`coverage_for_speedup` or, where none is fast enough, one that leaves as early as it goes; arguments alike."""
+    """`coverage_for_speedup` or, if none is fast enough, the one with the earliest exits; same arguments."""
     found = coverage_for_speedup(distribution, exit_layers, target)
-    # Out of reach only where no mass at all is early enough.
     return found if found is not None else torch.finfo(torch.float32).tiny

@@ -1,4 +1,4 @@
-"""From adaptive runs on a split to predictors: one pass serves any number of thresholds.
+"""Fit predictors to the exits that a policy takes on a split; one pass serves any number of thresholds.
 
 Shapes: N rows, E exits, B batch.
 """
@@ -42,17 +42,17 @@ PredictorKind = Literal["token", "linear", "static"]
 
 @dataclass(frozen=True)
 class PredictorSettings:
-    """How predictors are made.
+    """Settings of predictors.
 
     Attributes:
         kind: `token`, GEEP's table; `linear`, a head on the embedding output; or `static`, exits by the frequency of
-            tokens, which learns nothing from the policy.
-        ngram: Longest run of tokens that the table counts.
-        coverage: How a distribution becomes one exit: None takes the likeliest, a number in (0, 1] the smallest exit
-            whose cumulative mass reaches it, and `match` the number at which the predicted exits are as fast as those
-            that the policy took (`static`: as fast as is asked for).
+            tokens, which is not fitted to the policy.
+        ngram: Longest run of tokens in the table.
+        coverage: How a distribution becomes one exit: None takes the most probable, a number in (0, 1] the smallest
+            exit whose cumulative mass reaches it, and `match` the number at which the predicted exits are as fast as
+            those that the policy took (`static`: as fast as requested).
         buckets: Rows of the table for runs of 2 and more tokens.
-        prior_strength: How many occurrences of a token the shares of all samples weigh as.
+        prior_strength: Weight of the shares of all samples, in occurrences of a token.
     """
 
     kind: PredictorKind = "token"
@@ -73,17 +73,17 @@ class PredictorSettings:
             check_coverage(self.coverage)
         if self.buckets < 1:
             raise UserError(f"buckets must be at least 1, got {self.buckets}")
-        TokenExitPredictor(1, 1, None, self.ngram, 1, self.prior_strength)  # says what is wrong with the rest
+        TokenExitPredictor(1, 1, None, self.ngram, 1, self.prior_strength)  # checks the rest
 
 
 @dataclass
 class ScoredRows:
-    """Rows and what an adaptive run said of them.
+    """Rows with a policy's scores.
 
     Attributes:
         rows: N rows.
         scores: The policy's scores at every exit, (E, N), on the CPU.
-        features: What the linear head reads, (N, H+1); None where it is not asked for.
+        features: Input of the linear head, (N, H+1); None for other kinds.
     """
 
     rows: TokenisedSplit
@@ -92,14 +92,14 @@ class ScoredRows:
 
     @property
     def tokens(self) -> tuple[Tensor, Tensor]:
-        """Token ids of all rows, and where each row starts, (N+1,)."""
+        """Concatenated token ids of all rows, and where each row starts, (N+1,)."""
         return tokens_of(self.rows)
 
 
 def score_batch(
     model: MultiExitModel, policy: ExitPolicy, head: LinearExitPredictor | None, batch: Mapping[str, Tensor]
 ) -> Tensor:
-    """A policy's scores at every exit and, with a head, its features beside them: (B, E) or (B, E+H+1) float32."""
+    """A policy's scores at every exit and, with a head, the head's features: (B, E) or (B, E+H+1) float32."""
     outputs = model(**model_inputs(batch))
     scores = policy.score_exits(outputs.logits, outputs.features, batch["attention_mask"]).T.float()
     if head is None:
@@ -108,7 +108,7 @@ def score_batch(
 
 
 def as_scored(rows: TokenisedSplit, values: Tensor, num_exits: int) -> ScoredRows:
-    """The rows with what `score_batch` gave for all of them, (N, ...)."""
+    """The rows with the values of `score_batch` for all of them, (N, ...)."""
     features = values[:, num_exits:].contiguous() if values.shape[1] > num_exits else None
     return ScoredRows(rows, values[:, :num_exits].T.contiguous(), features)
 
@@ -146,13 +146,13 @@ def fit_from_scores(
 
     Args:
         model: The multi-exit model.
-        scored: What the predictor learns from.
+        scored: The rows that it is fitted to.
         policy: At the threshold in question.
         settings: Kind and its settings.
-        speedup: The target for which the threshold was chosen, if it was; noted with the predictor.
-        split: Name of the split; noted, too.
-        fresh: Rows that the predictor has not learnt from, for the coverage `match`. None chooses it on the same rows,
-            each with its own counts left out (the linear head, which has few weights, is taken as it is).
+        speedup: The target for which the threshold was chosen, for the origin.
+        split: Name of the split, for the origin.
+        fresh: Other rows, to choose the coverage `match` on. None: the same rows, each without its own counts (the
+            linear head, which has few weights, is used as it is).
     """
     taken = replay(scored.scores, policy.threshold)
     if settings.kind == "static":
@@ -187,9 +187,9 @@ def fit_predictor(
     split: str = "",
     **settings: Any,
 ) -> ExitPredictor:
-    """Run a policy on rows and fit a predictor of the exits that it took, for a model that is trained already.
+    """Run a policy of a trained model on rows and fit a predictor to the exits that it takes.
 
-    With `kind="static"` and a `speedup` nothing is run: the exits are as fast as that, whatever the policy takes.
+    With `kind="static"` and a `speedup` nothing is run: the exits have that speed-up, whatever the policy takes.
     For several thresholds, call `score_rows` once and `fit_from_scores` for each.
 
     Args:
@@ -197,16 +197,16 @@ def fit_predictor(
         policy: Bound to it, at the threshold in question.
         rows: Tokenised rows; labels are not needed.
         batch_size: Rows a batch.
-        speedup: The target speed-up for which the threshold was chosen, if it was.
-        split: Name of the split, for the record.
-        settings: Those of `PredictorSettings`.
+        speedup: The target for which the threshold was chosen, for the origin.
+        split: Name of the split, for the origin.
+        settings: As in `PredictorSettings`.
 
     Returns:
-        On the model's device; `save(<model folder>)` puts it beside the model.
+        On the model's device; `save(<model folder>)` stores it with the model.
     """
     chosen = PredictorSettings(**settings)
     if not len(rows):
-        raise UserError("fit_predictor: there are no rows to learn from")
+        raise UserError("fit_predictor: rows is empty")
     if chosen.kind == "static" and speedup is not None:
         static = fit_static(model, rows, policy, speedup, chosen.coverage, speedup, split)
         return static.to(next(model.parameters()).device)

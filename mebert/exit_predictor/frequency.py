@@ -1,4 +1,4 @@
-"""Static exits by how frequent a text's tokens are: nothing is learnt but the counts of tokens.
+"""Static exits by the frequency of a text's tokens: only token counts are fitted.
 
 Shapes: B samples, S tokens, E exits, V vocabulary, N samples.
 """
@@ -20,17 +20,13 @@ __all__ = ["FrequencyExitPredictor", "frequency_buckets"]
 def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
     """The bucket of every token, (V,) int64 from 0: frequent tokens first, each bucket with as many occurrences.
 
-    Tokens are ordered by their counts, of equals the one with the smaller id first; a token is in the bucket where the
-    middle of its occurrences falls. One that never occurs is in the last bucket.
-
-    Args:
-        counts: Occurrences of every token, (V,) int64.
-        num_buckets: E.
+    Tokens are ordered by their counts (V,), of equals the one with the smaller id first; a token is in the bucket that
+    contains the middle of its occurrences. One that never occurs is in the last bucket.
     """
     order = counts.argsort(descending=True, stable=True)
     sorted_counts = counts[order]
     total = sorted_counts.sum()
-    # Twice the middle, so that all stays in whole numbers.
+    # Twice the middle, so that all numbers are integers.
     middles = 2 * sorted_counts.cumsum(0) - sorted_counts
     buckets = torch.full_like(counts, num_buckets - 1)
     found = (num_buckets * middles) // (2 * total).clamp(min=1)
@@ -42,10 +38,10 @@ class FrequencyExitPredictor(ExitPredictor):
     """The shares of a text's tokens whose frequency bucket is each exit's: no labels, no exit test, no adaptive run.
 
     After HashEE (Sun et al., "A Simple Hash-Based Early Exiting Approach For Language Understanding and Generation",
-    Findings of ACL 2022), which gives every token a fixed exit layer by a hash function before anything runs (REPORTED;
-    frequent tokens leave early where the hash is of the frequency). There single tokens stop and the others go on; here
-    whole texts leave, where the share `coverage` of their tokens would have, and buckets hold equally many occurrences
-    (both RECONSTRUCTED). The coverage is what a wanted speed-up sets.
+    Findings of ACL 2022), which assigns every token a fixed exit layer by a hash function before anything runs
+    (REPORTED; frequent tokens leave early if the hash is of the frequency). There single tokens stop and the others go
+    on; here whole texts leave at the exit by which the share `coverage` of their tokens would have, and buckets hold
+    equally many occurrences (both RECONSTRUCTED). The coverage is chosen for a wanted speed-up.
 
     Args:
         num_exits: E.
@@ -53,7 +49,7 @@ class FrequencyExitPredictor(ExitPredictor):
         coverage: As in `ExitPredictor`.
     """
 
-    reads: ClassVar[str] = "the shares of the text's tokens that are as frequent as each exit's bucket says"
+    reads: ClassVar[str] = "the shares of the text's tokens in each exit's frequency bucket"
 
     def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
         super().__init__(num_exits, coverage)
@@ -66,11 +62,7 @@ class FrequencyExitPredictor(ExitPredictor):
         self.register_buffer("buckets", last, persistent=False)
 
     def fit(self, tokens: Tensor) -> Self:
-        """Count tokens, in place of what was counted before.
-
-        Args:
-            tokens: Token ids of all samples, one after the other.
-        """
+        """Count tokens, given as the concatenated ids of all samples; earlier counts are replaced."""
         known = tokens[(tokens >= 0) & (tokens < self.vocab_size)]
         return self._set(torch.bincount(known.long().cpu(), minlength=self.vocab_size))
 
@@ -86,12 +78,7 @@ class FrequencyExitPredictor(ExitPredictor):
         return self._shares(counts)
 
     def distribution_of_rows(self, tokens: Tensor, offsets: Tensor) -> Tensor:
-        """The same for samples that lie one after the other, (N, E) float32.
-
-        Args:
-            tokens: Token ids of all samples.
-            offsets: Where each sample starts, (N+1,) int64.
-        """
+        """`distribution` of concatenated samples that start at `offsets` (N+1,), (N, E) float32."""
         rows = len(offsets) - 1
         sample = torch.repeat_interleave(torch.arange(rows), offsets.diff())
         places = sample * self.num_exits + self._bucket_of(tokens.long())
@@ -127,7 +114,7 @@ class FrequencyExitPredictor(ExitPredictor):
         return torch.where(known, self.buckets[tokens.clamp(0, self.vocab_size - 1)], self.num_exits - 1)
 
     def _shares(self, counts: Tensor) -> Tensor:
-        """Rows that sum to 1; a text without a token goes to the last exit."""
+        """Rows normalised to sum to 1; a text without tokens takes the last exit."""
         total = counts.sum(-1, keepdim=True)
         nothing = torch.zeros_like(counts)
         nothing[:, -1] = 1.0

@@ -1,4 +1,4 @@
-"""A small linear head on the embedding output that says where a text will leave: the comparison for GEEP's table.
+"""A linear head on the embedding output that predicts the exit: a baseline for GEEP's table.
 
 Shapes: B samples, S tokens, E exits, H hidden, N fitted samples.
 """
@@ -23,8 +23,8 @@ __all__ = ["LinearExitPredictor"]
 class LinearExitPredictor(ExitPredictor):
     """softmax(W x + b), x the mean embedding output of a text's tokens and the logarithm of its length.
 
-    RECONSTRUCTED: a predictor to compare GEEP's table with. It reads the model's embeddings, so it must be bound to the
-    model (`bind`); no layer runs. Special tokens are read, too: they are the same in every text.
+    RECONSTRUCTED: a baseline for GEEP's table. It reads the model's embeddings, so it must be bound to the model
+    (`bind`); no layer runs. Special tokens are included: they are the same in every text.
 
     Args:
         num_exits: E.
@@ -45,7 +45,7 @@ class LinearExitPredictor(ExitPredictor):
         self.bias: Tensor
         self.register_buffer("weight", torch.zeros(num_exits, hidden_size + 1))
         self.register_buffer("bias", torch.zeros(num_exits))
-        self._models: list[MultiExitModel] = []  # in a list: the model is no part of the predictor
+        self._models: list[MultiExitModel] = []  # in a list, so that the model is not a submodule
 
     def bind(self, model: MultiExitModel) -> Self:
         if model.adapter.hidden_size != self.hidden_size:
@@ -58,7 +58,7 @@ class LinearExitPredictor(ExitPredictor):
 
     @torch.no_grad()
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads of a batch, (B, H+1) float32."""
+        """The head's input for a batch, (B, H+1) float32."""
         if not self._models:
             raise UserError("LinearExitPredictor is not bound to a model yet: call predictor.bind(model)")
         hidden = self._models[0].adapter.embed(input_ids, None).float()
@@ -68,7 +68,7 @@ class LinearExitPredictor(ExitPredictor):
         return torch.cat([mean, length.clamp(min=1).log()], dim=1)
 
     def fit(self, features: Tensor, exits: Tensor, steps: int = 200) -> Self:
-        """Fit the head by L-BFGS to the exits that samples took; the loss is convex, so the start does not matter.
+        """Fit the head by L-BFGS to the exits that samples took; the loss is convex.
 
         Args:
             features: (N, H+1).
@@ -91,7 +91,7 @@ class LinearExitPredictor(ExitPredictor):
 
         with torch.enable_grad():
             optimiser.step(closure)
-        scaled = weight.detach() / std  # for features as they come
+        scaled = weight.detach() / std  # for features that are not standardised
         self.weight.copy_(scaled)
         self.bias.copy_(bias.detach() - scaled @ mean)
         return self

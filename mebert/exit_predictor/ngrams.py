@@ -1,4 +1,4 @@
-"""Tokens and runs of tokens as rows of one table: single tokens by their id, longer runs by a hash.
+"""N-grams of tokens as rows of one table: single tokens by their id, longer runs by a hash.
 
 Shapes: B samples, S tokens, K keys of a sample, V vocabulary.
 """
@@ -10,8 +10,8 @@ from torch import Tensor
 
 __all__ = ["ngram_rows", "num_rows", "runs_of", "table_rows"]
 
-# Odd multipliers and shifts in the manner of splitmix64 (Steele, Lea, Flood 2014): neighbouring token ids must not
-# land in neighbouring buckets. As signed numbers, since integers here are signed 64-bit numbers that wrap around.
+# Odd multipliers and shifts as in splitmix64 (Steele, Lea, Flood 2014), so that neighbouring token ids do not land in
+# neighbouring buckets. As signed numbers, because PyTorch's integers are signed 64-bit numbers that wrap around.
 STEP = -7046029254386353131  # 0x9E3779B97F4A7C15
 MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
@@ -22,13 +22,7 @@ def num_rows(vocabulary: int, ngram: int, buckets: int) -> int:
 
 
 def hash_runs(tokens: Tensor, n: int, buckets: int) -> Tensor:
-    """Bucket of every run of n tokens, (..., S-n+1) int64 in [0, buckets).
-
-    Args:
-        tokens: Token ids, (..., S) int64; S is at least n.
-        n: At least 2. Runs of different length do not share their hashes.
-        buckets: Number of buckets.
-    """
+    """Bucket of every run of n >= 2 tokens of (..., S), (..., S-n+1) int64; each n has its own hash function."""
     length = tokens.shape[-1] - n + 1
     mixed = torch.full_like(tokens[..., :length], n)
     for place in range(n):
@@ -44,13 +38,9 @@ def _scramble(x: Tensor) -> Tensor:
 
 
 def table_rows(tokens: Tensor, vocabulary: int, n: int, buckets: int) -> Tensor:
-    """The table's row of every run of n tokens, (..., S-n+1) int64. Ids of no token of the vocabulary give -1.
+    """The table's row of every run of n tokens of (..., S), (..., S-n+1) int64; -1 for ids outside of the vocabulary.
 
-    Args:
-        tokens: Token ids, (..., S) int64.
-        vocabulary: V; rows 0..V-1 are the single tokens'.
-        n: Length of the runs, at least 1.
-        buckets: Rows V..V+buckets-1 are those of longer runs.
+    Rows 0..V-1 are those of single tokens, the `buckets` rows after them those of longer runs.
     """
     known = (tokens >= 0) & (tokens < vocabulary)
     if n == 1:
@@ -60,12 +50,7 @@ def table_rows(tokens: Tensor, vocabulary: int, n: int, buckets: int) -> Tensor:
 
 
 def runs_of(flags: Tensor, n: int) -> Tensor:
-    """Whether all of n tokens in a row are flagged, (..., S-n+1) bool.
-
-    Args:
-        flags: (..., S) bool.
-        n: At least 1.
-    """
+    """Whether all of n consecutive tokens are flagged: (..., S) to (..., S-n+1) bool."""
     length = flags.shape[-1] - n + 1
     together = flags[..., :length]
     for place in range(1, n):
@@ -78,13 +63,12 @@ def ngram_rows(
 ) -> Tensor:
     """The table's rows for the runs of 1..ngram tokens of a batch, (B, K) int64.
 
-    -1 stands for a run that the table does not know (an id of another vocabulary, a special token), -2 for none
-    (padding).
+    -1 stands for a run that is not in the table (an id outside of the vocabulary, a special token), -2 for padding.
 
     Args:
         tokens: Token ids, (B, S) int64.
         attended: (B, S) bool, false for padding.
-        special: (B, S) bool, true for special tokens; None where they are not told apart.
+        special: (B, S) bool, true for special tokens; None: unknown.
         vocabulary: V.
         ngram: Longest run.
         buckets: Rows for the longer runs.

@@ -1,4 +1,4 @@
-"""How well exits are predicted, and what the predictions cost in accuracy.
+"""The quality of predicted exits, and their effect on accuracy.
 
 Shapes: N samples, E exits.
 """
@@ -24,19 +24,19 @@ class PredictionReport:
 
     Attributes:
         samples: N.
-        exact: Predicted the very exit.
-        within_one: Predicted it or one next to it.
-        under: Predicted an earlier one: fewer layers, and an answer that the policy did not trust yet.
-        over: Predicted a later one: layers that the policy would have saved.
-        most_frequent: What `exact` would be if every sample were predicted the exit that most samples took.
+        exact: The predicted exit is the one taken.
+        within_one: It differs by one at most.
+        under: It is earlier: fewer layers, and a prediction that the policy did not accept yet.
+        over: It is later: layers that the policy would have saved.
+        most_frequent: `exact` of predicting the most frequent exit for every sample.
         layers_predicted: Mean layers run by prediction.
         layers_taken: Mean layers run by the policy.
         speedup_predicted: Speed-up by layers of the prediction.
         speedup_taken: Speed-up by layers of the policy.
-        metric_predicted: The metric at the predicted exits; None where there are no labels. So below.
+        metric_predicted: The metric at the predicted exits; this and the next two are None without labels.
         metric_taken: The metric at the exits that the policy took.
         metric_full: The metric of the last exit.
-        origin: What the predictor learnt from, if it is known.
+        origin: The exits that the predictor was fitted to, if known.
         kind: Class of the predictor.
         coverage: Its coverage.
     """
@@ -64,7 +64,7 @@ class PredictionReport:
 
 
 def accuracy_at(correct: Tensor) -> Callable[[Tensor], float]:
-    """The accuracy at some exits (N,), from who is right where, (E, N) bool."""
+    """A function of exits (N,) that gives the accuracy, from `correct` (E, N) bool."""
 
     def accuracy(exits: Tensor) -> float:
         return float(correct[exits, torch.arange(correct.shape[1])].double().mean())
@@ -84,7 +84,7 @@ def report(
         predicted: 0-based, (N,); N is at least 1.
         taken: 0-based, (N,).
         exit_layers: The layer of each exit, (E,), the last one L.
-        metric_at: The metric at exits (N,), `accuracy_at(correct)` for one; None where there are no labels.
+        metric_at: The metric at exits (N,), for example `accuracy_at(correct)`; None without labels.
     """
     layers = torch.as_tensor(exit_layers, dtype=torch.float64)
     off = predicted - taken

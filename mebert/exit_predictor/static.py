@@ -1,4 +1,4 @@
-"""Static exits for a wanted speed-up: from tokenised rows alone, without a run of the model."""
+"""Static exits for a wanted speed-up, from tokenised rows alone: no layer runs."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def fit_static(
     split: str = "",
     fresh: TokenisedSplit | None = None,
 ) -> FrequencyExitPredictor:
-    """A `FrequencyExitPredictor` that is as fast as is wanted, on the CPU; no layer runs.
+    """A `FrequencyExitPredictor` with a wanted speed-up, on the CPU.
 
     Args:
         model: For its exits and its vocabulary.
-        rows: Whose tokens are counted; labels are not needed.
-        policy: In whose place these exits are taken, at the threshold in question.
-        wanted: Speed-up by layers that `match` meets.
+        rows: Rows whose tokens are counted; labels are not needed.
+        policy: The policy that it replaces, at its threshold.
+        wanted: Speed-up by layers that the coverage `match` meets.
         coverage: `match`, or as in `ExitPredictor`.
-        speedup: The target for which the threshold was chosen, if it was; noted with the predictor.
-        split: Name of the split; noted, too.
-        fresh: Rows on which it shall be as fast as that; None: those whose tokens are counted.
+        speedup: The target for which the threshold was chosen, for the origin.
+        split: Name of the split, for the origin.
+        fresh: Rows on which `match` meets the speed-up; None: `rows`.
     """
     tokens, _ = tokens_of(rows)
     predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens)

@@ -1,4 +1,4 @@
-"""GEEP's token-level table of exit layers: which exits the texts took that a token stands in.
+"""GEEP's token-level table of exit layers: the exits taken by the texts with each token.
 
 Shapes: B samples, S tokens, E exits, V vocabulary, R rows of the table (tokens, then buckets), N counted samples.
 """
@@ -19,8 +19,8 @@ from mebert.exit_predictor.ngrams import ngram_rows, num_rows, table_rows
 
 __all__ = ["TokenExitPredictor", "count_exits"]
 
-# Probabilities in the table are multiples of this. Sums of them over up to 2048 keys have no rounding in float32, so
-# that a sample's distribution, hence its exit, is the same in every batch, whatever its padding.
+# Probabilities in the table are multiples of this. Sums of up to 2048 of them are exact in float32, so that a sample's
+# distribution, hence its exit, is the same in every batch, whatever the padding.
 GRAIN = 2.0**-13
 
 CHUNK = 2000  # samples whose keys are in memory at a time
@@ -29,24 +29,24 @@ CHUNK = 2000  # samples whose keys are in memory at a time
 class TokenExitPredictor(ExitPredictor):
     """The mean over a text's tokens of how often texts with that token left at each exit. RECONSTRUCTED.
 
-    The released words are: a hash table holds the token-level exit-layer distribution. Here, for the tokens t of a text
-    (each occurrence) and, if `ngram` is more than 1, its runs of 2..ngram tokens by their hash:
+    Known of the original: a hash table holds the token-level exit-layer distribution. Here, for the tokens t of a text
+    (each occurrence) and, if `ngram` is more than 1, its hashed runs of 2..ngram tokens:
 
         p_t(e) = (count[t][e] + k g(e)) / (Σ_e count[t][e] + k),   p(e) = mean over t of p_t(e)
 
-    g is the share of samples that left at e, k the `prior_strength`: an unseen token says g. One gather and one sum a
-    batch (`embedding_bag`).
+    g is the share of samples that left at e, k the `prior_strength`: an unseen token has the distribution g. One
+    `embedding_bag` per batch.
 
     Args:
         num_exits: E.
-        vocab_size: V. An id outside of it counts as unseen.
+        vocab_size: V; an id outside of it counts as unseen.
         coverage: As in `ExitPredictor`.
         ngram: Longest run of tokens that is counted, at least 1.
         buckets: Rows that the runs of 2 and more tokens share by their hash; not used if `ngram` is 1.
-        prior_strength: k, above 0: how many occurrences the global shares g weigh as.
+        prior_strength: k, above 0: the weight of the global shares g, in occurrences.
     """
 
-    reads: ClassVar[str] = "the mean over the text's tokens of where texts with that token left"
+    reads: ClassVar[str] = "the mean over the text's tokens of the exits taken by texts with that token"
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class TokenExitPredictor(ExitPredictor):
         self.exits = torch.zeros(num_exits, dtype=torch.int64)
 
     def fit(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Self:
-        """Count the tokens of samples that left, in place of what was counted before.
+        """Count the tokens of samples with the exits taken; earlier counts are replaced.
 
         Args:
             tokens: Token ids of all samples, one after the other.
@@ -89,10 +89,10 @@ class TokenExitPredictor(ExitPredictor):
         return self._set(counts, torch.bincount(exits, minlength=self.num_exits))
 
     def leave_one_out(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
-        """What the table would say of each sample that it was fitted on, had it not counted that sample, (N, E).
+        """The distribution of each fitted sample without its own counts, (N, E); arguments as `fit`.
 
-        The counts of a sample make its own exit look likely, most of all where its tokens are rare; a coverage chosen
-        on such distributions would not hold for new texts. Arguments as `fit`.
+        A sample's own counts make its exit more probable, most of all if its tokens are rare; a coverage chosen with
+        them would not hold for new texts.
         """
         parts = []
         for start in range(0, len(exits), CHUNK):
@@ -103,7 +103,7 @@ class TokenExitPredictor(ExitPredictor):
 
     def _without_own(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
         rows, samples = self._keys(tokens, offsets)
-        # How often a key stands in its sample: as many of the key's counts are the sample's own.
+        # Occurrences of a key in its sample: as many of the key's counts are the sample's own.
         pairs, times = torch.unique(samples * len(self.counts) + rows, return_counts=True)
         own, key = pairs // len(self.counts), pairs % len(self.counts)
         counts = self.counts[key].double()
@@ -139,7 +139,7 @@ class TokenExitPredictor(ExitPredictor):
         return {**super().settings(), **{name: getattr(self, name) for name in own}}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The counts of the keys that occurred: most of a vocabulary does not."""
+        """The counts of the keys that occurred; most of a vocabulary does not."""
         rows = self.counts.any(1).nonzero().squeeze(1)
         return {"rows": rows.int(), "counts": self.counts[rows].int(), "exits": self.exits}
 
@@ -149,7 +149,7 @@ class TokenExitPredictor(ExitPredictor):
         self._set(counts, tensors["exits"].long())
 
     def _keys(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """The table's row of every key of every sample, and the sample that it stands in, both (keys,)."""
+        """The table's row of every key of every sample, and its sample, both (keys,)."""
         rows, samples = [], []
         tokens = tokens.long()
         sample = torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets.diff())
@@ -158,8 +158,7 @@ class TokenExitPredictor(ExitPredictor):
                 break
             found = table_rows(tokens, self.vocab_size, n, self.buckets)
             last = len(tokens) - n + 1
-            # A run must not reach into the next sample.
-            kept = (found >= 0) & (sample[:last] == sample[n - 1 :])
+            kept = (found >= 0) & (sample[:last] == sample[n - 1 :])  # no run reaches into the next sample
             rows.append(found[kept])
             samples.append(sample[:last][kept])
         empty = torch.zeros(0, dtype=torch.int64)
@@ -170,7 +169,7 @@ class TokenExitPredictor(ExitPredictor):
         total = exits.sum().clamp(min=1)
         uniform = torch.full((self.num_exits,), 1.0 / self.num_exits, dtype=torch.float64)
         share = exits.double() / total if int(exits.sum()) else uniform
-        # The keys that never occurred (most of them) say the prior; the others are worked out.
+        # Keys that never occurred (most of them) have the prior.
         table = share.repeat(len(counts) + 1, 1)
         rows = counts.any(1).nonzero().squeeze(1)
         table[rows] = self._smoothed(counts[rows].double(), share)
@@ -185,20 +184,13 @@ class TokenExitPredictor(ExitPredictor):
 
 
 def count_exits(rows: Tensor, exits: Tensor, num_rows: int, num_exits: int) -> Tensor:
-    """How often each key stood in a sample that left at each exit, (R, E) int64.
-
-    Args:
-        rows: The key's row in the table, (keys,) int64.
-        exits: The exit of its sample, (keys,) int64.
-        num_rows: R.
-        num_exits: E.
-    """
+    """Occurrences of each key in samples that left at each exit, (R, E) int64, from rows and exits (keys,)."""
     flat = torch.bincount(rows * num_exits + exits, minlength=num_rows * num_exits)
     return flat.view(num_rows, num_exits)
 
 
 def _normalised(total: Tensor, backoff: Tensor) -> Tensor:
-    """Rows that sum to 1; the back-off where there was nothing to add up."""
+    """Rows normalised to sum to 1; the back-off for a sum of zero."""
     mass = total.sum(-1, keepdim=True)
     filled = torch.where(mass > 0, total, backoff)
     return filled / filled.sum(-1, keepdim=True)

@@ -22,7 +22,15 @@ from mebert.errors import UserError
 from mebert.storage.atomic import write_text
 from mebert.storage.hub import hub_errors
 
-__all__ = ["SPEC_FILE", "Guarantee", "ModelSpec", "PrototypeSpec", "check_label_names", "saved_model_folder"]
+__all__ = [
+    "SPEC_FILE",
+    "Guarantee",
+    "ModelSpec",
+    "PrototypeSpec",
+    "check_label_names",
+    "first_fault",
+    "saved_model_folder",
+]
 
 SPEC_FILE = "exits.json"
 FORMAT: Literal[1] = 1
@@ -129,7 +137,7 @@ class ModelSpec(_Values):
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise UserError(f"{file}: {_first_fault(error)}; {ADVICE}") from error
+            raise UserError(f"{file}: {first_fault(error)}; {ADVICE}") from error
 
     def write(self, folder: str | Path) -> None:
         """Write `exits.json` whole; values that were never set are left out.
@@ -160,7 +168,7 @@ class ModelSpec(_Values):
         try:
             return ModelSpec.model_validate(self.model_dump(exclude_unset=True) | values)
         except ValidationError as error:
-            raise UserError(f"{SPEC_FILE}: {_first_fault(error)}") from error
+            raise UserError(f"{SPEC_FILE}: {first_fault(error)}") from error
 
     def thresholds_for_max_drop(self) -> dict[str, dict[float, float]]:
         """Policy name to drop to threshold; a guarantee replaces a measurement for the same number."""
@@ -197,7 +205,7 @@ def saved_model_folder(model: str | Path) -> str | None:
     return None if found is None else str(model)
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """The key and what is wrong with its value, of the first of pydantic's errors."""
     fault: Mapping[str, Any] = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])

@@ -142,9 +142,15 @@ def test_damaged_files_are_told(tmp_path, made):
     (tmp_path / "exit_predictor.safetensors").write_bytes(b"no")
     with pytest.raises(UserError, match="cannot be read"):
         load_predictors(tmp_path)
-    (tmp_path / "exit_predictor.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_predictors(tmp_path)
+    for text, message in (
+        ("{", "cannot be read"),
+        ('{"format": 2, "predictors": []}', "exit_predictor.json: format: Input should be 1, got '2'"),
+        ('{"format": 1, "predictors": [{"class_path": "x"}]}', "it lacks predictors.0.init_args"),
+    ):
+        fit_predictor(made[0], made[2], made[1]).save(tmp_path)
+        (tmp_path / "exit_predictor.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_predictors(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -163,5 +169,5 @@ def test_wrong_settings(made, wrong, says):
 
 
 def test_no_rows(made):
-    with pytest.raises(UserError, match="no rows"):
+    with pytest.raises(UserError, match="rows is empty"):
         fit_predictor(made[0], made[2], made[1].select(np.arange(0)))

@@ -31,14 +31,8 @@ def hugging_face_model(
 ) -> PreTrainedModel:
     """`AutoModelForSequenceClassification` of the same encoder and weights, in evaluation mode.
 
-    Its head is Hugging Face's own with random weights, because only its cost matters here.
-
-    Args:
-        model: Source of the encoder, in float32.
-        device: Where it runs.
-        precision: `bfloat16` casts the weights; `int8` quantises the Linear layers dynamically.
-        layers: Number of layers, the first ones; None: all.
-        compile: Run it through `torch.compile`.
+    Its head is Hugging Face's own with random weights, because only its cost matters here. With `layers` it has only so
+    many layers, the first ones.
     """
     config = copy.deepcopy(model.encoder.config)
     config.num_labels = model.num_labels

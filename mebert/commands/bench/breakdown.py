@@ -96,13 +96,7 @@ def _clocked(model: MultiExitModel, policy: ExitPolicy, device: torch.device) ->
 def shares_of(
     variants: Sequence[Variant], models: Mapping[PrecisionName, MultiExitModel], device: torch.device
 ) -> list[Shares]:
-    """The shares of every `shrink` engine among the variants.
-
-    Args:
-        variants: What was timed.
-        models: The prepared model of each precision.
-        device: Where they run.
-    """
+    """The shares of every `shrink` engine among the variants."""
     found = []
     for variant in variants:
         if variant.name != "shrink" or variant.point is None:

@@ -64,14 +64,6 @@ def simulated_points(
 ) -> list[OperatingPoint]:
     """Drawn exits for a prepared model with random weights; the same draws for every precision.
 
-    Args:
-        prepared: The model as it will run.
-        indicators: Policies bound to the original, whose scores are computed and ignored.
-        rows: The samples.
-        costs: Their costs.
-        speedups: Wanted speed-ups by FLOPs.
-        seed: Determines the draws.
-
     Raises:
         UserError: A speed-up is out of reach.
     """
@@ -99,14 +91,6 @@ def trained_points(
 
     A predictor is more accurate on the rows that it was fitted to than on others. That does not affect its speed, which
     is matched to the policy's, and accuracy is not measured here.
-
-    Args:
-        model: In float32.
-        policies: Bound to it.
-        rows: The samples.
-        costs: Their costs.
-        speedups: Wanted speed-ups by FLOPs.
-        predict: Also fit predictors.
 
     Returns:
         The points, bound to `model`, and a line for each that is out of reach and left out.

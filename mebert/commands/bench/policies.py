@@ -29,12 +29,7 @@ FITTED_POLICIES = (Stacked, TemperatureScaled)
 
 
 def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: ExitPolicy | None) -> list[ExitPolicy]:
-    """The policies with these names for a trained model, bound to it.
-
-    Args:
-        names: As `policy_by_name` knows them; None: the model's own, else the default for its labels.
-        model: The model.
-        own: The policy that was saved with it, which keeps its settings.
+    """The policies with these names for a trained model, bound to it; `own`, saved with it, keeps its settings.
 
     Raises:
         UserError: A policy is unknown, does not fit the model, or needs a part that the model lacks.

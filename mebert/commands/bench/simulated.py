@@ -101,13 +101,7 @@ class SimulatedExits(ExitPolicy):
     """
 
     def of(self, indicator: ExitPolicy, exits: Tensor, features: Tensor) -> Self:
-        """Set what is simulated; returns itself.
-
-        Args:
-            indicator: Whose scores are computed and ignored; bound to the model.
-            exits: 0-based exit of each sample, (N,) int64.
-            features: From `features_of` of the same model, (N, H).
-        """
+        """Set the indicator (its scores are ignored), exits (N,) and features (N, H) of `features_of`; returns self."""
         self.indicator = indicator
         self._exits = exits.to(features.device)
         # The nearest point has the largest x . t - |t|^2 / 2: one product instead of all distances. Centred, because

@@ -136,16 +136,7 @@ def make_batches(
     sort: bool,
     pad_to: int | None = None,
 ) -> list[Batch]:
-    """All rows in batches, already on the device: the transfer is not measured.
-
-    Args:
-        rows: The rows; a batch names them by their places here.
-        size: Most rows of a batch.
-        pad_token_id: Fills `input_ids`.
-        device: Where the model is.
-        sort: Put rows of similar length together, the longest first; otherwise keep their order.
-        pad_to: Pad every batch to this many tokens; None: to its longest row.
-    """
+    """All rows in batches on the device, by length (the longest first) or in their order, padded to `pad_to` tokens."""
     chosen: Sequence[np.ndarray]
     if sort:
         chosen = plan_batches(rows.lengths, max_batch=size)

@@ -76,14 +76,7 @@ def timed_pass(make: Callable[[], Runs], batches: Sequence[Batch], device: torch
 
 
 def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: bool = True) -> Pass:
-    """Run all batches once.
-
-    Args:
-        runs: With no waiting rows.
-        batches: Row numbers 0..N-1, each once.
-        device: Waited for at the end.
-        each: Also wait for the device after each batch, as a user does who waits for the result.
-    """
+    """Run all batches (rows 0..N-1, each once), waiting for the device at the end and, with `each`, after each."""
     samples = sum(len(rows) for _, rows in batches)
     given, taken = np.zeros(samples), np.zeros(samples)
     done: list[tuple[Finished, float]] = []

@@ -71,15 +71,7 @@ def make_variants(
     points: Mapping[PrecisionName, Sequence[OperatingPoint]],
     models: Mapping[PrecisionName, MultiExitModel],
 ) -> dict[int, list[Variant]]:
-    """Batch size to its variants, precision by precision.
-
-    Args:
-        settings: Batch sizes, baselines, engines.
-        model: In float32, on the device where all run.
-        rows: All samples; a batch size b runs the first max(64, 8 b).
-        points: The operating points of each precision.
-        models: The model of each precision, prepared for inference.
-    """
+    """Batch size to its variants, precision by precision."""
     device = next(model.parameters()).device
     classifiers: dict[tuple[PrecisionName, int | None], HuggingFaceModel] = {}
 

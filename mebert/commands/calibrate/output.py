@@ -17,13 +17,7 @@ __all__ = ["print_calibrated", "print_next"]
 
 
 def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
-    """One row per policy and request, and a line for each request that is out of reach.
-
-    Args:
-        found: All operating points.
-        metric: Name of the metric.
-        what: The samples, in words.
-    """
+    """One row per policy and request, and a line for each request that is out of reach."""
     table = report_table(
         f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
         ["policy", "asked for"],
@@ -45,12 +39,7 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
 
 
 def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
-    """The command that predicts at the first stored threshold: `predict`, or a line of Python.
-
-    Args:
-        folder: Of the model.
-        sections: What was stored, as `store_thresholds` takes it.
-    """
+    """The command that predicts at the first stored threshold: `predict`, or a line of Python."""
     section, policies = next(iter(sections.items()))
     run = RunFolder.of_model(folder)
     config, best = run.config, run.checkpoint()

@@ -30,14 +30,6 @@ def record_rows(
 ) -> ExitRecord:
     """Run all exits on all rows; the record is in the order of the rows, on the CPU.
 
-    Args:
-        model: In evaluation mode, on any device: the trained one, or one prepared for inference, so that the recorded
-            exits are those taken at its precision.
-        policies: Bound to it, with different names.
-        rows: The rows, with labels.
-        collate_batch: Rows to a batch.
-        batch_size: Rows a batch.
-
     Raises:
         UserError: The rows have no labels, or there are none.
     """
