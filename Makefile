@@ -8,7 +8,7 @@ JOBS ?= 2  # test processes, one thread each: more threads would compete for the
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Targets with `##` are the ones that `make help` lists.
-.PHONY: help install quickstart test test-all test-browser test-notebooks test-kills test-min browser audit errors lint types check bench-training bench-curriculum bench-streaming clean
+.PHONY: help install quickstart test test-all test-browser test-notebooks test-docs test-kills test-min browser audit errors lint types check bench-training bench-curriculum bench-streaming clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,9 @@ test: $(STAMP)  ## Run the fast tests (about 6 minutes on 2 cores).
 
 test-all: test-notebooks  ## Run all tests, the slow ones too, and the notebooks.
 	$(PYTEST) -n $(JOBS) --dist worksteal -m 'slow or not slow'
+
+test-docs: $(STAMP)  # the commands, examples and figures of README, docs and notebooks
+	$(PYTEST) -n $(JOBS) --dist worksteal -m 'slow or not slow' tests/docs
 
 browser: $(STAMP)  # install Chromium for the tests of the pages, unless there is one
 	@which chromium chromium-browser google-chrome 2>/dev/null | grep -q . || ls ~/.cache/ms-playwright/chromium* >/dev/null 2>&1 || \

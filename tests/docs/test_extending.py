@@ -1,4 +1,4 @@
-"""Every example of docs/extending.md, as it stands there: it computes what it says, and the command line takes it."""
+"""Every example of docs/extending.md: it computes what the page says, and works on the command line."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from mebert import EarlyExitClassifier, UserError
 from mebert.cli.main import main
 from mebert.models import ExitOutputs, adapter_for, build_encoder
 from mebert.policies.base import policy_by_name
+
+pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 FILES = ("my_recipe", "my_rule", "my_measure", "my_pacing", "my_callback", "my_data", "my_family")
@@ -74,7 +76,7 @@ def test_recipe_is_the_formula(here):
     assert parts["loss"].item() == pytest.approx(cross_entropy + 2 * divergence, rel=1e-5)
 
 
-def test_rule_is_the_formula(here):
+def test_policy_is_the_formula(here):
     rule = example("my_rule", "Gini")(temperature=2.0)
     logits = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [2.0, 1.0, -1.0]])
     expected = []
@@ -85,7 +87,7 @@ def test_rule_is_the_formula(here):
     assert expected[0] == pytest.approx(1.0)
 
 
-def test_recipe_rule_and_callback_train_and_calibrate(here, capsys):
+def test_recipe_policy_and_callback_train_and_calibrate(here, capsys):
     write_config(here, tiny_experiment())
     own = "--model my_recipe.AgreeingExits --model.strength 1 --model.policy my_rule.Gini --model.policy.temperature 2"
     status = run("fit", "--config", "tiny.yaml", *own.split(), "--trainer.callbacks+=my_callback.ExitAgreement")
@@ -115,7 +117,7 @@ def test_a_setting_of_the_recipe_is_checked(here, capsys):
     assert re.search(r"strength.*much", capsys.readouterr().err)
 
 
-def test_measures_are_what_they_say(here):
+def test_measures_are_the_formulas(here):
     answers = [[0, 0, 1], [0, 1, 0], [1, 1, 1], [0, 2, 0]]  # 4 rows, 3 exits
     logits = torch.nn.functional.one_hot(torch.tensor(answers), 3).float().transpose(0, 1)
     found = example("my_measure", "ChangesOfMind")().of_logits(logits, torch.zeros(4, dtype=torch.long))
@@ -201,7 +203,7 @@ def test_family_trains_and_is_opened_again(here, capsys):
 
 
 def test_a_family_is_known_only_once_its_module_is_imported(here):
-    """Before that the error lists ours; a walk that merely inherits `families` does not count as one."""
+    """Before that the error lists ours; an adapter that merely inherits `families` does not count as one."""
     with pytest.raises(UserError, match=r"'camembert' is not supported.*distilbert$"):
         build_encoder("unused", SETTINGS)
     import_module("my_family")
@@ -212,7 +214,7 @@ def test_a_family_is_known_only_once_its_module_is_imported(here):
     assert type(adapter_for(build_encoder("unused", {**SETTINGS, "model_type": "bert"}))).__name__ == "EncoderAdapter"
 
 
-def test_a_rule_is_known_only_once_its_module_is_imported(here):
+def test_a_policy_is_known_only_once_its_module_is_imported(here):
     with pytest.raises(UserError, match="'gini' is not known"):
         policy_by_name("gini")
     rules = import_module("my_rule")

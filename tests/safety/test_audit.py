@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+pytestmark = pytest.mark.slow  # with the audit itself in CI and make test-all
+
 ROOT = Path(__file__).parents[2]
 
 
