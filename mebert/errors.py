@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-__all__ = ["UserError", "escape_control_chars", "without_userinfo"]
+__all__ = ["UserError", "check_range", "escape_control_chars", "without_userinfo"]
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
@@ -39,3 +40,25 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(without_userinfo(escape_control_chars(" ".join(message.split()))))
+
+
+def check_range(name: str, value: float | None, low: float, high: float = math.inf, *, low_open: bool = False) -> None:
+    """Check that a setting lies in [low, high], or in (low, high] with `low_open`.
+
+    Args:
+        name: Name of the setting.
+        value: Its value; None is not checked.
+        low: The smallest value, or with `low_open` the largest one below all allowed values.
+        high: The largest value; infinity for no limit (an infinite value is refused).
+        low_open: Whether `low` itself is refused.
+
+    Raises:
+        UserError: It does not, or is NaN.
+    """
+    if value is None or (math.isfinite(value) and (low < value if low_open else low <= value) and value <= high):
+        return
+    if math.isfinite(high):
+        wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}]"
+    else:
+        wanted = f"{'above' if low_open else 'at least'} {low:g}{' and finite' if value == math.inf else ''}"
+    raise UserError(f"{name} must be {wanted}, got {value}")

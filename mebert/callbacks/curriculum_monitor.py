@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from mebert.curriculum.datamodule import CurriculumOrder
 from mebert.curriculum.sampler import CurriculumSampler
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.report.prediction_files import write_table
 from mebert.storage.run_folder import run_folder
 
@@ -33,8 +33,7 @@ class CurriculumMonitor(L.Callback):
     """
 
     def __init__(self, samples: int = 0) -> None:
-        if samples < 0:
-            raise UserError(f"curriculum.samples must be at least 0, got {samples}")
+        check_range("curriculum.samples", samples, 0)
         self.samples = samples
         self._table: dict[str, list[Any]] = {}
 

@@ -5,7 +5,6 @@ Shapes: E exits, N samples.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
 from mebert.callbacks.wall_clock import WallClock
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.fitted_indicators import check_rows
 from mebert.policies import ExitPolicy
@@ -67,15 +66,11 @@ class AccuracySpeedCurve(SplitCallback):
         policies: list[str] | None = None,
         fit_indicators: bool = False,
     ) -> None:
-        if not all(1 <= point < math.inf for point in points):
-            raise UserError(f"curve.points must be speed-ups of at least 1, got {list(points)}")
-        if wall_samples < 0 or wall_rounds < 1:
-            raise UserError(
-                f"curve.wall_samples must be at least 0 and curve.wall_rounds at least 1, "
-                f"got {wall_samples} and {wall_rounds}"
-            )
-        if not 0 <= wall_budget < math.inf:
-            raise UserError(f"curve.wall_budget must be seconds of at least 0, got {wall_budget}")
+        for point in points:
+            check_range("every speed-up of curve.points", point, 1)
+        check_range("curve.wall_samples", wall_samples, 0)
+        check_range("curve.wall_rounds", wall_rounds, 1)
+        check_range("curve.wall_budget", wall_budget, 0)
         self.points = tuple(sorted(set(points)))
         self.policies = policies
         self.fit_indicators = fit_indicators

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import answers_of, make_metric, update_metric
 
@@ -37,8 +37,7 @@ class ExitAccuracy(SplitCallback):
     """
 
     def __init__(self, flush_every: int = 100) -> None:
-        if flush_every < 1:
-            raise UserError(f"exit_accuracy.flush_every must be at least 1, got {flush_every}")
+        check_range("exit_accuracy.flush_every", flush_every, 1)
         self.flush_every = flush_every
         self._stages: dict[str, dict[str, _SplitMetrics]] = {"train": {}, "val": {}, "test": {}}
 

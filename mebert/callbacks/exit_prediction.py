@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
 from mebert.data.scoring import score_split
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.coverage import Coverage
 from mebert.exit_predictor.fitting import (
@@ -74,8 +74,7 @@ class ExitPrediction(L.Callback):
         buckets: int = 2**18,
         prior_strength: float = 10.0,
     ) -> None:
-        if max_rows is not None and max_rows < 1:
-            raise UserError(f"exit_prediction.max_rows must be at least 1, or null for all rows; got {max_rows}")
+        check_range("exit_prediction.max_rows", max_rows, 1)
         self.settings = PredictorSettings(kind or "token", ngram, coverage, buckets, prior_strength)
         self.kind = kind
         self.split = split

@@ -7,7 +7,6 @@ Shapes: B batch, C classes, N samples.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,15 +19,15 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.recorder import gather_rows
 from mebert.callbacks.threshold_check import warn_if_useless
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
 from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
 from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
 from mebert.report.tables import print_pairs
+from mebert.runtime.distributed import gather_rows
 from mebert.storage.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -80,12 +79,9 @@ class PredictionWriter(L.Callback):
         given = [f"predictions.{name}" for name, value in numbers.items() if value is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
-        if threshold is not None and not 0.0 <= threshold <= 1.0:
-            raise UserError(f"predictions.threshold must be in [0, 1], got {threshold}")
-        if speedup is not None and not 1.0 <= speedup < math.inf:
-            raise UserError(f"predictions.speedup must be a number of at least 1, got {speedup}")
-        if max_drop is not None and not 0.0 <= max_drop < math.inf:
-            raise UserError(f"predictions.max_drop must be a number of at least 0, got {max_drop}")
+        check_range("predictions.threshold", threshold, 0.0, 1.0)
+        check_range("predictions.speedup", speedup, 1.0)
+        check_range("predictions.max_drop", max_drop, 0.0)
         self.path = None if path is None else Path(path)
         self.format = format
         self.speedup = speedup
@@ -161,7 +157,7 @@ class PredictionWriter(L.Callback):
         shards.flush()
         self._shards = None
         # Waits for all processes, too.
-        counts = gather_rows(pl_module, torch.tensor([shards.count])).tolist()
+        counts = gather_rows(torch.tensor([shards.count], device=pl_module.device)).tolist()
         if not trainer.is_global_zero or not any(counts):
             return
         seen = _Seen(pl_module.model)

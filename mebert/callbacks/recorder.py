@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.curve import ExitRecord
+from mebert.runtime.distributed import gather_rows
 
 if TYPE_CHECKING:
     from lightning import LightningModule
@@ -19,18 +20,7 @@ if TYPE_CHECKING:
     from mebert.exit_predictor import ExitPredictor
     from mebert.policies import ExitPolicy
 
-__all__ = ["ExitRecorder", "gather_rows"]
-
-
-def gather_rows(pl_module: LightningModule, rows: Tensor) -> Tensor:
-    """Rows (n, ...) of every process, one after another: (W n, ...). All processes must hold equally many."""
-    world_size = pl_module.trainer.world_size
-    if world_size == 1:
-        return rows
-    rows = rows.to(pl_module.device).contiguous()
-    parts = [torch.empty_like(rows) for _ in range(world_size)]
-    torch.distributed.all_gather(parts, rows)
-    return torch.cat(parts)
+__all__ = ["ExitRecorder"]
 
 
 class ExitRecorder:
@@ -78,7 +68,7 @@ class ExitRecorder:
         """
         if not self._parts:
             return None
-        rows = {name: gather_rows(pl_module, torch.cat(parts)).cpu() for name, parts in self._parts.items()}
+        rows = {name: gather_rows(torch.cat(parts)).cpu() for name, parts in self._parts.items()}
         self._parts = {}
         order = rows["index"].argsort(stable=True)
         index = rows["index"][order]

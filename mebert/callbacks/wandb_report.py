@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from typing_extensions import override
 
 from mebert.callbacks.curve import AccuracySpeedCurve
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.metrics.task import predictions_of
 from mebert.report.wandb_tables import Table, evaluation_tables, sample_table, spread_rows
 
@@ -41,8 +41,7 @@ class WandbReport(L.Callback):
     """
 
     def __init__(self, samples: int = 100) -> None:
-        if samples < 0:
-            raise UserError(f"wandb.samples must be at least 0, got {samples}")
+        check_range("wandb.samples", samples, 0)
         self.samples = samples
 
     @override

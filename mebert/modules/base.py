@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mebert.errors import check_range
 from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, per_exit_losses, uniform_weights
 from mebert.models.families import build_encoder
 from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
-from mebert.modules.checks import check_fit, check_range, check_strategy, first_class_weights, train_labels
+from mebert.modules.checks import check_fit, check_strategy, first_class_weights, train_labels
 from mebert.modules.engine_prediction import EnginePrediction
 from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
@@ -84,12 +85,11 @@ class MultiExitModule(EarlyExitModule):
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
         super().__init__()
-        check_range("learning_rate", learning_rate, 0.0, float("inf"), low_open=True)
-        check_range("weight_decay", weight_decay, 0.0, float("inf"))
+        check_range("learning_rate", learning_rate, 0.0, low_open=True)
+        check_range("weight_decay", weight_decay, 0.0)
         check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
-        check_range("target_speedup", target_speedup, 1.0, float("inf"))
-        if threshold is not None:
-            check_range("threshold", threshold, 0.0, 1.0)
+        check_range("target_speedup", target_speedup, 1.0)
+        check_range("threshold", threshold, 0.0, 1.0)
         self.save_hyperparameters()
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

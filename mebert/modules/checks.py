@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +11,10 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_fit", "check_range", "check_strategy", "first_class_weights", "refuse_exit_weights", "train_labels"]
+__all__ = ["check_fit", "check_strategy", "first_class_weights", "refuse_exit_weights", "train_labels"]
+
+# Strategies that leave a process only a part of the weights, or of their gradients.
+SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
 def first_class_weights(setting: list[float] | Literal["balanced"] | None, num_labels: int) -> Tensor | None:
@@ -53,21 +55,6 @@ def train_labels(datamodule: Any) -> Tensor:
             "class_weights balanced needs a data module of mebert (splits['train'].labels); give the weights as numbers"
         )
     return torch.as_tensor(labels)
-
-
-# Strategies that leave a process only a part of the weights, or of their gradients.
-SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
-
-
-def check_range(name: str, value: float, low: float, high: float, low_open: bool = False) -> None:
-    """Raise a UserError that names the setting and its value when it lies outside [low, high] (or (low, high]).
-
-    No infinity is inside, also where `high` is one: it stands for "no limit".
-    """
-    inside = (low < value if low_open else low <= value) and value <= high and math.isfinite(value)
-    if not inside:
-        end = f"{high:g}]" if math.isfinite(high) else "inf)"
-        raise UserError(f"{name} must be in {'(' if low_open else '['}{low:g}, {end}, got {value}")
 
 
 def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:

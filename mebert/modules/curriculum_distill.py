@@ -8,7 +8,6 @@ Shapes: E exits, B batch, C classes, H hidden.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.losses import (
     DistillationKind,
     FeatureLossKind,
@@ -63,12 +62,9 @@ class CurriculumDistillModule(MultiExitModule):
         teacher: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if not 0.0 <= logit_weight <= 1.0:
-            raise UserError(f"logit_weight must be in [0, 1], got {logit_weight}")
-        if not 0 <= feature_weight < math.inf:
-            raise UserError(f"feature_weight must be at least 0, got {feature_weight}")
-        if not 0 < temperature < math.inf:
-            raise UserError(f"temperature must be above 0, got {temperature}")
+        check_range("logit_weight", logit_weight, 0.0, 1.0)
+        check_range("feature_weight", feature_weight, 0.0)
+        check_range("temperature", temperature, 0.0, low_open=True)
         if teacher is not None and distillation == "none":
             raise UserError(f"teacher {teacher!r} was given, but distillation is 'none'; choose vanilla or layerwise")
         if projection and not feature_weight:

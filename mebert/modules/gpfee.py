@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mebert.errors import check_range
 from mebert.models.multi_exit import ExitOutputs
 from mebert.models.past_future import PastFutureModel, imitation_loss
 from mebert.modules.base import MultiExitModule
-from mebert.modules.checks import check_range
 
 __all__ = ["GPFEEModule"]
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mebert.errors import check_range
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.base import MultiExitModule
-from mebert.modules.checks import check_range, refuse_exit_weights
+from mebert.modules.checks import refuse_exit_weights
 from mebert.modules.optimization import adamw_with_linear_decay
 
 __all__ = ["LearnedWeightsModule", "uncertainty_loss"]
@@ -51,7 +52,7 @@ class LearnedWeightsModule(MultiExitModule):
 
     def __init__(self, weights_learning_rate: float = 1e-3, learning_rate: float = 2e-5, **kwargs: Any) -> None:
         refuse_exit_weights("LearnedWeightsModule", kwargs)
-        check_range("weights_learning_rate", weights_learning_rate, 0.0, float("inf"), low_open=True)
+        check_range("weights_learning_rate", weights_learning_rate, 0.0, low_open=True)
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.weights_learning_rate = weights_learning_rate
         self.log_variances = nn.Parameter(torch.zeros(self.model.num_exits))  # s

@@ -7,13 +7,12 @@ Shapes: E exits, M = E - 1 exits with prototypes, B batch, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.losses import dar_hinge, dar_softmax
 from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
@@ -58,9 +57,8 @@ class ProtoExitModule(MultiExitModule):
         lam_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 10.0),
         **kwargs: Any,
     ) -> None:
-        for name, value in (("alpha", alpha), ("margin", margin)):
-            if not 0 <= value < math.inf:
-                raise UserError(f"{name} must be at least 0, got {value}")
+        check_range("alpha", alpha, 0.0)
+        check_range("margin", margin, 0.0)
         if lam is not None and not lam >= 0:  # infinity is the distance ratio alone
             raise UserError(f"lam must be at least 0, got {lam}")
         if not lam_grid or not all(value >= 0 for value in lam_grid):

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mebert.errors import check_range
 from mebert.losses import logit_distances
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
-from mebert.modules.checks import check_range, refuse_exit_weights
+from mebert.modules.checks import refuse_exit_weights
 from mebert.runtime.distributed import world_size
 
 __all__ = ["RomeBERTModule", "conflict", "shared_matrices"]
@@ -81,7 +82,7 @@ class RomeBERTModule(MultiExitModule):
     ) -> None:
         refuse_exit_weights("RomeBERT", kwargs)
         check_range("logit_weight", logit_weight, 0.0, 1.0)
-        check_range("temperature", temperature, 0.0, float("inf"), low_open=True)
+        check_range("temperature", temperature, 0.0, low_open=True)
         super().__init__(**kwargs)
         self.logit_weight = logit_weight
         self.temperature = temperature

@@ -15,12 +15,12 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.losses import per_exit_losses
 from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
-from mebert.modules.checks import check_range, refuse_exit_weights
+from mebert.modules.checks import refuse_exit_weights
 from mebert.modules.exit_policy import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
 
@@ -84,9 +84,8 @@ class TwoStageModule(MultiExitModule):
                 f"head shared has no place in {self.recipe}, whose second stage leaves the last exit alone; take mlp "
                 "or linear"
             )
-        if stage1_epochs < 1:
-            raise UserError(f"stage1_epochs must be at least 1, got {stage1_epochs}")
-        check_range("student_learning_rate", student_learning_rate, 0.0, float("inf"), low_open=True)
+        check_range("stage1_epochs", stage1_epochs, 1)
+        check_range("student_learning_rate", student_learning_rate, 0.0, low_open=True)
         super().__init__(learning_rate=learning_rate, warmup_ratio=warmup_ratio, **kwargs)
         self.stage1_epochs = stage1_epochs
         self.student_learning_rate = student_learning_rate

@@ -28,6 +28,7 @@ def predict(path, num_labels=2, monkeypatch=None):
         engine="shrink",
         operating_points={"entropy": {2.0: 0.25}},
         state_dict=dict,
+        device="cpu",
     )
     writer = PredictionWriter(str(path))
     writer.on_predict_start(trainer, module)
@@ -112,7 +113,7 @@ def test_refusals(tmp_path):
 
 def test_speedup_and_engine_are_restored_afterwards():
     module = SimpleNamespace(
-        policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}, state_dict=dict
+        policy=Entropy(0.3), engine="shrink", operating_points={"entropy": {2.0: 0.25}}, state_dict=dict, device="cpu"
     )
     module.state_dict = dict
     writer = PredictionWriter(speedup=2.0, engine="full")

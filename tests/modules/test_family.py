@@ -7,60 +7,25 @@ import copy
 import lightning as L
 import pytest
 import torch
-from safetensors.torch import load_file
-from tiny import tiny_batch, tiny_config, tiny_encoder
+from modules import recipes
+from modules.recipes import gradients, labelled, loader, same_gradients, trainer
+from tiny import tiny_encoder
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
-from mebert.errors import UserError
-from mebert.inference import make_engine, prepare_model, prepare_policy
 from mebert.losses import exit_errors
 from mebert.models import MultiExitModel, model_inputs
 from mebert.modules import BERxiTModule, ElasticBERTModule, PABEEModule, RomeBERTModule
 from mebert.modules.berxit import scorer_losses
 from mebert.modules.romebert import conflict, shared_matrices
-from mebert.policies import Entropy
 
 
-def make(kind, layers=4, family="bert", spread=0.1, **settings):
-    torch.manual_seed(0)
-    more = {} if family != "bert" else {"num_hidden_layers": layers}
-    settings = {"num_labels": 3, "dropout": 0.0, "learning_rate": 1e-3, **settings}
-    module = kind(encoder_config=tiny_config(family, **more), **settings)
-    with torch.no_grad():
-        for parameter in module.model.parameters():
-            parameter.add_(torch.randn_like(parameter) * spread)
-    return module.train()
-
-
-def labelled(rows=6, seed=0, num_labels=3):
-    labels = torch.arange(rows) % num_labels if num_labels > 1 else torch.linspace(0, 5, rows)
-    return {**tiny_batch(rows, seed=seed), "labels": labels, "index": torch.arange(rows)}
+def make(kind, layers=4, spread=0.1, **settings):
+    return recipes.make(kind, layers, spread=spread, **settings)
 
 
 def answers(module, batch):
     """The plain model's logits and features."""
     return module.model(**model_inputs(batch))
-
-
-def gradients(module, loss):
-    module.zero_grad()
-    loss.backward()
-    return {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
-
-
-def same_gradients(found, wanted):
-    assert found.keys() == wanted.keys()
-    for name, gradient in found.items():
-        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
-
-
-def loader(steps, rows=6):
-    items = []
-    for i in range(steps):
-        batch = labelled(rows, seed=i)
-        items += [{name: values[row] for name, values in batch.items()} for row in range(rows)]
-    return DataLoader(items, batch_size=rows)
 
 
 class Watch(L.Callback):
@@ -85,13 +50,7 @@ class Weights(L.Callback):
 
 
 def fit(module, path, steps, callbacks, **settings):
-    L.Trainer(
-        **{
-            "default_root_dir": path, "accelerator": "cpu", "max_epochs": 1, "logger": False,
-            "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False,
-            "callbacks": callbacks, **settings,
-        }
-    ).fit(module, loader(steps))  # fmt: skip
+    trainer(path, *callbacks, **settings).fit(module, loader(steps, padded=True))
 
 
 # ---- PABEE ---------------------------------------------------------------------------------------------------------
@@ -122,22 +81,6 @@ def test_pabee_exits_share_their_pooler_and_nothing_else():
     found = gradients(module, module.compute_loss(outputs, batch)["loss"])
     names = [name for name in found if "classifier.0" in name]
     assert names == ["exits.0.classifier.0.weight", "exits.0.classifier.0.bias"]
-
-
-def test_pabee_saved_and_loaded(tmp_path):
-    model, batch = make(PABEEModule).model.eval(), tiny_batch()
-    model.save_pretrained(tmp_path / "model", policy=Entropy(0.4))
-    names = load_file(tmp_path / "model" / "exits.safetensors").keys()
-    assert [n for n in names if "classifier.0.weight" in n] == ["exits.0.classifier.0.weight"]
-    again = MultiExitModel.from_pretrained(tmp_path / "model")
-    torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
-    assert again.exit(3).classifier[0] is again.exit(0).classifier[0]
-    for engine in ("full", "shrink"):
-        fast = prepare_model(again)
-        done = make_engine(engine, fast, prepare_policy(Entropy(0.4).bind(again), fast)).feed(batch, torch.arange(5))
-        exits = done.exits.tolist()
-        wanted = torch.stack([model(**batch).logits[exit_index, row] for row, exit_index in enumerate(exits)])
-        torch.testing.assert_close(done.logits.clone(), wanted.detach(), rtol=1e-4, atol=1e-4)
 
 
 # ---- ElasticBERT ---------------------------------------------------------------------------------------------------
@@ -232,17 +175,6 @@ def test_berxit_steps_alternate_and_not_the_batches_of_a_step(tmp_path):
     module, watch = make(BERxiTModule), Watch()
     fit(module, tmp_path, 4, [watch], accumulate_grad_batches=2)
     assert ["exit_scorer.weight" in step for step in watch.steps] == [False, True]
-
-
-def test_berxit_head_is_saved_with_the_model(tmp_path):
-    model = make(BERxiTModule).model.eval()
-    model.save_pretrained(tmp_path / "model")
-    again = MultiExitModel.from_pretrained(tmp_path / "model")
-    torch.testing.assert_close(again.exit_scorer.weight, model.exit_scorer.weight)
-    assert again.exit_scorer.in_features == model.feature_size
-    plain = make(PABEEModule).model
-    plain.save_pretrained(tmp_path / "plain")
-    assert MultiExitModel.from_pretrained(tmp_path / "plain").exit_scorer is None
 
 
 def test_the_head_learns_where_exits_are_wrong():
@@ -357,35 +289,3 @@ def test_romebert_without_regularisation_is_plain(tmp_path, settings):
     fit(module, tmp_path, 1, [watch, weights])
     module.model.load_state_dict(weights.states[0])
     same_gradients(watch.steps[0], gradients(module, sum(rome_parts(module, labelled(seed=0)))))
-
-
-# ---- all -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [PABEEModule, ElasticBERTModule, BERxiTModule, RomeBERTModule])
-def test_evaluation_loss_and_regression(kind):
-    module, batch = make(kind, num_labels=1), labelled(num_labels=1)
-    assert torch.isfinite(module.compute_loss(module(**model_inputs(batch)), batch)["loss"])
-    module = make(kind).eval()
-    batch = labelled()
-    outputs = module(**model_inputs(batch))
-    ce = torch.stack([F.cross_entropy(z, batch["labels"]) for z in outputs.logits])
-    weights = torch.tensor([1.0, 2.0, 3.0, 4.0]) / 10 if kind is PABEEModule else torch.full((4,), 0.25)
-    parts = module.compute_loss(outputs, batch)
-    assert parts.keys() == {"loss"}
-    torch.testing.assert_close(parts["loss"], (weights * ce).sum())
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings", "text"),
-    [
-        (ElasticBERTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in ElasticBERT's loss"),
-        (BERxiTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in BERxiT's loss"),
-        (RomeBERTModule, {"exit_weights": "depth"}, r"exit_weights \(depth\) has no place in RomeBERT's loss"),
-        (RomeBERTModule, {"logit_weight": 1.5}, r"logit_weight must be in \[0, 1\], got 1.5"),
-        (RomeBERTModule, {"temperature": 0.0}, r"temperature must be in \(0, inf\), got 0.0"),
-    ],
-)
-def test_settings_out_of_range_are_named(kind, settings, text):
-    with pytest.raises(UserError, match=text):
-        make(kind, **settings)

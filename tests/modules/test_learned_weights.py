@@ -7,31 +7,26 @@ import math
 import lightning as L
 import pytest
 import torch
+from modules import recipes
+from modules.recipes import labelled, loader, trainer
 from scipy.optimize import minimize_scalar
-from tiny import tiny_batch, tiny_config
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
-from mebert.errors import UserError
 from mebert.models import model_inputs
 from mebert.modules import LearnedWeightsModule
 from mebert.modules.learned_weights import uncertainty_loss
 
 
 def make(**settings):
-    torch.manual_seed(0)
-    settings = {"encoder_config": tiny_config("bert"), "num_labels": 3, "dropout": 0.0, **settings}
-    return LearnedWeightsModule(**settings).train()
-
-
-def batch_of(rows=6, num_labels=3):
-    labels = torch.arange(rows) % num_labels if num_labels > 1 else torch.linspace(0, 5, rows)
-    return {**tiny_batch(rows), "labels": labels, "index": torch.arange(rows)}
+    return recipes.make(LearnedWeightsModule, **settings)
 
 
 @pytest.mark.parametrize("num_labels", [3, 1])
 def test_loss_by_loops(num_labels):
-    module, batch = make(num_labels=num_labels, weights_learning_rate=1e-2, learning_rate=1e-3), batch_of(6, num_labels)
+    module, batch = (
+        make(num_labels=num_labels, weights_learning_rate=1e-2, learning_rate=1e-3),
+        labelled(num_labels=num_labels),
+    )
     with torch.no_grad():
         module.log_variances.copy_(torch.tensor([0.3, -0.2, 0.5]))
     logits = module.model(**model_inputs(batch)).logits
@@ -70,11 +65,7 @@ class Gradients(L.Callback):
 def test_weights_move_at_their_own_rate(tmp_path):
     module, gradients = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1), Gradients()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    rows = [{name: values[row] for name, values in batch_of(6).items()} for row in range(6)]
-    L.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[gradients],
-    ).fit(module, DataLoader(rows, batch_size=6))  # fmt: skip
+    trainer(tmp_path, gradients).fit(module, loader(1, padded=True))
     # Adam's first step is the rate itself; CE begins above 1/2, so that every weight exp(-s) falls.
     torch.testing.assert_close(module.log_variances.detach(), torch.full((3,), 0.05), rtol=1e-3, atol=0)
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in module.named_parameters()}
@@ -83,12 +74,5 @@ def test_weights_move_at_their_own_rate(tmp_path):
     with torch.no_grad():
         for name, value in before.items():
             module.get_parameter(name).copy_(value)
-    losses = module.eval().per_exit_losses(module(**model_inputs(batch_of())), batch_of())
+    losses = module.eval().per_exit_losses(module(**model_inputs(labelled())), labelled())
     torch.testing.assert_close(gradients.found["log_variances"], 0.5 - losses.detach())
-
-
-def test_settings_out_of_range_are_named():
-    with pytest.raises(UserError, match=r"weights_learning_rate must be in \(0, inf\), got 0"):
-        make(weights_learning_rate=0.0)
-    with pytest.raises(UserError, match=r"exit_weights \(depth\) has no place in LearnedWeightsModule's loss"):
-        make(exit_weights="depth")

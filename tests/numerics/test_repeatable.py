@@ -6,18 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
+from measures import RECIPES
+from resume.same import differences
 from runs import experiment, run, write_config
 
-import mebert
-
-RECIPES = sorted(
-    name
-    for name in mebert.__all__
-    if isinstance(kind := getattr(mebert, name), type) and issubclass(kind, L.LightningModule)
-)
 STAGES = {"FastBERTModule": {"stage1_epochs": 1}, "DeeBERTModule": {"stage1_epochs": 1}}
 QUICK = ("BERxiTModule", "CurriculumDistillModule", "FastBERTModule", "GEEPModule")  # of all families; the rest is slow
 OF_THE_CLOCK = ("wall", "seconds", "checkpoint")
@@ -53,25 +47,6 @@ def timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: timeless(v) for k, v in value.items() if not any(word in k for word in OF_THE_CLOCK)}
     return [timeless(v) for v in value] if isinstance(value, list) else value
-
-
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two results differ in any bit (a NaN equals a NaN)."""
-    if isinstance(one, torch.Tensor):
-        same = one.dtype == other.dtype and torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
-        return [] if same else [where]
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = [*one, *(key for key in other if key not in one)]
-        missing = [f"{where}/{key}" for key in keys if (key in one) != (key in other)]
-        both = [key for key in keys if key in one and key in other]
-        return missing + [found for key in both for found in differences(one[key], other[key], f"{where}/{key}")]
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return [where]
-        return [
-            found for n, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{where}/{n}")
-        ]
-    return [] if one == other or (one != one and other != other) else [where]
 
 
 def fit(config: str, name: str, *more: str) -> dict[str, Any]:
@@ -131,4 +106,4 @@ def test_the_comparison_sees_a_single_bit():
     assert differences(one, one) == []
     assert differences(one, other) == ["/weights/a"]
     assert differences(one, {**one, "x": [1, {"y": 2.5}]}) == ["/x/1/y"]
-    assert differences(one, {**one, "z": 1}) == ["/z"]
+    assert differences(one, {**one, "z": 1}) == [": ['z']"]
