@@ -9,8 +9,8 @@ Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H h
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,97 +19,49 @@ from torch.nn import functional as F
 
 from mebert.inference.attention_plan import AttentionGroup, AttentionPlan, attend
 
-__all__ = ["FusedLayer", "LayerParts", "drop_layers", "fused_layers"]
+__all__ = ["FusedLayer", "drop_layers", "fused_layers"]
 
 
-@dataclass
-class LayerParts:
-    """The parts of a layer, whatever its family calls them.
-
-    Attributes:
-        query: Projection of the query.
-        key: Projection of the key.
-        value: Projection of the value.
-        out: Projection after attention.
-        attention_norm: LayerNorm after attention.
-        up: First projection of the feed-forward part.
-        activation: Its activation function.
-        down: Its second projection.
-        output_norm: LayerNorm at the end.
-        heads: Attention heads.
-    """
-
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    out: nn.Linear
-    attention_norm: nn.LayerNorm
-    up: nn.Linear
-    activation: Callable[[Tensor], Tensor]
-    down: nn.Linear
-    output_norm: nn.LayerNorm
-    heads: int
-
-
-def _bert_parts(layer: Any) -> LayerParts:
-    attention, out = layer.attention.self, layer.attention.output
-    return LayerParts(
-        *(attention.query, attention.key, attention.value, out.dense, out.LayerNorm),
-        *(layer.intermediate.dense, layer.intermediate.intermediate_act_fn, layer.output.dense, layer.output.LayerNorm),
-        heads=attention.num_attention_heads,
-    )
-
-
-def _albert_parts(layer: Any) -> LayerParts:
-    attention = layer.attention
-    return LayerParts(
-        *(attention.query, attention.key, attention.value, attention.dense, attention.LayerNorm),
-        *(layer.ffn, layer.activation, layer.ffn_output, layer.full_layer_layer_norm),
-        heads=attention.num_attention_heads,
-    )
-
-
-def _distilbert_parts(layer: Any) -> LayerParts:
-    attention = layer.attention
-    return LayerParts(
-        *(attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin, layer.sa_layer_norm),
-        *(layer.ffn.lin1, layer.ffn.activation, layer.ffn.lin2, layer.output_layer_norm),
-        heads=attention.n_heads,
-    )
+# Where each family keeps query, key, value, the projection after attention and its LayerNorm, the first projection of
+# the feed-forward part, its activation function, its second projection, the last LayerNorm, and the number of heads.
+BERT_PARTS = (
+    *("attention.self.query", "attention.self.key", "attention.self.value"),
+    *("attention.output.dense", "attention.output.LayerNorm"),
+    *("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense", "output.LayerNorm"),
+    "attention.self.num_attention_heads",
+)
+ALBERT_PARTS = (
+    *("attention.query", "attention.key", "attention.value", "attention.dense", "attention.LayerNorm"),
+    *("ffn", "activation", "ffn_output", "full_layer_layer_norm", "attention.num_attention_heads"),
+)
+DISTILBERT_PARTS = (
+    *("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm"),
+    *("ffn.lin1", "ffn.activation", "ffn.lin2", "output_layer_norm", "attention.n_heads"),
+)
 
 
 class FusedLayer(nn.Module):
-    """One layer in evaluation mode, with its own copy of the projections of query, key and value.
+    """One layer in evaluation mode, with its own copy of the projections of query, key and value; other parts shared.
 
     Args:
-        parts: The layer's parts, shared but for the three projections.
+        layer: A Hugging Face layer.
+        parts: The names of its parts, as `BERT_PARTS` has them.
     """
 
-    def __init__(self, parts: LayerParts) -> None:
+    def __init__(self, layer: Any, parts: Sequence[str]) -> None:
         super().__init__()
-        linears = (parts.query, parts.key, parts.value)
+        found: Any = attrgetter(*parts)(layer)
+        *linears, self.out, self.attention_norm, self.up, activation, self.down, self.output_norm, self.heads = found
         self.qkv = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears))
         self.qkv.to(linears[0].weight.device, linears[0].weight.dtype)
         with torch.no_grad():
             self.qkv.weight.copy_(torch.cat([linear.weight for linear in linears]))
             self.qkv.bias.copy_(torch.cat([linear.bias for linear in linears]))
-        self.out = parts.out
-        self.attention_norm = parts.attention_norm
-        self.up = parts.up
-        self.down = parts.down
-        self.output_norm = parts.output_norm
-        self.heads = parts.heads
-        activation: Any = parts.activation
         self.is_gelu = activation is F.gelu or getattr(activation, "act", None) is F.gelu
         self.activation = activation
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
-        """Packed hidden states (T, H) to those after the layer, (T, H).
-
-        Args:
-            hidden: Packed hidden states.
-            plan: Which rows attend together.
-        """
+        """Packed hidden states (T, H) to those after the layer, (T, H)."""
         context = plan.run(self.qkv(hidden), self._attend)
         hidden = self.attention_norm(self.out(context).add_(hidden))
         inner = self.up(hidden)
@@ -139,13 +91,16 @@ def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
     if getattr(config, "is_decoder", False):
         return None
     if config.model_type == "albert":
-        groups = [[FusedLayer(_albert_parts(x)) for x in g.albert_layers] for g in encoder.encoder.albert_layer_groups]
+        groups = [
+            [FusedLayer(layer, ALBERT_PARTS) for layer in group.albert_layers]
+            for group in encoder.encoder.albert_layer_groups
+        ]
         share = config.num_hidden_layers / config.num_hidden_groups
         return [groups[int(index / share)] for index in range(config.num_hidden_layers)]
     if config.model_type == "distilbert":
-        return [[FusedLayer(_distilbert_parts(layer))] for layer in encoder.transformer.layer]
+        return [[FusedLayer(layer, DISTILBERT_PARTS)] for layer in encoder.transformer.layer]
     if config.model_type in ("bert", "roberta", "xlm-roberta", "electra"):
-        return [[FusedLayer(_bert_parts(layer))] for layer in encoder.encoder.layer]
+        return [[FusedLayer(layer, BERT_PARTS)] for layer in encoder.encoder.layer]
     return None
 
 

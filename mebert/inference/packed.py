@@ -99,8 +99,8 @@ class FusedAdapter(EncoderAdapter):
     """Runs fused layers; the embeddings are those of the family's own adapter.
 
     Args:
-        base: The family's adapter, whose layers are not used any more.
-        layers: Per layer of the encoder, the fused layers that it consists of.
+        base: The family's adapter, whose layers are not used.
+        layers: The fused layers of each layer of the encoder.
         scores: Most scores of one attention head in a group of rows that attend together; None: all rows are one
             group, which is fewer kernels and more padding.
     """

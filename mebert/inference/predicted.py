@@ -49,17 +49,8 @@ class PredictedEngine(WaitingEngine[_Group]):
     test; an accelerator is waited for once per fed batch, to sort it, and once per batch that runs, for its lengths,
     before its layers.
 
-    Args:
-        model: In evaluation mode.
-        policy: Not used; every engine has one.
-        predictor: Its `predict` gives the exits.
-        batch_size: Rows of a full batch, at least 1.
-        max_waiting: Most rows that may wait after a feed; the fullest queue runs first. None: 64 x `batch_size` (what
-            waits is token ids only).
-        max_wait: A row is done at the latest when this many further batches have been fed; None: no such limit.
-
-    Raises:
-        UserError: A setting out of range.
+    The exits are those of `predictor.predict`; the policy is not used. Other arguments as `WaitingEngine`;
+    `max_waiting` is 64 x `batch_size` by default, because only token ids wait.
     """
 
     def __init__(

@@ -49,16 +49,7 @@ class RefillEngine(WaitingEngine[_Group]):
     Deepest first empties the queues soonest. Without `max_waiting` at most `batch_size - 1` rows wait before each
     exit. `flush` runs what is left, the shallowest queue first: its survivors fill up the batches of the next.
 
-    Args:
-        model: In evaluation mode.
-        policy: Bound to the model.
-        batch_size: Rows of a full batch, at least 1.
-        max_waiting: Most rows that may wait after a feed; the fullest queue runs first. None: 8 x `batch_size`.
-        max_wait: A row is done at the latest when this many further batches have been fed (0: at once), for streams
-            whose predictions must not be held back; None: no such limit.
-
-    Raises:
-        UserError: A setting out of range.
+    Arguments as `WaitingEngine`; `max_waiting` is 8 x `batch_size` by default.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class WaitingEngine(Engine, Generic[G]):
         policy: Bound to the model.
         queues: Number of queues.
         batch_size: Rows of a full batch, at least 1.
-        max_waiting: Most rows that may wait after a feed.
+        max_waiting: Most rows that may wait after a feed; the fullest queue runs first.
         max_wait: A row is done at the latest when this many further batches have been fed (0: at once); None: no such
             limit.
 

@@ -58,12 +58,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
     """Survivors go on in a smaller batch; hidden states, masks and the policy's state are filtered together.
 
     One synchronisation per exit on an accelerator: the number of survivors must be known. Exits at which no sample may
-    leave are not computed.
-
-    Args:
-        model: In evaluation mode.
-        policy: Bound to the model.
-        inputs: As `run_full` takes them.
+    leave are not computed. Arguments as `run_full`.
     """
     state = model.start(**inputs)
     batch, last = inputs["input_ids"].shape[0], model.num_exits - 1
