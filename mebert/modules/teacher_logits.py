@@ -7,7 +7,6 @@ of its checkpoint. Shapes: N training rows, B batch, C classes.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
 from mebert.runtime.progress import rows_pass
+from mebert.storage.atomic import atomic_path
 from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
@@ -123,13 +123,11 @@ def read_logits(path: Path) -> Tensor | None:
 
 
 def write_logits(path: Path, logits: Tensor) -> None:
-    """Write a table (N, C) under another name and rename it, so that no run finds half a file."""
+    """Write a table (N, C), whole or not at all."""
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({TABLE: logits.contiguous()}, unfinished)
-    unfinished.replace(path)
+    with atomic_path(path) as unfinished:
+        save_file({TABLE: logits.contiguous()}, unfinished)
 
 
 SPLIT = "train"

@@ -12,7 +12,6 @@ A cell without done.json is not done, whatever else there is.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from typing import Any
 import yaml
 
 from mebert.errors import UserError
+from mebert.storage.atomic import write_text
 
-__all__ = ["Cell", "Done", "refuse_changed", "write_text"]
+__all__ = ["Cell", "Done", "refuse_changed"]
 
 EVALUATION = "evaluation.json"
 
@@ -106,9 +106,8 @@ class Cell:
         evaluated = [run for run in self._runs() if (run / EVALUATION).is_file()]
         if not evaluated:
             raise UserError(f"{self.folder} has no {EVALUATION}: is test_after_fit off, or the data without test?")
-        write_text(
-            self.folder / "done.json", json.dumps({"run": evaluated[-1].name, "seconds": round(seconds, 1)}) + "\n"
-        )
+        done = {"run": evaluated[-1].name, "seconds": round(seconds, 1)}
+        write_text(json.dumps(done) + "\n", self.folder / "done.json")
         unwanted = {"results": ("checkpoints", "model"), "models": ("checkpoints",), "all": ()}[keep]
         for run in self._runs():
             for name in unwanted:
@@ -121,7 +120,7 @@ class Cell:
             for run in self._runs():
                 shutil.rmtree(run)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.config_file, yaml.safe_dump(self.config, sort_keys=False))
+        write_text(yaml.safe_dump(self.config, sort_keys=False), self.config_file)
         places = [run / "checkpoints" / f"{name}.ckpt" for run in self._runs() for name in ("last-previous", "last")]
         return next((path for path in reversed(places) if path.is_file() and _readable(path)), None)
 
@@ -158,13 +157,6 @@ def refuse_changed(cells: Sequence[Cell]) -> None:
             f"{len(changed)} of the study's runs were done with other settings (first: {first.name}, {key}: "
             f"{old!r}, now {new!r}); give the study another name, or delete their folders, such as {first.folder}"
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

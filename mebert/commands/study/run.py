@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
-from mebert.commands.study.cell import Cell, refuse_changed, write_text
+from mebert.commands.study.cell import Cell, refuse_changed
 from mebert.commands.study.grid import cells_of, select
 from mebert.commands.study.owner import exclusive_owner
 from mebert.commands.study.run_cells import follow, run_locally
 from mebert.commands.study.settings import SECTIONS, Study
 from mebert.errors import UserError
+from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 
 __all__ = ["Runs", "check_settings", "study_command"]
@@ -165,5 +166,5 @@ def _command(study: Study) -> str:
     del content["exceptions"]
     study.out.mkdir(parents=True, exist_ok=True)
     path: Path = study.out / "study.yaml"
-    write_text(path, yaml.safe_dump(content, sort_keys=False))
+    write_text(yaml.safe_dump(content, sort_keys=False), path)
     return f"python -m mebert study --config {shlex.quote(str(path))}"
