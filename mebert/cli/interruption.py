@@ -17,7 +17,7 @@ from mebert.callbacks.stop_on_signal import Stopped
 from mebert.errors import UserError
 from mebert.storage.checkpoints import NotWritten
 from mebert.storage.paths import describe_os_error
-from mebert.storage.run_folder import run_folder
+from mebert.storage.run_folder import RunFolder, run_folder
 
 __all__ = ["ends_cleanly", "same_command"]
 
@@ -83,4 +83,4 @@ def _command_to_continue(trainer: Any) -> str | None:
     checkpoint = next((path for path in (*written, trainer.ckpt_path) if path and Path(path).is_file()), None)
     if checkpoint is None:
         return None
-    return same_command(["fit", "--config", str(run_folder(trainer) / "config.yaml")], Path(checkpoint))
+    return same_command(["fit", "--config", str(RunFolder(run_folder(trainer)).config)], Path(checkpoint))

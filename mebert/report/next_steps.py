@@ -28,19 +28,20 @@ def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: 
         module: Its operating points can be asked for.
         epochs: `max_epochs` of the run; None or -1 where steps were counted.
     """
-    names = {
-        "config": "config.yaml",
-        "metrics": "metrics.csv",
-        "checkpoints": "checkpoints",
-        "curve": "curve.png",
-        "evaluation": "evaluation.json",
-        "model folder": "model",
+    files = RunFolder(folder)
+    saved = {
+        "config": files.config,
+        "metrics": files.metrics,
+        "checkpoints": files.checkpoints,
+        "curve": folder / "curve.png",
+        "evaluation": files.evaluation,
+        "model folder": files.model,
     }
-    print_pairs("Saved:", {k: folder / v for k, v in names.items() if (folder / v).exists()})
+    print_pairs("Saved:", {name: path for name, path in saved.items() if path.exists()})
     own_file = " --data.predict_file my.csv" if hasattr(datamodule, "predict_file") else ""
     last = shlex.quote(str(best.with_name("last.ckpt")))
     more = f" --trainer.max_epochs {2 * epochs}" if epochs is not None and epochs > 0 else " --trainer.max_steps 1000"
-    predict, config = _command("predict", folder, best) + own_file, shlex.quote(str(folder / "config.yaml"))
+    predict, config = _command("predict", folder, best) + own_file, shlex.quote(str(RunFolder(folder).config))
     found = {
         "predict": f"{predict} --out out.csv",
         "faster": f"{predict} --out fast.csv{_speedup(module, fastest=True)}",

@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from mebert.storage.run_folder import RunFolder
+
 __all__ = ["job_id", "note_job", "requeue_job", "requeued_checkpoint"]
 
 NOTE = "slurm_job.json"
@@ -38,7 +40,7 @@ def requeued_checkpoint(experiment_folder: Path, command: Sequence[str]) -> Path
         path
         for note in experiment_folder.glob(f"*/{NOTE}")
         if _read(note) == {"job": job_id(), "command": list(command)}
-        and (path := note.parent / "checkpoints" / "last.ckpt").is_file()
+        and (path := RunFolder(note.parent).checkpoint("last")).is_file()
     ]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 

@@ -13,6 +13,7 @@ from mebert.commands.compare.settings import differences
 from mebert.commands.compare.task_groups import TaskGroup
 from mebert.commands.compare.training import last_validation
 from mebert.report.page import Cell, Note, Part, Section, Table
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["paired_section", "run_table", "settings_section", "untested_section"]
 
@@ -76,7 +77,7 @@ def untested_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
         for run in group.untested
     ]
     folder = group.untested[0].folder
-    test = ["test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints" / "best.ckpt"]
+    test = ["test", "--config", RunFolder(folder).config, "--ckpt_path", RunFolder(folder).checkpoint()]
     header = ["run", "line", "seed", *(_exit_title(name) for name in names), "folder"]
     words = "The last validation, from metrics.csv: on validation data, so not comparable with tests."
     command = shlex.join(["python", "-m", "mebert", *map(str, test)])

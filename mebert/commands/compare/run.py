@@ -13,6 +13,7 @@ from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.report.layout import print_pairs
 from mebert.storage.paths import check_output
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["compare_command"]
 
@@ -86,16 +87,16 @@ def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], f
         print_pairs("Next:", _with_best(tested))
     else:
         folder = untested[0].folder
-        command = ["test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints" / "best.ckpt"]
+        command = ["test", "--config", RunFolder(folder).config, "--ckpt_path", RunFolder(folder).checkpoint()]
         print_pairs("Next:", {"test one": shlex.join(["python", "-m", "mebert", *map(str, command)])})
 
 
 def _with_best(runs: Sequence[RunView]) -> dict[str, str]:
     """The next command for the run with the largest area, by the files that are left of it."""
     run = max(runs, key=lambda run: -1.0 if run.area is None else run.area)
-    config = shlex.quote(str(run.folder / "config.yaml"))
+    config = shlex.quote(str(RunFolder(run.folder).config))
     tested = run.evaluation.get("checkpoint")
-    for checkpoint in [*([Path(tested)] if tested else []), run.folder / "checkpoints" / "best.ckpt"]:
+    for checkpoint in [*([Path(tested)] if tested else []), RunFolder(run.folder).checkpoint()]:
         if checkpoint.is_file():
             known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
             return {"predict": f"python -m mebert predict {known} --out out.csv"}

@@ -22,10 +22,9 @@ import yaml
 
 from mebert.errors import UserError
 from mebert.storage.atomic import write_text
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["Cell", "Done", "refuse_changed"]
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Done:
 
     def evaluation(self) -> dict[str, Any]:
         """The content of evaluation.json."""
-        content: dict[str, Any] = json.loads((self.run / EVALUATION).read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(RunFolder(self.run).evaluation.read_text(encoding="utf-8"))
         return content
 
 
@@ -91,7 +90,7 @@ class Cell:
             found = Done(self.folder / marker["run"], float(marker["seconds"]))
         except (FileNotFoundError, ValueError, KeyError):
             return None
-        return found if (found.run / EVALUATION).is_file() else None
+        return found if RunFolder(found.run).evaluation.is_file() else None
 
     def finish(self, seconds: float, keep: str) -> Done:
         """Mark the cell as done and remove what is not to be kept.
@@ -103,9 +102,9 @@ class Cell:
         Raises:
             UserError: The run has left no evaluation.json.
         """
-        evaluated = [run for run in self._runs() if (run / EVALUATION).is_file()]
+        evaluated = [run for run in self._runs() if RunFolder(run).evaluation.is_file()]
         if not evaluated:
-            raise UserError(f"{self.folder} has no {EVALUATION}: is test_after_fit off, or the data without test?")
+            raise UserError(f"{self.folder} has no evaluation.json: is test_after_fit off, or the data without test?")
         done = {"run": evaluated[-1].name, "seconds": round(seconds, 1)}
         write_text(json.dumps(done) + "\n", self.folder / "done.json")
         unwanted = {"results": ("checkpoints", "model"), "models": ("checkpoints",), "all": ()}[keep]
@@ -121,7 +120,7 @@ class Cell:
                 shutil.rmtree(run)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(yaml.safe_dump(self.config, sort_keys=False), self.config_file)
-        places = [run / "checkpoints" / f"{name}.ckpt" for run in self._runs() for name in ("last-previous", "last")]
+        places = [RunFolder(run).checkpoint(name) for run in self._runs() for name in ("last-previous", "last")]
         return next((path for path in reversed(places) if path.is_file() and _readable(path)), None)
 
     def changed(self) -> bool:

@@ -20,6 +20,7 @@ from mebert.commands.study.intervals import Estimate, Mixture, estimate, value
 from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import CurvePoint, ExitRecord, fixed_exit_points, sweep
 from mebert.metrics.record_files import load_record
+from mebert.storage.run_folder import RunFolder
 
 __all__ = ["AREA", "Choice", "PolicyFigures", "RecipeResult", "TaskResult", "read_results"]
 
@@ -91,7 +92,7 @@ class _Run:
 
     @classmethod
     def read(cls, done: Done) -> _Run:
-        record, about = load_record(done.run / "outputs.safetensors")
+        record, about = load_record(RunFolder(done.run).outputs)
         return cls(record, done.evaluation(), list(about["exit_layers"]))
 
     def policy(self, choice: Choice) -> str:
