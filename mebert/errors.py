@@ -1,4 +1,4 @@
-"""The one exception that means: the user gave something that cannot work."""
+"""The one exception for mistakes of the user, and how its text is made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["UserError", "check_range", "escape_control_chars", "without_userinfo
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
-# All but tab and line feed; beside them what turns the direction of writing, so that a line says something else.
+# All but tab and line feed; and the characters that change the direction of writing.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def escape_control_chars(text: str) -> str:
-    r"""A text without sequences and characters that a terminal obeys; each such character becomes U+FFFD.
+    r"""A text without escape sequences; each other control character becomes U+FFFD.
 
     >>> escape_control_chars("\x1b[31mred\x1b[0m and a bell\x07")
     'red and a bell\ufffd'
@@ -32,10 +32,10 @@ def without_userinfo(text: str) -> str:
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave, told in one line: what, where, and what to do.
+    """A mistake in what the user gave, in one line: what, where, and what to do.
 
     The command line prints the text without a stack trace and exits with status 2; in Python it is an
-    ordinary `ValueError`. What texts of files could do to a terminal, and passwords in addresses, are left out.
+    ordinary `ValueError`. Control characters and passwords in addresses are removed.
     """
 
     def __init__(self, message: str) -> None:

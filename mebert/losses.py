@@ -1,6 +1,6 @@
 """Losses over exits, as pure functions.
 
-Shapes: E exits, M exits with prototypes, B batch, C classes. All return a scalar unless said otherwise.
+Shapes: E exits, M exits with prototypes, B batch, C classes. All return a scalar unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FeatureLossKind = Literal["cosine", "mse"]
 
 
 def distillation_pairs(kind: DistillationKind, num_students: int) -> list[tuple[int, int]]:
-    """Who learns from whom: (student, teacher), 0-based, where number `num_students` is the deepest teacher.
+    """Pairs for distillation: (student, teacher), 0-based, where number `num_students` is the deepest teacher.
 
     `vanilla`: the deepest teaches all others. `layerwise`: a chain, each learns from the next deeper one. `both`: the
     pairs of both, each once (the last student has the same teacher in both).

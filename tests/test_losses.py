@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,18 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from mebert.losses import balanced_weights, dar_hinge, dar_softmax, depth_weights, per_exit_losses, uniform_weights
+from mebert.losses import (
+    averaging_matrix,
+    balanced_weights,
+    dar_hinge,
+    dar_softmax,
+    depth_weights,
+    distillation_pairs,
+    feature_distances,
+    logit_distances,
+    per_exit_losses,
+    uniform_weights,
+)
 
 
 @given(st.integers(1, 40))
@@ -81,3 +94,60 @@ def test_classes_without_prototype_give_finite_loss_and_gradient(loss):
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(distances.grad).all()
+
+
+# ---- distillation: against numbers worked out by hand and against loops ----------------------------------------------
+
+
+def test_kl_by_hand():
+    """Teacher (3/4, 1/4) and student (1/2, 1/2) at T = 2: logits are twice the log-odds."""
+    teacher = torch.tensor([[[2 * math.log(3.0), 0.0]]])
+    student = torch.tensor([[[5.0, 5.0]]])
+    by_hand = 4.0 * (0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5))
+    assert float(logit_distances(student, teacher, 2.0)) == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_mean_over_the_batch_for_each_pair():
+    torch.manual_seed(0)
+    students, teachers = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    found = logit_distances(students, teachers, 1.5)
+    for pair in range(3):
+        total = 0.0
+        for row in range(5):
+            p, q = (teachers[pair, row] / 1.5).softmax(0), (students[pair, row] / 1.5).softmax(0)
+            total += float((p * (p.log() - q.log())).sum())
+        assert float(found[pair]) == pytest.approx(1.5**2 * total / 5, rel=1e-4)
+
+
+def test_regression_compares_values():
+    students, teachers = torch.tensor([[[1.0], [2.0]]]), torch.tensor([[[3.0], [2.0]]])
+    assert logit_distances(students, teachers, 7.0).tolist() == [2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_extreme_logits_stay_finite(dtype):
+    students = torch.tensor([[[1e4, -1e4], [0.0, 0.0]]], dtype=dtype, requires_grad=True)
+    teachers = torch.tensor([[[-1e4, 1e4], [1e4, -1e4]]], dtype=dtype)
+    loss = logit_distances(students, teachers, 1.0).sum()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(students.grad).all()
+
+
+def test_feature_distances_by_hand():
+    student, teacher = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[4.0, 3.0]]])
+    assert float(feature_distances(student, teacher, "cosine")) == pytest.approx(1 - 24 / 25)
+    assert float(feature_distances(student, teacher, "mse")) == pytest.approx(1.0)
+    normalised = (student / 5 - teacher / 5).square().sum()
+    assert float(feature_distances(student, teacher, "cosine")) == pytest.approx(float(normalised) / 2)
+
+
+@given(st.sampled_from(["vanilla", "layerwise", "both"]), st.integers(1, 8))
+def test_every_student_gets_the_mean_over_its_teachers(kind, students):
+    pairs = distillation_pairs(kind, students)
+    values = torch.rand(len(pairs))
+    means = averaging_matrix(pairs, students) @ values
+    for student in range(students):
+        own = [float(value) for value, (s, _) in zip(values, pairs, strict=True) if s == student]
+        assert float(means[student]) == pytest.approx(sum(own) / len(own), rel=1e-5)
+        assert all(teacher > student for s, teacher in pairs if s == student)

@@ -8,7 +8,7 @@ __all__ = ["cascade"]
 def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshold: float = 0.1) -> None:
     """Save trained models as a cascade, which is opened, calibrated and asked as any other model.
 
-    A text runs through the first model; where that is not sure, the next reads it from its start, and so on. It leaves
+    A text runs through the first model; if that is not confident, the next one reads it, and so on. It leaves
     where 1 minus its largest probability is below the threshold (in a regression where two estimates agree).
 
     Args:

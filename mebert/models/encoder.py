@@ -1,6 +1,6 @@
-"""Walk a Hugging Face encoder layer by layer, one small adapter a family.
+"""Run a Hugging Face encoder layer by layer, one small adapter a family.
 
-Shapes: B batch, S tokens, H hidden. The walk calls the library's own embedding, mask and layer code, so its
+Shapes: B batch, S tokens, H hidden. An adapter calls the library's own embedding, mask and layer code, so its
 layer outputs equal `output_hidden_states` for the same weights; what it adds is that a caller may stop after
 any layer and may drop samples from the batch on the way.
 """
@@ -67,7 +67,7 @@ def joined_memory(states: Sequence[LayerState]) -> Tensor | None:
 
 
 class EncoderAdapter:
-    """The walk through a BERT-shaped encoder (`embeddings`, `encoder.layer`); other families override parts of it.
+    """Runs a BERT-shaped encoder (`embeddings`, `encoder.layer`) layer by layer; other families override parts of it.
 
     Args:
         encoder: The Hugging Face base model (no task head). It stays the owner of the weights.

@@ -80,24 +80,24 @@ class DistilBertAdapter(EncoderAdapter):
         return out
 
 
-WALKS: tuple[type[EncoderAdapter], ...] = (EncoderAdapter, AlbertAdapter, ElectraAdapter, DistilBertAdapter)
-SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for walk in WALKS for family in walk.families)
+ADAPTERS: tuple[type[EncoderAdapter], ...] = (EncoderAdapter, AlbertAdapter, ElectraAdapter, DistilBertAdapter)
+SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for adapter in ADAPTERS for family in adapter.families)
 
 
-def _walks_by_family() -> dict[str, type[EncoderAdapter]]:
+def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
     """Ours, and those of every subclass that names families of its own and whose module is imported."""
-    found: dict[str, type[EncoderAdapter]] = {family: walk for walk in WALKS for family in walk.families}
+    found: dict[str, type[EncoderAdapter]] = {family: adapter for adapter in ADAPTERS for family in adapter.families}
     left: list[type[EncoderAdapter]] = EncoderAdapter.__subclasses__()
     while left:
-        walk = left.pop()
-        if "families" in vars(walk):  # a walk for another purpose inherits its base's
-            found |= {family: walk for family in walk.families if family not in found}
-        left += walk.__subclasses__()
+        adapter = left.pop()
+        if "families" in vars(adapter):  # a adapter for another purpose inherits its base's
+            found |= {family: adapter for family in adapter.families if family not in found}
+        left += adapter.__subclasses__()
     return found
 
 
-def _walk_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:
-    found = _walks_by_family()
+def _adapter_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:
+    found = _adapters_by_family()
     if config.model_type in found:
         return found[config.model_type]
     raise UserError(
@@ -112,7 +112,7 @@ def adapter_for(encoder: PreTrainedModel) -> EncoderAdapter:
     Raises:
         UserError: The encoder's family is not supported; the text lists those that are.
     """
-    return _walk_class(encoder.config, encoder.config.name_or_path or type(encoder).__name__)(encoder)
+    return _adapter_class(encoder.config, encoder.config.name_or_path or type(encoder).__name__)(encoder)
 
 
 @contextmanager
@@ -177,7 +177,7 @@ def build_encoder(
         if "model_type" not in settings:
             raise UserError("encoder_config needs the key model_type, for example {model_type: bert, hidden_size: 128}")
         model_type = str(settings.pop("model_type"))
-        families = _walks_by_family()
+        families = _adapters_by_family()
         if model_type not in families:
             raise UserError(
                 f"encoder_config: model_type {model_type!r} is not supported; use one of: {', '.join(families)}"
@@ -190,19 +190,19 @@ def build_encoder(
     else:
         with hub_errors(f"encoder {name!r}"):
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    walk = _walk_class(config, name)
+    adapter = _adapter_class(config, name)
     if layers is not None:
-        walk.keep_first_layers(config, layers)
+        adapter.keep_first_layers(config, layers)
     if dropout is not None:
         if not 0 <= dropout < 1:
             raise UserError(f"dropout must be in [0, 1), got {dropout}")
-        for key in walk.dropout_keys:
+        for key in adapter.dropout_keys:
             setattr(config, key, dropout)
     with quiet_loading():
         if encoder_config is not None:
             try:
                 model = AutoModel.from_config(
-                    config, attn_implementation=attn_implementation, trust_remote_code=False, **walk.init_kwargs
+                    config, attn_implementation=attn_implementation, trust_remote_code=False, **adapter.init_kwargs
                 )
             except (ValueError, RuntimeError, ArithmeticError) as error:  # sizes that do not go together
                 raise UserError(f"encoder_config: {error}; correct one of these settings") from error
@@ -216,7 +216,7 @@ def build_encoder(
                     trust_remote_code=False,
                     ignore_mismatched_sizes=True,  # told below, in one line
                     output_loading_info=True,
-                    **walk.init_kwargs,
+                    **adapter.init_kwargs,
                 )
             _check_weights(name, report)
     encoder: PreTrainedModel = model.train()

@@ -1,6 +1,6 @@
 """The shared multi-exit model: one encoder, an exit head after some or all of its layers.
 
-Shapes: B batch, S tokens, H hidden, F feature, C classes, E exits, L layers. E = L unless `exit_layers` says otherwise;
+Shapes: B batch, S tokens, H hidden, F feature, C classes, E exits, L layers. E = L without `exit_layers`;
 F = H unless the pooling is `fastbert`.
 """
 
@@ -37,7 +37,7 @@ def model_inputs(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @dataclass
 class ExitOutputs:
-    """What all exits say of a batch.
+    """The output of all exits for a batch.
 
     Attributes:
         logits: (E, B, C), float32.

@@ -2,7 +2,7 @@
 
 Source: Liao et al., "A Global Past-Future Early Exit Method for Accelerating Inference of Pre-trained Language Models",
 NAACL 2021, and its released code; what is exact and what is reconstructed stands in docs/methods.md.
-Shapes: E exits, i the exit that answers (from 1), J = E - i exits after it, B batch, C classes, F feature.
+Shapes: E exits, i the exit that predicts (from 1), J = E - i exits after it, B batch, C classes, F feature.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["PastFutureHead", "PastFutureModel", "imitation_loss"]
 class PastFutureHead(ExitHead):
     """One exit's own part: c = tanh(Linear(pooled)), and a Linear(F -> 2 C) of it, C votes and C values for the gate.
 
-    It says as much of what earlier exits imagine in the place of c.
+    The same Linear reads what earlier exits imagine in the place of c.
     """
 
     def summarise(self, pooled: Tensor) -> Tensor:
@@ -36,10 +36,10 @@ class PastFutureHead(ExitHead):
         summary: Tensor = self.classifier[1](self.classifier[0](pooled))
         return summary
 
-    def say(self, feature: Tensor) -> Tensor:
+    def votes_and_gate(self, feature: Tensor) -> Tensor:
         """The feature c (B, F) to votes and values for the gate, (B, 2 C) float32."""
-        said: Tensor = self.classifier[3](self.classifier[2](feature))
-        return said.float()
+        values: Tensor = self.classifier[3](self.classifier[2](feature))
+        return values.float()
 
 
 class PastFutureModel(MultiExitModel):
@@ -51,14 +51,14 @@ class PastFutureModel(MultiExitModel):
         gate   = sigmoid(Gate(tanh(sum over j <= i of g_j / i)))
         logits = 2 gate past + 2 (1 - gate) future
 
-    The sums over the past travel from exit to exit as the state's memory, (B, 2 C). An exit that nobody asks is still
+    The sums over the past travel from exit to exit as the state's memory, (B, 2 C). A skipped exit is still
     read on the way, which costs it no votes on the future. Features of earlier exits get no gradient from later ones.
 
     Args:
-        encoder: As in MultiExitModel, as are the other settings.
-        num_labels: See there.
+        encoder: A Hugging Face base model of a supported family.
+        num_labels: C; 1 means regression.
         head: `mlp` only.
-        kwargs: See there.
+        kwargs: Further arguments of MultiExitModel.
 
     Raises:
         UserError: Another head, or fewer than 2 exits.
@@ -91,8 +91,8 @@ class PastFutureModel(MultiExitModel):
         read = sum(depth <= state.depth for depth in self.exit_layers)
         for index in range(read, exit_index):
             state, _, _ = self._read(state, index)
-        state, feature, heard = self._read(state, exit_index)
-        return state, self._answer(exit_index, feature, heard), feature
+        state, feature, votes = self._read(state, exit_index)
+        return state, self._logits(exit_index, feature, votes), feature
 
     def imagine(self, exit_index: int, feature: Tensor) -> Tensor:
         """What an exit, from its own feature c_i (B, F), takes the features of all later exits to be, (B, J, F).
@@ -106,17 +106,18 @@ class PastFutureModel(MultiExitModel):
         return imagined.tanh().unflatten(-1, (self.num_exits - 1 - exit_index, -1))
 
     def _read(self, state: LayerState, index: int) -> tuple[LayerState, Tensor, Tensor]:
-        """Go on to an exit: the state with its memory, the exit's feature, and all that has been said, (B, 2 C)."""
+        """Go on to an exit: the state with its memory, the exit's feature, and the sum of votes so far, (B, 2 C)."""
         state, head = self.adapter.advance(state, self.exit_layers[index]), self.exit(index)
         feature = head.summarise(self.adapter.pool(state, head))
         before = 0.0 if state.memory is None else state.memory
-        heard = before + head.say(feature)
+        votes = before + head.votes_and_gate(feature)
         learns = torch.is_grad_enabled() and feature.requires_grad
-        return replace(state, memory=before + head.say(feature.detach()) if learns else heard), feature, heard
+        memory = before + head.votes_and_gate(feature.detach()) if learns else votes
+        return replace(state, memory=memory), feature, votes
 
-    def _answer(self, index: int, feature: Tensor, heard: Tensor) -> Tensor:
-        """Logits (B, C) of an exit, from its feature and all that has been said."""
-        past, key = heard.split(self.num_labels, -1)
+    def _logits(self, index: int, feature: Tensor, votes: Tensor) -> Tensor:
+        """Logits (B, C) of an exit, from its feature and the sum of all votes so far."""
+        past, key = votes.split(self.num_labels, -1)
         opened = torch.tanh(key / (index + 1)).to(self.gate.weight.dtype)
         gate = self.gate(opened).float().sigmoid()
         if index == self.num_exits - 1:

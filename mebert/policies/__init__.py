@@ -1,8 +1,8 @@
 """When a sample leaves: exit policies, one protocol, vectorised over the batch.
 
-A policy turns what an exit says into a score (lower is surer) and lets a sample leave when its score is below the
-threshold. The same object drives the sweep over recorded scores and the live engines, so both name the same exit. The
-last exit always leaves; that is the callers' part, not the policy's.
+A policy turns the output of an exit into a score (lower is more confident) and lets a sample leave when its score is
+below the threshold. The same object drives the sweep over recorded scores and the live engines, so both name the same
+exit. The last exit always leaves; that is done by the callers, not by the policy.
 
     base           the protocol; a policy's name in files
     confidence     entropy, largest probability, margin: one exit's probabilities

@@ -42,12 +42,12 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
 
     @property
     def needs_prototypes(self) -> bool:
-        """Whether `bind` wants a model with prototypes; a recipe that trains none fits some to its training data."""
+        """Whether `bind` needs a model with prototypes; a recipe that trains none fits some to its training data."""
         return False
 
     @property
     def needs_exit_scorer(self) -> bool:
-        """Whether `bind` wants a model with a learning-to-exit head; likewise."""
+        """Whether `bind` needs a model with a learning-to-exit head; a recipe that trains none fits one."""
         return False
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return self.score_exits(record.logits, nothing)
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
-        """How unsure an exit is of each sample, (B,) float32; lower is surer. Does not depend on the threshold.
+        """How uncertain an exit is of each sample, (B,) float32, whatever the threshold; lower is more confident.
 
         Args:
             exit_index: 0-based.

@@ -29,11 +29,11 @@ __all__ = ["ConsecutiveExits", "Patience", "PatientDivergence", "PatientEntropy"
 
 @dataclass
 class Patience(ExitPolicy):
-    """PABEE: leave when t exits in a row have given the same answer as the exit before them (EXACT).
+    """PABEE: leave when t exits in a row have given the same prediction as the exit before them (EXACT).
 
     With a the number of agreements in a row that end here, the score is 1 / (1 + a), infinite for a = 0; t agreements
-    or more are a score below 1 / (t + 1/2), and any threshold tau means the patience t = floor(1 / tau). Nobody leaves
-    before exit t + 1, and only these few speeds can be had.
+    or more are a score below 1 / (t + 1/2), and any threshold tau means the patience t = floor(1 / tau). No sample
+    leaves before exit t + 1, and only these few speeds are possible.
     Source: Zhou et al., "BERT Loses Patience", arXiv 2006.04152. For regression see `ValueChange`.
 
     Args:
@@ -56,18 +56,18 @@ class Patience(ExitPolicy):
         if threshold == self.threshold:
             return super().with_threshold(threshold)
         other = copy.copy(self)
-        other.patience = None  # the new threshold says it
+        other.patience = None  # the new threshold replaces it
         return super(Patience, other).with_threshold(threshold)
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        answer = logits.argmax(-1)
+        prediction = logits.argmax(-1)
         if state is None:
-            agreements = torch.zeros_like(answer)
+            agreements = torch.zeros_like(prediction)
         else:
             before, run = state
-            agreements = torch.where(answer == before, run + 1, 0)
+            agreements = torch.where(prediction == before, run + 1, 0)
         score = torch.where(agreements > 0, 1.0 / (1.0 + agreements.float()), math.inf)
-        return score, (answer, agreements)
+        return score, (prediction, agreements)
 
 
 @dataclass
@@ -163,7 +163,7 @@ class PatientDivergence(ConsecutiveExits):
 class ValueChange(ConsecutiveExits):
     """For regression: leave when the estimate has stopped moving from one exit to the next (`value_change`).
 
-    PABEE's rule for regression: t changes in a row below the threshold. Nobody leaves before exit t + 1.
+    PABEE's rule for regression: t changes in a row below the threshold. No sample leaves before exit t + 1.
 
     Args:
         threshold: On d / (1 + d), in [0, 1]; the distance d is in the unit of the labels.

@@ -1,4 +1,4 @@
-"""BERxiT's learning to exit: a small head, trained with the model, says how likely an exit is to be wrong.
+"""BERxiT's learning to exit: a small head, trained with the model, estimates how likely an exit is to be wrong.
 
 Shapes: B batch, F feature.
 """

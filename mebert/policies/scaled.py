@@ -29,8 +29,8 @@ __all__ = ["TemperatureScaled"]
 class TemperatureScaled(ExitPolicy):
     """Another policy's rule on softmax(z_i / T_i), the temperatures fitted on validation data (`fit_temperatures`).
 
-    One threshold serves all exits, so they should mean the same by "sure"; shallow exits are seldom as sure as they
-    say. Answers do not change, and neither does a rule that reads answers alone (patience, voting).
+    One threshold serves all exits, so their confidences should be comparable; shallow exits are often overconfident.
+    Predictions do not change, and neither does a rule that reads predictions alone (patience, voting).
 
     Args:
         threshold: On the other policy's score, in [0, 1].

@@ -1,4 +1,4 @@
-"""Several indicators weighed against each other by what validation data says of them.
+"""Several indicators, weighted by a logistic model that is fitted to validation data.
 
 Shapes: B batch, C classes, E exits, K indicators, N samples of a recorded pass.
 """
@@ -31,8 +31,8 @@ __all__ = ["Stacked"]
 class Stacked(ExitPolicy):
     """Leave when sigmoid(w_i x_i + b_i), the chance that the last exit would put exit i right, is below the threshold.
 
-    x_i holds the log-odds of the normalised entropy, the votes against this answer (`Voting`), the divergence from the
-    exit before (0 at the first), the logarithm of the text's length over the usual one and, where the model has
+    x_i holds the log-odds of the normalised entropy, the votes against this prediction (`Voting`), the divergence from
+    the exit before (0 at the first), the logarithm of the text's length over the usual one and, where the model has
     prototypes, the log-odds of the distance ratio. One logistic model an exit is fitted on validation data
     (`fit_logistic`) to "wrong here and right at the end", since a text that is never put right gains nothing by
     staying.

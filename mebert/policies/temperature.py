@@ -1,4 +1,4 @@
-"""Confidences that mean what they say: one temperature an exit, and how far each exit's confidence is off.
+"""Temperature scaling, one temperature an exit, and the calibration error of each exit.
 
 Shapes: E exits, N samples, C classes.
 """
@@ -68,8 +68,8 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
         labels: (N,) int64.
         bins: Number of intervals.
     """
-    confidence, answer = logits.float().softmax(-1).max(-1)
-    excess = confidence - (answer == labels).float()
+    confidence, prediction = logits.float().softmax(-1).max(-1)
+    excess = confidence - (prediction == labels).float()
     interval = (confidence * bins).long().clamp_max(bins - 1)
     sums = torch.zeros(len(logits), bins, device=logits.device).scatter_add_(1, interval, excess)
     return sums.abs().sum(1) / max(1, logits.shape[1])

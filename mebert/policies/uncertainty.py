@@ -1,6 +1,6 @@
-"""How unsure an exit is, as pure functions: entropy, distance ratio, their hybrid, and changes from exit to exit.
+"""How uncertain an exit is, as pure functions: entropy, distance ratio, their hybrid, and changes from exit to exit.
 
-Shapes: C classes; `...` any. All are in [0, 1]; lower is surer.
+Shapes: C classes; `...` any. All are in [0, 1]; lower is more confident.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
     Computed from `softmax` in float32, which subtracts the maximum, and `entr`, which is 0 at 0: finite for logits of
     any size, where sums of exponentials overflow and p log p of an underflowed p is NaN (and NaN < threshold is false,
-    so that the surest samples would never leave). Few operations, for it stands at every exit.
+    so that the most confident samples would never leave). It has few operations, as it runs at every exit.
 
     Args:
         logits: (..., C) with C at least 2.
@@ -48,7 +48,7 @@ def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
     r2 = others.amin(-1)
     largest = torch.maximum(r1, r2)
     ratio = torch.where(largest > 0, (r1 - r2) / largest, 0.0)
-    # An infinite distance says "no such prototype": no evidence against (r2) or none in favour (r1).
+    # An infinite distance means "no such prototype": no evidence against (r2) or none in favour (r1).
     ratio = torch.where(torch.isinf(r2), -1.0, ratio)
     ratio = torch.where(torch.isinf(r1), 1.0, ratio)
     return 0.5 * (1.0 + ratio)

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)(?:-[0-9a-f]+)?\.unfinished$")
-ABANDONED = 3600.0  # seconds without a write after which another machine's unfinished file is nobody's any more
+ABANDONED = 3600.0  # seconds without a write after which an unfinished file of another machine is removed
 BLOCK = 2**20
 # What zipfile raises where headers are damaged, beside its own.
 TORN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error, zlib.error)
@@ -103,7 +103,7 @@ def previous_of(path: Path) -> Path:
 
 @contextmanager
 def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
-    """Keep a checkpoint that is written anew inside, once that is done; until then the one kept before stays.
+    """Keep the old version of a checkpoint that is written inside; until that is done, the version kept before stays.
 
     Args:
         path: The file; nothing is kept where there is none.
@@ -121,7 +121,7 @@ def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
         if replaced or not kept.is_file() or find_corruption(kept) is not None:
             kept.unlink(missing_ok=True)
         else:
-            os.replace(kept, previous_of(path))  # who knows what is left of the file itself
+            os.replace(kept, previous_of(path))  # the file itself may be incomplete
         raise
     os.replace(kept, previous_of(path))
 
@@ -179,7 +179,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process of another user
         return True
     return True
 

@@ -1,4 +1,4 @@
-"""Errors of the Hugging Face Hub, its data sets and its models, told in one line each."""
+"""Errors of the Hugging Face Hub, its data sets and its models, as one line each."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _explain(chain: list[BaseException]) -> str:
             "CSV, JSONL, Parquet), or convert it yourself where you trust it"
         )
     status = next((code for link in chain if (code := _status(link))), 0)
-    # Of an id that does not exist the Hub says 401, too, to who is not logged in.
+    # The Hub also answers 401 for an id that does not exist, to users who are not logged in.
     if status in (401, 403) and ("GatedRepoError" in names or "RepositoryNotFoundError" not in names):
         return (
             f"the Hub at {hub_url()} refuses it (HTTP {status}): check the spelling; if the repository is gated or"
@@ -96,7 +96,7 @@ def _explain(chain: list[BaseException]) -> str:
         )
     if any(type(link).__name__.endswith("Timeout") for link in chain):
         return f"the Hub at {hub_url()} did not answer in time; try again, or give a local folder or own files"
-    # Looked at first of the texts: a Hub that cannot be reached also makes transformers say that the id may not exist.
+    # Before the other texts: for an unreachable Hub transformers also reports that the id may not exist.
     if names & UNREACHABLE or any(part in text for part in UNREACHABLE_TEXTS):
         return (
             f"the Hub at {hub_url()} cannot be reached, and the cache has no complete copy; check the network"
@@ -111,13 +111,13 @@ def _explain(chain: list[BaseException]) -> str:
             f"the download from {hub_url()} broke off ({_first_line(network[-1])}); try again, check the"
             " network and HF_ENDPOINT, or give a local folder or own files"
         )
-    # The innermost says most, but a KeyError a word alone.
+    # The innermost is the most specific, but the text of a KeyError is a key alone.
     telling = [link for link in chain if not isinstance(link, KeyError | StopIteration)] or chain
     return f"the files are not usable ({_first_line(telling[-1])}); check what is there, or fetch it anew"
 
 
 def _status(error: BaseException) -> int:
-    """The Hub's answer that an error is about; 0 where there was none."""
+    """The HTTP status of an error; 0 without one."""
     return int(getattr(getattr(error, "response", None), "status_code", None) or 0)
 
 

@@ -211,5 +211,5 @@ def first_fault(error: ValidationError) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     text = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
-        return f"it lacks {key}"
+        return f"it lacks the key {key!r}"
     return f"{key}: {text}, got {str(fault['input'])[:80]!r}" if key else text

@@ -1,4 +1,4 @@
-"""Places to write to, looked at before anything is computed."""
+"""Checks of output paths, made before anything is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mebert.errors import UserError
 
 __all__ = ["check_output", "describe_os_error"]
 
-# What the user can mend: the disk, the rights, the path. Anything else is a fault of the program.
+# Errors that the user can fix: disk, permissions, path. Any other is a bug of the program.
 PLACES = {
     errno.EACCES,
     errno.EDQUOT,
@@ -48,7 +48,7 @@ def check_output(name: str, path: str | Path, folder: bool = False) -> None:
 
 
 def describe_os_error(error: OSError) -> str | None:
-    """What to say of an error of the operating system; None where it is none that the user can mend."""
+    """The message for an error of the operating system; None for one that the user cannot fix."""
     if error.errno not in PLACES:
         return None
     where = "" if error.filename is None else f" {error.filename}"

@@ -1,7 +1,7 @@
 """Classes that a file names: found among what is imported already, never imported or called by their name.
 
-A checkpoint and a saved model say of which class they and their policies are. Such a name is data of whoever wrote the
-file; to import it would be to run what it names. The user names classes of his own himself (`--model mine.Recipe`, or
+A checkpoint and a saved model name their class and that of their policy. Such a name comes from the author of the
+file; to import it would be to run what it names. Users name their own classes themselves (`--model mine.Recipe`, or
 `import mine` in Python), which imports them before any file is read.
 """
 

@@ -148,7 +148,7 @@ FAULTS = [
     Fault(
         "an exits.json with a word for a number",
         open_model,
-        ("exits.json", "exits.safetensors", "'<'"),
+        ("exits.json", "num_labels", "'three'"),
         {f"{MODEL}/exits.json": json_with(num_labels="three")},
         run=True,
     ),

@@ -8,8 +8,7 @@ from functools import cache
 import pytest
 import torch
 from runs import experiment, newest, run, write_config
-from tiny import VOCABULARY, tiny_batch, tiny_config
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from tiny import VOCABULARY, counted_flops, tiny_batch, tiny_config
 from transformers import BertTokenizer
 
 from mebert import CascadeModel, EarlyExitClassifier, UserError, fit_prototypes
@@ -135,42 +134,21 @@ def test_engines_take_the_exits_of_the_sweep(fast, engine, policy):
     torch.testing.assert_close(done.logits, out.logits[exits, torch.arange(ROWS)], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_low_precision_is_that_of_each_model(precision):
-    model, batch = cascade()[0], tiny_batch(12, seed=2)
-    fast = prepare_model(model, precision)
-    with torch.inference_mode():
-        found = fast(**batch).logits
-        for index in range(3):
-            torch.testing.assert_close(found[index], prepare_model(model.member(index), precision).last_exit(**batch))
-    policy = DistanceRatio(0.5).bind(fast)
-    assert run_shrink(fast, policy, batch).logits.dtype == torch.float32
-
-
-CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-}
-
-
-def counted(function) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        function()
-    return counter.get_total_flops()
-
-
 def test_flops_equal_to_the_counter():
     model = CascadeModel(members()).eval()
     batch = tiny_batch(batch=2, tokens=9, padded=False)
     lengths = batch["attention_mask"].sum(1)
-    assert single_exit_flops(model, lengths).sum() == counted(lambda: members()[-1].last_exit(**batch))
+    assert single_exit_flops(model, lengths).sum() == counted_flops(lambda: members()[-1].last_exit(**batch))
     for index, alone in enumerate(members()):
         straight = direct_exit_flops(model, lengths)[index].sum()
-        assert straight == counted(lambda m=alone: m.last_exit(**batch))
-        assert straight == counted(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
+        assert straight == counted_flops(lambda m=alone: m.last_exit(**batch))
+        assert straight == counted_flops(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
         tried = exit_flops(model, lengths)[index].sum()
-        assert tried == counted(lambda i=index: list(zip(range(i + 1), model.forward_layers(**batch), strict=False)))
+        assert tried == counted_flops(
+            lambda i=index: list(zip(range(i + 1), model.forward_layers(**batch), strict=False))
+        )
     never = MaxProbability(1e-9).bind(model)
-    assert exit_flops(model, lengths, never)[-1].sum() == counted(lambda: run_shrink(model, never, batch))
+    assert exit_flops(model, lengths, never)[-1].sum() == counted_flops(lambda: run_shrink(model, never, batch))
 
 
 # ---- folders -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from runs import experiment, newest, run, write_config
 from tiny import SIZES, tiny_batch, tiny_config, tiny_encoder
 from transformers import AutoModel
 
@@ -44,27 +43,11 @@ def test_a_number_out_of_range_is_refused(layers):
         MultiExitModule(encoder_config=tiny_config("bert"), encoder_layers=layers)
 
 
-def test_exits_end_with_the_last_layer_that_is_left():
+def test_exits_end_with_the_last_layer_that_is_left(tmp_path):
     module = MultiExitModule(encoder_config=tiny_config("bert"), encoder_layers=2)
     assert module.model.exit_layers == (1, 2)
+    module.model.save_pretrained(tmp_path)
+    assert MultiExitModel.from_pretrained(tmp_path).num_layers == 2
+    assert AutoModel.from_pretrained(tmp_path).config.num_hidden_layers == 2
     with pytest.raises(UserError, match="from 1 to 2"):
         MultiExitModule(encoder_config=tiny_config("bert"), encoder_layers=2, exit_layers=[3])
-
-
-def test_trained_tested_and_saved_through_the_command_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    settings = experiment(encoder_layers=1, exit_layers=[1])
-    settings["model"]["class_path"] = "mebert.MultiExitModule"
-    settings["model"]["init_args"].pop("prototype_dim")
-    settings["trainer"]["max_epochs"] = 1
-    write_config(tmp_path, settings)
-    assert run("fit", "--config", "tiny.yaml") == 0
-    folder = newest(tmp_path)
-    assert run("test", "--config", "tiny.yaml", "--ckpt_path", "best") == 0
-    model = MultiExitModel.from_pretrained(folder / "model")
-    assert (model.num_layers, model.exit_layers) == (1, (1,))
-    assert AutoModel.from_pretrained(folder / "model").config.num_hidden_layers == 1
-    again = MultiExitModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt", map_location="cpu")
-    batch = tiny_batch()
-    with torch.no_grad():
-        torch.testing.assert_close(again.eval().model(**batch).logits, model(**batch).logits)

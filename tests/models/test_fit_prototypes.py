@@ -55,13 +55,6 @@ def test_the_hybrid_rule_works_with_them_and_they_are_saved(tmp_path):
     torch.testing.assert_close(policy.bind(loaded).score_exits(out.logits, out.features), scores)
 
 
-def test_a_class_that_is_not_there_has_no_prototype():
-    _, batches = labelled(classes=2)
-    bank = fit_prototypes(tiny_model("bert"), batches)
-    assert bank.seen.tolist() == [True, True, False]
-    assert bank.distances(0, torch.zeros(4, 32))[:, 2].isinf().all()
-
-
 @pytest.mark.parametrize(
     ("make", "text"),
     [

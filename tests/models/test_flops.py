@@ -2,24 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny_batch, tiny_encoder, tiny_model
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from tiny import counted_flops, tiny_batch, tiny_encoder, tiny_model
 
 from mebert.inference import run_shrink
 from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, PrototypeBank
 from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.policies import FixedExit, HybridDistanceEntropy
-
-# The counter knows the fused attention of CUDA by name but not yet that of the CPU; its own formula fits both.
-CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-}
-
-
-def counted(function) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        function()
-    return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("attn", ["sdpa", "eager"])
@@ -30,34 +18,34 @@ def test_equal_to_the_flop_counter(family, attn):
     lengths = batch["attention_mask"].sum(1)
     cost = exit_flops(model, lengths)
     assert cost.shape == (model.num_exits, 2)
-    assert cost[-1].sum() == counted(lambda: model(**batch))
-    assert single_exit_flops(model, lengths).sum() == counted(lambda: model.last_exit(**batch))
+    assert cost[-1].sum() == counted_flops(lambda: model(**batch))
+    assert single_exit_flops(model, lengths).sum() == counted_flops(lambda: model.last_exit(**batch))
     for index in range(model.num_exits):
         policy = FixedExit(exit=index + 1)
         straight = direct_exit_flops(model, lengths)[index].sum()  # the heads before a fixed exit are not run
-        assert straight == counted(lambda p=policy: run_shrink(model, p, batch)), f"exit {index + 1}"
+        assert straight == counted_flops(lambda p=policy: run_shrink(model, p, batch)), f"exit {index + 1}"
         assert (straight < cost[index].sum()) == (index > 0)
 
 
 @pytest.mark.parametrize("head", ["mlp", "linear", "shared"])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention", "fastbert"])
-def test_heads_and_poolings_are_counted(pooling, head):
+def test_heads_and_poolings_are_counted_flops(pooling, head):
     model = tiny_model(pooling=pooling, head=head, exit_layers=[2, 3])
     batch = tiny_batch(batch=3, tokens=7, padded=False)
-    assert exit_flops(model, batch["attention_mask"].sum(1))[-1].sum() == counted(lambda: model(**batch))
+    assert exit_flops(model, batch["attention_mask"].sum(1))[-1].sum() == counted_flops(lambda: model(**batch))
 
 
-def test_the_policys_own_products_are_counted():
+def test_the_policys_own_products_are_counted_flops():
     model = tiny_model()
     model.prototypes = PrototypeBank(2, 32, 3, dim=8)
     model.prototypes.update(torch.randn(2, 6, 8), torch.arange(6) % 3)
     batch = tiny_batch(batch=4, padded=False)
     lengths = batch["attention_mask"].sum(1)
     never = HybridDistanceEntropy(1e-6).bind(model)
-    expected = counted(lambda: run_shrink(model, never, batch))
+    expected = counted_flops(lambda: run_shrink(model, never, batch))
     assert exit_flops(model, lengths, never)[-1].sum() == expected
     off = never.with_threshold(0.0)  # a rule that can let nobody leave is not asked, and costs nothing
-    assert counted(lambda: run_shrink(model, off, batch)) == single_exit_flops(model, lengths).sum()
+    assert counted_flops(lambda: run_shrink(model, off, batch)) == single_exit_flops(model, lengths).sum()
 
 
 def test_a_sample_costs_its_own_tokens_not_its_padding():

@@ -9,9 +9,8 @@ import pytest
 import torch
 from modules import recipes
 from modules.recipes import gradients, labelled, same_gradients
-from tiny import tiny_batch, tiny_encoder
+from tiny import counted_flops, tiny_batch, tiny_encoder
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor
@@ -150,31 +149,22 @@ def test_bfloat16_stays_near_and_answers_in_float32():
     torch.testing.assert_close(found.logits, wanted.logits, atol=0.15, rtol=0.1)
 
 
-CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
-}
-
-
-def counted(function) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
-        function()
-    return counter.get_total_flops()
-
-
 @pytest.mark.parametrize("pooling", ["mean", "fastbert"])
 def test_flops_equal_to_the_counter(pooling):
     model = make(pooling=pooling).eval().model
     batch = tiny_batch(batch=2, tokens=9, padded=False)
     lengths = batch["attention_mask"].sum(1)
-    assert exit_flops(model, lengths)[-1].sum() == counted(lambda: model(**batch))
-    assert single_exit_flops(model, lengths).sum() == counted(lambda: model.last_exit(**batch))
+    assert exit_flops(model, lengths)[-1].sum() == counted_flops(lambda: model(**batch))
+    assert single_exit_flops(model, lengths).sum() == counted_flops(lambda: model.last_exit(**batch))
     for index in range(LAYERS):
         state = model.start(**batch)
         straight = direct_exit_flops(model, lengths)[index].sum()
-        assert straight == counted(lambda s=state, i=index: model.step(s, i))
-        assert straight == counted(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
+        assert straight == counted_flops(lambda s=state, i=index: model.step(s, i))
+        assert straight == counted_flops(lambda i=index: run_shrink(model, FixedExit(exit=i + 1), batch))
         tried = exit_flops(model, lengths)[index].sum()
-        assert tried == counted(lambda i=index: list(zip(range(i + 1), model.forward_layers(**batch), strict=False)))
+        assert tried == counted_flops(
+            lambda i=index: list(zip(range(i + 1), model.forward_layers(**batch), strict=False))
+        )
 
 
 def test_a_class_that_was_not_imported_is_refused(tmp_path):

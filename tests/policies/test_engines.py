@@ -19,6 +19,7 @@ from mebert.policies import (
     Patience,
     PatientDivergence,
     PatientEntropy,
+    Stacked,
     TemperatureScaled,
     ValueChange,
     Voting,
@@ -53,6 +54,7 @@ RULES = [
     *(TemperatureScaled(policy=p, temperatures=TEMPERATURES) for p in (Entropy(), HybridDistanceEntropy())),
     TemperatureScaled(policy=PatientEntropy(patience=2), temperatures=TEMPERATURES),
     TemperatureScaled(policy=LearnedToExit()),
+    Stacked(weights=((0.5, -1.0, 2.0, 0.3, 0.2, -0.5),) * 4),
     ValueChange(),
     ValueChange(patience=2),
 ]
@@ -73,7 +75,7 @@ def test_engines_take_the_exits_of_the_sweep(policy):
     fast, rows = FAST[id(model)], 40
     batch = tiny_batch(rows, tokens=11, seed=3)
     out = model(**batch)
-    scores = policy.bind(model).score_exits(out.logits, out.features)
+    scores = policy.bind(model).score_exits(out.logits, out.features, batch["attention_mask"])
     seen = set()
     for threshold in some_thresholds(scores):
         exits = replay(scores, threshold)

@@ -17,6 +17,7 @@ from mebert.errors import UserError
 from mebert.metrics.curve import replay
 from mebert.policies import (
     Entropy,
+    HybridDistanceEntropy,
     LearnedToExit,
     Margin,
     Patience,
@@ -195,6 +196,8 @@ def test_nats_name_the_exits_of_deebert():
 
 
 NEW = [
+    Entropy(),
+    HybridDistanceEntropy(lam=0.7, lam_grid=(0.5, 2.0)),
     Margin(0.2),
     Patience(0.3),
     Patience(patience=4),
@@ -216,7 +219,7 @@ def test_saved_by_its_public_home_and_made_again(policy):
     assert policy_by_name(policy.name) is type(policy)
 
 
-@pytest.mark.parametrize("policy", NEW[:-4], ids=lambda p: p.name)
+@pytest.mark.parametrize("policy", [p for p in NEW if p.name not in ("edr", "learned", "scaled")], ids=lambda p: p.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_extreme_logits_give_no_nan(policy, dtype):
     logits = torch.tensor([[1e4, -1e4, -1e4], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=dtype).expand(4, 3, 3)

@@ -161,13 +161,6 @@ def test_the_policy_beside_the_weights(evil, here, capsys):
     assert "os.system" in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
 
 
-def test_an_exit_predictor_in_a_checkpoint(evil, here, capsys):
-    content = torch.load(CHECKPOINT, weights_only=True)
-    content["mebert"]["exit_predictors"] = [{"class_path": "evil_module.Predictor", "init_args": {}, "tensors": {}}]
-    torch.save(content, "changed.ckpt")
-    assert "evil_module.Predictor" in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
-
-
 def test_a_recipe_of_the_users_own_goes_on_where_he_names_it(here, capsys, monkeypatch):
     (here / "own_recipe.py").write_text("import mebert\nclass Own(mebert.MultiExitModule):\n    pass\n")
     settings = experiment()
@@ -256,19 +249,6 @@ def test_a_run_whose_config_names_its_data(data, evil, here, capsys):
     config = yaml.safe_load((here / FOLDER / "config.yaml").read_text()) | {"data": data}
     (here / FOLDER / "config.yaml").write_text(yaml.safe_dump(config))
     assert "config.yaml" in error_of(capsys, "calibrate", "--model", MODEL, "--speedup", "1.5")
-
-
-def test_names_in_the_configs_of_runs_that_are_compared_are_text(evil, here):
-    """`compare` only reads them."""
-    import shutil
-
-    for name, module in (("version_0", "evil_module.Module"), ("version_1", "evil_module.Other")):
-        if name != "version_0":
-            shutil.copytree(FOLDER, f"runs/tiny/{name}")
-        config = yaml.safe_load((here / FOLDER / "config.yaml").read_text())
-        config["model"] = {"class_path": module, "init_args": {}}
-        (here / f"runs/tiny/{name}/config.yaml").write_text(yaml.safe_dump(config))
-    assert mebert.cli.main.main(["compare", "--runs", "[runs/tiny/version_0,runs/tiny/version_1]"]) == 0
 
 
 # ---- a configuration that the user gives: his own will, but held to the kinds of classes -----------------------------

@@ -62,12 +62,6 @@ def test_no_file_of_a_run_holds_one(environment, capfd, caplog):
     assert not any(value in printed for value in SECRETS.values())
 
 
-def test_the_search_would_find_one(environment):
-    (environment / "x").mkdir()
-    (environment / "x/log").write_bytes(b"\0 token=" + SECRETS["HF_TOKEN"].encode())
-    assert leaks(environment) == (1, [(str(environment / "x/log"), "HF_TOKEN")])
-
-
 @pytest.mark.parametrize(
     "error",
     [

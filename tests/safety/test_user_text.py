@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 import shutil
 
@@ -109,14 +108,6 @@ def test_cells_titles_and_pairs(capsys):
     assert out.count("[bold]see[/bold]") == 4
     lines = [line for line in out.splitlines() if line.rstrip().endswith((" 1", MARKUP)) and "column" not in line]
     assert len({len(line.rstrip()) for line in lines[:2]}) == 1, "columns stay columns"
-
-
-def test_styles_of_our_own_are_kept():
-    file = io.StringIO()
-    out = console(file)
-    out._force_terminal = True
-    out.print(Text("ours", style="bold"))
-    assert "ours" in file.getvalue()
 
 
 def test_errors(capsys):
