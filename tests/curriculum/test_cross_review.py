@@ -6,7 +6,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from runs import experiment, run, write_config
 from tiny import tiny_config
 
 from mebert import CurriculumDistillModule, MultiExitModule, SyntheticCurriculumDataModule
@@ -56,7 +55,7 @@ def known_reviews(monkeypatch):
 # ---- who judges whom -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("teachers", [2, 3, 5])
+@pytest.mark.parametrize("teachers", [2, 5])
 def test_a_row_is_judged_by_the_mean_of_the_teachers_that_have_not_seen_it(known_reviews, teachers):
     data = data_of(CrossReview(teachers=teachers))
     fit(data)
@@ -110,22 +109,6 @@ def test_teachers_have_no_teacher_of_their_own():
     assert module.hparams["teacher"] == "a/teacher"
 
 
-def test_the_command_line_trains_teachers_of_its_own_module(tmp_path, monkeypatch, cache):
-    monkeypatch.chdir(tmp_path)
-    settings = experiment()
-    settings["data"]["class_path"] = "SyntheticCurriculumDataModule"
-    settings["data"]["init_args"]["difficulty"] = {
-        "class_path": "mebert.curriculum.CrossReview",
-        "init_args": {"teachers": 2, "score": {"class_path": "mebert.curriculum.Wrongness"}},
-    }
-    settings["test_after_fit"] = False
-    settings["trainer"]["max_epochs"] = 1
-    write_config(tmp_path, settings)
-    assert run("fit", "--config", "tiny.yaml") == 0
-    (file,) = cache.glob("cross_review-synthetic-ProtoExitModule-*.npy")
-    assert set(np.load(file)) <= {0.0, 1 / 3, 2 / 3, 1.0}  # the share of 3 exits that are wrong, by one teacher
-
-
 # ---- the cache -------------------------------------------------------------------------------------------------------
 
 
@@ -148,11 +131,8 @@ def test_other_data_or_settings_have_scores_of_their_own(known_reviews, cache):
         (CrossReview(teachers=2), {}, {}),
         (CrossReview(epochs=2), {}, {}),
         (CrossReview(seed=1), {}, {}),
-        (CrossReview(score=Loss()), {}, {}),
         (CrossReview(score=Loss("last")), {}, {}),
-        (CrossReview(score=Margin("last")), {}, {}),
         (CrossReview(), {"train_samples": ROWS - 1}, {}),
-        (CrossReview(), {"seed": 43}, {}),
         (CrossReview(), {"batch_size": 8}, {}),
         (CrossReview(), {}, {"learning_rate": 2e-3}),
         (CrossReview(), {}, {"cls": CurriculumDistillModule}),
@@ -168,12 +148,6 @@ def test_other_data_or_settings_have_scores_of_their_own(known_reviews, cache):
 
 
 # ---- mistakes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "value", "least"), [("teachers", 1, 2), ("teachers", 0, 2), ("epochs", 0, 1)])
-def test_too_small_numbers_are_told(name, value, least):
-    with pytest.raises(UserError, match=f"CrossReview: {name} must be at least {least}, got {value}"):
-        CrossReview(**{name: value})
 
 
 def test_more_teachers_than_rows_are_told():

@@ -185,12 +185,6 @@ def test_a_regression_is_ordered_by_its_squared_error(regression):
     np.testing.assert_allclose(data.table.in_use, [errors[row] for row in range(12)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
-def test_a_wrong_smoothing_is_told(smoothing):
-    with pytest.raises(UserError, match=rf"smoothing must be in \[0, 1\), got {smoothing}"):
-        data_of(difficulty=Loss(), smoothing=smoothing)
-
-
 @pytest.mark.parametrize("numbers", [np.ones(3), np.full(50, np.inf), np.full((50, 1), 1.0)])
 def test_a_measure_that_does_not_rank_the_rows_is_told(numbers):
     class Odd(DataMeasure):

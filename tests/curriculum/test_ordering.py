@@ -116,12 +116,6 @@ def test_only_the_rows_of_the_window_are_drawn_as_it_moves(total, num_rows, batc
             seen -= allowed
 
 
-def test_the_drawn_rows_follow_the_ranking_and_not_the_row_numbers():
-    ranked = np.array([5, 3, 1, 0, 2, 4])
-    assert set(draw_rows(ranked, 6, 3, lambda time: (0.0, 0.5), rng())) == {5, 3, 1}
-    assert set(draw_rows(ranked, 6, 3, lambda time: (0.5, 1.0), rng())) == {0, 2, 4}
-
-
 def test_the_same_generator_draws_the_same_rows_and_another_does_not():
     def window(time):
         return 0.0, 0.3 + 0.7 * time
@@ -149,19 +143,6 @@ def test_the_window_moves_at_most_a_hundred_times_in_a_long_epoch():
     assert times == sorted(times)
     assert times[0] == 0.0
     assert times[-1] < 1.0
-
-
-def test_rows_are_ranked_within_their_class():
-    """Class 1 is harder throughout; each half of the ranking still holds both classes in equal shares."""
-    difficulty = np.array([1.0, 2.0, 3.0, 4.0, 15.0, 16.0])
-    classes = np.array([0, 0, 0, 0, 1, 1])
-    generator = np.random.default_rng(0)
-    ranked = rank_rows(difficulty, "easy_first", generator, classes)
-    assert sorted(ranked[:3].tolist()) == [0, 1, 4]
-    assert sorted(ranked[3:].tolist()) == [2, 3, 5]
-    hardest = rank_rows(difficulty, "hard_first", generator, classes)
-    assert sorted(hardest[:3].tolist()) == [2, 3, 5]
-    assert ranked.tolist() != np.argsort(difficulty).tolist()
 
 
 @given(st.integers(0, 5), st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array))

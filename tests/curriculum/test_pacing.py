@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mebert.curriculum import Annealing, BabySteps, LinearCompetence, OnePass, Pacing, RootCompetence
-from mebert.errors import UserError
 
 EPS = 1e-9
 
@@ -86,26 +85,6 @@ def test_buckets_come_one_at_a_time_and_all_of_them(buckets):
     for kind in (BabySteps, Annealing, OnePass):
         ends = [round(kind(1.0, buckets).share(step / 2600) * buckets) for step in range(2600)]
         assert sorted(set(ends)) == list(range(1, buckets + 1))
-
-
-@pytest.mark.parametrize("kind", [RootCompetence, LinearCompetence, BabySteps, Annealing, OnePass])
-@pytest.mark.parametrize("until", [0.0, -0.1, 1.5, float("nan")])
-def test_a_wrong_until_is_told(kind, until):
-    with pytest.raises(UserError, match=rf"{kind.__name__}: until must be in \(0, 1\], got {until}"):
-        kind(until=until)
-
-
-@pytest.mark.parametrize("kind", [RootCompetence, LinearCompetence])
-@pytest.mark.parametrize("start", [0.0, -1.0, 1.01])
-def test_a_wrong_start_is_told(kind, start):
-    with pytest.raises(UserError, match=rf"{kind.__name__}: start must be in \(0, 1\], got {start}"):
-        kind(start=start)
-
-
-@pytest.mark.parametrize("kind", [BabySteps, Annealing, OnePass])
-def test_too_few_buckets_are_told(kind):
-    with pytest.raises(UserError, match=f"{kind.__name__}: buckets must be at least 2, got 1"):
-        kind(buckets=1)
 
 
 def test_a_pacing_of_ones_own_needs_one_method():

@@ -54,13 +54,6 @@ def test_the_easy_half_comes_twice_before_the_hard_half_comes_at_all():
         assert sorted(sampler) == [0, 1, 2, 3, 4, 5]
 
 
-def test_one_pass_goes_from_bucket_to_bucket_within_an_epoch():
-    sampler = sampler_of(DIFFICULTY, 2, pacing=OnePass(until=1.0, buckets=3), total_batches=3)
-    assert global_batches([sampler], 2) == [[1, 3], [2, 4], [0, 5]]
-    hard = sampler_of(DIFFICULTY, 2, pacing=OnePass(until=1.0, buckets=3), total_batches=3, direction="hard_first")
-    assert global_batches([hard], 2) == [[0, 5], [2, 4], [1, 3]]
-
-
 def test_the_pacing_tells_the_time_by_the_batches_that_an_epoch_runs():
     # Epochs cut to 1 of 3 batches: the second one begins at half of the training, where all rows are in use.
     for epoch, in_use in ((0, {1, 3, 4}), (1, set(range(6)))):
@@ -149,15 +142,6 @@ def test_an_epoch_is_as_long_as_without_a_curriculum(rows, world, pacing, group)
         plain = LengthGroupedSampler(lengths, 4, world, rank)
         sampler = sampler_of(lengths, 4, lengths, group, pacing=pacing, total_batches=99, num_replicas=world, rank=rank)
         assert len(list(sampler)) == len(sampler) == len(plain)
-
-
-@pytest.mark.parametrize("pacing", [None, RootCompetence(0.5)])
-def test_rows_that_a_resumed_run_has_seen_are_skipped(pacing):
-    sampler = sampler_of(np.arange(20.0), 4, pacing=pacing, total_batches=10)
-    whole = list(sampler)
-    sampler.skip_rows = 8
-    assert list(sampler) == whole[8:]
-    assert len(sampler) == 20
 
 
 @pytest.mark.parametrize("pacing", [None, RootCompetence(1.0, 0.2), BabySteps(1.0)])

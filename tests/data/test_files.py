@@ -44,38 +44,9 @@ def test_fingerprint_is_that_of_the_content(write):
     assert first._fingerprint == same._fingerprint != other._fingerprint
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("rows.txt", "text\na\n", "rows.txt: unknown kind of file.*csv.*parquet"),
-        ("rows.csv", "", "rows.csv is empty"),
-        ("rows.csv", " \n\n", "rows.csv is empty"),
-        ("rows.csv", "text,label\n", "has a header but no rows"),
-        ("rows.csv", "sentence,label\na,1\n", "has no column 'text'; its columns: sentence, label"),
-        ("rows.csv", "text,label,text\na,1,b\n", "more than one column 'text'"),
-        ("rows.csv", "text,label\na,1\nb, c,0\n", r"line 3: 3 field\(s\) where the header has 2"),
-        ("rows.csv", 'text,label\na,1\n"b,0\nc,1\n', "line 3: malformed CSV"),
-        ("rows.csv", b"text,label\na,1\n\xff\xfe,0\n", "line 3: not UTF-8"),
-        ("rows.tsv", "text\tlabel\na\n", r"line 2: 1 field\(s\)"),
-        ("rows.jsonl", '{"text": "a", "label": 1}\n\n{"text": \n', "line 3: not JSON"),
-        ("rows.jsonl", '{"text": "a", "label": 1}\n[1]\n', "line 2: a list, not a JSON object"),
-        ("rows.jsonl", '{"text": ["a"], "label": 1}\n', "line 1: column 'text' holds a list, not a text"),
-        ("rows.jsonl", '{"txt": "a", "label": 1}\n', "no column 'text'; its columns: txt, label"),
-        ("rows.parquet", b"PAR1 nonsense", "not a usable Parquet file"),
-    ],
-)
-def test_mistakes_are_told_with_their_place(write, name, content, message):
-    with pytest.raises(UserError, match=message) as error:
-        load_file(write(name, content), ["text"], "label")
-    assert "\n" not in str(error.value)
-
-
-def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(UserError, match=r"there is no file .*none.csv"):
-        load_file(str(tmp_path / "none.csv"), ["text"], None)
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UserError, match=r"folder.csv is a folder; name the file in it"):
-        load_file(str(tmp_path / "folder.csv"), ["text"], None)
+def test_a_file_of_blank_lines_is_empty(write):
+    with pytest.raises(UserError, match=r"rows.csv is empty"):
+        load_file(write("rows.csv", " \n\n"), ["text"], "label")
 
 
 def test_parquet_without_rows_or_column(write):

