@@ -16,7 +16,7 @@ from typing_extensions import override
 from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
 from mebert.errors import check_range
 from mebert.metrics.ranking import RANKING_METRICS
-from mebert.metrics.task import answers_of, make_metric, update_metric
+from mebert.metrics.task import make_metric, metric_input, update_metric
 
 __all__ = ["ExitAccuracy"]
 
@@ -102,7 +102,7 @@ class _SplitMetrics:
     def update(self, logits: Tensor, labels: Tensor, index: Tensor, queries: Tensor | None = None) -> None:
         """Add a batch: logits (E, B, C), labels (B,), index (B,), and questions (B,) where answers are ranked."""
         batch = {"labels": labels, "index": index} | ({} if queries is None else {"query": queries})
-        answers = {kind: answers_of(name, logits.detach()).T for kind, name in self._kinds.items()}
+        answers = {kind: metric_input(name, logits.detach()).T for kind, name in self._kinds.items()}
         self._waiting.append(batch | answers)
         if len(self._waiting) >= self.flush_every:
             self._flush()

@@ -1,4 +1,4 @@
-"""Whether Weights & Biases can be reached with an account: found out without asking anybody anything."""
+"""Whether there is an account for Weights & Biases, without a prompt or a request."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one server
 
 
 def why_offline() -> str | None:
-    """Why a run must stay on this machine, in words; None where it may go online (or W&B is switched off).
+    """The reason why a run must be offline; None where it may go online (or W&B is disabled).
 
-    Read are the environment (WANDB_MODE, WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE, NETRC), W&B's own settings files and
-    the netrc file. Nothing is asked, neither the user nor a server.
+    Reads the environment (WANDB_MODE, WANDB_API_KEY, WANDB_IDENTITY_TOKEN_FILE, NETRC), W&B's settings files and the
+    netrc file.
     """
     import wandb
 
@@ -34,7 +34,7 @@ def has_key_in_netrc(url: str) -> bool:
     """Whether the netrc file, where `wandb login` puts the key, has one for this server.
 
     Args:
-        url: Of W&B's server; an entry for the public one counts under either of its names.
+        url: Of W&B's server; the public one has two names, and either counts.
     """
     candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     paths = [Path(name).expanduser() for name in candidates if name]

@@ -1,4 +1,4 @@
-"""Which value of a metric stands for a whole run: the largest, the smallest or the last."""
+"""Logged metrics in Weights & Biases: charts over all exits, the summary of a run, best values for sweeps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from mebert.metrics.task import METRIC_NAMES
 __all__ = ["Best", "ExitLines", "summary_of"]
 
 EXIT_METRIC = re.compile(r"(?P<split>.+)/exit_(?P<exit>\d+)/(?P<metric>[^/]+)")
-
 CONSTANT = ("gflops",)  # depends on the data alone
+
+LARGER_IS_BETTER = {*METRIC_NAMES, "score", "auc", "agreement"}
+LARGER_FAMILIES = ("auc_", "elue_", "speedup_")
+SMALLER_IS_BETTER = {"loss", "ce", "kd", "dar", "lte", "imitation", "last", "ece"}
+SMALLER_FAMILIES = ("loss_", "ce_", "kd_")
 
 
 class ExitLines:
-    """Collects `val/exit_03/acc` and its like as they are logged; what they make is `val/exits/acc`.
+    """Collects metrics of exits (`val/exit_03/acc`) as they are logged, for charts of all exits (`val/exits/acc`).
 
-    A test has one value an exit and no time: `WandbReport` draws those over the exits.
+    Those of a test, one value for each exit, are drawn by `WandbReport`.
     """
 
     def __init__(self) -> None:
@@ -27,10 +31,10 @@ class ExitLines:
         self._values: dict[tuple[str, str], dict[int, list[float]]] = {}
 
     def update(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
-        """Charts of what has just got a new value, by name, with all that came before.
+        """Add values; returns the charts that have a new one, by name.
 
         Args:
-            metrics: Name to value, as they are logged.
+            metrics: Name to value.
             step: Optimiser steps so far.
         """
         found: dict[tuple[str, str], dict[int, float]] = {}
@@ -59,22 +63,13 @@ class ExitLines:
         )
 
 
-LARGER_IS_BETTER = {*METRIC_NAMES, "score", "auc", "agreement"}
-
-LARGER_FAMILIES = ("auc_", "elue_", "speedup_")
-
-SMALLER_IS_BETTER = {"loss", "ce", "kd", "dar", "lte", "imitation", "last", "ece"}
-
-SMALLER_FAMILIES = ("loss_", "ce_", "kd_")
-
-
 def summary_of(metric: str) -> Literal["max", "min"] | None:
-    """What the summary of a run keeps of a metric; None for the last value, as W&B does without being told.
+    """Which value of a metric W&B's summary of a run keeps; None for the last one, W&B's default.
 
-    (Told to keep the last value, it would nest it, as it nests the largest: `{"last": ...}`.)
+    (Asked for the last value, W&B would nest it like the others: `{"last": ...}`.)
 
     Args:
-        metric: As it is logged, such as `val/exit_03/acc`; its last part says what it is.
+        metric: Its name, such as `val/exit_03/acc`; the last part decides.
 
     >>> [summary_of(name) for name in ("val/exit_03/acc", "val/auc_edr", "train/loss", "train/weight_01")]
     ['max', 'max', 'min', None]
@@ -88,9 +83,9 @@ def summary_of(metric: str) -> Literal["max", "min"] | None:
 
 
 class Best:
-    """The best value so far of what a sweep looks at, as plain metrics: `best/val_auc`, `best/val_score`.
+    """The best values so far of a sweep's metrics, as plain metrics: `best/val_auc`, `best/val_score`.
 
-    A metric whose summary is its maximum stands there as `{"max": ...}`, and a sweep does not optimise what is nested.
+    W&B's summary nests a maximum as `{"max": ...}`, and a sweep cannot optimise nested values.
     """
 
     names = ("val/auc", "val/score")
@@ -99,11 +94,7 @@ class Best:
         self._best: dict[str, float] = {}
 
     def update(self, metrics: Mapping[str, Any]) -> dict[str, float]:
-        """The best values, if any of these metrics is among the names.
-
-        Args:
-            metrics: Name to value, as they are logged.
-        """
+        """Add values; returns the best values of those of the metrics that are among `names`."""
         seen = {name: float(metrics[name]) for name in self.names if isinstance(metrics.get(name), Real)}
         for name, value in seen.items():
             if value == value:  # not NaN

@@ -1,4 +1,4 @@
-"""What a run is, in the words that loggers sort runs by."""
+"""Group, job type and tags of a run for the loggers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ __all__ = ["describe_runs", "encoder_name", "end_runs"]
 
 
 def describe_runs(loggers: Iterable[Any], experiment: str, command: str, module: Any, data: Any) -> None:
-    """Tell the loggers group, job type and tags, where the user did not.
+    """Set group (the experiment), job type (the command) and tags (recipe, task, encoder) of W&B's runs.
 
-    Args:
-        loggers: Those of the run; only W&B's are told.
-        experiment: Its name.
-        command: fit, validate, test or predict.
-        module: The recipe.
-        data: The data module; its `task_name` is the task.
+    Whatever the user has set stays.
     """
     task = getattr(data, "task_name", type(data).__name__)
     for logger in loggers:
@@ -28,7 +23,7 @@ def describe_runs(loggers: Iterable[Any], experiment: str, command: str, module:
 
 
 def encoder_name(module: Any) -> str:
-    """The Hub id of a module's encoder, the name of its folder, or the kind of one that is built from scratch."""
+    """The Hub id of a module's encoder, the name of its folder, or the model type of one built from a configuration."""
     settings = getattr(module, "hparams", {})
     if settings.get("encoder_config"):
         return str(settings["encoder_config"].get("model_type", ""))
@@ -37,11 +32,11 @@ def encoder_name(module: Any) -> str:
 
 
 def end_runs(loggers: Iterable[Any], exit_code: int) -> None:
-    """Finish what the loggers have started.
+    """Finish W&B's runs.
 
     Args:
-        loggers: Those of the run; only W&B's have anything to finish.
-        exit_code: 0 where the command went well.
+        loggers: All of the run.
+        exit_code: 0 if the command succeeded.
     """
     for logger in loggers:
         if isinstance(logger, EarlyExitWandbLogger):

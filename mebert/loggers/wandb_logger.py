@@ -1,4 +1,4 @@
-"""Weights & Biases with what every run of mebert has, with or without an account."""
+"""Weights & Biases, online or offline, with charts and summaries for models with several exits."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ LONGEST_TAG = 64  # characters that W&B takes
 
 
 class EarlyExitWandbLogger(WandbLogger):
-    """Lightning's `WandbLogger` that needs no account and knows what mebert's metrics mean.
+    """Lightning's `WandbLogger`, which falls back to offline runs and defines mebert's metrics.
 
-    Without an account, or where the server cannot be reached, the run is written to a folder beside the others and one
-    line says how to send it later; nothing prompts and nothing fails. Every metric is defined with the value that
-    stands for the run (largest accuracy, area and speed-up, smallest loss) and with `trainer/global_step` as its step.
-    The metrics of all exits are drawn as one chart for each split (`val/exits/acc`), and `best/val_auc` and
-    `best/val_score` are there for sweeps. Checkpoints and tables go to `<save_dir>/<experiment>/<run id>/`, as with
-    other loggers.
+    Without an account or a reachable server, the run is written to a folder and one line gives the command that sends
+    it later; nothing prompts and nothing fails. Every metric is defined with its summary (largest accuracy, area and
+    speed-up, smallest loss) and with `trainer/global_step` as its step. The metrics of all exits are drawn as one chart
+    for each split (`val/exits/acc`), and `best/val_auc` and `best/val_score` are there for sweeps. Checkpoints and
+    tables go to `<save_dir>/<experiment>/<run id>/`, as with other loggers.
 
     Args:
         project: W&B's project; null for WANDB_PROJECT, else `mebert`.
         group: Runs that belong together; null for the experiment.
         job_type: What the run does; null for the command (fit, test, ...).
-        tags: Added to the recipe, the task and the encoder, which are always there.
-        name: Display name of the run; null lets W&B find one.
-        id: Of an earlier run, to go on with it; null starts a new one.
+        tags: Added to the recipe, the task and the encoder.
+        name: Display name of the run; null lets W&B choose one.
+        id: Of an earlier run, to continue it; null starts a new one.
         save_dir: The folder of all experiments.
-        offline: Stay on this machine even with an account.
+        offline: Stay offline even with an account.
         log_model: Send checkpoints and the operating point as artifacts: `true` after training, `all` whenever one is
-            saved, too. Works offline as well: they are sent with the run.
-        init_timeout: Seconds to wait for the server before the run goes offline; WANDB_INIT_TIMEOUT comes before it.
+            saved, too. An offline run keeps them until it is sent.
+        init_timeout: Seconds to wait for the server before the run goes offline; WANDB_INIT_TIMEOUT overrides it.
         entity: Team or user that the project belongs to; null for the account's own.
         notes: A text about the run.
         **kwargs: From Python, other arguments of Lightning's `WandbLogger` and of `wandb.init`.
@@ -75,22 +74,12 @@ class EarlyExitWandbLogger(WandbLogger):
         too_long = [tag for tag in tags or [] if not 0 < len(tag) <= LONGEST_TAG]
         if too_long:
             raise UserError(f"the logger's tags need 1 to {LONGEST_TAG} characters each, got {too_long[0]!r}")
-        options: dict[str, Any] = {
-            "name": name,
-            "save_dir": save_dir,
-            "id": id,
-            "project": project or os.environ.get("WANDB_PROJECT", "mebert"),
-            # Not `offline`: Lightning would refuse `log_model` beside it, which W&B itself can do.
-            "log_model": log_model,
-            "group": group,
-            "job_type": job_type,
-            "tags": tags,
-            "entity": entity,
-            "notes": notes,
-        }
+        project = project or os.environ.get("WANDB_PROJECT", "mebert")
+        options: dict[str, Any] = {"group": group, "job_type": job_type, "tags": tags, "entity": entity, "notes": notes}
         options |= {key: value for key, value in kwargs.items() if value is not None}
         try:
-            super().__init__(**options)
+            # Without `offline`: Lightning would refuse `log_model` beside it, which W&B itself can do.
+            super().__init__(name=name, save_dir=save_dir, id=id, project=project, log_model=log_model, **options)
         except ModuleNotFoundError as error:
             raise UserError("Weights & Biases is not installed: pip install wandb") from error
         if self._wandb_init.get("anonymous") is None:
@@ -105,10 +94,10 @@ class EarlyExitWandbLogger(WandbLogger):
         self._sent: set[tuple[str, int]] = set()
 
     def describe(self, experiment: str, job_type: str, tags: Iterable[str]) -> None:
-        """Fill in what the user left open; to be called before the run starts.
+        """Set what the user did not set; to be called before the run starts.
 
         Args:
-            experiment: Names the group, and the folder that the run's own is in.
+            experiment: The group, and the folder that contains the run's own.
             job_type: The command.
             tags: Recipe, task and encoder.
         """
@@ -124,7 +113,7 @@ class EarlyExitWandbLogger(WandbLogger):
     @property
     @override
     def name(self) -> str | None:
-        """The folder below `save_dir` that holds the run's own: the experiment, or else the project."""
+        """The folder below `save_dir` that contains the run's own: the experiment, or else the project."""
         return self._folder or self._project
 
     @property
@@ -132,13 +121,11 @@ class EarlyExitWandbLogger(WandbLogger):
         """Whether checkpoints and the operating point are sent."""
         return self._log_model
 
-    # ---- the run -----------------------------------------------------------------------------------------------
-
     @property
     @rank_zero_experiment
     @override
     def experiment(self) -> Any:
-        """W&B's run, started when it is first asked for."""
+        """W&B's run, started at the first access."""
         import wandb
 
         if self._experiment is None and wandb.run is None and getattr(self, "_attach_id", None) is None:
@@ -146,7 +133,7 @@ class EarlyExitWandbLogger(WandbLogger):
         return super().experiment
 
     def _start(self) -> None:
-        """Start the run, online or else offline, and say so where it stays on this machine."""
+        """Start the run online, or else offline with a line that says so."""
         import wandb
 
         self._started_here = True
@@ -164,26 +151,20 @@ class EarlyExitWandbLogger(WandbLogger):
                 return
             except (wandb.Error, OSError, TimeoutError) as error:
                 reason = f"the server could not be used: {str(error).splitlines()[0]}"
-                wandb.teardown(exit_code=1)  # or its service goes on holding the id of the run that it tried to start
+                wandb.teardown(exit_code=1)  # or its service would keep the id of the run that it tried to start
         self._wandb_init["mode"] = "offline"
         if not own_settings:
-            self._wandb_init["settings"] = wandb.Settings(silent=True)  # what it would say is in our line
+            self._wandb_init["settings"] = wandb.Settings(silent=True)  # our line replaces its messages
         run = super().experiment
         waiting = shlex.quote(os.path.relpath(Path(run.dir).parent))
         rank_zero_info(f"Weights & Biases: offline ({reason}); send the run later with: wandb sync {waiting}")
 
     def end_run(self, exit_code: int = 0) -> None:
-        """Finish the run, if it was started here, so that another can follow in this process.
-
-        Args:
-            exit_code: 0 where all went well.
-        """
+        """Finish the run, if it was started here, so that another can follow in this process."""
         if self._experiment is not None and self._started_here:
             self._id = self._experiment.id
             self._experiment.finish(exit_code=exit_code)
             self._experiment, self._started_here = None, False
-
-    # ---- what is logged ----------------------------------------------------------------------------------------
 
     @override
     @rank_zero_only
@@ -200,8 +181,6 @@ class EarlyExitWandbLogger(WandbLogger):
     def _full_name(self, name: str) -> str:
         return f"{self._prefix}{self.LOGGER_JOIN_CHAR}{name}" if self._prefix else name
 
-    # ---- artifacts ---------------------------------------------------------------------------------------------
-
     @override
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
@@ -217,9 +196,9 @@ class EarlyExitWandbLogger(WandbLogger):
             self._send_checkpoints()
 
     def _send_checkpoints(self) -> None:
-        """Send every file that is new as a version of the run's artifact, under its own name as alias, `best` last.
+        """Send every new file as a version of the run's artifact, with its own name as alias, `best` last.
 
-        Lightning's way would call the file to resume from the best one, too, since it is the best of its callback.
+        Lightning would give the alias `best` to the file to resume from, too, since it is the best of its callback.
         """
         import wandb
 

@@ -1,4 +1,4 @@
-"""Exits at exactly a speed, and the thresholds between which a policy does anything.
+"""Exits at an exact speed-up, and the range of thresholds that changes exits.
 
 Shapes: E exits, N samples.
 """
@@ -17,7 +17,7 @@ __all__ = ["bracket_speedup", "describe_inert_threshold", "exits_at_speedup", "s
 
 
 def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
-    """Exits on both sides of a speed-up by layers on these very samples; no labels are needed.
+    """Exits on both sides of a speed-up by layers on these samples; no labels are needed.
 
     Args:
         scores: (E, N).
@@ -25,9 +25,9 @@ def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -
         target: Speed-up by layers, at least 1.
 
     Returns:
-        The 0-based exits (N,) at the strictest threshold that reaches the speed-up, those one score below it, which are
-        slower, and the chance in [0, 1) with which a coin must choose the latter, for each sample, to give the very
-        speed: 0 where the threshold does. None where the policy does not attain the speed-up.
+        The 0-based exits (N,) at the strictest threshold that reaches the speed-up, the slower exits one score below,
+        and the probability in [0, 1) of the latter for each sample that gives the exact speed-up on average. None where
+        the policy does not attain the speed-up.
     """
     threshold = threshold_for_speedup(scores, exit_layers, target)
     if threshold is None:
@@ -43,16 +43,16 @@ def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -
 
 
 def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, seed: int = 0) -> Tensor | None:
-    """The 0-based exits (N,) of a policy at a speed-up by layers on these very samples; no labels are needed.
+    """The 0-based exits (N,) of a policy at a speed-up by layers on these samples; no labels are needed.
 
-    The threshold is the strictest one that reaches the speed-up. Where many scores are equal and it is overshot, a coin
-    decides which of the samples in question stay, so that policies with few thresholds are compared at equal speed.
+    The threshold is the strictest one that reaches the speed-up. Where many scores are equal and it is exceeded, some
+    of these samples are drawn to stay, so that policies with few thresholds are compared at equal speed.
 
     Args:
         scores: (E, N).
         exit_layers: The layer of each exit, (E,).
         target: Speed-up by layers, at least 1.
-        seed: Of the coin.
+        seed: Of the draw.
 
     Returns:
         The exits; None where the policy does not attain the speed-up.
@@ -74,15 +74,12 @@ def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, 
 
 
 def score_range(scores: Tensor) -> tuple[float, float] | None:
-    """The thresholds between which exits change.
+    """The range of thresholds that changes exits; None where no sample may leave early.
 
     At or below the first every sample runs all layers, above the second every sample leaves as early as it can.
 
     Args:
-        scores: (E, N); infinite where nobody may leave.
-
-    Returns:
-        Both; None where nobody may leave anywhere.
+        scores: (E, N); infinite where a sample may not leave.
     """
     early = scores[:-1]
     known = early[torch.isfinite(early)]
@@ -95,15 +92,13 @@ def score_range(scores: Tensor) -> tuple[float, float] | None:
 
 
 def describe_inert_threshold(policy: str, threshold: float, scores: Tensor, where: str) -> str | None:
-    """A line to warn with where a threshold is below or above all that occurs; None where it is not.
-
-    The threshold 0 says itself that nobody shall leave.
+    """A warning about a threshold outside the scores that occur; None inside, or for 0, which turns exits off.
 
     Args:
         policy: Its name.
         threshold: On its scores.
         scores: (E, N) of a recorded pass.
-        where: What was passed over, such as "validation data".
+        where: The data of the pass, such as "validation data".
     """
     found = score_range(scores)
     if found is None or threshold == 0.0 or found[0] < threshold <= found[1]:

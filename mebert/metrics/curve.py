@@ -39,8 +39,8 @@ class ExitRecord:
         lengths: Tokens of each sample, (N,).
         scores: Policy name to its scores, each (E, N) float32.
         difficulty: Known difficulty of each sample, (N,) int64, or None.
-        queries: Question that each sample answers, (N,) int64, -1 for those that are not ranked; or None.
-        predicted: The 0-based exits that each exit predictor expected, (N,) int64 each.
+        queries: Question of each sample, (N,) int64, -1 for those that are not ranked; or None.
+        predicted: The 0-based exits that each exit predictor predicted, (N,) int64 each.
     """
 
     logits: Tensor
@@ -57,7 +57,7 @@ class ExitRecord:
         return self.logits.shape[0]
 
     def select(self, rows: Tensor) -> ExitRecord:
-        """The record of some rows, (n,) int64 places in this one."""
+        """The record of some rows, given by their positions (n,) int64."""
 
         def of(values: Tensor | None) -> Tensor | None:
             return None if values is None else values[rows]
@@ -89,11 +89,11 @@ class CurvePoint:
         speedup_layers: All layers over mean layers run.
         speedup_flops: The plain model's FLOPs over the FLOPs spent, heads and policy included.
         exits: 0-based exit of each sample, (N,).
-        target: The speed-up that was asked for, or None.
-        speedup_wall: The plain model's seconds over the seconds spent, or None where not measured.
-        interval: 95 % bootstrap interval of the metric, both ends, or None where not worked out.
-        agreement: Share of the samples whose answer is the full model's, or None likewise and for regression.
-        shares: Share of the samples that left at each exit, (E,), or None likewise.
+        target: The speed-up that the threshold was chosen for, or None.
+        speedup_wall: The plain model's seconds over the seconds spent; None if not measured.
+        interval: 95 % bootstrap interval of the metric, low and high; None if not computed.
+        agreement: Share of the samples whose prediction is the full model's; None if not computed, or for regression.
+        shares: Share of the samples that left at each exit, (E,); None if not computed.
     """
 
     policy: str
@@ -193,7 +193,7 @@ def sweep(
 def fixed_exit_points(
     record: ExitRecord, exit_layers: Sequence[int], flops: Tensor, full_flops: Tensor, metric_fn: MetricFn
 ) -> list[CurvePoint]:
-    """Every sample at the same exit: one point an exit, from the last exit to the first."""
+    """Every sample at the same exit: one point for each exit, from the last to the first."""
     points = []
     for index in reversed(range(record.num_exits)):
         exits = torch.full_like(record.index, index)
@@ -238,7 +238,7 @@ def area_under_curve(points: Sequence[CurvePoint], first_exit: CurvePoint | None
     Args:
         points: The curve.
         first_exit: Every sample at the first exit. The curve of a policy that cannot leave so early (patience, say)
-            goes on to it by a straight line, which a coin toss for each sample attains.
+            continues to it by a straight line, which a random choice for each sample attains.
     """
     if first_exit is not None and all(p.speedup_layers < first_exit.speedup_layers for p in points):
         points = [*points, first_exit]
@@ -252,6 +252,6 @@ def area_under_curve(points: Sequence[CurvePoint], first_exit: CurvePoint | None
 
 
 def oracle_exits(record: ExitRecord) -> Tensor:
-    """The earliest exit (N,) that is right; the first one where none is. An upper bound, for evaluation only."""
-    right = record.logits.argmax(-1) == record.labels
-    return right.int().argmax(0)  # 0 where no exit is right: no exit would help, so none is paid for
+    """The earliest correct exit (N,); the first one where none is correct. An upper bound, for evaluation only."""
+    correct = record.logits.argmax(-1) == record.labels
+    return correct.int().argmax(0)  # 0 where no exit is correct: later ones would only cost more

@@ -18,13 +18,12 @@ Points = Sequence[tuple[float, float]]
 def elue_score(points: Points, reference: Points) -> float:
     """(1/n) sum_i [p_i - p_ref(f_i)] over the method's points (f_i, p_i), in the unit of the performance.
 
-    EXACT, with p_ref the reference's points joined; that they are joined by straight lines is RECONSTRUCTED, and so is
-    what is beyond them: the value of the nearest one (more FLOPs do not help the reference, and one cheaper than the
-    cheapest counts as good as it).
+    EXACT, with p_ref interpolated between the reference's points. That it is linear is RECONSTRUCTED, and so is the
+    value beyond the ends: that of the nearest point.
 
     Args:
-        points: The method's, at least one.
-        reference: The reference's, at least one.
+        points: Of the method, at least one.
+        reference: Of the reference, at least one.
 
     Raises:
         ValueError: One of them is empty.
@@ -40,14 +39,14 @@ def elue_score(points: Points, reference: Points) -> float:
 
 
 def placed_at(curve: Points, costs: Sequence[float]) -> list[tuple[float, float]]:
-    """The points of a curve at other costs, by straight line; beyond its ends the nearest point's performance.
+    """A curve interpolated linearly at other costs; beyond its ends the nearest point's performance.
 
-    ELUE scores the few points that were handed in. Of a whole curve the choice of points would move the score, so all
-    policies are scored at the costs of the reference's points: RECONSTRUCTED.
+    ELUE scores the few points that were submitted. The score of a whole curve would depend on the choice of its points,
+    so all policies are scored at the costs of the reference's points: RECONSTRUCTED.
 
     Args:
-        curve: Its points; of equal costs the mean counts.
-        costs: Where.
+        curve: Its points; those of equal cost are averaged.
+        costs: Of the new points.
     """
     at: dict[float, list[float]] = {}
     for cost, performance in sorted(curve):

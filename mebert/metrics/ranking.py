@@ -1,10 +1,9 @@
-"""How well answers are ranked within their questions: MAP, MRR and precision at 1, for all questions at once.
+"""Ranking metrics over questions with several candidates: MAP, MRR and precision at 1, for all questions at once.
 
-Shapes: N rows (one answer each), C classes. The metrics that are logged are torchmetrics' own (`QuestionRanking`); a
-curve needs hundreds of values, and there their loop over the questions would take seconds, so `mean_over_questions`
-does all questions at once (tests compare the two). Of equal scores a wrong answer counts as ranked before a right one:
-the value does not depend on the order of the rows (and so not on the number of processes), and a model that says the
-same of every answer earns nothing by it.
+Shapes: N rows (one candidate each), Q questions, C classes. The metrics that are logged are torchmetrics' own
+(`QuestionRanking`). A curve needs hundreds of values, for which their loop over the questions would take seconds, so
+`mean_over_questions` computes all questions at once (tests compare the two). Of equal scores an irrelevant row is
+ranked before a relevant one, so that the value does not depend on the order of the rows or the number of processes.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ __all__ = [
 
 
 def ranking_scores(logits: Tensor) -> Tensor:
-    """By what answers are ranked, (...): ln(p_1 / p_0), or the value itself where C = 1.
+    """The scores that rows are ranked by, (...): ln(p_1 / p_0), or the value itself where C = 1.
 
-    The order is that of the probability of class 1, but probabilities near 1 would be rounded to equal ones.
+    The order is that of the probability of class 1; probabilities near 1 would be rounded to equal ones.
 
     Args:
         logits: (..., C) with C 1 or 2.
@@ -44,7 +43,7 @@ def ranking_scores(logits: Tensor) -> Tensor:
 
 
 def is_relevant(labels: Tensor) -> Tensor:
-    """Which answers are right (N,): class 1, or in a regression a number above 0.
+    """Which rows are relevant (N,): class 1, or a value above 0 in a regression.
 
     Args:
         labels: (N,).
@@ -53,27 +52,27 @@ def is_relevant(labels: Tensor) -> Tensor:
 
 
 def average_precision(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
-    """Mean over a question's right answers of the share of right ones down to it: (Q,).
+    """Average precision of each question, (Q,).
 
     Args:
-        relevant: (N,) bool, question by question, the best answer of each first.
+        relevant: (N,) bool, question by question, the best-ranked row of each first.
         ranks: Rank of each row within its question, from 1, (N,).
-        starts: Where each question starts, (Q,).
+        starts: First row of each question, (Q,).
     """
     right = relevant.double()
-    before = right.cumsum(0) - right  # right answers above a row, those of earlier questions included
+    before = right.cumsum(0) - right  # relevant rows before a row, those of earlier questions included
     within = before - before[starts].repeat_interleave(_sizes(starts, len(ranks))) + right
     return _sum(right * within / ranks, starts) / _sum(right, starts)
 
 
 def reciprocal_rank(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
-    """1 / rank of a question's best right answer: (Q,). Arguments as `average_precision`."""
+    """1 / rank of each question's first relevant row, (Q,). Arguments as `average_precision`."""
     values = torch.where(relevant, 1.0 / ranks.double(), 0.0)
     return values.new_zeros(len(starts)).scatter_reduce(0, _question_of(starts, len(ranks)), values, "amax")
 
 
 def precision_at_1(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
-    """1 where a question's best-ranked answer is right, else 0: (Q,). Arguments as `average_precision`."""
+    """1 where the first row of a question is relevant, else 0, (Q,). Arguments as `average_precision`."""
     return relevant[starts].double()
 
 
@@ -85,13 +84,9 @@ RANKING_METRICS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def mean_over_questions(name: str, scores: Tensor, relevant: Tensor, queries: Tensor) -> Tensor:
-    """One metric, a scalar: the mean over the questions that have a right answer; NaN where there is none.
+    """One metric, a scalar: the mean over the questions with a relevant row; NaN where there is none.
 
-    Args:
-        name: One of `RANKING_METRICS`.
-        scores: Higher is better, (N,).
-        relevant: (N,) bool.
-        queries: Question of each row, (N,) int64; rows below 0 do not count.
+    Arguments as `values_of_questions`.
 
     >>> scores, relevant = torch.tensor([0.9, 0.5, 0.1]), torch.tensor([False, True, False])
     >>> mean_over_questions("mrr", scores, relevant, torch.tensor([7, 7, 7]))
@@ -101,7 +96,7 @@ def mean_over_questions(name: str, scores: Tensor, relevant: Tensor, queries: Te
 
 
 def values_of_questions(name: str, scores: Tensor, relevant: Tensor, queries: Tensor) -> Tensor:
-    """One metric of each question that has a right answer, in the order of their numbers, (Q,) float64.
+    """One metric of each question with a relevant row, in the order of their numbers, (Q,) float64.
 
     Args:
         name: One of `RANKING_METRICS`.
@@ -116,9 +111,9 @@ def values_of_questions(name: str, scores: Tensor, relevant: Tensor, queries: Te
 
 
 class QuestionRanking(torchmetrics.Metric):
-    """torchmetrics' retrieval metric over rows that are kept and joined over all processes.
+    """torchmetrics' retrieval metric over rows that are stored and joined over all processes.
 
-    torchmetrics sees ranks instead of scores, so that equal scores are ranked as everywhere here.
+    torchmetrics gets ranks instead of scores, so that ties are broken as in `mean_over_questions`.
 
     Args:
         name: One of `RANKING_METRICS`.
@@ -137,7 +132,7 @@ class QuestionRanking(torchmetrics.Metric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, relevant: Tensor, queries: Tensor) -> None:
-        """Add rows, those without a rankable question (below 0) included; each (N,), as `mean_over_questions`."""
+        """Add rows (N,), including those without a question (below 0); arguments as `mean_over_questions`."""
         self.scores.append(scores.float())
         self.relevant.append(relevant)
         self.queries.append(queries)
@@ -154,19 +149,17 @@ class QuestionRanking(torchmetrics.Metric):
 
 
 def _retrieval_metric(name: str) -> RetrievalMetric:
-    """A fresh metric of torchmetrics; questions without a right answer do not count."""
-    if name == "map":
-        return RetrievalMAP(empty_target_action="skip", sync_on_compute=False)
-    if name == "mrr":
-        return RetrievalMRR(empty_target_action="skip", sync_on_compute=False)
-    return RetrievalPrecision(top_k=1, empty_target_action="skip", sync_on_compute=False)
+    """A new metric of torchmetrics; questions without a relevant row do not count."""
+    if name == "p_at_1":
+        return RetrievalPrecision(top_k=1, empty_target_action="skip", sync_on_compute=False)
+    return {"map": RetrievalMAP, "mrr": RetrievalMRR}[name](empty_target_action="skip", sync_on_compute=False)
 
 
 def _ranked(scores: Tensor, relevant: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
-    """`relevant` and `queries` of the rows that count, question by question, the best answer of each first."""
+    """`relevant` and `queries` of the rows that count, question by question, the best-ranked row of each first."""
     counted = queries >= 0
     scores, relevant, queries = scores[counted], relevant[counted], queries[counted]
-    # Three stable sorts, the last one first in rank: by question, then by score, then wrong before right.
+    # Three stable sorts, the last one first in rank: by question, then by score, then irrelevant before relevant.
     order = relevant.int().argsort(stable=True)
     order = order[scores[order].argsort(descending=True, stable=True)]
     order = order[queries[order].argsort(stable=True)]

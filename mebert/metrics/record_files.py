@@ -1,4 +1,4 @@
-"""A recorded pass as a file: every exit's logits and every policy's scores, so that questions can be asked later.
+"""A recorded pass as a file: the logits of every exit and the scores of every policy.
 
 Shapes: E exits, N samples, C classes.
 """
@@ -33,17 +33,17 @@ def record_tensors(record: ExitRecord) -> dict[str, Tensor]:
 
 
 def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
-    """The record that `record_tensors` took apart.
+    """The record of tensors from `record_tensors`.
 
     Raises:
         UserError: A tensor that every record has is missing.
     """
     missing = [name for name in REQUIRED if name not in tensors]
     if missing:
-        raise UserError(f"this is no recorded pass: it lacks {', '.join(missing)}")
+        raise UserError(f"not a recorded pass: it lacks {', '.join(missing)}")
     rows = {tuple(tensors[name].shape[-1:]) for name in ("labels", "index", "lengths")}
     if tensors["logits"].ndim != 3 or rows != {(tensors["logits"].shape[1],)}:
-        raise UserError("this is no recorded pass: its tensors are not of the same rows")
+        raise UserError("not a recorded pass: its tensors are not of the same rows")
     predicted = sorted((int(n.partition("/")[2]), t) for n, t in tensors.items() if n.startswith("predicted/"))
     return ExitRecord(
         **{name: tensors[name] for name in REQUIRED},
@@ -59,23 +59,23 @@ def save_record(record: ExitRecord, path: str | Path, about: Mapping[str, Any]) 
     Args:
         record: The pass.
         path: The file.
-        about: Plain values for JSON that are kept beside it, such as the split's name.
+        about: Plain values for JSON that are stored with it, such as the split's name.
     """
     save_file(record_tensors(record), path, metadata={"about": json.dumps(dict(about))})
 
 
 def load_record(path: str | Path) -> tuple[ExitRecord, dict[str, Any]]:
-    """The record of a file and what is said about it.
+    """The record of a file and its `about`.
 
     Raises:
-        UserError: There is no such file, or it holds no recorded pass.
+        UserError: There is no such file, or it is not a recorded pass.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; `python -m mebert test` writes it into the run's folder")
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             about = json.loads((file.metadata() or {}).get("about", "{}"))
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a recorded pass: {error}; test the run again") from error

@@ -1,7 +1,7 @@
-"""The metrics that tasks ask for, by short name, all of torchmetrics' kind.
+"""The metrics of tasks, by short name, as torchmetrics.
 
-`acc`, `f1`, `matthews` for classes; `pearson`, `spearman` for regression; `map`, `mrr`, `p_at_1` where answers are
-ranked within their questions. The first metric of a task is its main one.
+`acc`, `f1`, `matthews` for classes; `pearson`, `spearman` for regression; `map`, `mrr`, `p_at_1` where rows are ranked
+within their questions. The first metric of a task is its main one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torchmetrics import classification, regression
 from mebert.errors import UserError
 from mebert.metrics.ranking import RANKING_METRICS, QuestionRanking, is_relevant, mean_over_questions, ranking_scores
 
-__all__ = ["METRIC_NAMES", "answers_of", "make_metric", "metric_value", "predictions_of", "update_metric"]
+__all__ = ["METRIC_NAMES", "make_metric", "metric_input", "metric_value", "predictions_of", "update_metric"]
 
 METRIC_NAMES = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING_METRICS)
 
 
 def make_metric(name: str, num_labels: int) -> torchmetrics.Metric:
-    """A fresh metric, to be fed by `update_metric`.
+    """A new metric, for `update_metric`.
 
     Args:
         name: One of `METRIC_NAMES`. `f1` is that of class 1 for two classes, as in GLUE, else the macro average.
@@ -51,19 +51,19 @@ def predictions_of(logits: Tensor) -> Tensor:
     return logits.squeeze(-1).float() if logits.shape[-1] == 1 else logits.argmax(-1)
 
 
-def answers_of(name: str, logits: Tensor) -> Tensor:
-    """What a metric reads of the logits (..., C): predictions (...), or ranking scores (...)."""
+def metric_input(name: str, logits: Tensor) -> Tensor:
+    """The input of a metric from logits (..., C): predictions (...), or ranking scores (...)."""
     return ranking_scores(logits) if name in RANKING_METRICS else predictions_of(logits)
 
 
 def update_metric(
     metric: torchmetrics.Metric, answers: Tensor, labels: Tensor, queries: Tensor | None, regression: bool
 ) -> None:
-    """Feed a metric made by `make_metric`.
+    """Update a metric from `make_metric`.
 
     Args:
         metric: The metric.
-        answers: From `answers_of`, (N,).
+        answers: From `metric_input`, (N,).
         labels: (N,).
         queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
         regression: C = 1.
@@ -75,7 +75,7 @@ def update_metric(
 
 
 def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> float:
-    """One metric of N predictions at once; NaN for a ranking metric where no question has a right answer.
+    """One metric of N rows; NaN for a ranking metric where no question has a relevant row.
 
     Args:
         name: One of `METRIC_NAMES`.
@@ -83,7 +83,7 @@ def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | No
         labels: (N,).
         queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
     """
-    answers = answers_of(name, logits)
+    answers = metric_input(name, logits)
     metric = make_metric(name, logits.shape[-1])
     if isinstance(metric, QuestionRanking):  # without the metric's own bookkeeping, which is slower than the sum itself
         return float(mean_over_questions(name, answers, is_relevant(labels), _required(queries, name)))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.metrics.ranking import RANKING_METRICS, is_relevant, values_of_questions
-from mebert.metrics.task import answers_of
+from mebert.metrics.task import metric_input
 
 __all__ = ["WeightedMetric", "mean_of", "unit_values", "weighted_metric"]
 
@@ -38,12 +38,12 @@ def unit_values(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | N
         UserError: A ranking metric without `queries`.
     """
     if metric == "acc":
-        return (answers_of(metric, logits) == labels).double()
+        return (metric_input(metric, logits) == labels).double()
     if metric not in RANKING_METRICS:
         return None
     if queries is None:
         raise UserError(f"the metric {metric!r} ranks the candidates of a question and needs `queries`")
-    return values_of_questions(metric, answers_of(metric, logits), is_relevant(labels), queries)
+    return values_of_questions(metric, metric_input(metric, logits), is_relevant(labels), queries)
 
 
 def weighted_metric(
@@ -53,7 +53,7 @@ def weighted_metric(
     values = unit_values(metric, logits, labels, queries)
     if values is not None:
         return len(values), mean_of(values)
-    predictions = answers_of(metric, logits)
+    predictions = metric_input(metric, logits)
     if metric in ("pearson", "spearman"):
         x, y = predictions.double().numpy(), labels.double().numpy()
         return len(labels), lambda counts: _correlation(counts, x, y, ranks=metric == "spearman")
