@@ -103,10 +103,7 @@ def test_recipe_policy_and_callback_train_and_calibrate(here, capsys):
     assert main(["calibrate", "--model", str(folder), "--speedup", "1.5"]) == 0
     classify = EarlyExitClassifier.from_pretrained(folder, precision="float32")
     assert classify.policy.temperature == 2
-    texts = [
-        ("anna can run", "ben can run  anna cannot dive"),
-        ("nobody sees anything", "anna sees owls  ben likes dogs"),
-    ]
+    texts = [("anna can run", "ben can run  anna cannot dive"), ("nobody sees anything", "anna sees owls")]
     assert classify(texts, speedup=1.5, engine="full") == classify(texts, speedup=1.5)
 
 
@@ -165,13 +162,8 @@ def test_data_module_trains_and_is_broken_down_by_difficulty(here, capsys):
     assert [(g["group"], g["samples"]) for g in evaluation["leaving"][:7]] == [(str(k), 5) for k in range(1, 8)]
 
 
-SETTINGS = {
-    **COMMON,
-    "model_type": "camembert",
-    "num_hidden_layers": 3,
-    "vocab_size": 80,
-    "max_position_embeddings": 64,
-}
+SIZES = {"num_hidden_layers": 3, "vocab_size": 80, "max_position_embeddings": 64}
+SETTINGS = {**COMMON, **SIZES, "model_type": "camembert"}
 
 
 @pytest.mark.parametrize("padded", [False, True])

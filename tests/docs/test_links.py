@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_readme_is_short_and_every_page_is_linked_from_it_or_the_index():
     assert [page.name for page in [*PAGES[1:], *NOTEBOOKS] if page not in linked] == []
 
 
+def test_architecture_lists_the_folders_in_the_order_of_the_import_contract():
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, flags=re.MULTILINE)
+    assert rows == contract[0]["layers"]
+
+
 def test_dependencies_have_a_pin_and_a_lower_bound():
     """constraints.txt pins every dependency, constraints-min.txt the lower bound that pyproject.toml gives."""
 
@@ -105,7 +113,7 @@ def test_dependencies_have_a_pin_and_a_lower_bound():
         r'"([A-Za-z][\w.-]*)(?:\[\w+\])?>=([\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     )
     bounds = {package.lower(): version for package, version in found if package not in ("setuptools", "mebert")}
-    assert set(bounds) == set(oldest)
+    assert set(bounds) == set(oldest), "every lower bound of pyproject.toml stands in constraints-min.txt"
     for package, bound in bounds.items():
         assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", oldest[package]), package
         assert package in newest or package.replace("-", "_") in newest, package
