@@ -2,7 +2,7 @@
 
     python benchmarks/curriculum.py tune     # settings of the distillation, and the curriculum, on validation data
     python benchmarks/curriculum.py run      # every task, training, curriculum and seed that has no result yet
-    python benchmarks/curriculum.py report   # the part of docs/results.md and the plot
+    python benchmarks/curriculum_report.py   # the part of docs/results.md and the plot
 
 Sizes stand in `DATA` and `EPOCHS` below; `DISTILLATION` and `CURRICULA` are what `tune` compares. Data sets and
 weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in benchmarks/results/curriculum/; a run that
@@ -224,16 +224,11 @@ def run(tasks: list[str], seeds: list[int]) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("tune", "run", "report"))
+    parser.add_argument("command", choices=("tune", "run"))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    if args.command == "report":
-        from curriculum_report import write_report
-
-        write_report(ROOT / "docs")
-        return
     from harness import threads
 
     threads(args.threads)

@@ -296,3 +296,7 @@ def write_report(docs: Path) -> None:
 
 
 FIGURES = {"early": early, "last": last, "area": area}
+
+
+if __name__ == "__main__":
+    write_report(bench.ROOT / "docs")

@@ -2,7 +2,7 @@
 
     python benchmarks/geep.py run      # every task, recipe and seed that has no result yet
     python benchmarks/geep.py run --recipes geep --seeds 1 --save models    # keep the models, for `mebert bench`
-    python benchmarks/geep.py report   # the part of docs/results.md and the plot
+    python benchmarks/geep_report.py   # the part of docs/results.md and the plot
 
 ChnSentiCorp has no pretrained Chinese encoder here: one of the same size is trained from scratch, on characters. Sizes
 stand in `DATA` and `EPOCHS`. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in
@@ -149,18 +149,13 @@ def load() -> dict[tuple[str, str, int], dict[str, Any]]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run",))
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save", type=Path, help="a folder for the trained models")
     args = parser.parse_args()
-    if args.command == "report":
-        from geep_report import write_report
-
-        write_report(ROOT / "docs")
-        return
     from harness import threads
 
     threads(args.threads)

@@ -2,7 +2,7 @@
 
     python benchmarks/geep.py run --recipes geep --seeds 1 --save models
     python benchmarks/speed.py run --models models      # on an idle machine; about 20 minutes on two cores
-    python benchmarks/speed.py report                   # the part of docs/speed.md
+    python benchmarks/speed_report.py                   # the part of docs/speed.md
 
 One folder a measurement in benchmarks/results/speed/, and in its folder `shares` where the time of `shrink` goes; what
 is there is skipped.
@@ -62,16 +62,11 @@ def measure(folder: Path, settings: list[str], threads: int) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run",))
     parser.add_argument("--models", type=Path, help="where `geep.py run --save` has put its models")
     parser.add_argument("--only", nargs="+", help="names of measurements")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    if args.command == "report":
-        from speed_report import write_report
-
-        write_report(ROOT / "docs" / "speed.md")
-        return
     for name, settings in arguments(args.models).items():
         if args.only and name not in args.only:
             continue

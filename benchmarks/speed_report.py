@@ -163,3 +163,7 @@ def write_report(page: Path) -> None:
         raise SystemExit(f"{page} has no place for the figures: {start} ... {end}")
     page.write_text(old[: found.start()] + f"{start}\n{text}\n{end}" + old[found.end() :], encoding="utf-8")
     print(f"wrote the figures of {page}")
+
+
+if __name__ == "__main__":
+    write_report(bench.ROOT / "docs" / "speed.md")

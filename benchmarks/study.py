@@ -1,8 +1,8 @@
-"""Keep what a finished study says, small enough for the repository, and write its part of docs/results.md.
+"""Copy the results of a finished study, small enough for the repository.
 
 python -m mebert study --config configs/study/minilm.yaml --jobs 2 --out runs/studies/minilm    # hours
 python benchmarks/study.py collect runs/studies/minilm      # into benchmarks/results/study/
-python benchmarks/study.py report                           # docs/results.md and its picture
+python benchmarks/study_report.py                           # docs/results.md and its picture
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def collect(study: Path, since: float | None = None, rules: Sequence[str] = ()) 
     (RESULTS / "runs.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     for table in study.glob("*.csv"):
         shutil.copy(table, RESULTS / table.name)
-    print(f"{len(cells)} runs collected; next: python benchmarks/study.py report")
+    print(f"{len(cells)} runs collected; next: python benchmarks/study_report.py")
 
 
 def _rounded(found: dict[str, Any]) -> dict[str, Any]:
@@ -96,14 +96,8 @@ def main() -> None:
     copying.add_argument("study", type=Path, help="folder of the study")
     copying.add_argument("--since", type=float, help="leave out --rules of runs that began before this second")
     copying.add_argument("--rules", nargs="*", default=[], help="policies that were others before --since")
-    commands.add_parser("report")
     given = parser.parse_args()
-    if given.command == "collect":
-        collect(given.study, given.since, given.rules)
-    else:
-        from study_report import write_report
-
-        write_report(ROOT / "docs")
+    collect(given.study, given.since, given.rules)
 
 
 if __name__ == "__main__":

@@ -278,3 +278,7 @@ def _plot(found: Study, path: Path) -> None:
 
 def _metric(found: Study, task: str) -> str:
     return str(next(row["metric"] for row in found.rows if row["task"] == task))
+
+
+if __name__ == "__main__":
+    write_report(bench.ROOT / "docs")

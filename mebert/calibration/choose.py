@@ -87,7 +87,6 @@ class Guarantee:
         loss: Name of the risk that is bounded.
         epsilon: The bound.
         delta: The bound holds with probability at least 1 - delta over the draw of the samples.
-        samples: Number of samples.
         measured: The risk measured on them at the threshold.
     """
 

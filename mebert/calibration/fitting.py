@@ -21,14 +21,8 @@ def fit_policy(
 ) -> tuple[ExitPolicy, ExitRecord]:
     """The fitted policy, and the rows to choose its threshold on, with its scores.
 
-    A policy with nothing to fit keeps all rows.
-
-    Args:
-        policy: Bound to `model`; `record` has its scores.
-        model: Whose exits were recorded.
-        record: The pass.
-        held_out: Fit to a random third of the rows and return the others, as a guarantee needs rows that nothing was
-            fitted to; otherwise all rows do both.
+    With `held_out` it is fitted to a random third of the rows and the others are returned, because a guarantee needs
+    rows that nothing was fitted to; otherwise all rows do both. A policy with nothing to fit keeps all rows.
     """
     fitting = rest = record
     if held_out:

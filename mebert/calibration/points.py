@@ -73,8 +73,6 @@ class Calibrated:
     """The operating point for a request.
 
     Attributes:
-        policy: Its name.
-        request: The request.
         point: The operating point on the calibration rows; None where the policy cannot be so fast.
         full: The metric of the full model on them.
         guarantee: The guarantee, if one was requested.
@@ -104,12 +102,6 @@ def requests(
 ) -> list[Request]:
     """One request for each number among the arguments of `calibrate`.
 
-    Args:
-        delta: Of the guarantees.
-        loss: Of the guarantees: a key of `RISKS`.
-        epsilon: Of the guarantees, one or several.
-        values: Kind to its number or numbers.
-
     Raises:
         UserError: No number is given, or one is out of range.
     """
@@ -124,11 +116,6 @@ def requests(
 
 def calibrate_policy(policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts) -> list[Calibrated]:
     """Meet all requests for one policy from one recorded pass.
-
-    Args:
-        policy: Bound; its scores are in the record.
-        asked: The requests.
-        costs: Of the record.
 
     Raises:
         UserError: Too few samples for a guarantee.

@@ -116,15 +116,7 @@ def as_scored(rows: TokenisedSplit, values: Tensor, num_exits: int) -> ScoredRow
 def score_rows(
     model: MultiExitModel, policy: ExitPolicy, rows: TokenisedSplit, kind: PredictorKind = "token", batch_size: int = 64
 ) -> ScoredRows:
-    """Run all exits on all rows and keep the policy's scores.
-
-    Args:
-        model: On any device; it is run in evaluation mode.
-        policy: Bound to the model.
-        rows: The rows; labels are not needed.
-        kind: Of the predictor that is to be fitted.
-        batch_size: Rows a batch.
-    """
+    """Run all exits on all rows and keep the policy's scores."""
     head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size).bind(model) if kind == "linear" else None
     device = next(model.parameters()).device
     pad = partial(collate, pad_token_id=int(getattr(model.adapter.config, "pad_token_id", 0) or 0))

@@ -23,22 +23,13 @@ class PredictionReport:
     """Predicted exits against those that a policy took; shares are of all samples.
 
     Attributes:
-        samples: N.
         exact: The predicted exit is the one taken.
         within_one: It differs by one at most.
         under: It is earlier: fewer layers, and a prediction that the policy did not accept yet.
         over: It is later: layers that the policy would have saved.
         most_frequent: `exact` of predicting the most frequent exit for every sample.
-        layers_predicted: Mean layers run by prediction.
-        layers_taken: Mean layers run by the policy.
-        speedup_predicted: Speed-up by layers of the prediction.
-        speedup_taken: Speed-up by layers of the policy.
-        metric_predicted: The metric at the predicted exits; this and the next two are None without labels.
-        metric_taken: The metric at the exits that the policy took.
-        metric_full: The metric of the last exit.
+        metric_predicted: The metric at the predicted exits (below: at those taken, at the last); None without labels.
         origin: The exits that the predictor was fitted to, if known.
-        kind: Class of the predictor.
-        coverage: Its coverage.
     """
 
     samples: int

@@ -96,13 +96,10 @@ def _laid_out(
 
 
 class FusedAdapter(EncoderAdapter):
-    """Runs fused layers; the embeddings are those of the family's own adapter.
+    """Runs fused layers (a list for each layer of the encoder) after the embeddings of the family's own adapter.
 
-    Args:
-        base: The family's adapter, whose layers are not used.
-        layers: The fused layers of each layer of the encoder.
-        scores: Most scores of one attention head in a group of rows that attend together; None: all rows are one
-            group, which is fewer kernels and more padding.
+    `scores` are the most scores of one attention head in a group of rows that attend together; None: all rows are one
+    group, which is fewer kernels and more padding.
     """
 
     def __init__(self, base: EncoderAdapter, layers: Sequence[Sequence[nn.Module]], scores: int | None = None) -> None:

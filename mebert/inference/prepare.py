@@ -77,10 +77,8 @@ def prepare_model(
 def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
     """Fuse the layers and poolings of a copy; returns its distinct layers, or its encoder if the family is unknown.
 
-    Args:
-        fast: The copy.
-        grouped: Whether rows attend in groups of similar length. A layer is compiled once for each number of groups;
-            an accelerator is faster with few kernels.
+    `grouped`: rows attend in groups of similar length. Not with compilation, which would compile for each number of
+    groups, nor on an accelerator, which is faster with few kernels.
     """
     for index in range(fast.num_exits):
         head = fast.exit(index)

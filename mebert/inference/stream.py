@@ -27,13 +27,7 @@ Text = str | tuple[str, str]
 
 
 class TextEncoder:
-    """Texts or pairs to token ids, and token ids to batches.
-
-    Args:
-        tokenizer: The model's.
-        max_length: Longest row in tokens; longer ones are truncated, the longer text of a pair first.
-        device: Device of the batches.
-    """
+    """Texts or pairs to token ids, and token ids to batches."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> None:
         self.tokenizer = tokenizer
@@ -99,13 +93,6 @@ def classify_stream(
 
     Texts are read one window at a time, when results are asked for. Memory holds one window, the rows that wait in the
     engine, and results that are not yet in turn; so the engine must not hold rows back for long (`max_wait`).
-
-    Args:
-        engine: With no waiting rows.
-        encoder: Makes the batches.
-        texts: Any number of texts.
-        plan: Limits of a batch.
-        window: Texts that are read ahead; batches are made of those of similar length.
     """
     done: dict[int, tuple[list[float], int]] = {}
     first = turn = 0

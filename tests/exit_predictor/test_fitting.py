@@ -10,12 +10,14 @@ from tiny import VOCABULARY, tiny_model
 from mebert import Entropy, FixedExit, TokenExitPredictor, UserError
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.exit_predictor import (
+    ExitPredictor,
     PredictorSettings,
     choose_exits,
     choose_predictor,
     fit_from_scores,
     fit_predictor,
     load_predictors,
+    predictor_from_state,
     save_predictors,
     score_rows,
 )
@@ -171,3 +173,17 @@ def test_wrong_settings(made, wrong, says):
 def test_no_rows(made):
     with pytest.raises(UserError, match="rows is empty"):
         fit_predictor(made[0], made[2], made[1].select(np.arange(0)))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"kind": "token"}, {"kind": "token", "ngram": 2}, {"kind": "static"}, {"kind": "linear"}], ids=str
+)
+def test_saved_and_loaded(made, tmp_path, settings):
+    model, split, policy, _ = made
+    predictor = fit_predictor(model, policy, split, speedup=1.5, **settings)
+    predictor.save(tmp_path)
+    batch = collate([split[row] for row in range(8)], 0)
+    inputs = batch["input_ids"], batch["attention_mask"]
+    for other in (ExitPredictor.load(tmp_path), predictor_from_state(predictor.state())):
+        assert (other.origin, other.settings()) == (predictor.origin, predictor.settings())
+        assert torch.equal(other.bind(model).distribution(*inputs), predictor.distribution(*inputs))

@@ -15,9 +15,8 @@ from tiny import VOCABULARY, tiny_model
 
 from mebert import Entropy, FrequencyExitPredictor, UserError
 from mebert.data.tokenised import TokenisedSplit, collate
-from mebert.exit_predictor import fit_predictor, fit_static, load_predictors, predictor_from_state, score_rows
+from mebert.exit_predictor import fit_predictor, fit_static, score_rows
 from mebert.exit_predictor.frequency import frequency_buckets
-from mebert.inference import make_engine, prepare_model, prepare_policy
 from mebert.metrics.curve import replay, speedup_layers
 
 LAYERS = 3  # of the tiny model, each with an exit
@@ -134,49 +133,10 @@ def test_unknown_and_special_tokens_and_none_at_all():
     assert torch.equal(predictor.distribution(ids, mask, special), marked)
 
 
-def test_saved_and_loaded(tmp_path):
-    predictor = fit_predictor(tiny_model(), Entropy(0.4), zipf_split(), kind="static", speedup=1.5)
-    predictor.save(tmp_path)
-    (loaded,) = load_predictors(tmp_path)
-    again = predictor_from_state(predictor.state())
-    for other in (loaded, again):
-        assert isinstance(other, FrequencyExitPredictor)
-        assert torch.equal(other.counts, predictor.counts)
-        assert torch.equal(other.buckets, predictor.buckets)
-        assert (other.coverage, other.origin, other.settings()) == (
-            predictor.coverage,
-            predictor.origin,
-            predictor.settings(),
-        )
-
-
-def test_the_engine_takes_these_exits():
-    model, split = tiny_model(), zipf_split(rows=30)
-    predictor = fit_predictor(model, Entropy(0.4), split, kind="static", speedup=1.5)
-    batch = collate([split[n] for n in range(30)], 0)
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    prepared = prepare_model(model, "float32")
-    policy = prepare_policy(Entropy(0.4).bind(model), prepared)
-    engine = make_engine("predicted", prepared, policy, predictors=[predictor], batch_size=8)
-    done = [engine.feed(inputs, torch.arange(30)), engine.flush()]
-    rows, exits = (torch.cat([getattr(part, name) for part in done]) for name in ("rows", "exits"))
-    logits = torch.cat([part.logits for part in done])
-    wanted = predictor.predict(**inputs)
-    assert torch.equal(exits, wanted[rows])
-    with torch.no_grad():
-        all_exits = model(**inputs).logits
-    assert torch.allclose(logits, all_exits[exits, rows], atol=1e-5)
-
-
 @pytest.mark.parametrize("settings", [{"kind": "static", "ngram": 2}, {"kind": "random"}])
 def test_settings_that_do_not_fit(settings):
     with pytest.raises(UserError, match=r"kind static reads no runs|token, linear or static"):
         fit_predictor(tiny_model(), Entropy(), zipf_split(), **settings)
-
-
-def test_a_vocabulary_has_a_token():
-    with pytest.raises(UserError, match="vocab_size must be at least 1"):
-        FrequencyExitPredictor(3, 0)
 
 
 def test_counted_on_some_rows_and_as_fast_as_wanted_on_others():

@@ -10,9 +10,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mebert import TokenExitPredictor, UserError
+from mebert import TokenExitPredictor
 from mebert.data.tokenised import TokenisedSplit
-from mebert.exit_predictor import choose_exits, predictor_from_state
 from mebert.exit_predictor.ngrams import hash_runs
 
 VOCABULARY, EXITS, GRAIN = 12, 4, 2.0**-13
@@ -192,25 +191,6 @@ def test_hashes_collide_no_more_than_chance(n):
     assert not same.any(), "the order of the tokens matters"
 
 
-def test_few_buckets_still_give_distributions():
-    predictor = fitted([([1, 2, 3, 4], 0), ([4, 3, 2, 1], 3)], ngram=2, buckets=1)
-    assert torch.allclose(predictor.distribution(*padded([[5, 6, 7]])).sum(), torch.tensor(1.0))
-
-
-@pytest.mark.parametrize("ngram", [1, 2])
-def test_saved_and_loaded(tmp_path, ngram):
-    from mebert import ExitPredictor
-
-    predictor = fitted([([1, 2, 3], 0), ([1, 4], 3)], ngram=ngram, coverage=0.7)
-    predictor.save(tmp_path)
-    batch = padded([[1, 2], [4, 4, 4]])
-    for other in (ExitPredictor.load(tmp_path), predictor_from_state(predictor.state())):
-        assert other.settings() == predictor.settings()
-        assert torch.equal(other.distribution(*batch), predictor.distribution(*batch))
-    small = (tmp_path / "exit_predictor.safetensors").stat().st_size
-    assert small < 2000, "keys that never occurred take no room"
-
-
 def test_deep_texts_stay_exact():
     """2048 keys: sums of the table's values have no rounding, hence no order."""
     generator = torch.Generator().manual_seed(0)
@@ -220,24 +200,3 @@ def test_deep_texts_stay_exact():
     mask = torch.ones_like(ids)
     shuffled = ids[:, torch.randperm(2048, generator=generator)]
     assert torch.equal(predictor.distribution(ids, mask), predictor.distribution(shuffled, mask))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [({"ngram": 0}, "ngram"), ({"prior_strength": 0.0}, "prior_strength"), ({"coverage": 1.5}, "coverage")],
-)
-def test_wrong_settings(wrong, says):
-    with pytest.raises(UserError, match=says):
-        TokenExitPredictor(EXITS, VOCABULARY, **wrong)
-
-
-def test_it_learns_what_can_be_learnt():
-    """Texts with token 1 leave at the first exit, those with token 2 at the last; the other tokens are noise."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(3, VOCABULARY, (200, 6), generator=generator).tolist()
-    data = [([1, *row], 0) if i % 2 else ([*row, 2], 3) for i, row in enumerate(noise)]
-    predictor = fitted(data[:100])
-    predicted = predictor.predict(*padded([row for row, _ in data[100:]]))
-    exits = torch.tensor([e for _, e in data[100:]])
-    assert float((predicted == exits).double().mean()) > 0.85
-    assert torch.equal(predicted, choose_exits(predictor.distribution(*padded([r for r, _ in data[100:]])), None))

@@ -32,11 +32,9 @@ class BenchModel:
     """A model to measure.
 
     Attributes:
-        name: As shown to the user.
         model: In float32, in evaluation mode.
         policies: Bound to the model; their thresholds are not used.
         trained: Whether its exits were trained, so that policies decide; otherwise exits are simulated.
-        tokenizer: Hub id or folder, or None.
     """
 
     name: str

@@ -32,13 +32,8 @@ class Shares:
     """Shares of an engine's time, summing to 1.
 
     Attributes:
-        engine: Its name.
-        precision: Of the weights.
-        batch_size: Most rows of a batch.
-        policy: Name of its policy.
         target: Wanted speed-up by FLOPs.
         embeddings: Embeddings and the layers' mask.
-        layers: The encoder's layers.
         heads: Exit heads, pooling included.
         deciding: The policy.
         rest: Dropping and regrouping samples, synchronisation; the simulation of exits.

@@ -29,7 +29,6 @@ class OperatingPoint:
     """A policy at a speed-up, for one prepared model.
 
     Attributes:
-        name: The policy's name.
         target: Wanted speed-up by FLOPs.
         policy: The policy at its threshold, bound to the prepared model.
         predictor: Predicts the exits for the engine `predicted`; None where that is not measured.

@@ -25,18 +25,10 @@ class Row:
     """The figures of one variant.
 
     Attributes:
-        name: Baseline or engine.
-        precision: Of its weights.
-        batch_size: Most rows of a batch.
-        policy: Name of its policy; empty where no sample leaves early.
         target: Wanted speed-up by FLOPs, or None.
-        samples: N.
         seconds: Of each round, for all samples, (R,).
-        p50: Median latency in ms, from feeding a batch to a sample's result, over all samples and rounds.
-        p95: Its 95th percentile.
-        p99: Its 99th percentile.
+        p50: Median latency in ms (and below its 95th and 99th percentile), from feeding a batch to a sample's result.
         samples_per_second: N over the median of `seconds`.
-        mean_layers: Mean number of layers run.
         speedup_flops: The plain model's FLOPs over those spent, heads and policy included, at true lengths.
         speedup_wall: Seconds of its base over its own, the median over rounds. The base of an engine is `plain`, that
             of `plain` and of `HF k layers` is the whole Hugging Face model in batches sorted by length; same precision

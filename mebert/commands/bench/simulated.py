@@ -95,9 +95,6 @@ class SimulatedExits(ExitPolicy):
     An engine gives a policy no row numbers. So a sample is identified by its features at the first exit, as the nearest
     of the recorded ones; from there its exit is kept in the policy's state. Measured times therefore include one small
     matrix product per sample.
-
-    Args:
-        threshold: Not used.
     """
 
     def of(self, indicator: ExitPolicy, exits: Tensor, features: Tensor) -> Self:
@@ -134,14 +131,7 @@ class SimulatedExits(ExitPolicy):
 
 
 class KnownExits(ExitPredictor):
-    """An exit predictor that is always right: it looks up each sample's exit by its token ids.
-
-    Args:
-        rows: Token ids of each sample, N sequences.
-        exits: 0-based exit of each sample, (N,) int64.
-        device: Of the ids to look up.
-        seed: Of the hash.
-    """
+    """An exit predictor that is always right: it looks up each sample's exit (N,) by a hash of its token ids."""
 
     def __init__(self, rows: Sequence[np.ndarray], exits: Tensor, device: torch.device, seed: int = 0) -> None:
         super().__init__(int(exits.max()) + 1)

@@ -36,9 +36,6 @@ class Variant:
 
     Attributes:
         name: `HF`, `HF sorted`, `HF padded`, `HF k layers`, `plain`, or an engine's name.
-        precision: Of its weights.
-        batch_size: Most rows of a batch.
-        batches: Its input.
         make: Makes a fresh engine, for every run.
         flops: Cost of each sample at each exit that it may report, (E', N).
         layers: Layers that run up to each such exit, (E',).

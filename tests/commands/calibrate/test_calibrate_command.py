@@ -80,21 +80,16 @@ def test_what_is_stored_keeps_to_what_was_asked(trained, rows, classify, policy)
     assert accuracy_score(labels, measured) >= accuracy_score(labels, full) - 0.05 - 1e-6
     kept, exits = answers(max_drop=0.05)
     assert kept == measured
-    promised = settings["guarantees"][policy]["0.08"]
+    guaranteed = settings["guarantees"][policy]["0.08"]
     early, _ = answers(max_drop=0.08)
-    assert early == answers(threshold=promised["threshold"])[0]
+    assert early == answers(threshold=guaranteed["threshold"])[0]
     mistakes = sum(f == y != e for f, e, y in zip(full, early, labels, strict=True))
-    assert mistakes / SAMPLES == pytest.approx(promised["measured"])
+    assert mistakes / SAMPLES == pytest.approx(guaranteed["measured"])
     assert binom.cdf(mistakes, SAMPLES, 0.08) <= 0.1
-    assert {k: promised[k] for k in ("loss", "epsilon", "delta", "samples")} == {
-        "loss": "mistakes",
-        "epsilon": 0.08,
-        "delta": 0.1,
-        "samples": SAMPLES,
-    }
+    assert [guaranteed[k] for k in ("loss", "epsilon", "delta", "samples")] == ["mistakes", 0.08, 0.1, SAMPLES]
 
 
-def test_the_table_says_what_was_promised_and_what_was_not(trained):
+def test_the_table_says_what_was_guaranteed_and_what_was_not(trained):
     printed = trained[1]
     assert "300 samples of the run, val (float32)" in printed
     for text in ("drop at most 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
@@ -196,24 +191,14 @@ def test_what_is_out_of_reach_is_said_and_not_stored(saved, capsys):
     [
         ([], "model is missing"),
         (["--model", "nosuch", "--speedup", "2"], "model 'nosuch' is no folder with exits"),
-        (["--model", "model"], "give what the threshold is for: one or more of speedup"),
-        (["--model", "model", "--speedup", "0.5"], "speedup must be a number of at least 1, got 0.5"),
         (["--model", "model", "--max_drop", "-0.1"], "max_drop must be a number of at least 0, got -0.1"),
         (["--model", "model", "--speedup", "2"], "not in the folder of a run: say by task or file"),
-        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--task", "rte"], "task and file were both given"),
-        (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[sharp]"], "policy 'sharp' is not"),
         (
             ["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[fixed]"],
             "no threshold to choose",
         ),
         (["--model", "model", "--speedup", "2", "--file", "own.csv", "--policies", "[]"], "one or more different ones"),
-        (["--model", "model", "--epsilon", "0.01", "--file", "own.csv"], "60 samples are too few to guarantee"),
         (["--model", "model", "--epsilon", "0.1", "--delta", "0", "--file", "own.csv"], "delta must be in (0, 1)"),
-        (
-            ["--model", "model", "--speedup", "2", "--file", "own.csv", "--device", "warp"],
-            "device 'warp' cannot be used",
-        ),
-        (["--model", "model", "--epsilon", "0.1", "--loss", "none", "--file", "own.csv"], "loss: "),
         (["--model", "model", "--speedup", "2", "--task", "rte"], "task 'rte' has 2 labels, but the model was trained"),
     ],
 )
@@ -225,7 +210,7 @@ def test_mistakes_are_told_in_one_line(saved, arguments, message, capsys):
     assert message in told[0]
 
 
-def test_training_rows_promise_nothing(trained, capsys):
+def test_training_rows_give_no_guarantee(trained, capsys):
     assert main(["calibrate", "--model", str(trained[0]), "--split", "train", "--epsilon", "0.2", *FAST]) == 2
     assert "split train trained the model" in capsys.readouterr().err
 
@@ -270,17 +255,8 @@ def test_a_fixed_exit_as_the_models_own_policy(saved, capsys):
 def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path):
     folder = str(shutil.copytree(trained[0], tmp_path / "run"))
     before = json.loads((tmp_path / "run/model/exits.json").read_text())
-    args = [
-        "calibrate",
-        "--model",
-        folder,
-        "--speedup",
-        "1.3",
-        "--epsilon",
-        "0.3",
-        "--policies",
-        "[stacked,pcee,margin]",
-    ]
+    args = ["calibrate", "--model", folder, "--speedup", "1.3", "--epsilon", "0.3"]
+    args += ["--policies", "[stacked,pcee,margin]"]
     with redirect_stdout(StringIO()) as printed:
         assert main([*args, *FAST]) == 0
     settings = json.loads((tmp_path / "run/model/exits.json").read_text())
@@ -288,9 +264,8 @@ def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path
     assert "(texts, policy='margin', speedup=1.3)" in printed.getvalue(), "predict knows edr alone"
     assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
     assert "margin" in settings["guarantees"]
-    assert not {"stacked", "pcee"} & {*settings["guarantees"], *settings["operating_points"]} - {
-        *before["operating_points"]
-    }
+    added = {*settings["guarantees"], *settings["operating_points"]} - {*before["operating_points"]}
+    assert not {"stacked", "pcee"} & added
     with redirect_stdout(StringIO()) as printed:
         assert main([*args, "--use", "stacked", *FAST]) == 0
     settings = json.loads((tmp_path / "run/model/exits.json").read_text())
