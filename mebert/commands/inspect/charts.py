@@ -5,9 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.inspection import Inspection
+from mebert.commands.inspect.inspection import GLYPHS, STAR, Inspection
 from mebert.commands.inspect.spaces import ExitSpace
-from mebert.commands.inspect.styles import GLYPHS, STAR
 from mebert.commands.inspect.tables import written
 from mebert.commands.inspect.trace import shorten
 from mebert.inference.stream import Text

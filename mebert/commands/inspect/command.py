@@ -59,7 +59,7 @@ def inspect(
             dimensions; also .pdf, .svg) or .json.
     """
     from mebert.commands.inspect.run import run_inspection
-    from mebert.commands.inspect.settings import InspectSettings, RowSource
+    from mebert.commands.inspect.settings import InspectSettings
     from mebert.errors import UserError
     from mebert.inference.stream import Text
 
@@ -67,8 +67,7 @@ def inspect(
         raise UserError("model is missing: give a checkpoint, a run, or its folder model")
     if len(pair) % 2:
         raise UserError(f"pair takes two texts at a time, got {len(pair)}; quote each of them")
-    texts: list[Text] = [*text]
-    texts += zip(pair[::2], pair[1::2], strict=True)
-    rows = RowSource(task, file, split, text_column, text_pair_column, label_column, samples)
-    chosen = policy, threshold, speedup, max_drop
-    run_inspection(InspectSettings(model, texts, *chosen, rows, precision, device, format, out))
+    texts: list[Text] = [*text, *zip(pair[::2], pair[1::2], strict=True)]
+    chosen = policy, threshold, speedup, max_drop, task, file, split
+    columns = text_column, text_pair_column, label_column
+    run_inspection(InspectSettings(model, texts, *chosen, *columns, samples, precision, device, format, out))

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mebert.commands.inspect.charts import space_charts, space_legend
-from mebert.commands.inspect.inspection import Inspection
-from mebert.commands.inspect.styles import layer_colours
+from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tables import Column, separation_columns, step_columns, summary
 from mebert.commands.inspect.tokens import TokenNote, TokenView
 from mebert.commands.inspect.trace import TextTrace, shorten

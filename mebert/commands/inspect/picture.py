@@ -7,9 +7,8 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.inspection import Inspection
+from mebert.commands.inspect.inspection import STAR, Inspection
 from mebert.commands.inspect.spaces import ExitSpace
-from mebert.commands.inspect.styles import STAR
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,10 +25,6 @@ def save_picture(found: Inspection, path: Path) -> None:
 
     Colour and marker are the class (in a regression the colour is the value), large crosses are prototypes or class
     means, numbered stars the inspected texts.
-
-    Args:
-        found: With spaces.
-        path: The file.
     """
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

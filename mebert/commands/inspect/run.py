@@ -7,7 +7,7 @@ import shlex
 
 from mebert.commands.inspect.inspection import Inspection
 from mebert.commands.inspect.samples import Samples, run_rows
-from mebert.commands.inspect.settings import InspectSettings, RowSource
+from mebert.commands.inspect.settings import InspectSettings
 from mebert.commands.inspect.source import Opened, open_model
 from mebert.commands.inspect.spaces import exit_spaces
 from mebert.commands.inspect.tables import print_inspection
@@ -18,9 +18,6 @@ from mebert.policies import ExitPolicy
 from mebert.storage.run_folder import RunFolder
 
 __all__ = ["inspect_model", "run_inspection"]
-
-ROW_OPTIONS = {"count": "samples"}
-"""Fields of `RowSource` whose options have other names."""
 
 
 def run_inspection(settings: InspectSettings) -> None:
@@ -69,7 +66,7 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     notes = [note] if note and traces else []
     views = [None if predictor is None else view_tokens(opened, predictor, trace) for trace in traces]
     # Rows cost a pass over them, and a table of texts does not show them.
-    shows_rows = settings.rows.given or not traces or wanted != "text"
+    shows_rows = settings.own_rows or not traces or wanted != "text"
     samples = _samples(settings, opened, policy, notes) if shows_rows else None
     if samples is None and not traces:
         raise UserError("there is nothing to look at: give --text, or rows by --task or --file")
@@ -80,13 +77,12 @@ def inspect_model(settings: InspectSettings) -> Inspection:
 
 
 def _samples(settings: InspectSettings, opened: Opened, policy: ExitPolicy, notes: list[str]) -> Samples | None:
-    rows = settings.rows
-    if rows.count == 0 or (not rows.given and opened.run is None):
+    if settings.samples == 0 or (not settings.own_rows and opened.run is None):
         return None
     try:
-        return run_rows(opened, policy, rows)
+        return run_rows(opened, policy, settings)
     except UserError as error:
-        if rows.given or not settings.texts:
+        if settings.own_rows or not settings.texts:
             raise
         notes.append(f"no rows of the run beside the texts: {error}")  # its data is not here: texts can do without
         return None
@@ -96,16 +92,14 @@ def _next(settings: InspectSettings, opened: Opened) -> dict[str, str]:
     """The commands that come next, by purpose."""
     found = {}
     if settings.wanted != "html":
-        words = [] if all(isinstance(t, tuple) for t in settings.texts) else ["--text"]
-        words += [text for text in settings.texts if isinstance(text, str)]
+        single = [text for text in settings.texts if isinstance(text, str)]
+        words = ["--text", *single] if single else []
         for pair in settings.texts:
             words += ["--pair", *pair] if isinstance(pair, tuple) else []
-        default = vars(RowSource())
-        changed = {n: value for n, value in vars(settings.rows).items() if value != default[n]}
-        chosen = {name: getattr(settings, name) for name in ("policy", "threshold", "speedup", "max_drop")}
-        chosen |= {ROW_OPTIONS.get(name, name): value for name, value in changed.items()}
-        for name, value in chosen.items():
-            words += [] if value is None else [f"--{name}", str(value)]
+        default = vars(InspectSettings(settings.model))
+        for name, value in vars(settings).items():
+            if value != default[name] and name not in ("texts", "precision", "device", "format", "out"):
+                words += [f"--{name}", str(value)]
         found["page"] = shlex.join(
             ["python", "-m", "mebert", "inspect", settings.model, *words, "--out", "report.html"]
         )

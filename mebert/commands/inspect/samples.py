@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.commands.inspect.exit_pass import ExitPass, run_exits
-from mebert.commands.inspect.settings import RowSource
+from mebert.commands.inspect.settings import InspectSettings
+from mebert.commands.inspect.trace import ExitPass, run_exits
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.model_rows import file_data, run_data, task_data
 from mebert.errors import UserError
@@ -37,9 +37,8 @@ class Samples:
 
     Attributes:
         what: The rows, in words.
-        texts: One or two for each row; empty where the data keeps none.
+        texts: Empty where the data keeps none.
         labels: Gold labels, (N,) int64 (float32 in a regression).
-        outputs: All exits, in the order of the rows.
     """
 
     what: str
@@ -51,36 +50,28 @@ class Samples:
         return len(self.labels)
 
 
-def find_rows(opened: Opened, source: RowSource) -> SplitLoaders:
-    """The data module of the rows.
-
-    Raises:
-        UserError: There is none, or it does not fit the model.
-    """
-    if source.task is not None:
-        return task_data(source.task, opened.tokenizer, opened.model, opened.max_length)
-    if source.file is not None:
-        columns = source.text_column, source.text_pair_column, source.label_column
-        return file_data(source.file, opened.tokenizer, opened.model, opened.max_length, *columns)
+def find_rows(opened: Opened, settings: InspectSettings) -> SplitLoaders:
+    """The data module of the rows; a UserError if there is none, or it does not fit the model."""
+    if settings.task is not None:
+        return task_data(settings.task, opened.tokenizer, opened.model, opened.max_length)
+    if settings.file is not None:
+        columns = settings.text_column, settings.text_pair_column, settings.label_column
+        return file_data(settings.file, opened.tokenizer, opened.model, opened.max_length, *columns)
     if opened.run is None:
         raise UserError(f"{opened.name} is not in the folder of a run: give task or file for rows to show")
     return run_data(str(RunFolder(opened.run).model), opened.model)
 
 
-def run_rows(opened: Opened, policy: ExitPolicy, source: RowSource) -> Samples:
-    """Open the rows, draw some of them, and run all exits on these.
-
-    Raises:
-        UserError: As `find_rows`, or there is no such split, or it has no labelled row.
-    """
-    data = find_rows(opened, source)
-    split = "val" if source.file is not None else source.split
+def run_rows(opened: Opened, policy: ExitPolicy, settings: InspectSettings) -> Samples:
+    """Open the rows, draw some of them, and run all exits on these; a UserError if there are none with labels."""
+    data = find_rows(opened, settings)
+    split = "val" if settings.file is not None else settings.split
     rows = open_split(data, split)
     if rows.labels is None or not len(rows):
         raise UserError(f"split {split!r} has no labelled rows to show")
     places = np.arange(len(rows))
-    if len(rows) > source.count:
-        places = np.sort(np.random.default_rng(0).permutation(len(rows))[: source.count])
+    if len(rows) > settings.samples:
+        places = np.sort(np.random.default_rng(0).permutation(len(rows))[: settings.samples])
     drawn = rows.select(places)
     order = np.argsort(-drawn.lengths, kind="stable")
     collate, device = data.collate_for(), opened.classifier.device
@@ -93,7 +84,7 @@ def run_rows(opened: Opened, policy: ExitPolicy, source: RowSource) -> Samples:
             bar.tick()
     outputs = ExitPass.concatenate(parts, torch.from_numpy(np.argsort(order)))
     of_all = "" if len(places) == len(rows) else f" of {len(rows):,}"
-    what = f"{len(places):,}{of_all} rows of " + (source.file or f"{source.task or 'the run'}, {split}")
+    what = f"{len(places):,}{of_all} rows of " + (settings.file or f"{settings.task or 'the run'}, {split}")
     return Samples(what, _texts(data, split, places), torch.from_numpy(rows.labels[places]), outputs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,35 +13,11 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from mebert.inference.stream import Text
 
-__all__ = ["InspectFormat", "InspectSettings", "RowSource"]
+__all__ = ["InspectFormat", "InspectSettings"]
 
 InspectFormat = Literal["text", "json", "html", "png"]
 
 ENDINGS: dict[str, InspectFormat] = {".html": "html", ".png": "png", ".pdf": "png", ".svg": "png", ".json": "json"}
-
-
-@dataclass(frozen=True)
-class RowSource:
-    """The rows that are shown beside the texts: at most `count`; arguments as of the command."""
-
-    task: str | None = None
-    file: str | None = None
-    split: str = "val"
-    text_column: str = "text"
-    text_pair_column: str | None = None
-    label_column: str = "label"
-    count: int = 500
-
-    def __post_init__(self) -> None:
-        if self.task is not None and self.file is not None:
-            raise UserError("task and file were both given; give one of them")
-        if self.count < 0:
-            raise UserError(f"samples must be at least 0, got {self.count}")
-
-    @property
-    def given(self) -> bool:
-        """Whether these are other rows than the run's."""
-        return self.task is not None or self.file is not None
 
 
 @dataclass
@@ -54,13 +30,23 @@ class InspectSettings:
     threshold: float | None = None
     speedup: float | None = None
     max_drop: float | None = None
-    rows: RowSource = field(default_factory=RowSource)
+    task: str | None = None
+    file: str | None = None
+    split: str = "val"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    samples: int = 500
     precision: PrecisionName | None = None
     device: str = "auto"
     format: InspectFormat | None = None
     out: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.task is not None and self.file is not None:
+            raise UserError("task and file were both given; give one of them")
+        if self.samples < 0:
+            raise UserError(f"samples must be at least 0, got {self.samples}")
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
         for number, text in enumerate(self.texts, 1):
@@ -69,12 +55,15 @@ class InspectSettings:
         if self.out is None:
             if self.format in ("html", "png"):
                 raise UserError(f"format {self.format} is written to a file: give --out report.{self.format}")
-            return
-        ending = ENDINGS.get(self.out.suffix.lower())
-        if ending is None:
+        elif self.out.suffix.lower() not in ENDINGS:
             raise UserError(f"out {self.out} must end in {', '.join(ENDINGS)}")
-        if self.format not in (None, ending):
+        elif self.format not in (None, ENDINGS[self.out.suffix.lower()]):
             raise UserError(f"format {self.format} does not fit out {self.out}; leave one of them out")
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether other rows than the run's are shown beside the texts."""
+        return self.task is not None or self.file is not None
 
     @property
     def wanted(self) -> InspectFormat:

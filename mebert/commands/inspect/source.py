@@ -34,8 +34,8 @@ class Opened:
         classifier: Has the copy that runs, the policy, thresholds and exit predictors.
         model: As it was trained; the cost of its exits is computed from it.
         tokenizer: Folder or Hub id of its tokenizer.
-        run: The folder of its run, with a `config.yaml`, or None.
-        checkpoint: The file for `predict`, or None.
+        run: The folder of its run, with a `config.yaml`.
+        checkpoint: The file for `predict`.
     """
 
     name: str

@@ -6,8 +6,8 @@ Shapes: N samples, T inspected texts, C classes, D dimensions of an exit's space
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,15 +25,8 @@ FLAT = 8.0  # times the variance along one axis as along the other: nearly three
 ENOUGH = 3  # samples that span a plane; with fewer, texts and prototypes help
 
 
-@dataclass(frozen=True)
-class Plane:
-    """A plane in a space of D dimensions.
-
-    Attributes:
-        centre: A point of it, (D,).
-        axes: Two orthogonal directions of length 1, (2, D); zeros where the points spread in fewer.
-        explained: Share of the points' variance along each, (2,), in [0, 1].
-    """
+class Plane(NamedTuple):
+    """A plane in D dimensions: a point (D,), two orthogonal unit vectors (2, D), the share of variance along each."""
 
     centre: Tensor
     axes: Tensor
@@ -43,20 +36,14 @@ class Plane:
         """Coordinates in the plane, (..., 2) float64, of vectors (..., D)."""
         return (vectors.double() - self.centre) @ self.axes.T
 
-    def turned(self, direction: Tensor) -> Plane:
-        """The same plane, its first axis reversed if it points away from a direction (D,)."""
-        away = bool(self.axes[0] @ direction.double() < 0)
-        return replace(self, axes=torch.stack([-self.axes[0], self.axes[1]])) if away else self
-
 
 def fit_plane(vectors: Tensor) -> Plane:
     """The plane of the first two principal components (exact, by singular value decomposition in float64).
 
-    The largest weight of an axis is positive, so that the same points give the same picture everywhere
-    (`torch.pca_lowrank` is randomised, and scikit-learn is no dependency).
+    An axis along which the points do not spread is zero.
 
-    Args:
-        vectors: (N, D), at least one.
+    The largest weight of an axis is positive, so that the same points (N, D) give the same picture everywhere
+    (`torch.pca_lowrank` is randomised, and scikit-learn is no dependency).
 
     >>> fit_plane(torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])).explained
     (1.0, 0.0)
@@ -83,16 +70,13 @@ class ExitSpace:
 
     Attributes:
         exit: Number of the exit, from 1.
-        layer: Its layer.
         dims: D.
         vectors: What is projected: outputs of the `prototypical network` (whose means are the prototypes), or the
             pooled `features`.
         points: Samples in the plane, (N, 2).
         marks: Prototypes or class means in the plane, (marks, 2).
-        mark_kind: Which of them.
         mark_labels: Class of each mark, (marks,).
         texts: Inspected texts in the plane, (T, 2).
-        explained: Share of the variance along either axis.
         exit_right: Accuracy of the exit on the samples; None without samples, and in a regression.
         nearest_right: Accuracy of the class of the nearest mark, in all D dimensions; None as `exit_right`.
     """
@@ -133,13 +117,7 @@ class ExitSpace:
 
 
 def exit_spaces(model: MultiExitModel, traces: Sequence[TextTrace], samples: Samples | None) -> list[ExitSpace]:
-    """Every exit's space, projected to the plane in which its samples spread most.
-
-    Args:
-        model: As it was trained; its prototypes are shown, if it has some.
-        traces: The inspected texts.
-        samples: Rows to see them beside; None: the texts alone (and prototypes) span the plane.
-    """
+    """Every exit's space, projected to the plane in which its samples (else texts and prototypes) spread most."""
     features = [] if samples is None else [samples.outputs.features]
     features += [trace.outputs.features for trace in traces]
     every = torch.cat(features, 1)
@@ -164,10 +142,11 @@ def _space(model: MultiExitModel, index: int, features: Tensor, samples: Samples
         marks = torch.stack([own[gold == label].mean(0) for label in labels])
     plane = fit_plane(own if len(own) >= ENOUGH else torch.cat([vectors, marks]))
     # From the first class to the last, or from small values to large ones, left to right in all panels.
-    if len(marks) > 1:
-        plane = plane.turned(marks[-1] - marks[0])
-    elif gold is not None:
-        plane = plane.turned((gold.double() - gold.double().mean()) @ own.double())
+    order = torch.tensor([-1.0] + [0.0] * (len(marks) - 2) + [1.0]) if len(marks) > 1 else gold
+    if order is not None:
+        across = plane.project(marks if len(marks) > 1 else own)[:, 0]
+        if (order.double() - order.double().mean()) @ across < 0:
+            plane.axes[0].neg_()
     exit_right = nearest_right = None
     if samples is not None and gold is not None and model.num_labels > 1:
         exit_right = float((samples.outputs.predictions[index] == gold).double().mean())

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as RichText
 
-from mebert.commands.inspect.inspection import Inspection
-from mebert.commands.inspect.styles import layer_colours
+from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import ExitStep, TextTrace, shorten
 from mebert.report.layout import console, print_pairs, print_table, report_table
@@ -23,13 +22,12 @@ __all__ = ["Column", "compared_score", "print_inspection", "separation_columns",
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, in the terminal as on a page.
+    """A column of a table of steps or spaces, in the terminal as on a page.
 
     Attributes:
-        name: Header.
-        value: Of an item (a step, or a space); None for an empty cell.
+        name: Header; on a page `short`, with explanations beside it.
+        value: Of an item; None for an empty cell.
         shown: A value as text.
-        short: Header on a page, where explanations are beside it.
     """
 
     name: str

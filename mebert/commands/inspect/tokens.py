@@ -28,10 +28,8 @@ class TokenNote:
     """One token.
 
     Attributes:
-        text: As the tokenizer writes it.
         special: Whether it is one of the tokenizer's own ([CLS], [SEP], ...); it counts like any other.
         exit: Predicted exit of a text of this token alone, from 1; None where tokens are not judged one by one.
-        layer: The layer of that exit.
         counted: How often it occurred in fitting; with 0, the prediction is the one for any text.
         distribution: Over exits, (E,); empty where `exit` is None.
     """
@@ -52,11 +50,9 @@ class TokenView:
         kind: Class of the predictor.
         reads: What its distribution is made of, in words.
         coverage: The first exit whose cumulative share reaches it is predicted; None: the likeliest exit.
-        origin: The policy whose exits it was fitted to; None where that is not known.
-        tokens: One note for each token.
+        origin: The policy whose exits it was fitted to, if known.
         distribution: Of the text over exits, (E,).
         exit: The predicted exit, from 1.
-        layer: The layer of that exit.
         longest_run: Longest run of tokens that counts, too; 1: single tokens only.
     """
 
@@ -100,12 +96,7 @@ class TokenView:
 
 
 def find_predictor(opened: Opened, policy: ExitPolicy) -> tuple[ExitPredictor | None, str]:
-    """The predictor of the policy's exits, if the model has one, and a note if it has only others.
-
-    Args:
-        opened: The model.
-        policy: At its threshold.
-    """
+    """The predictor of the policy's exits, if the model has one, and a note if it has only others."""
     predictors = opened.classifier.predictors
     try:
         return (choose_predictor(predictors, policy), "") if predictors else (None, "")
@@ -115,13 +106,7 @@ def find_predictor(opened: Opened, policy: ExitPolicy) -> tuple[ExitPredictor | 
 
 @torch.inference_mode()
 def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> TokenView:
-    """The prediction for a traced text and its tokens, as in the engine `predicted`; special tokens are read, too.
-
-    Args:
-        opened: The model.
-        predictor: Bound to it.
-        trace: The text.
-    """
+    """The prediction for a traced text and its tokens, as in the engine `predicted`; special tokens are read, too."""
     tokenizer, layers = opened.classifier.tokenizer, opened.model.exit_layers
     ids = torch.tensor(trace.input_ids, device=opened.classifier.device)
     row = ids.unsqueeze(0)
@@ -129,20 +114,15 @@ def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> T
     predicted = int(choose_exits(distribution, predictor.coverage)[0])
     special = tokenizer.get_special_tokens_mask(trace.input_ids, already_has_special_tokens=True)
     evidence = predictor.of_tokens(ids)
-    alone = None if evidence is None else choose_exits(evidence.distribution, predictor.coverage).tolist()
     notes = []
     for place, (token, is_special) in enumerate(zip(trace.input_ids, special, strict=True)):
-        exit_index = None if alone is None else alone[place]
-        notes.append(
-            TokenNote(
-                text=_written(tokenizer, token),
-                special=bool(is_special) and token != tokenizer.unk_token_id,  # which stands for a word
-                exit=None if exit_index is None else exit_index + 1,
-                layer=None if exit_index is None else layers[exit_index],
-                counted=0 if evidence is None else int(evidence.counted[place]),
-                distribution=[] if evidence is None else evidence.distribution[place].tolist(),
-            )
-        )
+        text, own = _written(tokenizer, token), bool(is_special) and token != tokenizer.unk_token_id
+        if evidence is None:
+            notes.append(TokenNote(text, own, None, None, 0, []))
+        else:
+            index = int(choose_exits(evidence.distribution[place : place + 1], predictor.coverage)[0])
+            shares = evidence.distribution[place].tolist()
+            notes.append(TokenNote(text, own, index + 1, layers[index], int(evidence.counted[place]), shares))
     return TokenView(
         kind=type(predictor).__name__,
         reads=predictor.reads,

@@ -1,6 +1,6 @@
-"""One text, exit by exit: prediction, confidence, the policy's decision and the cost so far.
+"""All exits of a batch as tensors, and of one text in plain values: prediction, confidence, decision, cost so far.
 
-Shapes: E exits, C classes.
+Shapes: E exits, B texts, C classes, F features, M exits with prototypes.
 """
 
 from __future__ import annotations
@@ -12,18 +12,87 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mebert.commands.inspect.exit_pass import ExitPass, run_exits
 from mebert.inference.stream import Text, TextEncoder
+from mebert.metrics.task import predictions_of
 from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
+from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy, FixedExit
+from mebert.policies.uncertainty import distance_ratio, normalised_entropy
 
 if TYPE_CHECKING:
     from mebert.commands.inspect.source import Opened
 
-__all__ = ["Decision", "ExitStep", "TextTrace", "shorten", "trace_texts"]
+__all__ = ["ExitPass", "ExitStep", "TextTrace", "run_exits", "shorten", "trace_texts"]
 
 Decision = Literal["goes on", "leaves here", "not reached", "not asked"]
+
+
+@dataclass
+class ExitPass:
+    """Outputs of all exits for a batch, on the CPU.
+
+    Attributes:
+        logits: (E, B, C).
+        features: Pooled features of each exit, (E, B, F) float32.
+        scores: The policy's, (E, B); lower is more confident.
+        asked: Whether the policy is asked at each exit, (E,) bool; never at the last.
+        exits: 0-based exit that each text takes, (B,) int64.
+        distances: To the prototypes, (M, B, C); None if the model has none.
+    """
+
+    logits: Tensor
+    features: Tensor
+    scores: Tensor
+    asked: Tensor
+    exits: Tensor
+    distances: Tensor | None
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[ExitPass], order: Tensor) -> ExitPass:
+        """Several batches as one, reordered by the indices `order` (B,)."""
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts], 1)[:, order]
+
+        exits = torch.cat([part.exits for part in parts])[order]
+        distances = None if parts[0].distances is None else joined("distances")
+        return cls(joined("logits"), joined("features"), joined("scores"), parts[0].asked, exits, distances)
+
+    @property
+    def predictions(self) -> Tensor:
+        """Class of each exit, (E, B) int64; its estimate (float32) in a regression."""
+        return predictions_of(self.logits)
+
+
+@torch.inference_mode()
+def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitPass:
+    """Run all layers, then decide as the engines do: exits at which nobody may leave are not asked.
+
+    Args:
+        model: The prepared copy, for the exits that the classifier takes.
+        policy: Bound to the model, at its threshold.
+        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
+    """
+    outputs = model(**inputs)
+    mask = inputs["attention_mask"]
+    last = model.num_exits - 1
+    asked = torch.tensor([index < last and policy.may_leave(index) for index in range(model.num_exits)])
+    exits = torch.full((mask.shape[0],), last)
+    state: Any = policy.start(mask)
+    for index in range(last):
+        if asked[index]:
+            leave, state = policy.decide(index, outputs.logits[index], outputs.features[index], state)
+            exits = torch.where(leave.cpu() & (exits == last), index, exits)
+    bank = model.prototypes
+    distances = None
+    if bank is not None:
+        distances = torch.stack([bank.distances(m, outputs.features[m]) for m in range(bank.num_networks)]).cpu()
+    scores = policy.score_exits(outputs.logits, outputs.features, mask)
+    return ExitPass(
+        outputs.logits.float().cpu(), outputs.features.float().cpu(), scores.float().cpu(), asked, exits, distances
+    )
 
 
 @dataclass(frozen=True)
@@ -32,18 +101,15 @@ class ExitStep:
 
     Attributes:
         exit: Number of the exit, from 1.
-        layer: Its layer, from 1.
         answer: The predicted label, or in a regression the estimate.
         probabilities: Of each label; empty in a regression.
         entropy: Normalised, in [0, 1]; None in a regression.
         distance: To the prototype of the predicted label; None without prototypes, as the next two.
         other_distance: To the nearest prototype of another label.
-        ratio: The distance ratio, in [0, 1].
         score: The policy's, lower is more confident; infinite where it cannot decide yet. None where there is nothing
             to decide: at the last exit, and with a fixed exit.
         decision: `not reached` after the exit taken, `not asked` where the policy can let nobody leave.
         gflops: Cost of leaving here, all that has run by then.
-        speedup_layers: Of leaving here, against all layers.
         speedup_flops: Of leaving here, in FLOPs against the plain model.
     """
 
@@ -72,7 +138,6 @@ class TextTrace:
     """A text's way through the exits.
 
     Attributes:
-        text: The text, or a pair.
         input_ids: Its tokens, special ones included, truncated to what the model reads.
         steps: One for each exit, also those after the exit taken.
         exit: The exit taken, from 1.
@@ -87,16 +152,13 @@ class TextTrace:
 
     @property
     def taken(self) -> ExitStep:
-        """The exit that the text takes."""
         return self.steps[self.exit - 1]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; infinity is null."""
-        steps = []
-        for step in self.steps:
-            values = {**vars(step), "confidence": step.confidence}
-            infinite = [name for name, value in values.items() if isinstance(value, float) and math.isinf(value)]
-            steps.append(values | dict.fromkeys(infinite))
+        steps = [{**vars(step), "confidence": step.confidence} for step in self.steps]
+        for step in steps:
+            step["score"] = None if step["score"] == math.inf else step["score"]
         return {
             "text": list(self.text) if isinstance(self.text, tuple) else self.text,
             "tokens": len(self.input_ids),
@@ -107,13 +169,7 @@ class TextTrace:
 
 
 def trace_texts(opened: Opened, policy: ExitPolicy, texts: Sequence[Text]) -> list[TextTrace]:
-    """Each text by itself through all exits, as the classifier runs it.
-
-    Args:
-        opened: The model.
-        policy: From `opened.classifier.choose_policy`.
-        texts: Texts and pairs.
-    """
+    """Each text by itself through all exits, as the classifier runs it."""
     return [_trace(opened, policy, text) for text in texts]
 
 
@@ -130,10 +186,10 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
         predicted = outputs.predictions[index, 0].item()
         shares = outputs.logits[index, 0].softmax(-1).tolist() if len(names) > 1 else []
         distance = other = ratio = None
-        if outputs.distances is not None and outputs.ratios is not None and index < len(outputs.distances):
+        if outputs.distances is not None and index < len(outputs.distances):
+            ratio = float(distance_ratio(outputs.distances[index], outputs.predictions[index])[0])
             distances = outputs.distances[index, 0].tolist()
-            distance, ratio = distances.pop(int(predicted)), float(outputs.ratios[index, 0])
-            other = min(distances)
+            distance, other = distances.pop(int(predicted)), min(distances)
         undecided = index == model.num_exits - 1 or isinstance(policy, FixedExit)
         before: Decision = "goes on" if outputs.asked[index] else "not asked"
         steps.append(
@@ -142,7 +198,7 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
                 layer=layer,
                 answer=names[int(predicted)] if shares else float(predicted),
                 probabilities=dict(zip(names, shares, strict=False)),
-                entropy=float(outputs.entropies[index, 0]) if shares else None,
+                entropy=float(normalised_entropy(outputs.logits[index])[0]) if shares else None,
                 distance=distance,
                 other_distance=other,
                 ratio=ratio,
@@ -156,7 +212,7 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
     return TextTrace(text, ids, steps, taken + 1, outputs)
 
 
-def _flops(model: Any, policy: ExitPolicy, tokens: int) -> tuple[list[float], float]:
+def _flops(model: MultiExitModel, policy: ExitPolicy, tokens: int) -> tuple[list[float], float]:
     """FLOPs of leaving at each exit, (E,), and of the plain model (all layers and the last head alone).
 
     The model is the one that was trained: fused copies count the same work differently. With a fixed exit, or a policy

@@ -22,6 +22,7 @@ import yaml
 
 from mebert.errors import UserError
 from mebert.storage.atomic import write_text
+from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.run_folder import RunFolder
 
 __all__ = ["Cell", "Done", "refuse_changed"]
@@ -29,12 +30,7 @@ __all__ = ["Cell", "Done", "refuse_changed"]
 
 @dataclass(frozen=True)
 class Done:
-    """A finished run.
-
-    Attributes:
-        run: Its folder, with evaluation.json.
-        seconds: From its start (the last one, if it was resumed) to its end.
-    """
+    """A finished run: its folder, with evaluation.json, and its seconds (since it was last resumed)."""
 
     run: Path
     seconds: float
@@ -47,15 +43,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
-
-    Attributes:
-        recipe: Name of the recipe.
-        task: Name of the task.
-        seed: Seed of the weights' initialisation and of dropout. The rows are the same for every seed.
-        folder: Folder of the cell.
-        config: Configuration of the run, as `fit` takes it.
-    """
+    """One cell, with the configuration of its run as `fit` takes it."""
 
     recipe: str
     task: str
@@ -65,7 +53,6 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Task, recipe and seed, for messages."""
         return f"{self.task} {self.recipe} seed {self.seed}"
 
     @property
@@ -75,12 +62,10 @@ class Cell:
 
     @property
     def config_file(self) -> Path:
-        """The configuration as a file."""
         return self.folder / "cell.yaml"
 
     @property
     def log(self) -> Path:
-        """Output of the run."""
         return self.folder / "log.txt"
 
     def done(self) -> Done | None:
@@ -93,11 +78,7 @@ class Cell:
         return found if RunFolder(found.run).evaluation.is_file() else None
 
     def finish(self, seconds: float, keep: str) -> Done:
-        """Mark the cell as done and remove what is not to be kept.
-
-        Args:
-            seconds: Duration of the run.
-            keep: As `Study.keep`.
+        """Mark the cell as done and remove what is not to be kept (`Study.keep`).
 
         Raises:
             UserError: The run has left no evaluation.json.
@@ -143,11 +124,7 @@ class Cell:
 
 
 def refuse_changed(cells: Sequence[Cell]) -> None:
-    """Do not mix results of different settings.
-
-    Raises:
-        UserError: Finished cells were run with other settings.
-    """
+    """Raise a UserError if finished cells were run with other settings."""
     changed = [cell for cell in cells if cell.done() is not None and cell.changed()]
     if changed:
         first = changed[0]
@@ -169,8 +146,6 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, An
 
 
 def _readable(checkpoint: Path) -> bool:
-    from mebert.storage.checkpoints import read_checkpoint
-
     try:
         read_checkpoint(checkpoint)
     except UserError:  # the run was stopped while it was writing

@@ -11,11 +11,8 @@ from pathlib import Path
 from scipy.stats import rankdata
 
 from mebert.commands.study.cell import Cell
-from mebert.commands.study.grid import cells_of
-from mebert.commands.study.intervals import Estimate
-from mebert.commands.study.plots import save_task_plot
-from mebert.commands.study.results import AREA, Choice, RecipeResult, TaskResult, read_results
-from mebert.commands.study.settings import Study
+from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, TaskResult, read_results
+from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
 from mebert.report.plots import METRIC_TITLES
 from mebert.report.tables import print_pairs
@@ -51,6 +48,7 @@ CSV_COLUMNS = [
     "seeds",
 ]
 MOST_NAMED = 12
+LINE_STYLES = ("-", "--", ":")
 
 
 def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
@@ -69,10 +67,6 @@ def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]
 def write_report(study: Study, command: str) -> Path:
     """Write the report about the finished runs into the study's folder; returns the path of report.md.
 
-    Args:
-        study: The study.
-        command: The command that runs the study.
-
     Raises:
         UserError: No run has finished.
     """
@@ -85,7 +79,7 @@ def write_report(study: Study, command: str) -> Path:
     if len(results) > 1:
         blocks += ["## Mean rank over tasks", RANKS, *(_rank_table(results, columns, choice) for choice in TITLES)]
     for result in results:
-        save_task_plot(result, study.out / f"{result.task}.png")
+        _save_plot(result, study.out / f"{result.task}.png")
         _write_csv(result, columns, study.out / f"{result.task}.csv")
         blocks += _task_blocks(result, columns)
     blocks += ["## Again", f"    {command} --report_only"]
@@ -101,8 +95,7 @@ def write_report(study: Study, command: str) -> Path:
 def _opening(study: Study, cells: Sequence[Cell]) -> list[str]:
     done = [found for cell in cells if (found := cell.done()) is not None]
     missing = [cell.name for cell in cells if cell.done() is None]
-    if len(missing) > MOST_NAMED:
-        missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"]
+    missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"] if len(missing) > MOST_NAMED else []
     seconds = sum(found.seconds for found in done)
     spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
     blocks = [
@@ -197,3 +190,37 @@ def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
                     policies = " ".join(dict.fromkeys(figures.policies))
                     values = [] if found is None else [found.mean, found.low, found.high, found.deviation, found.seeds]
                     writer.writerow([*start, policies, column, *values])
+
+
+def _save_plot(result: TaskResult, path: Path) -> None:
+    """A PNG: metric against speed-up of every recipe with its best policy, mean over seeds; single exits as markers."""
+    # Not pyplot: a figure on its own needs no display and leaves no global state behind.
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    for number, recipe in enumerate(recipe for recipe in result.recipes if not recipe.single):
+        style, colour = LINE_STYLES[number // len(colours) % len(LINE_STYLES)], colours[number % len(colours)]
+        points = zip(*recipe.figures["best"].curve, strict=True)
+        axes.plot(*points, style, color=colour, lw=1.6, label=recipe.recipe, zorder=3)
+    label = "one exit alone"
+    for recipe in (recipe for recipe in result.recipes if recipe.single):
+        at = recipe.figures["best"].curve[0]
+        axes.plot(*at, "kD", ms=6, zorder=4, label=label)
+        axes.annotate(recipe.recipe, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
+        label = "_once"  # an underscore: no second entry of the legend
+    axes.set_xscale("log")
+    highest = max(x for recipe in result.recipes for x, _ in recipe.figures["best"].curve)
+    ticks = [t for t in (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32) if t <= highest * 1.01]
+    axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("speed-up by layers (log scale)")
+    axes.set_ylabel(METRIC_TITLES.get(result.metric, result.metric))
+    axes.set_title(f"{result.task}: each recipe with its best policy, {result.rows:,} test rows", fontsize=11)
+    axes.grid(alpha=0.3)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=5)
+    figure.savefig(path)

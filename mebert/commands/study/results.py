@@ -1,12 +1,16 @@
 """Figures of the finished runs: for every task and recipe the metric at several speed-ups, the area and the curve.
 
+The intervals say what another draw of test rows would change: rows are resampled once for all seeds, and a figure is
+averaged over the seeds in each resample. The standard deviation says what another seed would change.
+
 Speed-ups count against the deepest recipe of the task: a recipe with the first k of L layers alone is a point at L / k.
 
-Shapes: E exits, N rows.
+Shapes: E exits, N rows, C classes, R resamples.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,17 +20,33 @@ import torch
 from torch import Tensor
 
 from mebert.commands.study.cell import Cell, Done
-from mebert.commands.study.intervals import Estimate, Mixture, estimate, value
 from mebert.metrics.at_speed import bracket_speedup
+from mebert.metrics.bootstrap import bootstrap_values, percentiles
 from mebert.metrics.curve import CurvePoint, ExitRecord, fixed_exit_points, sweep
 from mebert.metrics.record_files import load_record
+from mebert.metrics.task import metric_value
+from mebert.metrics.weighted import mean_of, unit_values, weighted_metric
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["AREA", "Choice", "PolicyFigures", "RecipeResult", "TaskResult", "read_results"]
+__all__ = ["AREA", "Choice", "Estimate", "RecipeResult", "TaskResult", "estimate", "read_results"]
 
 AREA = "area"
 Choice = Literal["own", "best"]
 CURVE_POINTS = 60  # as evaluation.json's areas
+
+Mixture = Sequence[tuple[Tensor, float]]
+"""Exits taken (N,) and the weight of the metric there: one point of a curve, or the trapezoids under it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean over some seeds, its 95 % interval over test rows, the standard deviation over more than one seed."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    deviation: float | None
+    seeds: int
 
 
 @dataclass
@@ -51,11 +71,9 @@ class RecipeResult:
     """A recipe on a task.
 
     Attributes:
-        recipe: Its name.
         layers: Layers of the deepest exit.
-        slowest: Its speed-up without leaving early, 1 for a recipe with all layers.
+        slowest: Speed-up without leaving early, 1 for a recipe with all layers.
         single: Whether it has one exit only: a point, no curve.
-        figures: With its own and with the best policy.
     """
 
     recipe: str
@@ -67,20 +85,11 @@ class RecipeResult:
 
 @dataclass
 class TaskResult:
-    """All recipes on a task.
-
-    Attributes:
-        task: Its name.
-        metric: Name of the main metric.
-        rows: Number of test rows.
-        layers: Layers of the deepest recipe.
-        recipes: Those with a finished run, in the study's order.
-    """
+    """All recipes with a finished run on a task, in the study's order; `rows` is the number of test rows."""
 
     task: str
     metric: str
     rows: int
-    layers: int
     recipes: list[RecipeResult] = field(default_factory=list)
 
 
@@ -134,12 +143,7 @@ class _Run:
 
 
 def read_results(cells: Sequence[Cell], targets: Sequence[float]) -> list[TaskResult]:
-    """Everything that is done, task by task.
-
-    Args:
-        cells: Those of the study.
-        targets: Speed-ups by layers.
-    """
+    """The results of finished cells, task by task, at some speed-ups by layers."""
     results = []
     for task in dict.fromkeys(cell.task for cell in cells):
         runs: dict[str, list[_Run]] = {}
@@ -158,7 +162,7 @@ def _task_result(task: str, runs: dict[str, list[_Run]], targets: Sequence[float
     curves = [run.exit_layers for run in every if len(run.exit_layers) > 1]
     # Areas are means over the cost axis: those of curves that begin or end elsewhere cannot be compared.
     span = (min((e[0] for e in curves), default=1), layers)
-    result = TaskResult(task, every[0].evaluation["metric"], len(every[0].record.labels), layers)
+    result = TaskResult(task, every[0].evaluation["metric"], len(every[0].record.labels))
     for recipe, of_recipe in runs.items():
         own = of_recipe[0].exit_layers
         slowest = layers / own[-1]
@@ -203,3 +207,36 @@ def _mean_curve(curves: Sequence[Sequence[CurvePoint]], slowest: float) -> list[
         points = sorted((1.0 / point.speedup_layers, point.metric) for point in curve)
         means += np.interp(costs, [c for c, _ in points], [m for _, m in points]) / len(curves)
     return [(float(slowest / c), float(m)) for c, m in zip(costs, means, strict=True)]
+
+
+def value(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | None) -> float:
+    """A metric of logits (N, C), labels (N,) and questions (N,); float64 where it is a mean over rows or questions."""
+    units = unit_values(metric, logits, labels, queries)
+    return metric_value(metric, logits, labels, queries) if units is None else float(units.mean())
+
+
+def estimate(metric: str, records: Sequence[ExitRecord], mixtures: Sequence[Mixture]) -> Estimate:
+    """The mean over seeds of the metric's weighted sum at several choices of exits; a record and mixture a seed."""
+    first = records[0]
+    same = all(torch.equal(r.index, first.index) and torch.equal(r.labels, first.labels) for r in records)
+    pairs = enumerate(zip(records, mixtures, strict=True))
+    found = [_resampled(metric, record, mixture, 0 if same else number) for number, (record, mixture) in pairs]
+    values = [of_seed for of_seed, _ in found]
+    interval = percentiles(np.mean([resampled for _, resampled in found], axis=0))
+    low, high = (None, None) if interval is None else (interval.low, interval.high)
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Estimate(statistics.mean(values), low, high, deviation, len(values))
+
+
+def _resampled(metric: str, record: ExitRecord, mixture: Mixture, seed: int) -> tuple[float, np.ndarray]:
+    """The weighted sum, and the same in each resample, (R,); NaN where there is nothing to resample."""
+    weights = np.array([weight for _, weight in mixture])
+    arguments = [(metric, record.logits_at(exits), record.labels, record.queries) for exits, _ in mixture]
+    units = [found for each in arguments if (found := unit_values(*each)) is not None]
+    if units:  # sums of means are means of sums
+        total = torch.stack([weight * of_exits for weight, of_exits in zip(weights, units, strict=True)]).sum(0)
+        on_rows, count, parts, weights = float(total.mean()), len(total), [mean_of(total)], np.ones(1)
+    else:
+        on_rows = float(weights @ [metric_value(*each) for each in arguments])
+        count, parts = len(record.labels), [weighted_metric(*each)[1] for each in arguments]
+    return on_rows, weights @ bootstrap_values(parts, count, seed=seed) if count else np.full(1, np.nan)

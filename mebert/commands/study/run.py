@@ -6,18 +6,23 @@ import dataclasses
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import yaml
+from jsonargparse import ArgumentError
 
+from mebert.callbacks.default_callbacks import CALLBACKS
+from mebert.commands.parser import CommandParser
 from mebert.commands.study.cell import Cell, refuse_changed
-from mebert.commands.study.grid import cells_of, select
 from mebert.commands.study.owner import exclusive_owner
-from mebert.commands.study.run_cells import follow, run_locally
-from mebert.commands.study.settings import SECTIONS, Study
+from mebert.commands.study.report import write_report
+from mebert.commands.study.run_cells import follow, run_locally, run_on_ray
+from mebert.commands.study.settings import SECTIONS, Study, cells_of, select
 from mebert.errors import UserError
+from mebert.modules import MultiExitModule
 from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 
@@ -26,14 +31,7 @@ __all__ = ["Runs", "check_settings", "study_command"]
 
 @dataclasses.dataclass(frozen=True)
 class Runs:
-    """How cells are run.
-
-    Attributes:
-        jobs: Number of runs at a time on this machine.
-        threads: Threads of each; None for OMP_NUM_THREADS, or where that is not set, for this machine's cores / jobs.
-        ray: Address of a Ray cluster that runs them, instead of this machine.
-        ray_gpus: GPUs of each run there.
-    """
+    """How cells are run; options of the command."""
 
     jobs: int = 1
     threads: int | None = None
@@ -57,14 +55,7 @@ class Runs:
 
 
 def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_only: bool, report_only: bool) -> int:
-    """List, run or report the cells of a study; returns the exit status.
-
-    Args:
-        study: The study.
-        only: As `select`.
-        runs: How cells are run.
-        list_only: Only print a command for each cell that is not done.
-        report_only: Only write the report.
+    """List, run or report the cells of a study that `only` selects; returns the exit status.
 
     Raises:
         UserError: An argument or a setting of a run is invalid, finished runs had other settings, or another process
@@ -80,13 +71,14 @@ def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_onl
         check_output("out", study.out, folder=True)
         check_settings(waiting)
     if report_only:
-        return _report(study)
-    if list_only:
-        print("".join(f"{_command(study)} --only {cell.only}\n" for cell in waiting), end="")
+        write_report(study, _command(study))
         return 0
-    with ExitStack() as owned:
-        if len(cells) > 1:  # a line of --list locks its cell alone, so that a launcher may run many at a time
-            owned.enter_context(exclusive_owner(study.out))
+    if list_only:
+        again = _command(study)
+        print("".join(f"{again} --only {cell.only}\n" for cell in waiting), end="")
+        return 0
+    # A line of --list locks its cell alone, so that a launcher may run many at a time.
+    with exclusive_owner(study.out) if len(cells) > 1 else nullcontext():
         return _run(study, every, cells, waiting, runs, narrowed=only is not None)
 
 
@@ -102,8 +94,6 @@ def _run(
     if runs.ray is None:
         results = run_locally(waiting, threads, study.keep, runs.jobs)
     else:
-        from mebert.commands.study.run_ray import run_on_ray
-
         results = run_on_ray(waiting, threads, study.keep, runs.ray, runs.ray_gpus)
     try:
         failed = follow(results, len(cells), done)
@@ -115,7 +105,7 @@ def _run(
     unfinished = sum(cell.done() is None for cell in every)
     if len(failed) < len(cells) and (not narrowed or not unfinished):
         refuse_changed(every)  # also the cells that were not selected
-        _report(study)
+        write_report(study, again)
     elif unfinished:
         print(
             f"{unfinished} of the study's {len(every)} runs are not done; a report on the others: {again} --report_only"
@@ -129,13 +119,6 @@ def check_settings(cells: Sequence[Cell]) -> None:
     Raises:
         UserError: A class or an argument is unknown, or a value is of the wrong type.
     """
-    import lightning as L
-    from jsonargparse import ArgumentError
-
-    from mebert.callbacks.default_callbacks import CALLBACKS
-    from mebert.commands.parser import CommandParser
-    from mebert.modules import MultiExitModule
-
     parser = CommandParser(exit_on_error=False)
     parser.add_subclass_arguments(MultiExitModule, "model")
     parser.add_subclass_arguments(L.LightningDataModule, "data")
@@ -147,13 +130,6 @@ def check_settings(cells: Sequence[Cell]) -> None:
             parser.parse_object({part: content for part, content in cell.config.items() if part in SECTIONS})
         except (UserError, ArgumentError) as error:
             raise UserError(f"recipe {cell.recipe}, task {cell.task}: {error}") from error
-
-
-def _report(study: Study) -> int:
-    from mebert.commands.study.report import write_report
-
-    write_report(study, _command(study))
-    return 0
 
 
 def _command(study: Study) -> str:

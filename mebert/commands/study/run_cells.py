@@ -1,4 +1,4 @@
-"""Run the cells of a study, each as `python -m mebert fit` in a process of its own."""
+"""Run the cells of a study, each as `python -m mebert fit` in a process of its own, on this machine or on Ray."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from types import FrameType
 
 from mebert.commands.study.cell import Cell, Done
 from mebert.commands.study.owner import exclusive_owner
-from mebert.commands.study.parent import WATCH_STDIN
+from mebert.commands.study.parent import GRACE_SECONDS, WATCH_STDIN
 from mebert.errors import UserError
 from mebert.runtime.progress import Progress, duration
 
-__all__ = ["Result", "follow", "run_cell", "run_locally"]
+__all__ = ["follow", "run_cell", "run_locally", "run_on_ray"]
 
 Result = tuple[Cell, Done | str]
 """A cell with its finished run, or with the reason why there is none."""
@@ -67,14 +67,7 @@ def _fit(cell: Cell, threads: int, folder: Path, stdin: int) -> int:
 
 
 def run_locally(cells: Sequence[Cell], threads: int, keep: str, jobs: int) -> Generator[Result]:
-    """Run cells on this machine, `jobs` at a time; when the generator is closed, what still runs is stopped.
-
-    Args:
-        cells: Those to run.
-        threads: As `run_cell`.
-        keep: As `run_cell`.
-        jobs: Number of runs at a time.
-    """
+    """Run cells on this machine, `jobs` at a time; when the generator is closed, what still runs is stopped."""
     stdin, alive = os.pipe()
     try:
         with ThreadPoolExecutor(jobs) as pool:
@@ -89,13 +82,50 @@ def run_locally(cells: Sequence[Cell], threads: int, keep: str, jobs: int) -> Ge
         os.close(stdin)
 
 
+def run_on_ray(cells: Sequence[Cell], threads: int, keep: str, address: str, gpus: float) -> Generator[Result]:
+    """Run cells on a cluster; when the generator is closed, what still runs is stopped.
+
+    mebert must be installed on every machine, and this working directory be there under the same path. A task whose
+    machine is lost is started again by Ray, and resumes from its last checkpoint.
+
+    Args: as of `run_cell`; a task takes `threads` CPUs and `gpus` GPUs, and `address` is that of `ray.init`.
+
+    Raises:
+        UserError: Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("ray was given, but Ray is not installed: pip install 'mebert[ray]'") from error
+    try:
+        ray.init(address, ignore_reinit_error=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"ray {address!r}: {str(error).splitlines()[0]}") from error
+    task = ray.remote(run_cell)
+    resources = {"num_cpus": threads, "num_gpus": gpus}
+    waiting = {
+        task.options(name=cell.name, **resources).remote(cell, threads, keep, Path.cwd()): cell for cell in cells
+    }
+    try:
+        while waiting:
+            (ended, *_), _ = ray.wait(list(waiting))
+            cell = waiting.pop(ended)
+            try:
+                yield cell, ray.get(ended)
+            except ray.exceptions.RayError as error:
+                yield cell, f"{cell.name} failed: {error}"
+    finally:
+        for reference in waiting:
+            ray.cancel(reference)
+        if waiting:
+            ray.wait(list(waiting), num_returns=len(waiting), timeout=GRACE_SECONDS)
+        ray.shutdown()
+
+
 def follow(results: Generator[Result], total: int, done: int) -> list[Cell]:
     """Print a line for each run that has ended, with the time left; returns the cells that failed.
 
-    Args:
-        results: Of the runs; closed at the end, also on Ctrl-C and SIGTERM.
-        total: Number of cells.
-        done: How many of them were done before.
+    The results are closed at the end, also on Ctrl-C and SIGTERM. Of all `total` cells, `done` were done before.
     """
     failed: list[Cell] = []
     begin, before = time.monotonic(), done
@@ -110,11 +140,9 @@ def follow(results: Generator[Result], total: int, done: int) -> list[Cell]:
             evaluation = result.evaluation()
             metric = evaluation["metric"]
             left = (time.monotonic() - begin) / (done - before) * (total - done)
-            print(
-                f"[{done}/{total}] {cell.name}: {metric} {evaluation['exits'][-1][metric]:.4f}, {result.seconds:.0f} s"
-                + (f", about {duration(left)} left" if done < total else ""),
-                flush=True,
-            )
+            rest = f", about {duration(left)} left" if done < total else ""
+            score = f"{metric} {evaluation['exits'][-1][metric]:.4f}"
+            print(f"[{done}/{total}] {cell.name}: {score}, {result.seconds:.0f} s{rest}", flush=True)
     return failed
 
 

@@ -1,4 +1,4 @@
-"""The settings of a study, checked before anything runs.
+"""The settings of a study, checked before anything runs, and the cells that follow from them.
 
 Three kinds of *fragments* of a run's configuration are merged for each run: the common one (`base`), the task's and the
 recipe's. A fragment has the sections of a configuration of `fit`; in `model` and `data`, keys beside `class_path` and
@@ -15,31 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from mebert.callbacks.default_callbacks import CALLBACKS
+from mebert.commands.study.cell import Cell
 from mebert.errors import UserError
 
-__all__ = ["CLASSES", "SECTIONS", "Study"]
+__all__ = ["SECTIONS", "Study", "cells_of", "select"]
 
 CLASSES = ("model", "data")
 SECTIONS = (*CLASSES, "trainer", *CALLBACKS)
-KEEP = ("results", "models", "all")
 RESERVED = ("default_root_dir", "logger")  # of the trainer: where runs write, which the study sets itself
 NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of a folder, and of a value of --only
 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study.
+    """The arguments of the command `study`, checked.
 
     Attributes:
-        name: Name of the study.
-        out: Output folder.
-        base: Fragment of all runs.
-        tasks: Name to fragment.
-        recipes: Name to fragment.
         exceptions: (recipe, task) to a fragment that wins over all others.
-        seeds: One run for each recipe and task.
-        targets: Speed-ups by layers that the report compares at.
-        keep: What is kept of a finished run beside its results: `results` nothing, `models` its model, or `all`.
     """
 
     name: str
@@ -67,14 +59,12 @@ class Study:
         """A study from the plain values of its YAML.
 
         Raises:
-            UserError: Something is missing, unknown or of the wrong kind; the text names it.
+            UserError: A setting is missing, unknown or of the wrong type; the message names it.
         """
         if name is None:
             raise UserError("name is missing: give the YAML of a study, such as --config configs/study/quick.yaml")
         if not NAME.fullmatch(name):
             raise UserError(f"name is {name!r}: give the study a name of letters, digits, _, . and -")
-        if keep not in KEEP:
-            raise UserError(f"keep is {keep!r}; use one of: {', '.join(KEEP)}")
         seeds = tuple(seeds)
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
             raise UserError(f"seeds must be different numbers from 0, at least one; got {list(seeds)}")
@@ -105,14 +95,11 @@ class Study:
 
 
 def _fragment(where: str, content: Any) -> dict[str, Any]:
-    """A fragment with `model` and `data` in their long form, `init_args` beside an optional `class_path`.
-
-    Raises:
-        UserError: A section is unknown or not a mapping.
-    """
+    """A fragment with `model` and `data` in their long form, `init_args` beside an optional `class_path`."""
     fragment = dict(_mapping(where, content))
-    _refuse_unknown(where, fragment, SECTIONS)
     for section, value in fragment.items():
+        if section not in SECTIONS:
+            raise UserError(f"{where}.{section} is not known; {where} may have {', '.join(SECTIONS)}")
         settings = dict(_mapping(f"{where}.{section}", value))
         if section in CLASSES:
             long = {"class_path": settings.pop("class_path")} if "class_path" in settings else {}
@@ -144,7 +131,65 @@ def _mapping(where: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise UserError(f"{where}.{unknown[0]} is not known; {where} may have {', '.join(known)}")
+def cells_of(study: Study) -> list[Cell]:
+    """All cells, seed by seed, so that whatever is finished is balanced.
+
+    Raises:
+        UserError: No class of the model or of the data is given.
+    """
+    return [_cell(study, r, t, seed) for seed in study.seeds for t in study.tasks for r in study.recipes]
+
+
+def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
+    merged: dict[str, Any] = {}
+    for fragment in (study.base, study.tasks[task], study.recipes[recipe], study.exceptions.get((recipe, task), {})):
+        for section, content in fragment.items():
+            # Arguments stay when a recipe brings another class: they are the common ones.
+            over = {k: v for k, v in content.items() if k != "class_path"} if section in CLASSES else content
+            named = {k: v for k, v in content.items() if k == "class_path"}
+            merged[section] = _merge(merged.get(section, {}), over) | named
+    for section in CLASSES:
+        if "class_path" not in merged.get(section, {}):
+            where = f"recipe {recipe!r}, task {task!r}"
+            raise UserError(f"{where}: no {section}.class_path in the recipe, the task or base")
+    parent, experiment = study.out / task / recipe, f"seed_{seed}"
+    trainer = {"enable_progress_bar": False, **merged.get("trainer", {}), "default_root_dir": str(parent)}
+    config = {"experiment": experiment, "seed_everything": seed, **merged, "trainer": trainer}
+    return Cell(recipe, task, seed, parent / experiment, config)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, key by key; a mapping with a class_path replaces the value as a whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and "class_path" not in value:
+            value = _merge(before, value)
+        merged[key] = value
+    return merged
+
+
+def select(cells: list[Cell], only: Iterable[str] | None) -> list[Cell]:
+    """The cells that `--only` selects; None selects all.
+
+    Args:
+        cells: All of a study.
+        only: Words such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; values of one key add up,
+            different keys must all be met.
+
+    Raises:
+        UserError: An unknown key or value.
+    """
+    wanted: dict[str, set[str]] = {}
+    for word in only or []:
+        key = ""
+        for part in word.split(","):
+            if "=" in part:
+                key, _, part = part.partition("=")
+            known = sorted({str(getattr(cell, key)) for cell in cells} if key in ("recipe", "task", "seed") else ())
+            if not known:
+                raise UserError(f"--only {word}: write recipe=<name>, task=<name> or seed=<number>")
+            if part not in known:
+                raise UserError(f"--only {word}: no {key} {part!r}; this study has {', '.join(known)}")
+            wanted.setdefault(key, set()).add(part)
+    return [cell for cell in cells if all(str(getattr(cell, key)) in values for key, values in wanted.items())]

@@ -7,9 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import matthews_corrcoef
 
-from mebert.commands.study.intervals import estimate
 from mebert.commands.study.report import _figure, mean_ranks
-from mebert.commands.study.results import _Run, _trapezoids
+from mebert.commands.study.results import _Run, _trapezoids, estimate
 from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
 
 LAYERS = [1, 2, 4]

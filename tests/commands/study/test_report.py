@@ -12,8 +12,7 @@ import torch
 import yaml
 
 from mebert.cli.main import main
-from mebert.commands.study.grid import cells_of
-from mebert.commands.study.settings import Study
+from mebert.commands.study.settings import Study, cells_of
 from mebert.metrics.curve import ExitRecord
 from mebert.metrics.record_files import save_record
 

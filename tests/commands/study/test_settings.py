@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
-from mebert.commands.study.grid import cells_of, select
-from mebert.commands.study.settings import Study
+from mebert.commands.study.settings import Study, cells_of, select
 from mebert.errors import UserError
 
 GOOD = {
@@ -72,19 +70,14 @@ def test_later_settings_win_and_the_rest_stays():
 def test_a_recipe_brings_its_data_module_and_keeps_the_common_arguments():
     data = config_of(checked(), "ordered", "rte")["data"]
     assert data["class_path"] == "mebert.CurriculumDataModule"
-    assert data["init_args"] == {
-        "batch_size": 8,
-        "task": "rte",
-        "difficulty": {"class_path": "mebert.curriculum.Loss"},
-    }
+    difficulty = {"class_path": "mebert.curriculum.Loss"}
+    assert data["init_args"] == {"batch_size": 8, "task": "rte", "difficulty": difficulty}
 
 
 def test_an_object_of_another_class_replaces_the_whole_object():
     base = {**GOOD["base"], "data": {"class_path": "d", "pacing": {"class_path": "a", "init_args": {"until": 1}}}}
-    recipes = {"r": {"data": {"pacing": {"class_path": "b"}}}}
-    assert config_of(checked(base=base, recipes=recipes), "r", "rte")["data"]["init_args"]["pacing"] == {
-        "class_path": "b"
-    }
+    study = checked(base=base, recipes={"r": {"data": {"pacing": {"class_path": "b"}}}})
+    assert config_of(study, "r", "rte")["data"]["init_args"]["pacing"] == {"class_path": "b"}
 
 
 def test_runs_come_seed_by_seed_each_in_its_folder():
@@ -104,39 +97,21 @@ def test_only_takes_every_way_of_writing_it():
     assert len(select(cells, ["recipe=joint", "recipe=slow", "task=rte"])) == 4
     for cell in cells:
         assert select(cells, [cell.only]) == [cell]
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("recipe=jont", "no recipe 'jont'.*joint, ordered, slow"),
-        ("joint", "recipe=<name>"),
-        ("epoch=1", "recipe=<name>"),
-    ],
-)
-def test_only_refuses_what_is_not_there(word, said):
-    with pytest.raises(UserError, match=said):
-        select(cells_of(checked()), [word])
+    for word in ("joint", "epoch=1"):
+        with pytest.raises(UserError, match="recipe=<name>"):
+            select(cells, [word])
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"name": None}, "name is missing.*--config"),
         ({"name": "a/b"}, "name is 'a/b'"),
         ({"tasks": {}}, "tasks is missing"),
-        ({"recipes": None}, "recipes is missing"),
         ({"recipes": {"a b": {}}}, "'a b' must consist of"),
-        ({"recipes": {"a": {"modle": {}}}}, r"recipes\.a\.modle is not known.*model, data, trainer"),
         ({"recipes": {"a": {"model": 3}}}, r"recipes\.a\.model must be a mapping"),
         ({"recipes": {"a": {"tasks": {"mnli": {}}}}}, r"recipes\.a\.tasks\.mnli: no task 'mnli'.*rte, sst2"),
         ({"recipes": {"a": {"tasks": {"rte": {"seed": 3}}}}}, r"recipes\.a\.tasks\.rte\.seed is not known"),
         ({"base": {"trainer": {"default_root_dir": "x"}}}, r"base\.trainer\.default_root_dir.*set `out`"),
-        ({"base": {"trainer": {"logger": False}}}, r"base\.trainer\.logger cannot be set"),
-        ({"seeds": []}, "seeds"),
-        ({"seeds": [1, 1]}, "seeds"),
-        ({"targets": [0.5]}, "targets"),
-        ({"keep": "some"}, "keep is 'some'"),
     ],
 )
 def test_a_mistake_is_named(more, said):
@@ -147,8 +122,3 @@ def test_a_mistake_is_named(more, said):
 def test_a_class_that_nobody_gives_is_missed():
     with pytest.raises(UserError, match=r"recipe 'joint', task 'rte': no model\.class_path"):
         cells_of(checked(base={"data": {"class_path": "d"}}))
-
-
-def test_settings_survive_a_yaml_file():
-    config = config_of(checked(), "ordered", "rte")
-    assert yaml.safe_load(yaml.safe_dump(config)) == config
