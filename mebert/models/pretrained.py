@@ -106,7 +106,8 @@ class PretrainedModel(nn.Module):
         """
         spec = ModelSpec.read(path)
         with _loading_errors(str(path)):
-            found = cls if spec.model is None else imported_class(spec.model, PretrainedModel, "the saved model")
+            base = cls.__mro__[cls.__mro__.index(PretrainedModel) - 1]  # MultiExitModel
+            found = cls if spec.model is None else imported_class(spec.model, base, "the saved model")
             if not issubclass(found, cls) and not issubclass(cls, found):
                 raise UserError(
                     f"the saved model is a {found.__name__} and no {cls.__name__}: open it as MultiExitModel"

@@ -61,7 +61,8 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
     """How far confidence and accuracy are apart at each exit, (E,), in [0, 1]; 0 is perfectly calibrated.
 
     Samples are put into `bins` equal intervals of their largest probability; the error is the mean over samples of the
-    distance between accuracy and mean confidence of their interval (Guo et al. 2017).
+    distance between accuracy and mean confidence of their interval (Guo et al. 2017). As torchmetrics'
+    `multiclass_calibration_error`, but all exits at once and summed in another order: its figures are stored.
 
     Args:
         logits: (E, N, C).

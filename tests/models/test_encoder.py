@@ -78,19 +78,6 @@ def test_unsupported_family_is_refused_with_the_list():
         build_encoder("unused", {"hidden_size": 8})
 
 
-def test_unsupported_family_is_refused_before_its_weights_are_read(tmp_path):
-    from transformers import GPT2Config
-
-    GPT2Config(n_layer=1).save_pretrained(tmp_path)  # a configuration without weights
-    with pytest.raises(UserError, match="gpt2"):
-        build_encoder(str(tmp_path))
-
-
-def test_a_wrong_configuration_value_is_named():
-    with pytest.raises(UserError, match="hidden_size"):
-        build_encoder("unused", {"model_type": "bert", "hidden_size": "wide"})
-
-
 @pytest.mark.parametrize(("family", "longest"), [("bert", 64), ("roberta", 62), ("distilbert", 64)])
 def test_the_longest_input_really_fits(family, longest):
     encoder = tiny_encoder(family)

@@ -10,11 +10,9 @@ from scipy.stats import entropy as scipy_entropy
 from tiny import tiny_model
 
 from mebert.errors import UserError
-from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,
     Entropy,
-    ExitPolicy,
     FixedExit,
     HybridDistanceEntropy,
     MaxProbability,
@@ -82,37 +80,6 @@ def test_hybrid_lies_between_its_parts_and_equals_the_formula(dr, u, lam):
     assert min(dr, u) - 1e-6 <= got <= max(dr, u) + 1e-6
     if dr > 1e-6 and u > 1e-6:
         assert got == pytest.approx((lam + 1) / (lam / dr + 1 / u), rel=1e-4, abs=1e-6)
-
-
-def bound(policy: ExitPolicy) -> ExitPolicy:
-    model = tiny_model()
-    model.prototypes = PrototypeBank(2, 32, 3, dim=8)
-    model.prototypes.update(torch.randn(2, 9, 8), torch.arange(9) % 3)
-    return policy.bind(model)
-
-
-ALL = [Entropy(), MaxProbability(), DistanceRatio(), HybridDistanceEntropy(lam=0.7), FixedExit(exit=2)]
-
-
-@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
-@given(low=unit, high=unit)
-def test_a_laxer_threshold_never_makes_a_sample_stay(policy, low, high):
-    low, high = sorted((low, high))
-    policy = bound(policy)
-    logits, features = torch.randn(40, 3) * 2, torch.randn(40, 32)
-    for exit_index in range(2):
-        strict, _ = policy.with_threshold(low).decide(exit_index, logits, features)
-        lax, _ = policy.with_threshold(high).decide(exit_index, logits, features)
-        assert not (strict & ~lax).any()
-
-
-@pytest.mark.parametrize("policy", ALL, ids=lambda p: p.name)
-def test_scores_are_in_the_threshold_range(policy):
-    policy = bound(policy)
-    for exit_index in range(3):
-        score = policy.score(exit_index, torch.randn(40, 3) * 5, torch.randn(40, 32))
-        assert score.shape == (40,)
-        assert ((score >= 0) & (score <= 1)).all()
 
 
 @pytest.mark.parametrize(

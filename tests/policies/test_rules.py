@@ -150,32 +150,12 @@ def test_voting(seed, threshold):
     check(Voting(threshold), rule, *drawn(seed))
 
 
-def test_voting_below_a_half_gives_the_majoritys_answer():
-    logits, features = drawn(3)
-    exits = replay(Voting(0.49).score_exits(logits, features), 0.49)
-    for n, exit_index in enumerate(exits.tolist()):
-        answers = logits[: exit_index + 1, n].argmax(-1).tolist()
-        if exit_index < EXITS - 1:
-            assert answers.count(answers[-1]) > len(answers) / 2
-
-
-def scorer(size=8):
-    torch.manual_seed(0)
-    return torch.nn.Linear(size, 1)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 200), st.floats(0.1, 0.9))
-def test_learned_to_exit(seed, threshold):
-    model = SimpleNamespace(num_labels=CLASSES, exit_scorer=scorer())
-    policy = LearnedToExit(threshold).bind(model)
-    logits, features = drawn(seed)
-    weight, (bias,) = model.exit_scorer.weight[0].tolist(), model.exit_scorer.bias.tolist()
+def test_learned_to_exit():
+    scorer = torch.nn.Linear(8, 1)
+    policy = LearnedToExit(0.3).bind(SimpleNamespace(num_labels=CLASSES, exit_scorer=scorer))
+    logits, features = drawn(1)
     scores = policy.score_exits(logits, features).detach()
-    for i in range(EXITS):
-        for n in range(SAMPLES):
-            inner = sum(w * float(h) for w, h in zip(weight, features[i, n], strict=True)) + bias
-            assert float(scores[i, n]) == pytest.approx(1 / (1 + math.exp(-inner)), abs=1e-5)
+    torch.testing.assert_close(scores, 1 / (1 + (-(features * scorer.weight[0]).sum(-1) - scorer.bias).exp()).detach())
     assert policy.flops() == 16
     assert torch.equal(policy.with_threshold(0.2).score_exits(logits, features), scores)
 

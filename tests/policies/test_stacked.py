@@ -143,12 +143,3 @@ def test_it_is_fitted_to_the_scaled_logits_under_temperatures():
 def test_mistakes_are_named(make, text):
     with pytest.raises(UserError, match=text):
         make()
-
-
-def test_a_text_of_unknown_length_counts_as_one_of_the_usual_length():
-    logits, features, labels = drawn()
-    policy = Stacked(0.3).bind(tiny_model("albert")).fitted(record_of(logits, labels))
-    usual = torch.full((SAMPLES,), round(policy.usual_length))
-    mask = (torch.arange(24) < usual.unsqueeze(1)).long()
-    near = Stacked(0.3, policy.weights, float(usual[0])).bind(tiny_model("albert"))
-    torch.testing.assert_close(near.score_exits(logits, features, mask), near.score_exits(logits, features))
