@@ -1,7 +1,7 @@
-"""Ask PyPI's advisory database about every pinned version: `make audit`.
+"""Look up every pinned version in PyPI's advisory database: `make audit`.
 
-Ends with status 1 for vulnerabilities that are known, and for releases that are known to be malicious. A machine that
-cannot ask (no network, an index of its own) is told so, plainly, and ends with 0.
+Exit status 1 for known vulnerabilities and known malicious releases. Without access to the database (no network,
+another package index) it prints NOT AUDITED and exits with 0.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def verdict(output: str, error: str) -> tuple[int, str]:
         found = json.loads(output)["dependencies"]
     except (ValueError, KeyError, TypeError):
         reason = (error.strip().splitlines() or ["no answer"])[-1]
-        return 0, f"NOT AUDITED: the advisory service could not be asked ({reason[:200]})"
+        return 0, f"NOT AUDITED: no answer from the advisory service ({reason[:200]})"
     skipped = [package for package in found if "skip_reason" in package]
     bad = [package for package in found if package.get("vulns")]
     if found and len(skipped) == len(found):
-        return 0, f"NOT AUDITED: none of {len(found)} packages could be asked about ({skipped[0]['skip_reason'][:200]})"
+        return 0, f"NOT AUDITED: none of {len(found)} packages could be looked up ({skipped[0]['skip_reason'][:200]})"
     lines = []
     for package in bad:
         for flaw in package["vulns"]:
-            mended = ", ".join(flaw["fix_versions"]) or "no release"
-            lines.append(f"{package['name']} {package['version']}: {flaw['id']}, mended in {mended}")
-    asked = f"{len(found) - len(skipped)} of {len(found)} pinned packages audited"
+            fixed = ", ".join(flaw["fix_versions"]) or "no release"
+            lines.append(f"{package['name']} {package['version']}: {flaw['id']}, fixed in {fixed}")
+    audited = f"{len(found) - len(skipped)} of {len(found)} pinned packages audited"
     names = ", ".join(package["name"] for package in skipped)
-    lines.append(asked + (f"; could not be asked about: {names}" if skipped else ""))
+    lines.append(audited + (f"; not audited: {names}" if skipped else ""))
     lines.append(f"{len(bad)} with known vulnerabilities" if bad else "no known vulnerabilities")
     return int(bool(bad)), "\n".join(lines)
 

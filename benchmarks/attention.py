@@ -4,7 +4,7 @@
     python benchmarks/attention.py --groups --threads 2  # six layers of MiniLM's size: how large a group should be
     python benchmarks/attention.py --shapes --threads 2  # a batched product of a shape that was not seen before
 
-Random numbers; runs are taken in turn in one process.
+Random numbers; runs are interleaved in one process.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rounds = args.rounds or (5 if args.groups else 21)
-    print(f"CPU, {args.threads} thread(s), {rounds} rounds in turn")
+    print(f"CPU, {args.threads} thread(s), {rounds} interleaved rounds")
     if args.shapes:
         compare_shapes()
     elif args.groups:

@@ -4,9 +4,9 @@
     python benchmarks/curriculum.py run      # every task, training, curriculum and seed that has no result yet
     python benchmarks/curriculum_report.py   # the part of docs/results.md and the plot
 
-Sizes stand in `DATA` and `EPOCHS` below; `DISTILLATION` and `CURRICULA` are what `tune` compares. Data sets and
+Sizes are in `DATA` and `EPOCHS` below; `DISTILLATION` and `CURRICULA` are what `tune` compares. Data sets and
 weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in benchmarks/results/curriculum/; a run that
-has one is skipped, so an interrupted comparison goes on where it stopped. Two commands side by side share the work.
+has one is skipped, so an interrupted comparison can be resumed. Two commands in parallel share the work.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ def main() -> None:
     plain = seconds["plain order"]
     print(
         f"one epoch of {args.rows:,} rows, batches of {args.batch}, all-MiniLM-L6-v2's shape, CPU, "
-        f"{args.threads} thread(s), {pick_precision('cpu')[0]}, {args.rounds} rounds in turn"
+        f"{args.threads} thread(s), {pick_precision('cpu')[0]}, {args.rounds} interleaved rounds"
     )
     print(f"{'':26}{'seconds (median)':>18}{'ratio (median)':>16}{'from':>8}{'to':>8}")
     for name, values in seconds.items():

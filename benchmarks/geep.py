@@ -5,9 +5,9 @@
     python benchmarks/geep_report.py   # the part of docs/results.md and the plot
 
 ChnSentiCorp has no pretrained Chinese encoder here: one of the same size is trained from scratch, on characters. Sizes
-stand in `DATA` and `EPOCHS`. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in
-benchmarks/results/geep/; a run that has one is skipped, so an interrupted comparison goes on where it stopped. Two
-commands side by side share the work.
+are in `DATA` and `EPOCHS`. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in
+benchmarks/results/geep/; a run that has one is skipped, so an interrupted comparison can be resumed. Two
+commands in parallel share the work.
 """
 
 from __future__ import annotations

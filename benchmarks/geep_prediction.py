@@ -24,7 +24,7 @@ PREDICTORS: dict[str, dict[str, Any]] = {
 
 
 def prediction_figures(module: Any, data: Any, record: ExitRecord, targets: Sequence[float]) -> dict[str, Any]:
-    """Predictors learnt from the training rows, on test rows, at the speed of entropy's threshold.
+    """Predictors fitted to the training rows, on test rows, at the speed of entropy's threshold.
 
     Threshold and coverage are those that give the speed-up by layers on these very test rows, which needs no labels:
     the policy and every predictor are compared at the same speed.

@@ -60,7 +60,7 @@ class _Recorder(L.Callback):
 
 
 def train(module: Any, data: Any, epochs: int, splits: Sequence[str] = ("val", "test")) -> Trained:
-    """Train on the CPU, then one pass over the splits asked for (`val` and `test` stand for all of their kind)."""
+    """Train on the CPU, then one pass over the given splits (`val` and `test` mean all of their kind)."""
     recorder = _Recorder()
     precision: Any = pick_precision("cpu")[0]
     trainer = L.Trainer(

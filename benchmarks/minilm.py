@@ -6,7 +6,7 @@
 
 Settings come from configs/de3/minilm_<task>.yaml, sizes from `DATA` and `EPOCHS` below; a variant changes only what
 `VARIANTS` says. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in
-benchmarks/results/minilm/; a run that has one is skipped, so that an interrupted comparison goes on where it stopped.
+benchmarks/results/minilm/; a run that has one is skipped, so that an interrupted comparison can be resumed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/streaming.py
     python benchmarks/streaming.py --kernels 64 --keep --rows 10000 200000 1000000 --whole_rows 200000  # adds to these
 
-Generates the rows, trains a model of one layer on a few of them, and runs the command line in a process of its own for
+Generates the rows, trains a model of one layer on a few of them, and runs the command line in a separate process for
 each measurement. Writes benchmarks/results/streaming.json and the table in docs/reliability.md.
 """
 
@@ -52,7 +52,7 @@ def settings(folder: Path) -> dict[str, Any]:
 
 
 def run(folder: Path, *arguments: str) -> tuple[float, float]:
-    """The command line in a process of its own: seconds, and its peak resident memory in MB."""
+    """The command line in a separate process: seconds, and its peak resident memory in MB."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_DATASETS_CACHE": str(folder / "cache")}
     begin = time.perf_counter()
     process = subprocess.Popen(
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--whole_rows", type=int, nargs="*", default=[10_000], help="sizes that are also read at once")
-    parser.add_argument("--kernels", type=int, default=1024, help="that oneDNN keeps, 1,024 if nobody says otherwise")
+    parser.add_argument("--kernels", type=int, default=1024, help="limit of oneDNN's kernel cache, 1,024 by default")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the runs that have been measured before")
     given = parser.parse_args()

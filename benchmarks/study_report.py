@@ -219,7 +219,7 @@ def _missing(found: Study) -> str:
 
 
 def _sentences(found: Study, tasks: list[str]) -> dict[str, str]:
-    """The figures of the sentences that say what wins where."""
+    """The figures in the sentences of the main results."""
     ranks = found.ranks(BEST, tasks)
     by_area = sorted((ranks[r, "area"], r) for r in found.recipes if (r, "area") in ranks)
     at_two, own_two = found.at_two(tasks, BEST), found.at_two(tasks, OWN)

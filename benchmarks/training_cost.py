@@ -104,7 +104,7 @@ def main() -> None:
     print(
         f"one training step, {args.encoder or 'bert-base shape, random weights'}: batch {args.batch}, "
         f"{args.tokens} tokens, {'float32' if args.float32 else 'bf16 autocast'}, {device}, "
-        f"{args.threads} threads, {args.rounds} rounds in turn"
+        f"{args.threads} threads, {args.rounds} interleaved rounds"
     )
     print(f"{'':18}{'ms (median)':>12}{'time ratio':>12}{'MB':>9}{'memory ratio':>14}")
     for name, stepper in steppers.items():

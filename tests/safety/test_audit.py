@@ -62,8 +62,8 @@ def package(name, *flaws, skipped=None):
     ("output", "error", "status", "said"),
     [
         ([package("a"), package("b")], "", 0, "2 of 2 pinned packages audited\nno known vulnerabilities"),
-        ([package("a", "PYSEC-1"), package("b")], "", 1, "a 1.0: PYSEC-1, mended in 1.1"),
-        ([package("a"), package("b", skipped="not found")], "", 0, "1 of 2 .*could not be asked about: b"),
+        ([package("a", "PYSEC-1"), package("b")], "", 1, "a 1.0: PYSEC-1, fixed in 1.1"),
+        ([package("a"), package("b", skipped="not found")], "", 0, "1 of 2 .*not audited: b"),
         ([package("a", "CVE-1"), package("b", skipped="not found")], "", 1, "a 1.0: CVE-1"),
         # What pip-audit calls "No known vulnerabilities found" where another index stands in for PyPI.
         ([package("a", skipped="Dependency not found on PyPI")], "", 0, "NOT AUDITED: none of 1 .*not found on PyPI"),
