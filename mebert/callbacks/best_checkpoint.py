@@ -21,12 +21,12 @@ __all__ = ["BestCheckpoint"]
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`ModelCheckpoint` that knows the best of the whole training.
+    """A `ModelCheckpoint` that keeps the best of the whole training, resumed runs included.
 
     - A resumed run, whose folder is its own, takes along the best files of the run that it goes on with, and their
       scores. Lightning's begins with none.
-    - A score of validation is looked at when validation ends, not when the epoch does: the checkpoint to resume from is
-      written in between, and a run that was killed there would never know of that score.
+    - A validation score is compared when validation ends, not when the epoch does: the checkpoint to resume from is
+      written in between, and a run that is killed there would lose the score.
 
     Args:
         **kwargs: Those of `ModelCheckpoint`.
@@ -88,7 +88,7 @@ class BestCheckpoint(ModelCheckpoint):
                 continue  # of a validation after the checkpoint, which comes again
             target = Path(str(self.dirpath)) / source.name
             if content["mebert"].pop("exit_predictors", None):
-                atomic_write(content, target)  # they are made anew when training ends, or not at all
+                atomic_write(content, target)  # fitted again when training ends
             else:
                 copy_whole(source, target)
             kept[str(target)] = score

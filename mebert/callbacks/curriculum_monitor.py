@@ -1,4 +1,4 @@
-"""What a curriculum does, epoch by epoch: difficulty, the share of the data in use, the easiest and hardest samples.
+"""A curriculum's difficulty, share of the data and easiest and hardest samples in every epoch.
 
 Shapes: N training rows.
 """

@@ -1,4 +1,4 @@
-"""What a resumed run needs beside what Lightning restores: the random state, and the place in the epoch."""
+"""Exact resumption: the random state and the position in the epoch, which Lightning does not restore."""
 
 from __future__ import annotations
 

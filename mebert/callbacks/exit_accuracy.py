@@ -26,7 +26,7 @@ class ExitAccuracy(SplitCallback):
 
     Names are `val/exit_03/acc` for each exit (from 1) and `val/mean/acc` for the mean over exits; their
     names come from the data module's `metrics` (default: accuracy). `val/score` is the mean over exits of the main
-    metric on the first validation split (unless the module's `score_of_exits` says otherwise): the number by which the
+    metric on the first validation split (or the module's own `score_of_exits`): the number by which the
     best checkpoint is chosen.
 
     Values are of the whole split, over all processes. Rows with index -1 (padding) do not count.
@@ -100,10 +100,10 @@ class _SplitMetrics:
 
     @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, index: Tensor, queries: Tensor | None = None) -> None:
-        """Add a batch: logits (E, B, C), labels (B,), index (B,), and questions (B,) where answers are ranked."""
+        """Add a batch: logits (E, B, C), labels (B,), index (B,), and questions (B,) of a ranking task."""
         batch = {"labels": labels, "index": index} | ({} if queries is None else {"query": queries})
-        answers = {kind: metric_input(name, logits.detach()).T for kind, name in self._kinds.items()}
-        self._waiting.append(batch | answers)
+        predicted = {kind: metric_input(name, logits.detach()).T for kind, name in self._kinds.items()}
+        self._waiting.append(batch | predicted)
         if len(self._waiting) >= self.flush_every:
             self._flush()
 
@@ -120,10 +120,10 @@ class _SplitMetrics:
         rows = kept["index"] >= 0
         kept = {name: values[rows] for name, values in kept.items()}
         for name, metrics in self._metrics.items():
-            answers = kept[_kind(name)]
+            predicted = kept[_kind(name)]
             for exit_index, metric in enumerate(metrics):
                 update_metric(
-                    metric, answers[:, exit_index], kept["labels"], kept.get("query"), regression=self.num_labels == 1
+                    metric, predicted[:, exit_index], kept["labels"], kept.get("query"), regression=self.num_labels == 1
                 )
 
 

@@ -101,7 +101,7 @@ class ExitPrediction(L.Callback):
             return
         started = time.perf_counter()
         content = read_checkpoint(Path(best))
-        # A copy: what training left in the module is nobody's business here.
+        # A copy: the module keeps the weights of the end of training.
         model = copy.deepcopy(pl_module.model).eval()
         weights = content["state_dict"].items()
         model.load_state_dict({k.removeprefix("model."): v for k, v in weights if k.startswith("model.")})

@@ -1,4 +1,4 @@
-"""Before anything runs: what the model is made of, and what each exit costs on these texts."""
+"""A summary before a run: the parts of the model, and the cost of each exit on the data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ExitSummary(L.Callback):
 
     @override
     def on_test_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        if not self._fitted:  # else it has been said
+        if not self._fitted:  # `fit` has printed the whole table
             self._line(trainer, pl_module, "test_names", "test")
 
     def _line(self, trainer: L.Trainer, module: MultiExitModule, names: str, kind: str) -> None:
@@ -65,7 +65,7 @@ def _title(module: MultiExitModule) -> str:
 
 
 def _lengths(trainer: L.Trainer, names: str, kind: str) -> tuple[Tensor, str]:
-    """Tokens of the texts of the first split of a kind, (N,), and which texts they are, in words."""
+    """Tokens of the texts of the first split of a kind, (N,), and a description of them."""
     data: Any = getattr(trainer, "datamodule", None)
     splits = getattr(data, "splits", None) or {}
     rows = next((splits[name] for name in getattr(data, names, []) if name in splits), None)

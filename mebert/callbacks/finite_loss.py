@@ -1,4 +1,4 @@
-"""Training stops at a non-finite loss or gradient, with the step, the rows, the likely cause and what to do about it."""
+"""Training stops at a non-finite loss or gradient, with the step, the rows, the likely cause and a remedy."""
 
 from __future__ import annotations
 

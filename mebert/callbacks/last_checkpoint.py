@@ -1,4 +1,4 @@
-"""The checkpoint to resume from."""
+"""`last.ckpt`, the checkpoint to resume from, and a validation before training ends inside an epoch."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ __all__ = ["LastCheckpoint", "ValidateLast"]
 class ValidateLast(L.Callback):
     """Validates after the last step where `max_steps` ends training inside an epoch.
 
-    Lightning validates at the end of an epoch; a run that `max_steps` ends before would have no score, hence
-    no best checkpoint, and no thresholds. Asking the Trainer to stop at its last step makes it validate
-    first.
+    Lightning validates at the end of an epoch: such a run would have no score, no best checkpoint and no thresholds.
+    A Trainer that is asked to stop at its last step validates first.
     """
 
     @override
@@ -34,20 +33,19 @@ class ValidateLast(L.Callback):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """`ModelCheckpoint` whose every file a run can be resumed from exactly.
+    """A `ModelCheckpoint` from whose every file a run can be resumed exactly.
 
     - It writes after each validation, too, where `every_n_train_steps` is given; Lightning's does one or the other.
     - With accumulated gradients it never writes between the batches of one step, as Lightning's does right after
       a resume: those gradients are in no checkpoint.
-    - An epoch's checkpoint is of the end of its validation, whatever `save_on_train_epoch_end` says. From the end of
-      the epoch itself, Lightning resumes a run that has `max_steps` with an epoch left out
-      (https://github.com/Lightning-AI/pytorch-lightning/issues/19617 is of that kind). Without validation there is no
-      other way.
+    - An epoch's checkpoint is written after its validation, whatever `save_on_train_epoch_end` is, unless there is no
+      validation. From one written before it, Lightning resumes a run with `max_steps` one epoch too late
+      (https://github.com/Lightning-AI/pytorch-lightning/issues/19617).
     - While training runs, the file before it is kept beside it (`last-previous.ckpt`), for when it is damaged.
 
     Args:
-        keep_previous: Keep the one before it, too; false saves its room on the disk.
-        **kwargs: Those of `ModelCheckpoint`.
+        keep_previous: Keep the previous file until training ends.
+        **kwargs: Arguments of `ModelCheckpoint`.
     """
 
     def __init__(self, keep_previous: bool = True, **kwargs: Any) -> None:
@@ -67,13 +65,13 @@ class LastCheckpoint(ModelCheckpoint):
             check_output("the folder of checkpoints", str(self.dirpath), folder=True)  # now, not after an epoch
 
     def save_now(self, trainer: L.Trainer) -> None:
-        """Write it, on every process together, unless it is of this very step."""
+        """Write a checkpoint on all processes together, unless there is one of this step."""
         if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     @property
     def written(self) -> str:
-        """The file that this run wrote last; empty while there is none."""
+        """The last file that this run wrote; empty if it wrote none."""
         return self._last_checkpoint_saved
 
     @override

@@ -59,7 +59,7 @@ class PredictionWriter(L.Callback):
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
             null for the module's own.
         max_drop: Leave at the threshold that `python -m mebert calibrate` stored with the run's model for this most
-            allowed loss (`--max_drop`, or `--epsilon` for a promised one). Needs the best checkpoint.
+            allowed loss (`--max_drop`, or `--epsilon` for a guaranteed one). Needs the best checkpoint.
         format: `csv`, `jsonl`, `parquet`, or `glue`, the files that GLUE's server takes, for the test rows of one of
             its tasks (mnli: both splits; ax: the diagnostic set, by a model for mnli); null for what `path` ends in.
     """
@@ -95,7 +95,7 @@ class PredictionWriter(L.Callback):
     @override
     def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         if self.format == "glue":
-            _glue_parts(trainer)  # says what is wrong before anything is computed
+            _glue_parts(trainer)  # raises before anything is computed
         self._shards = None
         self._own = pl_module.policy, pl_module.engine
         if self.engine is not None:
@@ -177,7 +177,7 @@ class PredictionWriter(L.Callback):
     def _write(
         self, trainer: L.Trainer, module: MultiExitModule, tables: Iterator[pa.Table], seen: _Seen
     ) -> dict[str, str]:
-        """Write all rows, which come in their order; returns what is to be said of it."""
+        """Write all rows, which come in their order; returns lines for the summary."""
         pretending, place = bool(trainer.fast_dev_run), self._place(trainer)  # type: ignore[attr-defined]
         if self.format != "glue":
             chunks = _chunks(trainer, tables)

@@ -27,7 +27,7 @@ class Stopped(SIGTERMException):
 
     Args:
         signum: The signal.
-        said: What is to be said of it besides.
+        said: A further message for the user.
     """
 
     def __init__(self, signum: int, said: str = "") -> None:
@@ -126,7 +126,7 @@ class StopOnSignal(Checkpoint):
 
 
 def _requeue_signal(trainer: L.Trainer) -> int | None:
-    """The signal by which SLURM says that the job's time is nearly over; None where the job is not put back."""
+    """The signal that SLURM sends before a job's time limit; None where the job is not requeued."""
     environment = trainer._accelerator_connector.cluster_environment
     if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
         return None

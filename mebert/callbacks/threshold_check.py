@@ -1,4 +1,4 @@
-"""A word where a threshold that somebody gave decides nothing, or one that is to be reported was never chosen."""
+"""Checks and warnings on thresholds: inert ones, missing ones, and checkpoints that monitor a missing curve."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["check_monitors", "warn_if_useless", "warn_of_missing"]
 
 
 def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
-    """Say before training, not after the first epoch, that a checkpoint waits for a curve that is not drawn.
+    """Check before training that the curve that a checkpoint monitors is computed after each epoch.
 
     Raises:
-        UserError: It is that of a policy whose scores are not recorded after each epoch.
+        UserError: It belongs to a policy whose scores are not recorded.
     """
     known = [name for name in module.score_policies() if name != FixedExit.name]
     for monitor in (getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks):
@@ -38,12 +38,12 @@ def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
 
 
 def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -> None:
-    """Warn where the policy's threshold lies below or above all scores that occur, with both ends of their range.
+    """Warn where the policy's threshold lies below or above all recorded scores.
 
     Args:
         policy: The policy; one without recorded scores (a fixed exit) has no range.
         record: A recorded pass; None where there is none.
-        where: What was passed over, such as "validation data".
+        where: The data of the record, such as "validation data".
     """
     scores = None if record is None else record.scores.get(policy.name)
     if scores is not None:
@@ -55,12 +55,12 @@ def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -
 def warn_of_missing(
     operating_points: Mapping[str, Mapping[float, float]], policies: Iterable[str], speedups: Sequence[float]
 ) -> None:
-    """Warn of speed-ups that are asked for, but for which a policy has no threshold.
+    """Warn of requested speed-ups for which a policy has no stored threshold.
 
     Args:
         operating_points: Policy name to speed-up to threshold.
-        policies: Their names.
-        speedups: By layers.
+        policies: Names of the policies to check.
+        speedups: The requested speed-ups by layers.
     """
     for name in policies:
         stored = operating_points.get(name, {})

@@ -1,4 +1,4 @@
-"""The wall-clock speed-ups of a test: batches kept while it runs, timed when it is over."""
+"""Wall-clock speed-ups of a test: batches are kept while it runs and timed afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["WallClock"]
 
 
 class WallClock:
-    """What is timed, and how long.
+    """Keeps batches of a test and times them.
 
     Args:
         samples: Test samples to time on; 0 times none.

@@ -1,4 +1,4 @@
-"""What Weights & Biases gets of a test: tables, charts, samples with their texts, and the operating point as a file."""
+"""The report of a test for Weights & Biases: tables, charts, samples, and the operating point as a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WandbReport"]
 
-MOST_CLASSES = 50  # of a confusion matrix: W&B draws at most 10,000 cells, and nobody reads 2,500
+MOST_CLASSES = 50  # of a confusion matrix: W&B draws at most 10,000 cells
 
 
 class WandbReport(L.Callback):
@@ -36,8 +36,8 @@ class WandbReport(L.Callback):
     With the logger's `log_model`, thresholds and figures of the operating point are sent as an artifact, too.
 
     Args:
-        samples: Test samples, evenly spread over the split, in the table `samples`, with their texts, the answer and
-            confidence of every exit and the exit taken; 0 sends none, so that no text leaves this machine.
+        samples: Test samples, evenly spread over the split, in the table `samples`, with their texts, the prediction
+            and confidence of every exit and the exit taken; 0 sends none, so that no text leaves this machine.
     """
 
     def __init__(self, samples: int = 100) -> None:
@@ -54,7 +54,7 @@ class WandbReport(L.Callback):
             tables = evaluation_tables(evaluation, record)
             if self.samples:
                 tables["samples"] = self._samples(trainer, pl_module, split, evaluation, record)
-            for logger in loggers:  # objects of W&B belong to one run: made anew for each
+            for logger in loggers:  # W&B objects belong to one run
                 content = _tables(tables) | _charts(tables, evaluation)
                 if record.logits.shape[-1] > 1:
                     content |= _confusion(record, pl_module.model.label_names)
@@ -104,7 +104,7 @@ def _charts(tables: dict[str, Table], evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _confusion(record: ExitRecord, label_names: list[str]) -> dict[str, Any]:
-    """A matrix an exit: how often the answer was the column where the label is the row."""
+    """A confusion matrix for each exit."""
     import wandb
 
     if len(label_names) > MOST_CLASSES:
@@ -121,7 +121,7 @@ def _confusion(record: ExitRecord, label_names: list[str]) -> dict[str, Any]:
 def _send_operating_point(
     logger: Any, trainer: L.Trainer, module: MultiExitModule, evaluations: list[Evaluation]
 ) -> None:
-    """`operating_point.json`: the policy, its stored thresholds, and what a test says of them."""
+    """`operating_point.json`: the policy, its stored thresholds, and the test results."""
     import wandb
 
     run = logger.experiment

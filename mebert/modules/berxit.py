@@ -1,4 +1,4 @@
-"""BERxiT: the last exit and all exits take turns, and a small head learns to say where an exit is wrong.
+"""BERxiT: the last exit and all exits take turns, and a small head learns to predict where an exit is wrong.
 
 Source: Xin et al., "BERxiT: Early Exiting for BERT with Better Fine-Tuning and Extension to Regression", EACL 2021, and
 its released code; what is exact and what is reconstructed stands in docs/methods.md.
@@ -24,7 +24,7 @@ __all__ = ["BERxiTModule", "scorer_losses"]
 
 
 def scorer_losses(scorer: nn.Linear, outputs: ExitOutputs, labels: Tensor) -> Tensor:
-    """How badly the learning-to-exit head says where exits are wrong: one squared error an exit, (E - 1,).
+    """The squared error of the learning-to-exit head for each exit but the last, (E - 1,).
 
     u = sigmoid(scorer(h_i)) against 1 - [exit i is right], mean over the batch; the last exit has nothing to decide.
 
@@ -61,7 +61,7 @@ class BERxiTModule(MultiExitModule):
         return model
 
     def default_policy(self) -> ExitPolicy:
-        """The learning-to-exit head says when to leave."""
+        """Leave by the learning-to-exit head."""
         return LearnedToExit(0.5 if self.threshold is None else self.threshold)
 
     def forward(self, **inputs: Tensor) -> ExitOutputs:

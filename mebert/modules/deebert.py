@@ -25,33 +25,10 @@ class DeeBERTModule(TwoStageModule):
     sum over the earlier exits of CE_i. With the head `mlp` each earlier exit begins stage 2 with the last one's first
     Linear, as stage 1 left it (RECONSTRUCTED: the released code copies the pretrained pooler). Layers and last exit run
     without gradient, and (RECONSTRUCTED) without dropout, in stage 2. In a regression squared errors take the place of
-    the cross-entropies. In evaluation `loss` is the mean over exits. How it scores stage 1: see TwoStageModule.
-
-    Args:
-        stage1_epochs: Epochs of stage 1, at least 1; `trainer.max_epochs` must be larger.
-        learning_rate: Peak learning rate of stage 1.
-        student_learning_rate: Peak learning rate of stage 2.
-        warmup_ratio: Share of each stage's steps with rising learning rate, in [0, 1); linear decay follows.
-        kwargs: The settings of MultiExitModule; `exit_weights` and the head `shared` have no place here.
+    the cross-entropies. In evaluation `loss` is the mean over exits. Arguments: those of TwoStageModule.
     """
 
     recipe = "DeeBERT"
-
-    def __init__(
-        self,
-        stage1_epochs: int = 3,
-        learning_rate: float = 2e-5,
-        student_learning_rate: float = 2e-5,
-        warmup_ratio: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            stage1_epochs=stage1_epochs,
-            learning_rate=learning_rate,
-            student_learning_rate=student_learning_rate,
-            warmup_ratio=warmup_ratio,
-            **kwargs,
-        )
 
     def second_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`ce`: the sum of the earlier exits' losses."""

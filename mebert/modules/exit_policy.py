@@ -1,4 +1,4 @@
-"""When samples leave: a module's policy with its thresholds, chosen on validation data and kept in the checkpoint.
+"""A module's exit policy with its thresholds, chosen on validation data and kept in the checkpoint.
 
 Shapes: E exits, N samples of a recorded pass.
 """
@@ -37,16 +37,16 @@ TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
 
 class EarlyExitModule(L.LightningModule):
-    """The half of every recipe that is not training: its policy. A recipe overrides `default_policy` and the like.
+    """The exit policy of a recipe. A recipe may override `default_policy`, `score_policies` and `choose_policy`.
 
     Attributes:
         model: The multi-exit model.
-        policy: At its threshold, bound to the model.
-        threshold: What the user fixed it at, or None.
-        target_speedup: By layers, for which it is chosen.
+        policy: The policy at its threshold, bound to the model.
+        threshold: The threshold that the user gave, or None.
+        target_speedup: Speed-up by layers for which the threshold is chosen.
         operating_points: Policy name to target speed-up to threshold, from validation data.
         validation_record: The pass on which they were chosen; any other policy can be chosen on it later.
-        exit_predictors: Those that were fitted to the policy's exits.
+        exit_predictors: Exit predictors that were fitted to the policy's exits.
     """
 
     model: MultiExitModel
@@ -55,7 +55,7 @@ class EarlyExitModule(L.LightningModule):
     target_speedup: float
 
     def init_policy(self, given: ExitPolicy | dict[str, Any] | None) -> None:
-        """Set the policy before anything has been chosen: the one given (or its `spec`), else the recipe's own."""
+        """Set the policy to the given one (or the one of a given `spec`), else to the recipe's own."""
         self.operating_points: dict[str, dict[float, float]] = {}
         self.validation_record: ExitRecord | None = None
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
@@ -64,7 +64,7 @@ class EarlyExitModule(L.LightningModule):
         self.policy = policy.bind(self.model)
 
     def fit_indicators(self) -> None:
-        """Have what `dr`, `edr` and `learned` read fitted before each validation, where the recipe trains none."""
+        """Let prototypes and a learning-to-exit head be fitted before each validation, where the recipe trains none."""
         model = self.model
         add_missing_parts(model, prototypes=model.num_exits > 1 and model.num_labels > 1)
         self.policy = self.policy.bind(model)  # it may read what was not there before
@@ -131,7 +131,7 @@ class EarlyExitModule(L.LightningModule):
             self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
 
     def on_validation_epoch_start(self) -> None:
-        """Fit what a policy reads and the recipe does not train to the weights as they are now."""
+        """Fit prototypes and learning-to-exit heads that the recipe does not train to the current weights."""
         trainer = self.trainer
         if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and has_fitted_parts(self.model):
             refit(trainer, self.model)

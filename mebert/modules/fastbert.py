@@ -27,7 +27,7 @@ class FastBERTModule(TwoStageModule):
     gradient and without dropout. In a regression squared differences take the place of both (RECONSTRUCTED). In
     evaluation `loss` is the mean cross-entropy of the exits.
 
-    Until stage 2 the students know nothing: in stage 1 no thresholds are chosen, and `val/score` is the teacher's
+    The students are untrained until stage 2: in stage 1 no thresholds are chosen, and `val/score` is the teacher's
     metric minus 2, below anything of stage 2, so that the best checkpoint is one with trained students.
 
     Args:
@@ -61,7 +61,7 @@ class FastBERTModule(TwoStageModule):
         )
 
     def second_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`kd`: how far the students' answers are from the teacher's; labels are not used."""
+        """`kd`: the distance of the students' predictions from the teacher's; labels are not used."""
         students = outputs.logits[:-1]
         loss = logit_distances(students, outputs.logits[-1:].expand_as(students), temperature=1.0).sum()
         return {"loss": loss, "kd": loss.detach()}

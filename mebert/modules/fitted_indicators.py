@@ -1,6 +1,6 @@
-"""What policies read beside logits, for recipes that do not train it: fitted again before each validation.
+"""Prototypes and learning-to-exit heads for recipes that do not train them: fitted before each validation.
 
-Prototypes (`dr`, `edr`) and a learning-to-exit head (`learned`). Shapes: E exits, N rows, C classes, F feature.
+The policies `dr` and `edr` read prototypes, `learned` reads the head. Shapes: E exits, N rows, C classes, F feature.
 """
 
 from __future__ import annotations

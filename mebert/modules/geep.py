@@ -69,8 +69,8 @@ class GEEPModule(MultiExitModule):
     """GEEP: cross-entropy of the teacher on every student's layer, and students that imitate the teacher, in one step.
 
     loss = sum over k of CE(t_k, y) + sum over students of KL(softmax(t_full) || softmax(student_i)), unweighted, T = 1;
-    only the teacher's answer in KL is without gradient. In a regression squared differences take the place of both
-    (RECONSTRUCTED). A sample leaves at exit i with the student's answer. In evaluation `loss` is the mean
+    only the teacher's output in the KL term has no gradient. In a regression squared differences take the place of both
+    (RECONSTRUCTED). A sample leaves at exit i with the student's prediction. In evaluation `loss` is the mean
     cross-entropy of the exits.
 
     Args:

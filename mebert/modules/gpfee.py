@@ -23,7 +23,7 @@ __all__ = ["GPFEEModule"]
 class GPFEEModule(MultiExitModule):
     """GPFEE: (1 - w) sum over exits of i CE_i / sum of i, plus w times the imitation loss.
 
-    Exits classify as `PastFutureModel` says: from their own and all earlier features, and from those of later exits as
+    Exits classify as in `PastFutureModel`: from their own and all earlier features, and from those of later exits as
     far as they can be imagined. The imitation loss is the mean of 1 - cos(imagined, true feature).
 
     Args:

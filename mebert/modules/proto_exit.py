@@ -1,7 +1,7 @@
 """DE3-BERT: joint training with prototypical networks, and exits by the hybrid of distance and entropy.
 
 Source: He et al., "DE3-BERT: Distance-Enhanced Early Exiting for BERT based on Prototypical Networks",
-arXiv 2402.05948. What is exact, reported and reconstructed is said at each function and in docs/methods.md.
+arXiv 2402.05948. Each function and docs/methods.md state what is exact, reported or reconstructed.
 Shapes: E exits, M = E - 1 exits with prototypes, B batch, C classes.
 """
 

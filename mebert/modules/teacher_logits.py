@@ -1,7 +1,7 @@
-"""The logits of an external teacher over the training rows, computed once and kept in the cache.
+"""The logits of an external teacher for the training rows, computed once and kept in the cache.
 
-The teacher lives only while they are computed: it is no part of the module that learns from it, of its optimiser or
-of its checkpoint. Shapes: N training rows, B batch, C classes.
+The teacher is freed afterwards: it is no part of the student module, its optimiser or its checkpoint.
+Shapes: N training rows, B batch, C classes.
 """
 
 from __future__ import annotations
@@ -23,76 +23,27 @@ from mebert.data.scoring import score_split
 from mebert.data.tokenised import Item, TokenisedSplit, check_tokenizer
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
+from mebert.modules.teacher_labels import label_order
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_path
 from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from mebert.data.tokenised import TokenisedSplit
+__all__ = ["TeacherLogits", "read_logits", "table_key", "table_path", "write_logits"]
 
-__all__ = ["TeacherLogits", "label_order", "read_logits", "table_key", "table_path", "write_logits"]
-
-# Changes with the meaning of a stored table, so that an older one is not read as the new one.
-CACHE_VERSION = "1"
-
+CACHE_VERSION = "1"  # part of the key of a stored table: to be changed with its meaning
 TABLE = "logits"
+SPLIT = "train"
 
-
-def label_order(
-    teacher: str, teacher_names: Sequence[str] | None, num_labels: int, task_names: Sequence[str]
-) -> tuple[list[int], str | None]:
-    """Where each class of the task is among the teacher's: by name, or by number where the teacher has no names.
-
-    Args:
-        teacher: What the user gave, for messages.
-        teacher_names: Names in the order of the teacher's classes; None where it has none.
-        num_labels: Classes of the teacher; 1 means regression.
-        task_names: Names in the order of the task's classes (C,); one name for a regression.
-
-    Returns:
-        The teacher's class number of each class of the task (C,), and a line to tell the user where it is a guess.
-
-    Raises:
-        UserError: Other classes, or names that cannot be matched.
-
-    >>> label_order("t", ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], 3, ["entailment", "neutral", "contradiction"])
-    ([2, 1, 0], None)
-    """
-    shown = ", ".join(teacher_names or [f"{num_labels} without names"])
-    both = f"its labels: {shown}; those of the data: {', '.join(task_names)}"
-    if num_labels != len(task_names):
-        raise UserError(f"teacher {teacher!r} has {num_labels} label(s), the data has {len(task_names)} ({both})")
-    if num_labels == 1:
-        return [0], None
-    if teacher_names is not None:
-        spellings: tuple[Callable[[str], str], ...] = (str.strip, lambda name: name.strip().casefold())
-        for spell in spellings:
-            places = {spell(name): number for number, name in enumerate(teacher_names)}
-            wanted = [spell(name) for name in task_names]
-            if len(places) == num_labels and set(wanted) == set(places):
-                return [places[name] for name in wanted], None
-        if not _generic(teacher_names):
-            raise UserError(
-                f"teacher {teacher!r}: its labels cannot be matched by name ({both}); "
-                "give a teacher of this task, or name the labels of own files as the teacher does (data.labels)"
-            )
-    return list(range(num_labels)), f"Teacher {teacher}: its labels have no names, so they are taken in order ({both})"
-
-
-def _generic(names: Sequence[str]) -> bool:
-    """Names that only number the classes: LABEL_0, LABEL_1, ..., as Hugging Face writes them, or 0, 1, ..."""
-    return all(re.fullmatch(rf"(label_)?{number}", name.strip().lower()) for number, name in enumerate(names))
+_Rows = tuple[TokenisedSplit, Callable[[Sequence[Item]], dict[str, Tensor]]]
 
 
 def table_key(split: TokenisedSplit, settings: Sequence[str]) -> str:
-    """What identifies a table of logits: what the teacher reads of the split, its rows and labels, and `settings`."""
+    """The key of a table of logits: a digest of the split's tokens, rows and labels, and of `settings`."""
     digest = hashlib.sha256("\0".join([CACHE_VERSION, *settings]).encode())
     arrays: list[np.ndarray | None] = [split.tokens, split.offsets, split.token_types, split.index, split.labels]
     for array in arrays:
@@ -104,7 +55,7 @@ def table_key(split: TokenisedSplit, settings: Sequence[str]) -> str:
 
 
 def table_path(teacher: str, key: str) -> Path:
-    """The file of a table in the data sets' cache, with what the user gave as teacher readable in its name."""
+    """The file of a table in the data sets' cache; its name shows the teacher."""
     import datasets
 
     readable = re.sub(r"[^A-Za-z0-9]+", "-", teacher).strip("-")[-40:].strip("-")
@@ -112,7 +63,7 @@ def table_path(teacher: str, key: str) -> Path:
 
 
 def read_logits(path: Path) -> Tensor | None:
-    """The table (N, C) of a file; None where there is none, or one that cannot be read and is to be made anew."""
+    """The table (N, C) of a file; None if the file is missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -123,20 +74,15 @@ def read_logits(path: Path) -> Tensor | None:
 
 
 def write_logits(path: Path, logits: Tensor) -> None:
-    """Write a table (N, C), whole or not at all."""
+    """Write a table (N, C)."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as unfinished:
         save_file({TABLE: logits.contiguous()}, unfinished)
 
 
-SPLIT = "train"
-
-_Rows = tuple[TokenisedSplit, Callable[[Sequence[Item]], dict[str, Tensor]]]
-
-
 class TeacherLogits:
-    """What a frozen teacher says of every training row.
+    """The logits of a frozen teacher for every training row.
 
     Args:
         teacher: Hub id or folder of a classifier with the data's labels, folder or Hub id of a saved mebert model, or a
@@ -157,7 +103,7 @@ class TeacherLogits:
         Called on every process, after the data has been set up.
 
         Raises:
-            UserError: The teacher cannot be had or does not fit the data, or the data cannot be tokenised for it.
+            UserError: The teacher cannot be loaded or does not fit the data.
         """
         started = time.perf_counter()
         data = _with_texts(trainer, self.teacher)
@@ -197,7 +143,7 @@ class TeacherLogits:
             (B, C) float32, on the device of `index`; NaN for a row that is not in the training split.
         """
         if self._by_row is None:
-            raise RuntimeError("the teacher's logits are not there yet: call prepare(trainer) before training")
+            raise RuntimeError("the teacher's logits are missing: call prepare(trainer) before training")
         if self._by_row.device != index.device:
             self._by_row = self._by_row.to(index.device)
         return self._by_row[index]
@@ -210,7 +156,7 @@ class TeacherLogits:
 
 
 def _with_texts(trainer: L.Trainer, teacher: str) -> Any:
-    """The data module, which must have texts, for the teacher has a tokenizer of its own."""
+    """The data module; it must have texts, since the teacher has its own tokenizer."""
     data = getattr(trainer, "datamodule", None)
     if not all(hasattr(data, name) for name in ("tokenised_with", "label_names")):
         given = "plain loaders" if data is None else type(data).__name__
@@ -244,7 +190,7 @@ def _rows_for(source: TeacherSource, data: Any) -> _Rows:
 
 
 def _compute(trainer: L.Trainer, source: TeacherSource, rows: _Rows, batch_size: int) -> Tensor:
-    """The teacher's logits (N, its classes) of all training rows; the teacher is gone afterwards."""
+    """The teacher's logits (N, its classes) for all training rows; the teacher is freed afterwards."""
     split, collate_batch = rows
     rank_zero_info(f"Teacher {source.name}: computing its logits of {len(split):,} training rows, once")
     # Building draws weights that are then overwritten; training must not depend on whether the cache had the table.
@@ -260,7 +206,7 @@ def _compute(trainer: L.Trainer, source: TeacherSource, rows: _Rows, batch_size:
 
 
 def _check_fit(teacher: Teacher, split: TokenisedSplit, name: str) -> None:
-    """Refuse rows that the teacher's embeddings do not hold: an accelerator would only say that an assertion failed."""
+    """Refuse rows that exceed the teacher's embeddings: an accelerator would only report a failed assertion."""
     config = teacher.config
     tokens, known = int(split.tokens.max()), getattr(config, "vocab_size", None)
     if known is not None and tokens >= known:

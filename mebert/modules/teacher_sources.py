@@ -1,7 +1,7 @@
 """The kinds of external teachers: a classifier of the Hub, a saved mebert model, a checkpoint of mebert.
 
-A source knows its labels, its tokenizer and what identifies its weights before anything is built, so that logits in
-the cache are found without the teacher. Shapes: B batch, S tokens, C classes.
+A source has the labels, the tokenizer and an identity of the weights without building the model, so that logits in the
+cache are found without the teacher. Shapes: B batch, S tokens, C classes.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ class Teacher(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """What is known of a teacher before it is built.
+    """A teacher that has not been built yet.
 
     Attributes:
-        name: What the user gave.
-        label_names: In the order of its classes; None where they have no names.
+        name: The setting.
+        label_names: Names in the order of its classes; None where they have none.
         num_labels: C; 1 means regression.
         tokenizer: Hub id or folder of its tokenizer; None where only the user's data has it.
-        identity: What changes when its weights change; reads whole files.
-        build: Makes it, on the CPU.
+        identity: Returns a string that changes with its weights; reads whole files.
+        build: Builds it on the CPU.
     """
 
     name: str
@@ -83,7 +83,7 @@ def find_teacher(name: str) -> TeacherSource:
             classifier.
 
     Raises:
-        UserError: There is none, or it is no teacher.
+        UserError: It does not exist or is no classifier.
     """
     if Path(name).suffix == ".ckpt":
         return _from_checkpoint(name)
@@ -170,7 +170,7 @@ class _LastExit(Teacher):
 
 @contextmanager
 def _own_errors(name: str) -> Iterator[None]:
-    """Say of what goes wrong with a model of mebert that it was the teacher's, in one line."""
+    """Convert errors of a model of mebert to one line that names the teacher."""
     try:
         yield
     except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:

@@ -1,7 +1,6 @@
 """Training in two stages within one run: backbone and last exit first, then the other exits before a frozen backbone.
 
-What recipes of this kind share; each says what the second stage's loss is. Shapes: E exits, B batch, C classes,
-F feature.
+The base of such recipes; each defines the loss of the second stage. Shapes: E exits, B batch, C classes, F feature.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class TwoStageModule(MultiExitModule):
     recipe's `second_loss`; layers and last exit run without gradient and without dropout. In evaluation `loss` is the
     mean cross-entropy of the exits.
 
-    Until stage 2 the earlier exits know nothing: in stage 1 no thresholds are chosen, and `val/score` is the last
+    The earlier exits are untrained until stage 2: in stage 1 no thresholds are chosen, and `val/score` is the last
     exit's metric minus 2, below anything of stage 2, so that the best checkpoint is one with trained exits.
 
     Args:
@@ -68,7 +67,7 @@ class TwoStageModule(MultiExitModule):
     """
 
     recipe = "a recipe of two stages"  # as messages name it
-    usual_epochs = "say 6 with 3"
+    usual_epochs = "for example 6 with 3"
 
     def __init__(
         self,
@@ -166,18 +165,18 @@ class TwoStageModule(MultiExitModule):
         allow_unused_parameters(trainer)  # each stage leaves out what the other trains
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """In stage 2 dropout is off in layers and last exit: exits learn from what these say at inference."""
+        """In stage 2 dropout is off in layers and last exit: exits learn from their outputs at inference."""
         frozen = (self.model.encoder, self.model.exit(self.model.num_exits - 1))
         if self.stage == 2 and any(part.training for part in frozen):
             for part in frozen:
                 part.eval()
 
     def score_of_exits(self, values: Tensor) -> Tensor:
-        """The mean over exits; in stage 1, where the earlier ones know nothing, below any such mean."""
+        """The mean over exits; in stage 1, where the earlier ones are untrained, below any such mean."""
         return super().score_of_exits(values) if self.stage == 2 else values[-1] - 2.0
 
     def score_of_curve(self, area: float) -> float:
-        """The area; in stage 1 below any of stage 2, likewise."""
+        """The area; in stage 1 below any area of stage 2."""
         return area if self.stage == 2 else area - 2.0
 
     def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:

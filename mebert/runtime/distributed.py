@@ -1,4 +1,4 @@
-"""Whether work is shared with other processes at this moment."""
+"""Distributed training: a DDP strategy with a long timeout, the number of processes, collectives switched off."""
 
 from __future__ import annotations
 
@@ -16,20 +16,18 @@ __all__ = ["PatientDDP", "gather_rows", "lost_process", "no_collectives", "world
 
 
 class PatientDDP(DDPStrategy):
-    """Lightning's `ddp` with another time after which a process that does not answer is given up.
-
-    A process that dies is noticed at once, whatever this is.
+    """Lightning's `ddp` with a longer timeout of collectives. A process that dies is noticed at once in any case.
 
     Args:
-        timeout: Longer than what one process does while the others wait (tokenising a large corpus for the first time,
-            training the teachers of a cross-review), which Lightning's half hour may not be.
+        timeout: Must exceed the time for which one process works while the others wait (tokenising a large corpus,
+            training the teachers of a cross-review), for which Lightning's half hour may be too short.
     """
 
     def __init__(self, timeout: timedelta = timedelta(hours=2)) -> None:
         super().__init__(timeout=timeout)
 
 
-# What gloo and NCCL say when the other side is gone or silent.
+# Messages of gloo and NCCL when a peer is gone or silent: their exceptions have neither a type nor a code for it.
 LOST = re.compile(
     r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|wait timeout|remote process (has )?(exited|died)"
     r"|ncclRemoteError|Socket Timeout"
@@ -39,25 +37,25 @@ _ALONE: ContextVar[bool] = ContextVar("no_collectives", default=False)
 
 
 def world_size() -> int:
-    """How many processes run this code together."""
+    """Number of processes that run this code together; 1 inside `no_collectives`."""
     if _ALONE.get() or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 1
     return torch.distributed.get_world_size()
 
 
 def lost_process(error: BaseException) -> str | None:
-    """What to tell of an error that another process of this run has caused by ending; None for any other error."""
+    """A message for an error that was caused by the end of another process of this run; None for any other error."""
     if not (isinstance(error, RuntimeError) and world_size() > 1 and LOST.search(str(error))):
         return None
     return (
         "another process of this run has ended, or has not answered for as long as trainer.strategy allows: its own "
-        "message says why; mend that and start again (a training goes on with --ckpt_path last)"
+        "message says why; fix that and start again (a training resumes with --ckpt_path last)"
     )
 
 
 @contextmanager
 def no_collectives() -> Iterator[None]:
-    """For what one process does on its own while others wait: nothing inside may reduce over processes."""
+    """A context for what one process does while the others wait: `world_size` is 1, and nothing is reduced."""
     token = _ALONE.set(True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Messages of the libraries that say nothing about the user's run; every other warning stays."""
+"""Filters for library messages that do not concern the user's run; all other warnings stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.
 
 
 def silence_known_noise() -> None:
-    """Filter them, for the command line only: importing mebert changes no filter."""
+    """Install the filters; for the command line only, importing mebert changes none."""
     for message in (
         # Tokenised batches are cheap to build: worker processes would not help.
         r".*does not have many workers.*",
@@ -42,7 +42,7 @@ def silence_library_bars() -> None:
     ):
         if module in sys.modules:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # huggingface_hub: the environment has said so already
+                warnings.simplefilter("ignore")  # huggingface_hub: the environment variable has the same effect
                 getattr(sys.modules[module], function)()
 
 
@@ -52,7 +52,7 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quiet_trainer() -> Iterator[None]:
-    """For a trainer inside a run: its lines on devices and precision would be taken for the run's own."""
+    """Silence a trainer inside a run, whose lines on devices and precision would look like the run's own."""
     loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -22,7 +22,7 @@ def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
         accelerator: As the Trainer's: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
 
     Returns:
-        The Trainer's `precision`, and the reason in a few words.
+        The Trainer's `precision`, and the reason.
     """
     wants_gpu = accelerator in ("auto", "gpu", "cuda")
     if wants_gpu and torch.cuda.is_available():
@@ -40,7 +40,7 @@ def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
 
 
 def inference_precision(trainer_precision: object) -> PrecisionName:
-    """In what a prepared model answers for a Trainer: bfloat16 for its bf16 settings, float32 for all others.
+    """The precision of a prepared model for a Trainer: bfloat16 for its bf16 settings, float32 for all others.
 
     Args:
         trainer_precision: `trainer.precision`, such as `bf16-mixed` or `32-true`.

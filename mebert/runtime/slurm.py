@@ -1,4 +1,4 @@
-"""Jobs that SLURM puts back into its queue: the same command goes on where its last run was.
+"""Jobs that SLURM requeues: the same command resumes its last run.
 
 Environment variables: https://slurm.schedmd.com/sbatch.html (SLURM_RESTART_COUNT counts both requeues, those that were
 asked for and those after a node has failed).
@@ -26,14 +26,14 @@ def job_id() -> str | None:
 
 
 def note_job(run_folder: Path, command: Sequence[str]) -> None:
-    """Note in a run's folder which job and command it is of; nothing outside of SLURM."""
+    """Write the job and the command into a run's folder; does nothing outside of SLURM."""
     if job_id() is not None:
         run_folder.mkdir(parents=True, exist_ok=True)
         (run_folder / NOTE).write_text(json.dumps({"job": job_id(), "command": list(command)}), encoding="utf-8")
 
 
 def requeued_checkpoint(experiment_folder: Path, command: Sequence[str]) -> Path | None:
-    """The last checkpoint of the same command in the same job, before the job was put back; None where it was not."""
+    """The last checkpoint of the same command in the same job, before the job was requeued; None if it was not."""
     if job_id() is None or os.environ.get("SLURM_RESTART_COUNT", "0") in ("", "0"):
         return None
     found = [
@@ -46,7 +46,7 @@ def requeued_checkpoint(experiment_folder: Path, command: Sequence[str]) -> Path
 
 
 def requeue_job() -> str:
-    """Put this job back into the queue; returns what to say of it."""
+    """Requeue this job; returns a message for the user."""
     command = ["scontrol", "requeue", str(job_id())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,7 +14,8 @@ from tiny import tiny_config
 from mebert.data import TextDataModule
 from mebert.errors import UserError
 from mebert.modules import MultiExitModule, ProtoExitModule
-from mebert.modules.teacher_logits import TeacherLogits, label_order
+from mebert.modules.teacher_labels import label_order
+from mebert.modules.teacher_logits import TeacherLogits
 
 WORDS = ["cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
 NAMES = ["bad", "good", "odd"]
