@@ -146,8 +146,8 @@ def test_damaged_files_are_told(tmp_path, made):
         load_predictors(tmp_path)
     for text, message in (
         ("{", "cannot be read"),
-        ('{"format": 2, "predictors": []}', "exit_predictor.json: format: Input should be 1, got '2'"),
-        ('{"format": 1, "predictors": [{"class_path": "x"}]}', "it lacks predictors.0.init_args"),
+        ('{"format": 2, "predictors": []}', "exit_predictor.json: .*format.* should be 1"),
+        ('{"format": 1, "predictors": [{"class_path": "x"}]}', "it lacks .*predictors.0.init_args"),
     ):
         fit_predictor(made[0], made[2], made[1]).save(tmp_path)
         (tmp_path / "exit_predictor.json").write_text(text)
@@ -162,7 +162,9 @@ def test_damaged_files_are_told(tmp_path, made):
         ({"kind": "linear", "ngram": 2}, "ngram"),
         ({"coverage": "most"}, "match"),
         ({"coverage": 0.0}, "coverage"),
-        ({"prior_strength": -1.0}, "prior_strength"),
+        ({"kind": "static", "ngram": 2}, "kind static reads no runs"),
+        ({"ngram": 0}, "ngram"),
+        ({"prior_strength": 0.0}, "prior_strength"),
     ],
 )
 def test_wrong_settings(made, wrong, says):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import VOCABULARY, tiny_model
 
-from mebert import Entropy, FrequencyExitPredictor, UserError
+from mebert import Entropy, FrequencyExitPredictor
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.exit_predictor import fit_predictor, fit_static, score_rows
 from mebert.exit_predictor.frequency import frequency_buckets
@@ -131,12 +131,6 @@ def test_unknown_and_special_tokens_and_none_at_all():
     special = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
     marked = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     assert torch.equal(predictor.distribution(ids, mask, special), marked)
-
-
-@pytest.mark.parametrize("settings", [{"kind": "static", "ngram": 2}, {"kind": "random"}])
-def test_settings_that_do_not_fit(settings):
-    with pytest.raises(UserError, match=r"kind static reads no runs|token, linear or static"):
-        fit_predictor(tiny_model(), Entropy(), zipf_split(), **settings)
 
 
 def test_counted_on_some_rows_and_as_fast_as_wanted_on_others():

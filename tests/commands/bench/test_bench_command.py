@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import json
 from contextlib import redirect_stdout
 from io import StringIO
@@ -13,7 +12,6 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from mebert.cli.commands import COMMANDS, command_function
 from mebert.cli.main import main
 from mebert.policies import Entropy
 
@@ -142,20 +140,6 @@ def test_texts_of_a_file(tmp_path, capsys, monkeypatch):
     pairs = ["--texts", "own.csv", "--text_column", "one", "--text_pair_column", "two"]
     assert main(["bench", *small, *pairs]) == 0
     assert "own.csv: 2 samples of 5.5 tokens on average (5 to 6)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_a_documented_function_that_takes_a_config(name, tmp_path, capsys):
-    function = command_function(name)
-    assert function.__doc__
-    assert inspect.signature(function).return_annotation in ("None", "int"), "nothing, or an exit status"
-    with pytest.raises(SystemExit):
-        main([name, "--print_config"])
-    printed = capsys.readouterr().out
-    (tmp_path / "own.yaml").write_text(printed, encoding="utf-8")
-    with pytest.raises(SystemExit):
-        main([name, "--config", str(tmp_path / "own.yaml"), "--print_config"])
-    assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tiny_model
 
-from mebert.calibration import ExitCosts, threshold_for_cost
+from mebert.calibration import ExitCosts
 from mebert.commands.bench.points import simulated_points
 from mebert.commands.bench.simulated import draw_exits, flops_speedup
 from mebert.commands.bench.texts import make_batches, random_texts
 from mebert.errors import UserError
 from mebert.inference import make_engine, prepare_model, run_engine
-from mebert.metrics.curve import replay
 from mebert.models import PrototypeBank
 from mebert.policies import Entropy, HybridDistanceEntropy, ValueChange
 
@@ -99,22 +98,3 @@ def test_the_indicator_is_asked_and_its_state_travels():
     run_engine(make_engine("shrink", prepare_model(model), point.policy), make_batches(ROWS, 32, 0, CPU, True))
     assert {exit_index for exit_index, *_ in asked} == {0, 1}
     assert all(state == (None if exit_index == 0 else {rows}) for exit_index, rows, state in asked)
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 999), target=st.floats(1.0, 3.0))
-def test_the_threshold_for_a_budget_of_flops_is_the_strictest(seed, target):
-    generator = torch.Generator().manual_seed(seed)
-    scores = torch.rand(4, 12, generator=generator).mul(8).round() / 8  # with ties
-    flops = torch.rand(4, 12, generator=generator).double().add(0.1).cumsum(0)
-    plain = flops[-1] * 0.98
-    found = threshold_for_cost(scores, flops, float(plain.mean()) / target)
-    reaching = [
-        t for t in torch.linspace(0, 1, 257).tolist() if flops_speedup(replay(scores, t), flops, plain) >= target
-    ]
-    if found is None:
-        assert not reaching
-    else:
-        assert flops_speedup(replay(scores, found), flops, plain) >= target
-        # Every laxer grid point reaches it, and no stricter one does.
-        assert all(t >= found - 1e-6 for t in reaching if replay(scores, t).tolist() != replay(scores, found).tolist())
