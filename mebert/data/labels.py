@@ -28,13 +28,6 @@ def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).strip() == ""
 
 
-def _as_int(text: str) -> int | None:
-    try:
-        return int(text)
-    except ValueError:
-        return None
-
-
 def infer_label_names(values: Sequence[object], where: str) -> list[str]:
     """Return the class names that a label column uses: 0..C-1 as they count, other values sorted.
 
@@ -54,8 +47,8 @@ def infer_label_names(values: Sequence[object], where: str) -> list[str]:
     if len(found) < 2:
         what = f"only the label {found.pop()!r}" if found else "no labels"
         raise UserError(f"{where} holds {what}; at least two classes are needed (or give labels)")
-    numbers = sorted(number for text in found if (number := _as_int(text)) is not None)
-    if len(numbers) == len(found) <= MAX_INFERRED_CLASSES:
+    numbers = _integers(found)
+    if numbers and len(numbers) <= MAX_INFERRED_CLASSES:
         if numbers != list(range(len(numbers))):
             shown = f"{numbers[0]}..{numbers[-1]}"
             raise UserError(f"{where}: class numbers must be 0, 1, ... without gaps, found {shown}; or give labels")
@@ -66,6 +59,14 @@ def infer_label_names(values: Sequence[object], where: str) -> list[str]:
             " set regression: true to estimate numbers, or give another label_column"
         )
     return sorted(found)
+
+
+def _integers(texts: set[str]) -> list[int]:
+    """Return the numbers that all texts are, in order; nothing where one is not an integer."""
+    try:
+        return sorted(int(text) for text in texts)
+    except ValueError:
+        return []
 
 
 def _all_decimal(texts: set[str]) -> bool:
@@ -147,18 +148,18 @@ def _encode_numbers(
 
 
 def check_label_order(trained: Sequence[str] | None, wanted: Sequence[str], what: str, advice: str) -> None:
-    """Refuse a model whose classes are others than the task's, or in another order: its answers would be misread.
+    """Refuse a model that was trained for other classes than the task's, or in another order.
 
-    Classes that have never had names (LABEL_0, ...), and old checkpoints, say nothing; a regression has no order.
+    Nothing is refused without names (old checkpoints; LABEL_0, ...) or in a regression.
 
     Args:
-        trained: The model's label names; None where they are not known.
-        wanted: The task's.
-        what: What needs them, for the message.
-        advice: What may be wrong, likewise.
+        trained: Label names of the model; None where they are not known.
+        wanted: Label names of the task.
+        what: The task or file, for the message.
+        advice: What may be wrong, for the message.
 
     Raises:
-        UserError: They are not the same.
+        UserError: They differ.
     """
     if trained is None or len(wanted) == 1 or list(trained) == list(wanted):
         return

@@ -16,7 +16,7 @@ from mebert.models.multi_exit import MultiExitModel
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
-__all__ = ["chose_the_model", "file_data", "run_data", "task_data"]
+__all__ = ["file_data", "run_data", "task_data", "used_for_selection"]
 
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
@@ -55,7 +55,7 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     """The data of the run that wrote a model folder, by its `config.yaml`.
 
     Raises:
-        UserError: The folder is not in a run, or the run's data cannot be made again.
+        UserError: The folder is not in a run, or its data module cannot be created.
     """
     config = RunFolder.of_model(folder).config
     if not config.is_file():
@@ -67,15 +67,15 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
     named = content["data"].get("class_path")
-    kind = imported_class(named, L.LightningDataModule, f"{config}: its data cannot be made again: it")
-    check_named_classes(content["data"].get("init_args") or {}, f"{config}: its data cannot be made again", kind)
+    kind = imported_class(named, L.LightningDataModule, f"{config}: cannot create its data module: it")
+    check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
     strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")
     try:
         data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
     except ArgumentError as error:
-        raise UserError(f"{config}: its data cannot be made again: {' '.join(str(error).split())}") from error
+        raise UserError(f"{config}: cannot create its data module: {' '.join(str(error).split())}") from error
     if not isinstance(data, SplitLoaders):
         raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
     return _fitting(data, model, str(config))
@@ -90,8 +90,8 @@ def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoade
     return data
 
 
-def chose_the_model(data: SplitLoaders, split: str, rows: TokenisedSplit) -> bool:
-    """Whether rows are those of a validation split, by which checkpoints and policies are chosen.
+def used_for_selection(data: SplitLoaders, split: str, rows: TokenisedSplit) -> bool:
+    """Whether rows are those of a validation split, on which checkpoints and policies are selected.
 
     A task that hides its test labels is tested on its validation split, whose rows then go by both names.
 

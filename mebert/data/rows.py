@@ -17,16 +17,13 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["UNRANKED", "Rows", "arrow_column", "describe_row", "rankable", "require_columns", "take_queries"]
-
-UNRANKED = -1
+__all__ = ["Rows", "arrow_column", "rankable", "require_columns", "take_queries"]
 
 
 def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Number the questions that can be ranked, those with a right and a wrong answer, from 0: (N,) int64.
+    """Number the questions that have both a right and a wrong answer from 0, and all others -1: (N,) int64.
 
-    Rows of all other questions are `UNRANKED`: any order of their answers is as good, and the usual evaluation of
-    WikiQA and TrecQA leaves them out.
+    Any order of the others' answers is as good; the usual evaluation of WikiQA and TrecQA leaves them out.
 
     Args:
         queries: Question of each row (N,), any numbers.
@@ -36,7 +33,7 @@ def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     total = np.bincount(question)
     right = np.bincount(question, weights=relevant)
     counts = (right > 0) & (right < total)
-    numbers = np.where(counts, np.cumsum(counts) - 1, UNRANKED)
+    numbers = np.where(counts, np.cumsum(counts) - 1, -1)
     return numbers[question].astype(np.int64)
 
 
@@ -61,7 +58,7 @@ def take_queries(
 
 
 def arrow_column(table: datasets.Dataset, name: str) -> pa.ChunkedArray:
-    """Return a column (N,) in the order of the rows, without going through Python objects."""
+    """Return a column (N,) in the order of the rows."""
     arrow: pa.Table = table.select_columns([name]).with_format("arrow")[:]
     return arrow.column(name)
 
@@ -164,6 +161,12 @@ class Rows:
             return None
         return rankable(self.queries[self.chosen], self.labels[self.chosen] > 0)
 
+    def difficulty(self) -> np.ndarray | None:
+        """Return the column `difficulty` of the chosen rows (N,) int64, if there is one."""
+        if "difficulty" not in self.table.column_names:
+            return None
+        return arrow_column(self.table, "difficulty").to_numpy().astype(np.int64)[self.chosen]
+
     def _keep(self, positions: np.ndarray) -> Rows:
         return replace(self, chosen=self.chosen[np.sort(positions)])
 
@@ -223,8 +226,6 @@ def encode_queries(table: datasets.Dataset, column: str, origin: str) -> np.ndar
     for row, value in enumerate(values):
         if value is None or not str(value).strip():
             where = describe_row(table, row, origin)
-            raise UserError(
-                f"{where}: no value in {column!r}, which says to which question an answer belongs; fill it in"
-            )
+            raise UserError(f"{where}: no value in {column!r}, the question to which an answer belongs; fill it in")
     codes: dict[object, int] = {}
     return np.asarray([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)

@@ -1,17 +1,17 @@
 """The order of rows: the same global batches on one process or many, equally long on every process.
 
-A global batch is a block of `batch_size * num_replicas` consecutive rows of the common order, and process r
-takes every `num_replicas`-th of its rows. All samplers subclass `DistributedSampler`, which Lightning leaves
-as it is and tells the epoch.
+A global batch is a block of `batch_size * num_replicas` consecutive rows of the common order; process r takes every
+`num_replicas`-th of its rows. Lightning keeps samplers that subclass `DistributedSampler`, and sets their epoch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler
 from typing_extensions import override
 
 from mebert.errors import UserError
@@ -20,19 +20,9 @@ __all__ = ["PADDING_ROW", "EvalSampler", "LengthGroupedSampler", "OrderedSampler
 
 PADDING_ROW = -1
 
-# Batches whose rows are sorted by length together: enough for little padding, few enough (and at most a
-# quarter of all, in a small data set) that the rows which share a batch still change from epoch to epoch.
+# Batches whose rows are sorted by length together: enough for little padding, few enough (at most a quarter of all, in
+# a small data set) that the rows which share a batch change from epoch to epoch.
 MEGA_BATCH = 50
-
-
-class _Sized(Dataset[int]):
-    """What `DistributedSampler` asks of a data set: its size."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
 
 
 def group_by_length(
@@ -63,9 +53,8 @@ def group_by_length(
 class OrderedSampler(DistributedSampler[int], ABC):
     """Training rows in an order that subclasses define for all processes together; each takes its share.
 
-    The shares are equally long: `total_size` is the largest multiple of `num_replicas` within `rows`. An order
-    must depend on nothing but the arguments, `seed`, `epoch` and what checkpoints hold: a resumed run has to find
-    it again.
+    The shares are equally long: `total_size` is the largest multiple of `num_replicas` within `rows`. An order must
+    depend only on the arguments, `seed`, `epoch` and the content of checkpoints, so that a resumed run repeats it.
 
     Args:
         rows: Rows of an epoch, over all processes.
@@ -74,15 +63,16 @@ class OrderedSampler(DistributedSampler[int], ABC):
         seed: Seed of the order.
 
     Attributes:
-        skip_rows: Rows of this process that an iteration leaves out at its front, for they were seen before the
-            run was interrupted (`ResumableLoader` sets it); `len` counts them.
+        skip_rows: Rows of this process, seen before the run was interrupted, that an iteration skips (set by
+            `ResumableLoader`); `len` counts them.
 
     Raises:
         UserError: Fewer rows than processes.
     """
 
     def __init__(self, rows: int, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
-        super().__init__(_Sized(rows), num_replicas=num_replicas, rank=rank, seed=seed)
+        sized: Any = range(rows)  # a `DistributedSampler` reads no more of its data set than the length
+        super().__init__(sized, num_replicas=num_replicas, rank=rank, seed=seed)
         if rows < num_replicas:
             raise UserError(f"{rows} training rows cannot be shared by {num_replicas} processes; use fewer")
         self.num_samples = rows // num_replicas
@@ -149,7 +139,8 @@ class EvalSampler(DistributedSampler[int]):
     """
 
     def __init__(self, lengths: np.ndarray, num_replicas: int = 1, rank: int = 0) -> None:
-        super().__init__(_Sized(len(lengths)), num_replicas=num_replicas, rank=rank, shuffle=False)
+        sized: Any = range(len(lengths))
+        super().__init__(sized, num_replicas=num_replicas, rank=rank, shuffle=False)
         order = np.argsort(-np.asarray(lengths), kind="stable")
         padding = np.full(self.total_size - len(order), PADDING_ROW, dtype=order.dtype)
         self.order = np.concatenate([order, padding])

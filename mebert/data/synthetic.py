@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from mebert.data.checks import check_at_least
 from mebert.data.datamodule import TextDataModule
 from mebert.data.synthetic_grammar import LABEL_NAMES, MAX_DIFFICULTY, WORDS, Example, examples
 from mebert.errors import UserError
@@ -53,9 +54,8 @@ def synthetic_splits(
 class SyntheticEntailmentDataModule(TextDataModule):
     """A claim and the facts it is about: entailment, neutral or contradiction, with difficulty 1 to 4 a row.
 
-    What each difficulty asks for is said in `mebert.data.synthetic_grammar`. Nothing is downloaded.
-    The claim (`hypothesis`) is the first text of the pair and the facts (`premise`) the second, so that the claim
-    stands at the same positions however many facts follow.
+    `mebert.data.synthetic_grammar` describes the difficulties. Nothing is downloaded. The claim (`hypothesis`) is the
+    first text of the pair and the facts (`premise`) the second, so that the claim always has the same positions.
 
     Args:
         train_samples: Examples of the training split.
@@ -81,9 +81,7 @@ class SyntheticEntailmentDataModule(TextDataModule):
         num_workers: int = 0,
         seed: int = 42,
     ) -> None:
-        for name, value in {"train_samples": train_samples, "eval_samples": eval_samples}.items():
-            if value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1")
+        check_at_least(1, train_samples=train_samples, eval_samples=eval_samples)
         shares = [float(share) for share in difficulty_shares]
         if not 1 <= len(shares) <= MAX_DIFFICULTY or not all(0 <= s < math.inf for s in shares) or not sum(shares):
             raise UserError(
@@ -120,10 +118,9 @@ class SyntheticEntailmentDataModule(TextDataModule):
 
         train_samples = self.train_samples if "train" in groups else 0
         splits = synthetic_splits(train_samples, self.eval_samples, self.difficulty_shares, self.seed)
-        tables = {
+        splits["predict"] = splits["test"]
+        return {
             name: datasets.Dataset.from_list([vars(example) for example in rows])
             for name, rows in splits.items()
-            if rows
+            if name in groups
         }
-        tables["predict"] = tables["test"]
-        return {name: table for name, table in tables.items() if name in groups}

@@ -8,8 +8,8 @@ Each difficulty asks for a longer computation than the one below it:
 4. a chain of two or three links between people, each of which keeps (`matches`) or turns (`opposes`) the answer.
 
 From difficulty 2 on, each word is about as frequent under every label, so that counting words gives no label away.
-The links of a chain stand in order: what is asked for is their composition, not the search for the next one, which a
-model that knows no language needs far more training to learn than a first run should take.
+The links of a chain stand in order: a model that knows no language would need far more training to learn to search
+for the next link than a first run should take.
 """
 
 from __future__ import annotations
@@ -34,23 +34,13 @@ FUTURE = ("shall", "will")
 QUANTIFIERS = ("all", "no", "some")
 OTHER_WORDS = ("nobody", "anything", "can", "cannot", "matches", "opposes")
 
-#: kind -> the next wider kind; the widest kinds map to nothing.
+# From a kind to the next wider kind; the widest kinds map to nothing.
 TAXONOMY: dict[str, str | None] = {
-    "animals": None,
-    "dogs": "animals",
-    "beagles": "dogs",
-    "poodles": "dogs",
-    "birds": "animals",
-    "owls": "birds",
+    "animals": None, "dogs": "animals", "beagles": "dogs", "poodles": "dogs", "birds": "animals", "owls": "birds",
     "robins": "birds",
-    "robots": None,
-    "drones": "robots",
-    "gliders": "drones",
-    "rotors": "drones",
-    "droids": "robots",
-    "cooks": "droids",
+    "robots": None, "drones": "robots", "gliders": "drones", "rotors": "drones", "droids": "robots", "cooks": "droids",
     "guards": "droids",
-}
+}  # fmt: skip
 KINDS = tuple(TAXONOMY)
 
 WORDS: tuple[str, ...] = tuple(
@@ -164,16 +154,6 @@ def _negation(rng: random.Random, label: int) -> Pair:
     return _joined(premise), _ability(names[asked], ability, _asked_side(rng, label, told[asked]))
 
 
-def _kinds_or_link(rng: random.Random, label: int) -> Pair:
-    """Difficulty 3."""
-    return _links(rng, label, 1) if rng.random() < 0.3 else _quantifiers(rng, label)
-
-
-def _chain(rng: random.Random, label: int) -> Pair:
-    """Difficulty 4."""
-    return _links(rng, label, rng.choice((2, 3)))
-
-
 def _quantifiers(rng: random.Random, label: int) -> Pair:
     """Related kinds, so that only quantifiers and direction decide; a statement on another ability distracts."""
     asked = rng.choice(QUANTIFIERS)
@@ -225,5 +205,10 @@ def _quantifier_cases() -> dict[tuple[str, int], list[tuple[str, str, str]]]:
 
 
 _QUANTIFIER_CASES = _quantifier_cases()
-_MAKERS: tuple[Callable[[random.Random, int], Pair], ...] = (_cue, _negation, _kinds_or_link, _chain)
+_MAKERS: tuple[Callable[[random.Random, int], Pair], ...] = (
+    _cue,
+    _negation,
+    lambda rng, label: _links(rng, label, 1) if rng.random() < 0.3 else _quantifiers(rng, label),
+    lambda rng, label: _links(rng, label, rng.choice((2, 3))),
+)
 MAX_DIFFICULTY = len(_MAKERS)

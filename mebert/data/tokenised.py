@@ -29,16 +29,7 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-__all__ = [
-    "Batch",
-    "Item",
-    "TokenisedSplit",
-    "check_tokenizer",
-    "collate",
-    "encode",
-    "load_tokenizer",
-    "tokenise",
-]
+__all__ = ["Batch", "Item", "TokenisedSplit", "check_tokenizer", "collate", "encode", "load_tokenizer", "tokenise"]
 
 # Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
 CACHE_VERSION = "1"
@@ -110,13 +101,10 @@ class TokenisedSplit(Dataset[Item]):
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        changes: dict[str, np.ndarray] = {"tokens": self.tokens[places], "offsets": offsets}
-        if self.token_types is not None:
-            changes["token_types"] = self.token_types[places]
-        for name in ("index", "labels", "difficulty", "queries"):
-            if (values := getattr(self, name)) is not None:
-                changes[name] = values[rows]
-        return replace(self, **changes)
+        by_row = {name: getattr(self, name) for name in ("index", "labels", "difficulty", "queries")}
+        changes = {name: values[rows] for name, values in by_row.items() if values is not None}
+        types = None if self.token_types is None else self.token_types[places]
+        return replace(self, tokens=self.tokens[places], offsets=offsets, token_types=types, **changes)
 
     def __getitem__(self, row: int) -> Item:
         """Return one row; for `PADDING_ROW` the content of the first row under that index."""
@@ -193,7 +181,7 @@ def tokenise(
         remove_columns=table.column_names,
         features=datasets.Features(features),
         new_fingerprint=key,
-        cache_file_name=_cache_file(rows.table, key),
+        cache_file_name=_cache_file(key) if _is_stored(rows.table) else None,
         desc=f"Tokenising {name}",
     )
     tokens, offsets = _flat(mapped, "input_ids")
@@ -203,7 +191,7 @@ def tokenise(
         token_types=_flat(mapped, "token_type_ids")[0] if has_types else None,
         index=rows.chosen.astype(np.int64),
         labels=None if rows.labels is None else rows.labels[rows.chosen],
-        difficulty=_difficulty(rows),
+        difficulty=rows.difficulty(),
         queries=rows.rankable_queries(),
     )
 
@@ -225,8 +213,7 @@ def encode(
 def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]) -> str:
     """Return what identifies the token ids: rows, tokenizer and settings.
 
-    The key is made here because that of `datasets` hashes the tokenizer object, whose state changes with its
-    first use, and would miss the cache on the second run.
+    `datasets` would hash the tokenizer object, whose state changes with its first use, and miss the cache later.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
@@ -241,9 +228,12 @@ def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, 
     return digest.hexdigest()[:32]
 
 
-def _cache_file(table: datasets.Dataset, key: str) -> str | None:
-    if not table.cache_files and LINE_COLUMN not in table.column_names:
-        return None
+def _is_stored(table: datasets.Dataset) -> bool:
+    """Whether rows are those of a file or of the Hub, not made in memory."""
+    return bool(table.cache_files) or LINE_COLUMN in table.column_names
+
+
+def _cache_file(key: str) -> str:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder / f"tokens-{key}.arrow")
@@ -272,12 +262,6 @@ def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
                 start += len(values)
             mapped.flush()
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray), offsets
-
-
-def _difficulty(rows: Rows) -> np.ndarray | None:
-    if "difficulty" not in rows.table.column_names:
-        return None
-    return arrow_column(rows.table, "difficulty").to_numpy().astype(np.int64)[rows.chosen]
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, max_length: int) -> None:

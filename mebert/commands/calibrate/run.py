@@ -13,7 +13,7 @@ from mebert.calibration.points import Calibrated, Request, calibrate_policy
 from mebert.commands.calibrate.output import print_calibrated, print_next
 from mebert.commands.calibrate.record import record_rows
 from mebert.data.loaders import SplitLoaders, open_split
-from mebert.data.model_rows import chose_the_model, file_data, run_data, task_data
+from mebert.data.model_rows import file_data, run_data, task_data, used_for_selection
 from mebert.data.tokenised import load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
@@ -107,7 +107,7 @@ def run_calibration(settings: CalibrationSettings) -> list[Calibrated]:
             print(f"{chosen.name}: fitted to {used:,} of these rows" + ", held out below" * bool(held_out))
     source = settings.file or f"{settings.task or 'the run'}, {settings.split}"
     print_calibrated(found, metric, f"{len(rows):,} samples of {source} ({precision})")
-    _print_notes(settings, model, settings.file is None and chose_the_model(data, settings.split, rows))
+    _print_notes(settings, model, settings.file is None and used_for_selection(data, settings.split, rows))
     kept_policies = {policy.name: policy for policy in policies} | fitted
     if not (settings.save and _store(settings, folder, found, kept_policies, set(fitted))):
         print_pairs("Next:", {"measure its speed": bench_command(settings.model, model)})

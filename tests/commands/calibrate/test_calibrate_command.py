@@ -242,7 +242,7 @@ def test_a_damaged_run_configuration(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", tmp_path / "model")
     (tmp_path / "config.yaml").write_text("data: {class_path: mebert.NoSuchModule}\n", encoding="utf-8")
     assert main(["calibrate", "--model", str(tmp_path), "--speedup", "2", *FAST]) == 2
-    assert "its data cannot be made again" in capsys.readouterr().err
+    assert "cannot create its data module" in capsys.readouterr().err
 
 
 def test_a_fixed_exit_as_the_models_own_policy(saved, capsys):
