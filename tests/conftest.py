@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,3 +51,26 @@ def tokenizer_folder(tmp_path_factory):
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=128).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A folder with `tiny.yaml` (tests/runs.py) and its finished run `runs/tiny/version_0`; tests must not change it.
+
+    What `fit` printed is beside it, in `printed.txt`.
+    """
+    from runs import train_tiny
+
+    folder = tmp_path_factory.mktemp("tiny") / "trained"
+    printed = train_tiny(folder)
+    (folder.parent / "printed.txt").write_text(printed, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def in_trained_run(trained_run, tmp_path, monkeypatch):
+    """A copy of `trained_run` as the working directory, to be changed at will."""
+    folder = tmp_path / "trained"
+    shutil.copytree(trained_run, folder)
+    monkeypatch.chdir(folder)
+    return folder

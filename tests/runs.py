@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -77,4 +79,11 @@ def newest(folder: Path) -> Path:
     return max((folder / "runs/tiny").iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
 
 
-# ---- fit -------------------------------------------------------------------------------------------------------------
+def train_tiny(folder: Path) -> str:
+    """Train `experiment()` in a new folder, as `tiny.yaml` there; returns what `fit` printed."""
+    folder.mkdir()
+    write_config(folder)
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed):
+        assert run("fit", "--config", "tiny.yaml") == 0
+    return printed.getvalue()

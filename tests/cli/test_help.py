@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mebert.cli.commands import COMMANDS, command_function
 from mebert.cli.examples import EXAMPLES
-from mebert.cli.help import LIGHTNING_COMMANDS
+from mebert.cli.help import LIGHTNING_COMMANDS, SHORT_OPTIONS
 from mebert.cli.main import main
-from mebert.commands.parser import plain_type
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = [*LIGHTNING_COMMANDS, *COMMANDS]
@@ -47,11 +47,9 @@ def test_top_help_lists_commands_in_the_order_of_the_work():
     assert said("-h") == text
 
 
-@pytest.mark.parametrize("columns", ["80", "60"])
-def test_top_help_fits_the_terminal(columns, monkeypatch):
-    monkeypatch.setenv("COLUMNS", columns)
-    lines = said("--help").splitlines()
-    assert all(len(line) <= int(columns) for line in lines if "python -m mebert" not in line)
+def test_top_help_fits_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert all(len(line) <= 60 for line in said("--help").splitlines() if "python -m mebert" not in line)
 
 
 def test_alone_it_prints_the_help_and_fails(capsys):
@@ -96,9 +94,6 @@ def test_help_of_each_command(command):
     assert shown == [f"python -m mebert {words}" for words in EXAMPLES[command]], "whole, as they are typed"
 
 
-EVERY_EXAMPLE = [words for found in EXAMPLES.values() for words in found]
-
-
 @pytest.mark.parametrize(
     ("command", "read", "not_read"),
     [
@@ -118,22 +113,6 @@ def test_help_shows_what_the_command_reads(command, read, not_read):
     assert not re.search(r"Optional\[|Union\[|Literal\[", text), "types in plain words"
 
 
-@pytest.mark.parametrize(
-    ("written", "plain"),
-    [
-        ("int", "int"),
-        ("Optional[list[str]]", "list[str] | null"),
-        ("list[Literal['a', 'b']]", "list[a | b]"),
-        ("Optional[dict[str, Any]]", "dict[str, Any] | null"),
-        ("Union[float, Literal['match'], null]", "float | match | null"),
-        ("Union[dict[str, Any], list[float], null]", "dict[str, Any] | list[float] | null"),
-        ("tuple[float, ...]", "tuple[float, ...]"),
-    ],
-)
-def test_types_in_plain_words(written, plain):
-    assert plain_type(written) == plain
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_says_all_that_stands_before_the_arguments(command):
     words = " ".join(help_of(command).split())
@@ -142,7 +121,7 @@ def test_help_says_all_that_stands_before_the_arguments(command):
     assert "Args:" not in words
 
 
-@pytest.mark.parametrize("words", EVERY_EXAMPLE)
+@pytest.mark.parametrize("words", [words for found in EXAMPLES.values() for words in found])
 def test_examples_parse(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -176,6 +155,42 @@ def test_help_of_what_needs_no_pytorch_does_not_load_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "loaded: []"
+
+
+# ---- short options ---------------------------------------------------------------------------------------------------
+
+
+def config_of(*args):
+    """The configuration that the real parser makes of the arguments."""
+    config = str(ROOT / "configs/quickstart.yaml")
+    return yaml.safe_load(said("predict", "--config", config, "--ckpt_path", "best", *args, "--print_config"))
+
+
+def test_both_spellings_are_the_long_options():
+    plain = config_of("--predictions.format", "jsonl", "--predictions.path", "a=b.jsonl", "--predictions.speedup", "2")
+    assert config_of("--format", "jsonl", "--out", "a=b.jsonl", "--speedup", "2") == plain
+    assert config_of("--format=jsonl", "--out=a=b.jsonl", "--predictions.speedup", "3", "--speedup=2") == plain
+    assert plain["predictions"]["path"] == "a=b.jsonl"
+    found = config_of("--engine", "refill", "--max_drop=0.01")["predictions"]
+    assert (found["engine"], found["max_drop"]) == ("refill", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("predict --speed 2", "--speed"),
+        ("fit --speedup 2", "--speedup"),
+        ("predict --format xls", "predictions.format"),
+    ],
+)
+def test_other_options_are_not_known(arguments, message, capsys):
+    assert main([*arguments.split(), "--config", str(ROOT / "configs/quickstart.yaml")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_names_short_options():
+    for option, short in SHORT_OPTIONS["predict"].items():
+        assert re.search(rf"{short} .*--{option}", help_of("predict"))
 
 
 # ---- completion ------------------------------------------------------------------------------------------------------

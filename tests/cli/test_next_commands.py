@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from runs import QUIET, run, write_config
+from runs import QUIET
 
 from mebert.cli.main import main
 
@@ -17,21 +17,9 @@ BENCH += ["--baselines", "unsorted", "--device", "cpu"]
 COMMON = ["--config", "tiny.yaml", "--ckpt_path", "best"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with a finished run."""
-    folder = tmp_path_factory.mktemp("next")
-    write_config(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0") == 0
-    return folder
-
-
 @pytest.fixture
-def commands(trained, monkeypatch, capsys):
+def commands(in_trained_run, capsys):
     """Runs a command and gives the commands that stand after its `Next:`."""
-    monkeypatch.chdir(trained)
 
     def of(*args):
         capsys.readouterr()
@@ -58,7 +46,7 @@ def names(found):
     return [command.split()[0] for command in found]
 
 
-def test_after_fit(commands, capsys, trained):
+def test_after_fit(commands, capsys):
     found = commands("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0", *QUIET)
     assert names(found) == ["predict", "predict", "test", "fit", "calibrate", "bench"]
     train_on, calibrate, bench = found[3:]
@@ -67,7 +55,7 @@ def test_after_fit(commands, capsys, trained):
     assert "nothing" not in capsys.readouterr().out
     assert main(shlex.split(calibrate)) == 0
     assert main([*shlex.split(bench), *BENCH]) == 0
-    (trained / "my.csv").write_text("hypothesis,premise\n the cat , a dog\n", encoding="utf-8")
+    Path("my.csv").write_text("hypothesis,premise\n the cat , a dog\n", encoding="utf-8")
     assert main([*shlex.split(found[1]), *QUIET]) == 0
 
 

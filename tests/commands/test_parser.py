@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Literal
 
-from mebert.commands.parser import normalize_args
+import pytest
+from torch import nn
+
+from mebert.commands.parser import CommandParser, normalize_args
+from mebert.errors import UserError
 
 
 def command(
@@ -44,3 +48,41 @@ def command(
 )
 def test_words_are_gathered_and_switches_thrown(typed, meant):
     assert normalize_args(command, typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["--whole", "x"], "whole: expected a whole number, got x"),
+        (["--number", "x"], "number: expected a number, got x"),
+        (["--switch", "x"], "switch: expected true or false, got x"),
+        (["--names", "[1]"], "expected a string"),
+        (["--choice", "c"], "choice: expected one of 'a', 'b', got c"),
+        (["--several", "x"], "several: expected a number or a list of them, got x"),
+        (["--layer", "Linearr"], "layer: no class Linearr (give its import path, or a name of mebert), got Linearr"),
+        (["--layer", "os.system"], "os.system is not allowed here; name a class of mebert's or of your own"),
+        (
+            ["--layer", "nowhere.A"],
+            "no class nowhere.A: there is no package nowhere; check the spelling, or install it",
+        ),
+        (["--layer", "torch.nn.A"], "no class torch.nn.A: torch.nn has no A; check the spelling"),
+        (["--layer", "torch.Tensor"], "not the name of a Module"),
+        (["--layer", "torch.nn.Dropout", "--layer.q", "1"], "'q' is not accepted"),
+        (["--wole", "1"], "unrecognized arguments: --wole 1; did you mean --whole?"),
+        (["--config", "none.yaml"], "none.yaml'; check the path (it is relative to "),
+    ],
+)
+def test_errors_of_jsonargparse_in_plain_words(typed, message):
+    """The real library, for each row of its texts that the parser rewords."""
+    parser = CommandParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--whole", type=int | None)
+    parser.add_argument("--number", type=float)
+    parser.add_argument("--switch", type=bool)
+    parser.add_argument("--names", type=list[str])
+    parser.add_argument("--choice", type=Literal["a", "b"] | None)
+    parser.add_argument("--several", type=float | list[float] | None)
+    parser.add_subclass_arguments(nn.Module, "layer", required=False)
+    with pytest.raises(UserError) as caught:
+        parser.parse_args(typed)
+    assert message in str(caught.value)

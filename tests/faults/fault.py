@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
+import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from faults.world import Templates
-from runs import QUIET
+import torch
+import yaml
+from runs import QUIET, experiment
+from safetensors.torch import load_file, save_file
 
 from mebert.cli.main import main
+from mebert.data.synthetic import synthetic_tokenizer
 from mebert.errors import UserError
 
-__all__ = ["Fault", "Provoked", "provoke"]
+__all__ = [
+    "ENCODER",
+    "RUN",
+    "Content",
+    "Fault",
+    "change_checkpoint",
+    "change_json",
+    "change_tensors",
+    "half",
+    "provoke",
+]
 
-LIGHTNING = ("fit", "validate", "test", "predict")
+RUN = "runs/tiny/version_0"
+ENCODER: dict[str, Any] = experiment()["model"]["init_args"]["encoder_config"]
 PREFIX = "mebert: error: "
+Content = str | bytes | Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -30,23 +46,21 @@ class Fault:
     Attributes:
         what: What the user gave, in words; the page's first column.
         do: Arguments of `python -m mebert`, or a call in Python.
-        says: What the message must contain: the place, the value, what to do.
+        says: What the message must contain, or several such: the place, the value, what to do.
         files: Name to content of what lies in the working directory; a callable is given the path.
-        run: Whether a trained run lies in `runs/tiny/version_0`.
         ran: Whether something runs before the mistake shows, so that a run's folder is left.
     """
 
     what: str
     do: str | Callable[[], object]
-    says: tuple[str, ...]
-    files: Mapping[str, str | bytes | Callable[[Path], object]] = field(default_factory=dict)
-    run: bool = False
+    says: str | tuple[str, ...]
+    files: Mapping[str, Content] = field(default_factory=dict)
     ran: bool = False
 
 
 @dataclass(frozen=True)
 class Provoked:
-    """What came of it.
+    """What a fault led to.
 
     Attributes:
         message: The text of the error, without `mebert: error: `.
@@ -61,18 +75,23 @@ class Provoked:
     left: tuple[str, ...]
 
 
-def provoke(fault: Fault, folder: Path, templates: Templates) -> Provoked:
-    """Make the mistake in an empty folder.
+def provoke(fault: Fault, trained: Path, folder: Path) -> Provoked:
+    """Make the mistake beside a trained run, `tiny.yaml`, `own.yaml` (which reads `rows.csv`) and `tokenizer`.
 
     Args:
         fault: The fault.
-        folder: The folder, which becomes the working directory for the time.
-        templates: Where what faults have in common is copied from.
+        trained: The folder of `tiny.yaml` and its run.
+        folder: A new one, which becomes the working directory for the time.
     """
-    shutil.copytree(templates.common, folder, dirs_exist_ok=True)
-    if fault.run:
-        shutil.copytree(templates.run, folder / "runs/tiny/version_0")
-    with _inside(folder):
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    files = {f"{name}_file": "rows.csv" for name in ("train", "validation", "test")}
+    init = {**files, "tokenizer": "tokenizer", "max_length": 32, "batch_size": 4}
+    own = {**experiment(), "data": {"class_path": "mebert.TextDataModule", "init_args": init}}
+    own["trainer"]["max_epochs"] = 1
+    (folder / "own.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    (folder / "rows.csv").write_text("text,label\n" + "a cat,good\na dog,bad\n" * 6, encoding="utf-8")
+    synthetic_tokenizer().save_pretrained(folder / "tokenizer")
+    with contextlib.chdir(folder):
         for name, content in fault.files.items():
             path = Path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,30 +107,57 @@ def provoke(fault: Fault, folder: Path, templates: Templates) -> Provoked:
 
 def _command(line: str) -> tuple[str, str, int]:
     args = shlex.split(line)
-    if args[0] in LIGHTNING:
+    if args[0] in ("fit", "validate", "test", "predict"):
         args += QUIET
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
         status = main(args)
-    lines = [text for text in said.getvalue().splitlines() if text.startswith(PREFIX)]
-    return "\n".join(text.removeprefix(PREFIX) for text in lines), said.getvalue(), status
+    lines = [text for text in printed.getvalue().splitlines() if text.startswith(PREFIX)]
+    return "\n".join(text.removeprefix(PREFIX) for text in lines), printed.getvalue(), status
 
 
 def _call(do: Callable[[], object]) -> tuple[str, str, int]:
     try:
-        result = do()
-        if isinstance(result, Iterator):
-            list(result)
+        do()
     except UserError as error:
         return str(error), "", 2
     return "", "", 0
 
 
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+# ---- damage: callables that are given the path -----------------------------------------------------------------------
+
+
+def half(path: Path) -> None:
+    """Keep the first half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def change_json(**values: Any) -> Callable[[Path], object]:
+    """Change values of a JSON file; None takes one out."""
+
+    def change(path: Path) -> None:
+        content = json.loads(path.read_text()) | values
+        path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+    return change
+
+
+def change_tensors(**values: Any) -> Callable[[Path], object]:
+    """Change tensors of a safetensors file; None takes one out."""
+
+    def change(path: Path) -> None:
+        tensors = load_file(path) | {name.replace("__", "."): value for name, value in values.items()}
+        save_file({name: value for name, value in tensors.items() if value is not None}, path)
+
+    return change
+
+
+def change_checkpoint(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    """Change the content of a checkpoint."""
+
+    def rewrite(path: Path) -> None:
+        content = torch.load(path, weights_only=True)
+        change(content)
+        torch.save(content, path)
+
+    return rewrite

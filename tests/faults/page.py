@@ -1,34 +1,45 @@
-"""docs/errors.md: what is said of each fault, as the tests provoke it."""
+"""docs/errors.md: the message of each fault, as the tests provoke it. `python -m tests.faults.write` writes it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from faults.catalogue import GROUPS
+from faults import arguments, checkpoints, configs, data_files, hub, models
+from faults.fault import Fault
 
-__all__ = ["PAGE", "messages_of", "rendered", "shortened"]
+__all__ = ["GROUPS", "PAGE", "messages_of", "rendered", "shortened"]
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
+GROUPS: Mapping[str, Sequence[Fault]] = {
+    "Own files": data_files.FAULTS,
+    "Settings and configurations": configs.FAULTS,
+    "Encoders and saved models": models.FAULTS,
+    "The Hub": hub.FAULTS,
+    "Checkpoints and runs": checkpoints.FAULTS,
+    "Arguments of commands and of EarlyExitClassifier": arguments.FAULTS,
+}
+
 HEAD = """\
-# Mistakes and what is said of them
+# Error messages
 
 A mistake in what was given is one line on standard error, `mebert: error: ...`, and exit status 2; in Python it is a
 `mebert.UserError` with the same text. Where nothing has run, no folder is left. What to do about the machine (memory,
 speed, the network) is in [troubleshooting.md](troubleshooting.md).
 
 This page is written from the catalogue in `tests/faults` by `python -m tests.faults.write`, which makes each of the
-{count} mistakes and notes what is said; a test makes them all again. Paths are shortened.
+{count} mistakes and notes the message; a test makes them all again. Paths are shortened.
 """
+COLUMNS = "| what was given | message |"
 
 
 def shortened(message: str, folder: Path) -> str:
     """A message without what differs from machine to machine.
 
     Args:
-        message: As it was said.
+        message: The message.
         folder: The working directory.
     """
     for path in {str(folder), str(folder.resolve())}:
@@ -46,24 +57,19 @@ def rendered(messages: Mapping[tuple[str, str], str]) -> str:
     parts = [HEAD.format(count=sum(map(len, GROUPS.values())))]
     for group, faults in GROUPS.items():
         rows = [f"| {fault.what} | {_code(messages[group, fault.what])} |" for fault in faults]
-        parts.append("\n".join([f"## {group}\n", "| what was given | what is said |", "|---|---|", *rows]) + "\n")
+        parts.append("\n".join([f"## {group}\n", COLUMNS, "|---|---|", *rows]) + "\n")
     return "\n".join(parts)
 
 
 def messages_of(page: str) -> dict[tuple[str, str], str]:
-    """What a page says of each fault.
-
-    Args:
-        page: Its text, as `rendered` wrote it.
-    """
+    """The message of each fault, from the text of a page that `rendered` wrote."""
     found = {}
-    group = ""
-    for line in page.splitlines():
-        if line.startswith("## "):
-            group = line.removeprefix("## ")
-        elif line.startswith("| ") and group and not line.startswith("| what was given"):
-            what, _, said = line.strip("| ").partition(" | ")
-            found[group, what] = said.strip("` ").replace("\\|", "|")
+    for section in page.split("\n## ")[1:]:
+        group, _, table = section.partition("\n")
+        for line in table.splitlines():
+            if line.startswith("| ") and line != COLUMNS:
+                what, _, message = line.strip("| ").partition(" | ")
+                found[group, what] = message.strip("` ").replace("\\|", "|")
     return found
 
 
