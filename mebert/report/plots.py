@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mebert.report.evaluation import Evaluation
 
-__all__ = ["METRIC_TITLES", "save_curve"]
+__all__ = ["metric_title", "save_curve"]
 
 METRIC_TITLES = {
     "acc": "accuracy",
@@ -21,6 +21,11 @@ METRIC_TITLES = {
 POLICY_TITLES = {"edr": "EDR (distance and entropy)", "dr": "DR (distance)", "max_prob": "max probability"}
 COLOURS = ("#1f77b4", "#d95f02", "#2ca02c", "#9467bd")
 TICKS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+def metric_title(metric: str) -> str:
+    """The name of a metric in words."""
+    return METRIC_TITLES.get(metric, metric)
 
 
 def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
@@ -54,7 +59,7 @@ def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("speed-up by layers (log scale)")
-    axes.set_ylabel(METRIC_TITLES.get(evaluation.metric, evaluation.metric))
+    axes.set_ylabel(metric_title(evaluation.metric))
     axes.set_title(f"{title}\n{evaluation.split}, {evaluation.samples:,} samples", fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=9, loc="outside lower center", ncols=2)  # never over the curves

@@ -262,19 +262,3 @@ def test_a_phone_is_turned(phone):
     phone.check_width()
     phone.until(f"Math.abs(document.querySelector('.chart').getBoundingClientRect().height - {height}) < 12")
     phone.check_quiet()
-
-
-def test_buttons_switch_the_axis_and_the_policy(wide):
-    page = wide.page
-    title = "document.querySelector('.chart .xtitle').textContent"
-    seen = "[...document.querySelector('.chart').data].map(t => t.visible !== false)"
-    assert page.evaluate(title).startswith("Speed-up by FLOPs")
-    before = page.evaluate(seen)
-    page.locator(".chart").first.get_by_text("GFLOPs", exact=True).click()
-    wide.until(f"{title} === 'GFLOPs a row'")
-    page.locator(".chart").first.get_by_text("best rule", exact=True).click()
-    wide.until(f"JSON.stringify({seen}) !== '{str(before).lower().replace(' ', '')}'")
-    page.locator(".chart").first.get_by_text("speed-up", exact=True).click()
-    wide.until(f"{title}.startsWith('Speed-up')")
-    page.locator(".chart").first.get_by_text("own rule", exact=True).click()
-    wide.until(f"JSON.stringify({seen}) === '{str(before).lower().replace(' ', '')}'")

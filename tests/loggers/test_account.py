@@ -55,8 +55,6 @@ def test_mode_comes_first(nobody, monkeypatch, mode, reason):
         ("machine api.wandb.ai login user password abc", PUBLIC, True),
         ("machine api.wandb.ai login user password abc", "https://api.forge.coreweave.com", True),
         ("machine api.wandb.ai login user password abc", "https://wandb.example.org", False),
-        ("machine wandb.example.org:8080 login user password abc", "http://wandb.example.org:8080", True),
-        ("machine github.com login user password abc", PUBLIC, False),
         ("machine api.wandb.ai login", PUBLIC, False),
         ("nonsense", PUBLIC, False),
         (None, PUBLIC, False),

@@ -34,7 +34,7 @@ def values_of(tables, name):
     return [value for table in tables for value in table[name].to_pylist()]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 4), st.integers(1, 17), st.integers(1, 40), st.integers(1, 30), st.randoms())
 def test_any_order_is_joined(tmp_path_factory, rows, world, chunk, shard_rows, block, rng):
     folder = tmp_path_factory.mktemp("shards") / "out.csv.shards"

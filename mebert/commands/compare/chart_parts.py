@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from mebert.commands.compare.seed_groups import SeedGroup
+from mebert.report import plots
 from mebert.report.page import plain
-from mebert.report.plots import METRIC_TITLES
 
 __all__ = ["HEAD", "add_line", "menu", "metric_title", "rounded", "wrapped"]
 
@@ -19,7 +19,7 @@ HEAD = 44  # characters in a line of a name under the pointer
 
 def metric_title(metric: str) -> str:
     """The name of a metric for an axis."""
-    title = METRIC_TITLES.get(metric, metric)
+    title = plots.metric_title(metric)
     return title[:1].upper() + title[1:]
 
 

@@ -11,7 +11,7 @@ from mebert.choices import CompareFormat
 from mebert.commands.compare.paired import Comparison
 from mebert.errors import UserError
 from mebert.report.layout import console, markdown_table, print_table, report_table
-from mebert.report.plots import METRIC_TITLES
+from mebert.report.plots import metric_title
 
 __all__ = ["CompareFormat", "as_csv", "as_markdown", "format_of", "notes", "paired_rows", "print_comparison", "titles"]
 
@@ -85,7 +85,7 @@ def titles(comparison: Comparison) -> tuple[str, str]:
     run = comparison.runs[0]
     rows = f"{run.task}, {len(run.outputs.labels):,} test rows"
     test = TESTS[comparison.paired[0].test] if comparison.paired else ""
-    metric = METRIC_TITLES.get(run.metric, run.metric)
+    metric = metric_title(run.metric)
     return f"{metric} at a speed-up by layers ({rows})", f"Difference on the same rows, p by {test}"
 
 
@@ -125,7 +125,7 @@ def print_comparison(comparison: Comparison, file: io.TextIOBase | None = None) 
 def as_markdown(comparison: Comparison) -> str:
     """All tables, that of exits included, for a report or an issue."""
     at_speed, differences = titles(comparison)
-    metric = METRIC_TITLES.get(comparison.runs[0].metric, comparison.runs[0].metric)
+    metric = metric_title(comparison.runs[0].metric)
     tables = {
         at_speed: run_rows(comparison),
         f"{metric} of each exit alone": exit_rows(comparison),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scipy.stats import rankdata
@@ -14,7 +14,8 @@ from mebert.commands.study.cell import Cell
 from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, TaskResult, read_results
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
-from mebert.report.plots import METRIC_TITLES
+from mebert.report.layout import markdown_table
+from mebert.report.plots import metric_title
 from mebert.report.tables import print_pairs
 
 __all__ = ["mean_ranks", "write_report"]
@@ -119,7 +120,7 @@ def _comparable(cells: Sequence[Cell]) -> list[Path]:
 
 
 def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:
-    title = METRIC_TITLES.get(result.metric, result.metric)
+    title = metric_title(result.metric)
     blocks = [f"## {result.task}", f"{title[0].upper()}{title[1:]} on {result.rows:,} test rows."]
     curves = [recipe for recipe in result.recipes if not recipe.single]
     singles = sorted((recipe for recipe in result.recipes if recipe.single), key=lambda one: one.layers)
@@ -128,7 +129,7 @@ def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:
             blocks += [f"{heading}:", _figure_table(curves, singles, columns, choice)]
     if singles:
         rows = [[r.recipe, str(r.layers), f"{r.slowest:.3g}x", _figure(r.figures["own"].full)] for r in singles]
-        bound = _table(["recipe", "layers", "speed-up", "figure"], rows)
+        bound = markdown_table(["recipe", "layers", "speed-up", "figure"], rows)
         blocks += ["The bound, one exit alone after the first layers of the encoder:", bound]
     return [*blocks, f"![{result.task}]({result.task}.png)"]
 
@@ -146,7 +147,7 @@ def _figure_table(
     bound = [next((e for r in singles if (e := r.figures[choice].at[column])), None) for column in columns]
     if any(bound):
         rows.append(["*first layers alone*", "-", *map(_figure, bound)])
-    return _table(["recipe", "exit rule", *columns], rows)
+    return markdown_table(["recipe", "exit rule", *columns], rows)
 
 
 def _figure(found: Estimate | None, best: float | None = None) -> str:
@@ -166,16 +167,12 @@ def _rank_table(results: Sequence[TaskResult], columns: Sequence[str], choice: C
     }
     names = dict.fromkeys(name for column in reversed(columns) for name in found[column])
     rows = [[name, *(f"{found[c][name]:.1f}" if name in found[c] else "-" for c in columns)] for name in names]
-    return f"{TITLES[choice]}:\n\n" + _table(["recipe", *columns], rows)
+    return f"{TITLES[choice]}:\n\n" + markdown_table(["recipe", *columns], rows)
 
 
 def _mean(recipe: RecipeResult, choice: Choice, column: str) -> float | None:
     found = recipe.figures[choice].at[column]
     return None if found is None or math.isnan(found.mean) else found.mean
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
 
 
 def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
@@ -219,7 +216,7 @@ def _save_plot(result: TaskResult, path: Path) -> None:
     axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("speed-up by layers (log scale)")
-    axes.set_ylabel(METRIC_TITLES.get(result.metric, result.metric))
+    axes.set_ylabel(metric_title(result.metric))
     axes.set_title(f"{result.task}: each recipe with its best policy, {result.rows:,} test rows", fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(fontsize=8, loc="outside lower center", ncols=5)
