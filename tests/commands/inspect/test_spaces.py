@@ -100,16 +100,14 @@ def test_samples_marks_and_texts_lie_in_one_plane(found, index):
     assert space.nearest_right == pytest.approx((nearest == samples.labels.numpy()).mean())
 
 
-def test_samples_are_drawn_once_and_for_all_and_keep_their_texts(found, rows):
+def test_samples_are_drawn_in_order_and_keep_their_texts(found, rows):
     _, samples, _, _ = found
     assert samples.what == f"60 of 90 rows of {rows}"
     lines = rows.read_text().splitlines()[1:]
     labels = ["no", "maybe", "yes"]
     drawn = [f"{text},{labels[label]}" for text, label in zip(samples.texts, samples.labels, strict=True)]
-    places = [lines.index(line) for line in drawn]
-    assert len(set(drawn)) > 40
-    assert all(line in lines for line in drawn)
-    assert places[0] < places[-1]
+    assert set(drawn) <= set(lines)
+    assert lines.index(drawn[0]) < lines.index(drawn[-1])
 
 
 def test_texts_alone_span_the_plane_with_the_prototypes(tmp_path):

@@ -27,10 +27,6 @@ SETTINGS = {
 }
 
 
-def study_in(folder):
-    return Study.checked(**{**SETTINGS, "out": folder, "keep": "all"})
-
-
 def write_run(cell, right, exit_layers, policies, best=None):
     """A finished run: `right` (E, N) says who is right at each exit, `policies` has scores (E, N) by name."""
     run = cell.folder / "version_0"
@@ -55,7 +51,7 @@ def first(count):
 def reported(tmp_path_factory):
     """4 exits on layers 1..4. Policy `good` lets the half that exit 1 gets right leave there, `bad` the other half."""
     tmp_path = tmp_path_factory.mktemp("study")
-    study = study_in(tmp_path / "out")
+    study = Study.checked(**SETTINGS, out=tmp_path / "out", keep="all")
     for cell in cells_of(study):
         last = 36 if cell.seed == 1 else 32
         right = torch.stack([first(20), first(20), first(20), first(last)])
