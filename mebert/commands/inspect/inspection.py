@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mebert.commands.inspect.samples import Samples
@@ -111,7 +111,7 @@ class Inspection:
             "policy": {"name": self.policy.name, "threshold": self.policy.threshold},
             "precision": self.opened.classifier.precision,
             "texts": [
-                {**trace.as_dict(), "predicted": None if view is None else view.as_dict()}
+                {**trace.as_dict(), "predicted": None if view is None else asdict(view)}
                 for trace, view in zip(self.traces, self.views, strict=True)
             ],
             "samples": samples,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mebert.commands.inspect.charts import space_charts, space_legend
 from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tables import Column, separation_columns, step_columns, summary
-from mebert.commands.inspect.tokens import TokenNote, TokenView
+from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace, shorten
 from mebert.report.page import Cell, Grid, Html, Note, Part, Section, Table
 
@@ -101,19 +101,15 @@ def _token_parts(view: TokenView, count: int) -> Sequence[Part]:
 
 
 def _chips(view: TokenView, count: int) -> Markup:
+    """Every token with its predicted layer as a colour and a number; the pointer shows the distribution."""
     from markupsafe import Markup
 
-    chips = Markup(" ").join(_chip(note, count) for note in view.tokens)
-    return Markup('<p class="tokens" style="max-width: none">{}</p>').format(chips)
-
-
-def _chip(note: TokenNote, count: int) -> Markup:
-    from markupsafe import Markup
-
-    ground, ink = layer_colours((note.exit or 1) - 1, count)
-    colours = f"background: {ground}; color: {ink}; "
-    look = CHIP + ("background: var(--raised); color: var(--soft); " if note.special else colours)
-    look += UNSEEN if not note.counted else ""
-    shares = ", ".join(f"exit {number} {share:.0%}" for number, share in enumerate(note.distribution, 1))
-    title = f"seen {note.counted:,} times: {shares}"
-    return Markup('<span style="{}" title="{}">{}<sub>{}</sub></span>').format(look, title, note.text, note.layer)
+    chips = []
+    for note in view.tokens:
+        ground, ink = ("var(--raised)", "var(--soft)") if note.special else layer_colours((note.exit or 1) - 1, count)
+        look = f"{CHIP}background: {ground}; color: {ink}; {'' if note.counted else UNSEEN}"
+        shares = ", ".join(f"exit {number} {share:.0%}" for number, share in enumerate(note.distribution, 1))
+        title = f"seen {note.counted:,} times: {shares}"
+        chip = Markup('<span style="{}" title="{}">{}<sub>{}</sub></span>')
+        chips.append(chip.format(look, title, note.text, note.layer))
+    return Markup('<p class="tokens" style="max-width: none">{}</p>').format(Markup(" ").join(chips))

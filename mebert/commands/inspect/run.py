@@ -21,11 +21,7 @@ __all__ = ["inspect_model", "run_inspection"]
 
 
 def run_inspection(settings: InspectSettings) -> None:
-    """Inspect a model; print the result, or write it.
-
-    Raises:
-        UserError: As `inspect_model`.
-    """
+    """Inspect a model; print the result, or write it."""
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
     if out is None:  # html and png need one

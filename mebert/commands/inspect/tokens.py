@@ -5,8 +5,8 @@ Shapes: S tokens, E exits.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -89,10 +89,6 @@ class TokenView:
     def by_token(self) -> bool:
         """Whether tokens are judged one by one."""
         return any(note.exit is not None for note in self.tokens)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def find_predictor(opened: Opened, policy: ExitPolicy) -> tuple[ExitPredictor | None, str]:

@@ -114,11 +114,7 @@ def _run(
 
 
 def check_settings(cells: Sequence[Cell]) -> None:
-    """Parse the sections of every recipe on every task as `fit` would, without building anything.
-
-    Raises:
-        UserError: A class or an argument is unknown, or a value is of the wrong type.
-    """
+    """Parse the sections of every recipe on every task as `fit` would; a UserError if a setting is invalid."""
     parser = CommandParser(exit_on_error=False)
     parser.add_subclass_arguments(MultiExitModule, "model")
     parser.add_subclass_arguments(L.LightningDataModule, "data")

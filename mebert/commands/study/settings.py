@@ -132,11 +132,7 @@ def _mapping(where: str, value: Any) -> Mapping[str, Any]:
 
 
 def cells_of(study: Study) -> list[Cell]:
-    """All cells, seed by seed, so that whatever is finished is balanced.
-
-    Raises:
-        UserError: No class of the model or of the data is given.
-    """
+    """All cells, seed by seed, so that whatever is finished is balanced; a UserError if one has no class."""
     return [_cell(study, r, t, seed) for seed in study.seeds for t in study.tasks for r in study.recipes]
 
 
@@ -170,15 +166,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def select(cells: list[Cell], only: Iterable[str] | None) -> list[Cell]:
-    """The cells that `--only` selects; None selects all.
+    """The cells that `--only` selects; None selects all. A UserError for an unknown key or value.
 
-    Args:
-        cells: All of a study.
-        only: Words such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; values of one key add up,
-            different keys must all be met.
-
-    Raises:
-        UserError: An unknown key or value.
+    Words are such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; values of one key add up,
+    different keys must all be met.
     """
     wanted: dict[str, set[str]] = {}
     for word in only or []:
