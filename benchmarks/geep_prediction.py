@@ -12,7 +12,7 @@ import torch
 from mebert.exit_predictor import coverage_for_speedup
 from mebert.exit_predictor.coverage import choose_exits
 from mebert.exit_predictor.fitting import PredictorSettings, ScoredRows, distribution_of, fit_from_scores, score_rows
-from mebert.exit_predictor.report import accuracy_at, report
+from mebert.exit_predictor.report import report
 from mebert.metrics.curve import ExitRecord, replay, threshold_for_speedup
 from mebert.policies import Entropy
 
@@ -37,6 +37,10 @@ def prediction_figures(module: Any, data: Any, record: ExitRecord, targets: Sequ
     policy = Entropy().bind(model)
     scored = score_rows(model, policy, data.splits["train"], "linear")
     correct = record.logits.argmax(-1) == record.labels
+
+    def accuracy(exits: torch.Tensor) -> float:
+        return float(correct[exits, torch.arange(correct.shape[1])].double().mean())
+
     found: dict[str, Any] = {}
     for target in targets:
         threshold = threshold_for_speedup(record.scores["entropy"], layers, target)
@@ -52,5 +56,5 @@ def prediction_figures(module: Any, data: Any, record: ExitRecord, targets: Sequ
             if coverage is None:
                 continue
             predicted = choose_exits(distribution, coverage)
-            found[f"{target:g}x {name}"] = asdict(report(predicted, taken, layers, accuracy_at(correct)))
+            found[f"{target:g}x {name}"] = asdict(report(predicted, taken, layers, accuracy))
     return found

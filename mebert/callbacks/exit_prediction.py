@@ -24,10 +24,10 @@ from mebert.exit_predictor.fitting import (
     ScoredRows,
     as_scored,
     fit_from_scores,
+    fit_static,
     score_batch,
 )
 from mebert.exit_predictor.linear import LinearExitPredictor
-from mebert.exit_predictor.static import fit_static
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies import policy_from_spec
 from mebert.runtime.progress import rows_pass

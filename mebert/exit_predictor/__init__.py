@@ -15,12 +15,12 @@ from mebert.exit_predictor.fitting import (
     PredictorSettings,
     fit_from_scores,
     fit_predictor,
+    fit_static,
     score_rows,
 )
 from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
-from mebert.exit_predictor.static import fit_static
 from mebert.exit_predictor.tokens import TokenExitPredictor
 
 __all__ = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,8 @@ from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
 from mebert.exit_predictor.coverage import Coverage, check_coverage, nearest_coverage
+from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
-from mebert.exit_predictor.static import fit_static, tokens_of
 from mebert.exit_predictor.tokens import TokenExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.models.multi_exit import model_inputs
@@ -34,6 +35,7 @@ __all__ = [
     "ScoredRows",
     "fit_from_scores",
     "fit_predictor",
+    "fit_static",
     "score_rows",
 ]
 
@@ -205,6 +207,45 @@ def fit_predictor(
     scored = score_rows(model, policy, rows, chosen.kind, batch_size)
     predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
     return predictor.to(next(model.parameters()).device)
+
+
+def fit_static(
+    model: MultiExitModel,
+    rows: TokenisedSplit,
+    policy: ExitPolicy,
+    wanted: float,
+    coverage: Coverage = "match",
+    speedup: float | None = None,
+    split: str = "",
+    fresh: TokenisedSplit | None = None,
+) -> FrequencyExitPredictor:
+    """A `FrequencyExitPredictor` with a wanted speed-up, on the CPU.
+
+    Args:
+        model: For its exits and its vocabulary.
+        rows: Rows whose tokens are counted; labels are not needed.
+        policy: The policy that it replaces, at its threshold.
+        wanted: Speed-up by layers that the coverage `match` meets.
+        coverage: `match`, or as in `ExitPredictor`.
+        speedup: The target for which the threshold was chosen, for the origin.
+        split: Name of the split, for the origin.
+        fresh: Rows on which `match` meets the speed-up; None: `rows`.
+    """
+    tokens, _ = tokens_of(rows)
+    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens)
+    predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(rows))
+    if coverage == "match":
+        shares = predictor.distribution_of_rows(*tokens_of(rows if fresh is None else fresh))
+        predictor.coverage = nearest_coverage(shares, model.exit_layers, wanted)
+    else:
+        predictor.coverage = coverage
+    return predictor.eval()
+
+
+def tokens_of(rows: TokenisedSplit) -> tuple[Tensor, Tensor]:
+    """Token ids of all rows, one after the other, and where each row starts, (N+1,); int64."""
+    offsets = torch.from_numpy(np.asarray(rows.offsets, dtype=np.int64))
+    return torch.from_numpy(np.asarray(rows.tokens, dtype=np.int64)), offsets
 
 
 def distribution_of(predictor: ExitPredictor, scored: ScoredRows, batch_size: int = 512) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from mebert.exit_predictor.base import PredictorOrigin
 from mebert.metrics.curve import speedup_layers
 
-__all__ = ["PredictionReport", "accuracy_at", "report"]
+__all__ = ["PredictionReport", "report"]
 
 
 @dataclass
@@ -54,15 +54,6 @@ class PredictionReport:
         return asdict(self)
 
 
-def accuracy_at(correct: Tensor) -> Callable[[Tensor], float]:
-    """A function of exits (N,) that gives the accuracy, from `correct` (E, N) bool."""
-
-    def accuracy(exits: Tensor) -> float:
-        return float(correct[exits, torch.arange(correct.shape[1])].double().mean())
-
-    return accuracy
-
-
 def report(
     predicted: Tensor,
     taken: Tensor,
@@ -75,7 +66,7 @@ def report(
         predicted: 0-based, (N,); N is at least 1.
         taken: 0-based, (N,).
         exit_layers: The layer of each exit, (E,), the last one L.
-        metric_at: The metric at exits (N,), for example `accuracy_at(correct)`; None without labels.
+        metric_at: The metric at exits (N,); None without labels.
     """
     layers = torch.as_tensor(exit_layers, dtype=torch.float64)
     off = predicted - taken

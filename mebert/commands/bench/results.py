@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from mebert.commands.bench.timing import Timed
+from mebert.commands.bench.timing import Pass
 from mebert.commands.bench.variants import PLAIN, UNSORTED, Variant
 
 __all__ = ["Row", "results", "verdict"]
@@ -61,20 +61,22 @@ def ratio(base: Sequence[float], own: Sequence[float]) -> float:
     return median(b / o for b, o in zip(base, own, strict=True))
 
 
-def results(variants: Sequence[Variant], timed: Sequence[Timed]) -> list[Row]:
-    """The rows of all variants of one batch size."""
-    by_name = {(v.name, v.precision): t.seconds for v, t in zip(variants, timed, strict=True)}
+def results(variants: Sequence[Variant], timed: Sequence[Sequence[Pass]]) -> list[Row]:
+    """The rows of all variants of one batch size, from the R runs of each."""
+    seconds_of = [[run.seconds for run in runs] for runs in timed]
+    by_name = {(v.name, v.precision): seconds for v, seconds in zip(variants, seconds_of, strict=True)}
     plain = next(v for v in variants if v.name == PLAIN).flops[0].sum()
 
     def faster_than(base: Sequence[float] | None, seconds: Sequence[float]) -> float | None:
         return None if base is None else ratio(base, seconds)
 
     found = []
-    for variant, times in zip(variants, timed, strict=True):
-        exits = times.exits
+    for variant, runs, seconds in zip(variants, timed, seconds_of, strict=True):
+        exits = runs[-1].exits
+        latencies = np.concatenate([run.latencies for run in runs])
         by_flops = float(plain / variant.flops.gather(0, exits.unsqueeze(0)).sum())
-        wall = faster_than(by_name.get((variant.base or "", variant.precision)), times.seconds)
-        p50, p95, p99 = (float(1000 * np.percentile(times.latencies, q)) for q in (50, 95, 99))
+        wall = faster_than(by_name.get((variant.base or "", variant.precision)), seconds)
+        p50, p95, p99 = (float(1000 * np.percentile(latencies, q)) for q in (50, 95, 99))
         found.append(
             Row(
                 name=variant.name,
@@ -83,16 +85,16 @@ def results(variants: Sequence[Variant], timed: Sequence[Timed]) -> list[Row]:
                 policy=variant.policy,
                 target=variant.target,
                 samples=len(exits),
-                seconds=times.seconds,
+                seconds=seconds,
                 p50=p50,
                 p95=p95,
                 p99=p99,
-                samples_per_second=len(exits) / median(times.seconds),
+                samples_per_second=len(exits) / median(seconds),
                 mean_layers=float(variant.layers[exits].to(torch.float64).mean()),
                 speedup_flops=by_flops,
                 speedup_wall=wall,
                 wall_per_flops=None if wall is None else wall / by_flops,
-                versus_unsorted=faster_than(by_name.get((UNSORTED, "float32")), times.seconds),
+                versus_unsorted=faster_than(by_name.get((UNSORTED, "float32")), seconds),
             )
         )
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Finished
 
-__all__ = ["Pass", "Runs", "Timed", "estimate_seconds", "run_pass", "time_in_turn", "timed_pass", "wait_for"]
+__all__ = ["Pass", "Runs", "estimate_seconds", "run_pass", "time_in_turn", "timed_pass", "wait_for"]
 
 
 class Runs(Protocol):
@@ -42,21 +42,6 @@ class Pass:
     seconds: float
     latencies: np.ndarray
     exits: torch.Tensor
-
-
-@dataclass
-class Timed:
-    """All runs of one variant.
-
-    Attributes:
-        seconds: Of each round, (R,).
-        latencies: Of all samples in all rounds, (R N,) seconds.
-        exits: Of the last round, (N,) int64.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    latencies: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    exits: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 def wait_for(device: torch.device) -> None:
@@ -103,7 +88,7 @@ def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: b
 
 def time_in_turn(
     passes: Sequence[Callable[[], Pass]], rounds: int, tick: Callable[[], None] = lambda: None
-) -> list[Timed]:
+) -> list[list[Pass]]:
     """Run everything once per round, each round starting with another one, so that a slow moment affects all equally.
 
     Args:
@@ -112,20 +97,14 @@ def time_in_turn(
         tick: Called after every pass.
 
     Returns:
-        In the order of `passes`.
+        The R runs of each, in the order of `passes`.
     """
-    found = [Timed() for _ in passes]
-    latencies: list[list[np.ndarray]] = [[] for _ in passes]
+    found: list[list[Pass]] = [[] for _ in passes]
     for round_index in range(rounds):
         for turn in range(len(passes)):
             who = (turn + round_index * max(1, len(passes) // rounds)) % len(passes)
-            result = passes[who]()
-            found[who].seconds.append(result.seconds)
-            found[who].exits = result.exits
-            latencies[who].append(result.latencies)
+            found[who].append(passes[who]())
             tick()
-    for timed, parts in zip(found, latencies, strict=True):
-        timed.latencies = np.concatenate(parts)
     return found
 
 
