@@ -33,9 +33,7 @@ class CurriculumSampler(OrderedSampler):
         pacing: Which part is in use when; None: all rows in every epoch, sorted (shuffled, if random).
         epoch_batches: Batches of a process that an epoch runs; None for all.
         total_batches: Batches of a process in the whole training, by which the pacing tells the time.
-        num_replicas: Processes.
-        rank: This process, from 0.
-        seed: Seed of the order.
+        num_replicas, rank, seed: As of `OrderedSampler`.
         group_by_length: Put rows of similar length into one batch, within a fifth of an epoch.
         classes: Class of each row (N,) within which it is ranked; None ranks all rows together.
     """

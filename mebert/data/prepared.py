@@ -36,11 +36,7 @@ MISSING = {
 
 
 class PreparedSplits(SplitLoaders):
-    """Prepares the splits that a command needs; a subclass sets the attributes below and loads the raw rows.
-
-    Args:
-        args: The arguments of `SplitLoaders`.
-    """
+    """Prepares the splits that a command needs; a subclass sets the attributes below and loads the raw rows."""
 
     task: Task | None
     files: Mapping[str, str]

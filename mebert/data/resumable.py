@@ -1,8 +1,7 @@
-"""A training loader that goes on after the batches a checkpoint has seen.
+"""A training loader that resumes in the middle of an epoch.
 
-Lightning asks a loader with `state_dict` and `load_state_dict` for its place in the epoch and keeps it in the
-checkpoint. It creates the iterator before it tells the sampler the epoch; ours looks at the sampler when the
-first batch is asked for.
+Lightning keeps the state of a loader with `state_dict` and `load_state_dict` in the checkpoint. It creates the iterator
+before it sets the sampler's epoch, so the loader reads the epoch when the first batch is requested.
 """
 
 from __future__ import annotations
@@ -21,13 +20,11 @@ T = TypeVar("T")
 
 
 class ResumableLoader(DataLoader[T]):
-    """`DataLoader` over an `OrderedSampler` that can start anywhere in an epoch.
+    """`DataLoader` over an `OrderedSampler` that can start anywhere in an epoch; `len` is that of the whole epoch.
 
-    Give it a `generator` of its own: without one, every iterator draws a seed for its workers from the global
-    random state, which then depends on how often the run was resumed.
-
-    `len` is the whole epoch's, wherever it starts. With any other sampler (Lightning puts its own where
-    `overfit_batches` is given) an epoch always starts at its front.
+    Give it a `generator` of its own: without one, every iterator draws a seed for its workers from the global random
+    state, which then depends on how often the run was resumed. With any other sampler (such as Lightning's own for
+    `overfit_batches`) an epoch always starts with its first batch.
     """
 
     # On the class, so that the arguments stay those of DataLoader: Lightning reads them to rebuild a loader.
@@ -37,7 +34,7 @@ class ResumableLoader(DataLoader[T]):
 
     @override
     def __iter__(self) -> Iterator[T]:  # type: ignore[override]
-        # A generator: all of this waits for the first batch, when the epoch is known.
+        # A generator: none of this runs before the first batch is requested, when the epoch is known.
         epoch, batches = self._resumed or (-1, 0)
         self._resumed = None
         self._epoch, self._batches = getattr(self.sampler, "epoch", -1), 0
@@ -50,8 +47,8 @@ class ResumableLoader(DataLoader[T]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the `epoch` of the batches handed out last, and how many `batches` of it were (skipped ones too)."""
-        epoch, batches = self._resumed or (self._epoch, self._batches)  # nothing has been handed out since
+        """Return the current `epoch`, and how many `batches` of it have been yielded or skipped."""
+        epoch, batches = self._resumed or (self._epoch, self._batches)  # nothing has been yielded since
         return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def arrow_column(table: datasets.Dataset, name: str) -> pa.ChunkedArray:
 
 @dataclass(frozen=True)
 class Rows:
-    """A choice of rows of a raw split; every method returns another choice.
+    """A selection of rows of a raw split.
 
     Args:
         table: The raw split of M rows.
@@ -83,7 +83,7 @@ class Rows:
 
     @classmethod
     def unlabelled(cls, table: datasets.Dataset, origin: str) -> Rows:
-        """Choose all rows, whatever their labels."""
+        """Select all rows, whatever their labels."""
         return cls(table, np.arange(len(table)), None, origin)
 
     @classmethod
@@ -97,7 +97,7 @@ class Rows:
         negative_is_hidden: bool,
         query_column: str | None = None,
     ) -> Rows:
-        """Choose the rows that have a label.
+        """Select the rows that have a label.
 
         Raises:
             UserError: No such column, a label outside the classes, or a row that names no question.
@@ -171,11 +171,11 @@ class Rows:
         return replace(self, chosen=self.chosen[np.sort(positions)])
 
     def check_texts(self, text_columns: Sequence[str], *, refuse_blank: bool) -> None:
-        """Look for texts that are missing, empty or only blanks; these become special tokens alone.
+        """Warn of texts that are missing, empty or blank, which become special tokens alone.
 
         Args:
             text_columns: One column, or two for a pair.
-            refuse_blank: Raise for the first one instead of warning of all.
+            refuse_blank: Raise an error for the first one instead.
 
         Raises:
             UserError: No such column, or a blank text that is refused.
@@ -209,7 +209,7 @@ def require_columns(table: datasets.Dataset, names: Sequence[str], origin: str) 
 
 
 def describe_row(table: datasets.Dataset, row: int, origin: str) -> str:
-    """Say in words where a row is, counting from 1; by its line where it comes from a text file."""
+    """Name a row, counting from 1; by its line where it comes from a text file."""
     if LINE_COLUMN in table.column_names:
         return f"{origin}, line {table[row][LINE_COLUMN]}"
     return f"{origin}, row {row + 1}"

@@ -97,9 +97,7 @@ class LengthGroupedSampler(OrderedSampler):
     Args:
         lengths: Tokens of each row (N,).
         batch_size: Rows a batch and process.
-        num_replicas: Processes.
-        rank: This process, from 0.
-        seed: Seed of the order.
+        num_replicas, rank, seed: As of `OrderedSampler`.
         group_by_length: False leaves the rows plainly shuffled.
 
     Raises:

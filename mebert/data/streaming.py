@@ -6,6 +6,7 @@ The file is read twice, a window of rows at a time: for the batches, and for the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,7 @@ class FileStream:
         return found
 
 
+@dataclass(eq=False)
 class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
     """Batches of a stream for one process, of similar length within a window.
 
@@ -99,23 +101,13 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
         rank: This process, from 0.
     """
 
-    def __init__(
-        self,
-        stream: FileStream,
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int,
-        collate_batch: Callable[[Sequence[Any]], dict[str, torch.Tensor]],
-        batch_size: int,
-        replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
-        self.stream = stream
-        self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.collate_batch = collate_batch
-        self.batch_size = batch_size
-        self.replicas = replicas
-        self.rank = rank
+    stream: FileStream
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    collate_batch: Callable[[Sequence[Any]], dict[str, torch.Tensor]]
+    batch_size: int
+    replicas: int = 1
+    rank: int = 0
 
     def loader(self, num_workers: int) -> DataLoader[dict[str, torch.Tensor]]:
         """Return what Lightning iterates over."""

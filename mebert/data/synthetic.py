@@ -23,7 +23,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def synthetic_tokenizer() -> PreTrainedTokenizerBase:
-    """One token a word; made in memory and saved with the model like any other tokenizer."""
+    """Return a tokenizer of one token a word, made in memory."""
     from transformers import BertTokenizer
 
     vocab = {word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))}
@@ -37,14 +37,8 @@ def synthetic_splits(
 
     The evaluation splits are drawn first, so that they stay the same for any number of training examples.
 
-    Args:
-        train_samples: Examples of the training split.
-        eval_samples: Examples of the validation split, and as many of the test split.
-        shares: Weight of each difficulty, from 1 on.
-        seed: Determines everything.
-
     Raises:
-        UserError: The language has not that many different examples.
+        UserError: The language does not have that many different examples.
     """
     stream = examples(seed, shares)
     sizes = {"val": eval_samples, "test": eval_samples, "train": train_samples}

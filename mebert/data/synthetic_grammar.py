@@ -179,7 +179,7 @@ def _links(rng: random.Random, label: int, count: int) -> Pair:
 
 
 def _asked_side(rng: random.Random, label: int, true_side: bool) -> bool:
-    """Whether the hypothesis says `can`."""
+    """Whether the hypothesis is about `can`."""
     return rng.random() < 0.5 if label == NEUTRAL else true_side == (label == ENTAILMENT)
 
 

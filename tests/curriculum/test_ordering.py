@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mebert.curriculum.ordering import MOVES, draw_rows, rank_rows
@@ -53,6 +53,7 @@ def test_random_ignores_the_difficulty():
     assert one.tolist() != sorted(one)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 9))
 def test_a_ranking_names_every_row_once_and_the_seed_decides_it(difficulty, seed):
     difficulty = np.array(difficulty, dtype=float)
@@ -72,25 +73,13 @@ def drawn(total, num_rows, batch, window, seed=0):
     return draw_rows(np.arange(total), num_rows, batch, window, rng(seed))
 
 
+@settings(max_examples=40, deadline=None)
 @given(totals, batch_sizes, st.integers(0, 5))
 def test_with_everything_in_use_an_epoch_is_a_shuffled_pass(total, batch, seed):
     assert sorted(drawn(total, total, batch, lambda time: (0.0, 1.0), seed)) == list(range(total))
 
 
-@given(totals, st.integers(1, 400), batch_sizes, st.tuples(st.floats(0, 1), st.floats(0, 1)))
-def test_a_window_that_stays_is_used_up_before_a_row_comes_again(total, num_rows, batch, ends):
-    low, high = sorted(ends)
-    rows = drawn(total, num_rows, batch, lambda time: (low, high))
-    assert len(rows) == num_rows
-    # As many rows as the shares say, or a batch where that is more.
-    last = min(max(round(high * total), min(batch, total)), total)
-    first = max(min(round(low * total), last - min(batch, total)), 0)
-    assert rows.min() >= first
-    assert rows.max() < last
-    counts = np.bincount(rows, minlength=total)[first:last]
-    assert counts.max() - counts.min() <= 1
-
-
+@settings(max_examples=40, deadline=None)
 @given(totals, st.integers(1, 400), batch_sizes, st.floats(0.01, 1.0), st.booleans())
 def test_only_the_rows_of_the_window_are_drawn_as_it_moves(total, num_rows, batch, start, leave_behind):
     def window(time):
@@ -116,14 +105,6 @@ def test_only_the_rows_of_the_window_are_drawn_as_it_moves(total, num_rows, batc
             seen -= allowed
 
 
-def test_the_same_generator_draws_the_same_rows_and_another_does_not():
-    def window(time):
-        return 0.0, 0.3 + 0.7 * time
-
-    assert drawn(50, 120, 8, window, 1).tolist() == drawn(50, 120, 8, window, 1).tolist()
-    assert drawn(50, 120, 8, window, 1).tolist() != drawn(50, 120, 8, window, 2).tolist()
-
-
 def test_a_window_narrower_than_a_batch_holds_a_batch():
     rows = drawn(100, 40, 8, lambda time: (0.0, 0.001))
     assert set(rows.tolist()) == set(range(8))
@@ -145,6 +126,7 @@ def test_the_window_moves_at_most_a_hundred_times_in_a_long_epoch():
     assert times[-1] < 1.0
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 5), st.lists(st.integers(0, 3), min_size=1, max_size=60).map(np.array))
 def test_every_part_of_the_ranking_holds_the_classes_in_their_shares(seed, classes):
     difficulty = np.random.default_rng(seed).normal(size=len(classes)) + 100 * classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mebert.curriculum import Annealing, BabySteps, LinearCompetence, OnePass, Pacing, RootCompetence
@@ -70,6 +70,7 @@ pacings = st.one_of(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(pacings, st.lists(st.floats(0.0, 1.0), min_size=1, max_size=20))
 def test_the_window_lies_within_the_data_and_never_shrinks_at_its_hard_end(pacing, times):
     windows = [pacing.window(time) for time in sorted(times)]

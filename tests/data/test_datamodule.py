@@ -74,11 +74,6 @@ def test_tokens_are_those_of_the_tokenizer(own, write):
         torch.testing.assert_close(batch[name][:1], value)
 
 
-def test_padding_to_a_multiple(own):
-    data = own(pad_to_multiple_of=8)
-    assert {batch["input_ids"].shape[1] % 8 for batch in data.train_dataloader()} == {0}
-
-
 def test_padding_rows_are_marked(own, monkeypatch):
     data = own(validation=rows(5))
     monkeypatch.setattr(data, "_world", lambda: (2, 1))
@@ -155,13 +150,11 @@ def test_sample_and_holdout_are_disjoint_and_drawn_by_the_seed(own):
 
 
 def test_validation_rows_serve_as_test(own):
-    data = own("test")
+    data = own("fit", train=40, holdout=0.25)
+    assert len(indices(data.val_dataloader()[0])) == 10
+    data.setup("test")
     assert data.test_names == ["test"]
     assert sorted(indices(data.test_dataloader()[0])) == list(range(20))
-    held_out = own("fit", train=40, holdout=0.25)
-    assert len(indices(held_out.val_dataloader()[0])) == 10
-    held_out.setup("test")
-    assert len(indices(held_out.test_dataloader()[0])) == 20
 
 
 def test_second_run_reads_the_tokens_from_the_cache(own, cache, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mebert.data import TextDataModule
@@ -13,6 +13,7 @@ from mebert.data.rows import rankable, take_queries
 from mebert.errors import UserError
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=40))
 def test_rankable_questions_are_numbered_from_zero(rows):
     queries, right = (np.asarray(column) for column in zip(*rows, strict=True))
@@ -26,6 +27,7 @@ def test_rankable_questions_are_numbered_from_zero(rows):
     assert len(set(counted.tolist())) == len({q for q, c in zip(queries.tolist(), codes, strict=True) if c >= 0})
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 40), st.integers(0, 9))
 def test_questions_are_taken_whole_until_there_are_enough_rows(queries, count, seed):
     queries = np.asarray(queries)
@@ -69,14 +71,8 @@ def test_own_files(write, tokenizer_folder):
     assert batch["query"].tolist() == expected.tolist()
 
 
-def test_accuracy_is_allowed_and_questions_need_a_name(write, tokenizer_folder):
+def test_accuracy_is_allowed(write, tokenizer_folder):
     assert own(write, tokenizer_folder, metrics=["acc", "f1"]).metrics == ("acc", "f1")
-    rows = answers(3)
-    rows[5]["qid"] = " "
-    file = write("blank.csv", rows)
-    data = TextDataModule(tokenizer=tokenizer_folder, train_file=file, validation_file=file, query_column="qid")
-    with pytest.raises(UserError, match=r"blank.csv, line 7: no value in 'qid'"):
-        data.prepare_data()
 
 
 def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder):

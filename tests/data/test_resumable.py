@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import SequentialSampler
 
@@ -37,6 +37,7 @@ def cut_and_resume(make, epoch, cut):
     return before, list(batches), resumed
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.integers(3, 60), st.integers(1, 9), st.integers(0, 3), st.integers(1, 3), st.data())
 def test_any_cut_gives_the_same_batches(rows, batch_size, epoch, world, data):
     for rank in range(world):

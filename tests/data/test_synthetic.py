@@ -190,12 +190,6 @@ def test_data_module():
         assert (label, difficulty) == (rows[index].label, rows[index].difficulty)
 
 
-def test_longest_text_fits():
-    tokenizer = synthetic_tokenizer()
-    rows = itertools.islice(examples(0, [0, 0, 0, 1]), 200)
-    assert max(len(tokenizer(e.hypothesis, e.premise)["input_ids"]) for e in rows) <= make().max_length
-
-
 def test_prediction_reads_own_rows(tmp_path):
     path = tmp_path / "own.csv"
     path.write_text("premise,hypothesis\nanna can swim  ben can dive,anna can swim\n", encoding="utf-8")
