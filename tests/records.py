@@ -8,7 +8,7 @@ from mebert.metrics.curve import ExitRecord
 
 
 def random_record(samples=60, exits=4, classes=3, seed=0):
-    """Exits that are right more often the later they are, and surer the righter they are."""
+    """Exits whose accuracy rises with depth, and which are more confident where they are correct."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (samples,), generator=generator)
     ease = torch.rand(samples, generator=generator)

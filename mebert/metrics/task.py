@@ -57,21 +57,21 @@ def metric_input(name: str, logits: Tensor) -> Tensor:
 
 
 def update_metric(
-    metric: torchmetrics.Metric, answers: Tensor, labels: Tensor, queries: Tensor | None, regression: bool
+    metric: torchmetrics.Metric, values: Tensor, labels: Tensor, queries: Tensor | None, regression: bool
 ) -> None:
     """Update a metric from `make_metric`.
 
     Args:
         metric: The metric.
-        answers: From `metric_input`, (N,).
+        values: From `metric_input`, (N,).
         labels: (N,).
         queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
         regression: C = 1.
     """
     if isinstance(metric, QuestionRanking):
-        metric.update(answers, is_relevant(labels), _required(queries, metric.name))
+        metric.update(values, is_relevant(labels), _required(queries, metric.name))
     elif len(labels):  # torchmetrics does not take none
-        metric.update(answers, labels.float() if regression else labels)
+        metric.update(values, labels.float() if regression else labels)
 
 
 def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> float:
@@ -83,17 +83,17 @@ def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | No
         labels: (N,).
         queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
     """
-    answers = metric_input(name, logits)
+    values = metric_input(name, logits)
     metric = make_metric(name, logits.shape[-1])
     if isinstance(metric, QuestionRanking):  # without the metric's own bookkeeping, which is slower than the sum itself
-        return float(mean_over_questions(name, answers, is_relevant(labels), _required(queries, name)))
-    update_metric(metric, answers, labels, queries, logits.shape[-1] == 1)
+        return float(mean_over_questions(name, values, is_relevant(labels), _required(queries, name)))
+    update_metric(metric, values, labels, queries, logits.shape[-1] == 1)
     return float(metric.compute())
 
 
 def _required(queries: Tensor | None, name: str) -> Tensor:
     if queries is None:
         raise UserError(
-            f"the metric {name!r} ranks answers to a question, but the data does not say which belong together"
+            f"the metric {name!r} ranks the candidates of a question, but the data has no questions (query column)"
         )
     return queries

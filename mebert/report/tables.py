@@ -98,7 +98,7 @@ def operating_table(evaluation: Evaluation) -> Table:
     if any(point.interval for point in every):
         caption.append(
             "95 % interval: what another draw of as many samples would change (not another seed). "
-            "Agrees: share of answers that are the full model's."
+            "Agrees: share of predictions that are the full model's."
         )
     if oracle is not None:
         caption.append("* each sample at its earliest right exit: an upper bound, not a policy.")

@@ -77,7 +77,7 @@ def test_equal_scores_earn_nothing_whatever_the_order_of_the_rows():
         assert values == pytest.approx({"map": (1 / 3 + 1 / 2) / 2, "mrr": (1 / 3 + 1 / 2) / 2, "p_at_1": 0.0})
 
 
-def test_sure_answers_are_told_apart():
+def test_confident_predictions_are_told_apart():
     logits = torch.tensor([[0.0, 40.0], [0.0, 60.0]])
     assert logits.softmax(-1)[0, 1] == logits.softmax(-1)[1, 1] == 1.0
     assert ranking_scores(logits).tolist() == [40.0, 60.0]
@@ -99,6 +99,6 @@ def test_mistakes_are_named():
     assert set(NAMES) < set(METRIC_NAMES)
     with pytest.raises(UserError, match=r"'map' needs two classes .* not 3"):
         make_metric("map", 3)
-    with pytest.raises(UserError, match="does not say which belong together"):
+    with pytest.raises(UserError, match="has no questions"):
         metric_value("mrr", torch.zeros(2, 2), torch.tensor([0, 1]))
     assert math.isnan(metric_value("map", torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([-1, -1])))

@@ -114,7 +114,7 @@ def _curves(lines: Sequence[SeedGroup], metric: str, policy: str | None) -> Figu
     first, *others = list(CHOICES) if policy is None else [policy]
     choices = [first, *(choice for choice in others if any(_differs(run, choice) for run in runs))]
     several = len({round(float(run.evaluation["plain_gflops"]), 6) for run in runs}) > 1
-    whose = "the dearest run's plain model" if several else "the plain model"
+    whose = "the most expensive run's plain model" if several else "the plain model"
     against = f"{whose} (all layers, last head alone: {reference_gflops(lines):.3g} GFLOPs a row)"
     words = [
         f"Lines: all thresholds of a policy; up and right is better. Speed-ups count against {against}.",

@@ -1,4 +1,4 @@
-"""Colours that a colour-blind reader can tell apart, the same on pages and in pictures."""
+"""Line styles that a colour-blind reader can tell apart, the same on pages and in pictures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["PALETTE", "Style", "styles"]
 K = TypeVar("K", bound=Hashable)
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#BDAE00")
-"""Okabe and Ito (2008), in an order that keeps neighbours apart. Grey stands for their black, which a dark page would
-swallow, and their yellow is darker, since a white page would swallow it."""
+"""Okabe and Ito (2008), in an order that keeps neighbours apart; grey replaces black, which a dark page hides, and the
+yellow is darker, to be seen on white."""
 
-# The same order in plotly's and in matplotlib's words.
+# The same order in plotly's and in matplotlib's names.
 DASHES = (("solid", "-"), ("dash", "--"), ("dot", ":"), ("dashdot", "-."))
 MARKERS = (
     ("circle", "o"),
@@ -30,14 +30,14 @@ MARKERS = (
 
 @dataclass(frozen=True)
 class Style:
-    """How one line is drawn everywhere.
+    """How one line is drawn.
 
     Attributes:
         colour: `#rrggbb`.
         dash: plotly's name.
-        linestyle: matplotlib's.
-        symbol: Of its markers, plotly's name.
-        marker: matplotlib's.
+        linestyle: matplotlib's name.
+        symbol: plotly's name of its markers.
+        marker: matplotlib's name.
     """
 
     colour: str
@@ -47,13 +47,13 @@ class Style:
     marker: str
 
     def rgba(self, alpha: float) -> str:
-        """The colour, as plotly takes a transparent one."""
+        """The colour with transparency, for plotly."""
         red, green, blue = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
         return f"rgba({red}, {green}, {blue}, {alpha:g})"
 
 
 def styles(keys: Iterable[K]) -> dict[K, Style]:
-    """A style for each of some things, in their order: eight colours, then the same colours dashed.
+    """A style for each key, in their order: eight colours, then the same colours dashed.
 
     >>> found = styles(["joint", "de3", "joint"])
     >>> list(found), found["de3"].colour

@@ -1,4 +1,4 @@
-"""What a page is made of. All text is escaped; only `Html` is taken as it is."""
+"""The parts of a page. All text is escaped, except that of `Html`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Cell", "Figure", "Grid", "Html", "Note", "Part", "Section", "Table",
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table that is more than a text or a number.
+    """A cell of a table with more than a text or a number.
 
     Attributes:
-        text: What it shows.
-        sort: What it is sorted by, where that is not the text.
+        text: The text.
+        sort: The value that it is sorted by; None for the text.
         colour: A square of this colour before the text (`#rrggbb`).
         title: Shown under the pointer.
         look: `dim`, `strong`, `code` or nothing.
@@ -35,13 +35,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is sorted by a click, or Enter, on a header; it scrolls in a box of its own where it is too wide.
+    """A table that is sorted by a click, or Enter, on a header, and scrolls in its own box if it is too wide.
 
     Attributes:
-        header: One text a column.
-        rows: Numbers are shown with `digits` digits behind the point and sorted by their full value; None and NaN
-            are a dash, and sorted last.
-        caption: What the table is; also its name for a screen reader.
+        header: One text for each column.
+        rows: Floats are shown with `digits` decimals and sorted by their full value; None and NaN are a dash, and
+            sorted last.
+        caption: Shown below; also its name for a screen reader.
         digits: Of floats.
         sortable: Whether headers sort.
     """
@@ -57,7 +57,7 @@ class Table:
         return [[self._cell(value) for value in row] for row in self.rows]
 
     def numeric(self) -> list[bool]:
-        """Of each column, whether it holds numbers, and so stands on the right: (columns,)."""
+        """Whether each column holds numbers, which are aligned right: (columns,)."""
         columns = zip(*self.cells(), strict=True) if self.rows else ([] for _ in self.header)
         return [any(c.sort is not None for c in column) and all(_is_number(c) for c in column) for column in columns]
 
@@ -78,16 +78,16 @@ def _is_number(cell: Cell) -> bool:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plotly chart, as wide as its place.
+    """A plotly chart, as wide as its container.
 
-    Colours of the text, the axes and the grid follow the page; those of traces stay. The legend stands on the right,
-    and below the chart where that is narrow.
+    Colours of the text, the axes and the grid follow the page; those of traces stay. The legend is on the right, or
+    below a narrow chart.
 
     Attributes:
-        figure: A `plotly.graph_objects.Figure`; its `layout.height` counts, its template and background do not. Text
-            that is not ours must go through `plain`.
-        caption: What one has to know to read it.
-        label: What it shows, for a screen reader; the caption where it is empty.
+        figure: A `plotly.graph_objects.Figure`; its template and background are replaced. Users' text must be escaped
+            by `plain`.
+        caption: How to read it.
+        label: Its name for a screen reader; empty for the caption.
     """
 
     figure: Any
@@ -100,8 +100,8 @@ class Note:
     """A paragraph.
 
     Attributes:
-        text: The words.
-        code: A command to copy, shown below them.
+        text: The text.
+        code: A command to copy, shown below.
     """
 
     text: str
@@ -110,11 +110,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Html:
-    """HTML of our own, such as coloured spans. Build it with `Markup("<b>{}</b>").format(text)`, which escapes.
+    """HTML, such as coloured spans. Build it with `Markup("<b>{}</b>").format(text)`, which escapes.
 
     Attributes:
         html: A `markupsafe.Markup`; a plain text is escaped.
-        caption: What it is.
+        caption: Shown below.
     """
 
     html: Markup | str
@@ -123,11 +123,11 @@ class Html:
 
 @dataclass(frozen=True)
 class Grid:
-    """Small charts or other parts side by side, as many as fit.
+    """Parts side by side, as many as fit.
 
     Attributes:
         parts: From left to right.
-        width: Least width of each in pixels.
+        width: Minimum width of each in pixels.
     """
 
     parts: Sequence[Part]
@@ -136,7 +136,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; its own sections have smaller headings.
+    """A heading with parts below it, then sections with smaller headings.
 
     Attributes:
         title: The heading.
@@ -155,7 +155,7 @@ Part = Table | Figure | Note | Html | Grid
 
 
 def plain(text: object) -> str:
-    """A text of somebody else's for a plotly chart: shown as it is, where plotly would read tags and templates in it.
+    """A user's text for a plotly chart, with tags and templates of plotly's escaped.
 
     >>> plain("<b>%{x}</b>")
     '&lt;b&gt;&#37;{x}&lt;/b&gt;'

@@ -1,4 +1,4 @@
-"""From the parts of a page to one HTML file that needs nothing else."""
+"""Renders the parts of a page as one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def write_page(path: str | Path, title: str, lead: str, sections: Sequence[Secti
 
     Args:
         path: The file; its folder is made.
-        title: Of the page.
+        title: Title of the page.
         lead: A paragraph below it.
-        sections: From top to bottom, also the page's table of contents.
+        sections: From top to bottom; they are also the table of contents.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def write_page(path: str | Path, title: str, lead: str, sections: Sequence[Secti
 
 
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """The page as a text; arguments as `write_page`. plotly.js is in it once, and only where there is a chart."""
+    """The page as a text; arguments as `write_page`. plotly.js is included once, and only if there is a chart."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -71,7 +71,7 @@ def _is(kind: type) -> Any:
 
 
 def _as_json(figure: Any) -> Markup:
-    """A figure as JSON that may stand in a script element: no text in it can end that element."""
+    """A figure as JSON for a script element, escaped so that no text in it can end the element."""
     from markupsafe import Markup
     from plotly.io.json import to_json_plotly
 
