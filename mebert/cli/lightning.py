@@ -207,7 +207,11 @@ class MebertCLI(LightningCLI):
             folder = run_folder(trainer)
             tokenizer = getattr(self.datamodule, "tokenizer", None)
             self.model.model.save_pretrained(
-                folder / "model", tokenizer, self.model.policy, operating_points=self.model.operating_points
+                folder / "model",
+                tokenizer,
+                self.model.policy,
+                operating_points=self.model.operating_points,
+                max_length=getattr(self.datamodule, "max_length", None),
             )
             save_predictors(folder / "model", self.model.exit_predictors)
             print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)

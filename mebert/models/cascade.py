@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,9 @@ from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter, LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
-from mebert.models.pretrained import PolicyLike
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import ModelSpec, saved_model_folder
 from mebert.storage.trusted_classes import class_path_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["CascadeModel"]
 
@@ -143,6 +139,14 @@ class CascadeModel(MultiExitModel):
 
     @override
     def spec(self) -> ModelSpec:
+        """What the cascade is, for its `exits.json` above the folders of its models.
+
+        Raises:
+            UserError: It has prototypes or a learning-to-exit head, which cannot be saved.
+        """
+        for name in ("prototypes", "exit_scorer"):
+            if getattr(self, name) is not None:
+                raise UserError(f"a cascade is saved without {name}: set its {name} to None, and take another policy")
         return ModelSpec(
             model=class_path_of(type(self)),
             num_labels=self.num_labels,
@@ -150,24 +154,6 @@ class CascadeModel(MultiExitModel):
             exit_layers=list(self.exit_layers),
             members=[f"model_{index + 1}" for index in range(self.num_exits)],
         )
-
-    @override
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        tokenizer: PreTrainedTokenizerBase | None = None,
-        policy: PolicyLike | None = None,
-        **extra: Any,
-    ) -> None:
-        """Write each model into a folder of its own below this one, with the cascade's `exits.json` beside them.
-
-        Raises:
-            UserError: The cascade has prototypes or a learning-to-exit head, which there is no place for.
-        """
-        for name in ("prototypes", "exit_scorer"):
-            if getattr(self, name) is not None:
-                raise UserError(f"a cascade is saved without {name}: set its {name} to None, and take another policy")
-        super().save_pretrained(folder, tokenizer, policy, **extra)
 
     @override
     def _save_parts(self, folder: Path) -> None:

@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.storage.hub import hub_errors
+from mebert.storage.trusted_classes import subclasses_of
 
 __all__ = ["SUPPORTED_FAMILIES", "adapter_for", "build_encoder", "quiet_loading"]
 
@@ -86,14 +87,10 @@ SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for adapter in ADAPTERS for f
 
 def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
     """Ours, and those of every subclass that names families of its own and whose module is imported."""
-    found: dict[str, type[EncoderAdapter]] = {family: adapter for adapter in ADAPTERS for family in adapter.families}
-    left: list[type[EncoderAdapter]] = EncoderAdapter.__subclasses__()
-    while left:
-        adapter = left.pop()
-        if "families" in vars(adapter):  # a adapter for another purpose inherits its base's
-            found |= {family: adapter for family in adapter.families if family not in found}
-        left += adapter.__subclasses__()
-    return found
+    ours = {family: adapter for adapter in ADAPTERS for family in adapter.families}
+    # An adapter for another purpose inherits the families of its base.
+    named = [adapter for adapter in subclasses_of(EncoderAdapter) if "families" in vars(adapter)]
+    return ours | {family: adapter for adapter in named for family in adapter.families} | ours
 
 
 def _adapter_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:

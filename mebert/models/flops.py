@@ -11,22 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mebert.models.encoder import EncoderAdapter
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import PolicyLike
 
-__all__ = ["direct_exit_flops", "encoder_flops", "exit_flops", "single_exit_flops"]
-
-
-def encoder_flops(walk: EncoderAdapter, lengths: Tensor, depth: int) -> Tensor:
-    """Cost of the embeddings' projection and the first `depth` layers, (N,) float64.
-
-    Args:
-        walk: The encoder's adapter.
-        lengths: Tokens of each sample, (N,), special tokens included.
-        depth: Number of layers.
-    """
-    return walk.flops(lengths, depth)
+__all__ = ["direct_exit_flops", "exit_flops", "single_exit_flops"]
 
 
 def exit_flops(model: MultiExitModel, lengths: Tensor, policy: PolicyLike | None = None) -> Tensor:

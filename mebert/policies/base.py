@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
-from mebert.storage.trusted_classes import class_path_of, imported_class
+from mebert.storage.trusted_classes import class_path_of, imported_class, subclasses_of
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -172,13 +172,8 @@ def policy_by_name(name: str) -> type[ExitPolicy]:
     Raises:
         UserError: There is none; the text lists those that there are.
     """
-    found: dict[str, type[ExitPolicy]] = {}
-    left: list[type[ExitPolicy]] = ExitPolicy.__subclasses__()
-    while left:
-        policy = left.pop()
-        if "name" in vars(policy):  # a base shared by several has none of its own
-            found.setdefault(policy.name, policy)
-        left += policy.__subclasses__()
+    # A base that several share has no name of its own.
+    found = {policy.name: policy for policy in subclasses_of(ExitPolicy) if "name" in vars(policy)}
     if name not in found:
         raise UserError(f"policy {name!r} is not known; choose one of: {', '.join(sorted(found))}")
     return found[name]

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from mebert.errors import UserError
 from mebert.storage.aliases import find_moved
 
-__all__ = ["check_named_classes", "class_path_of", "imported_class", "strict_parsing"]
+__all__ = ["check_named_classes", "class_path_of", "imported_class", "strict_parsing", "subclasses_of"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,13 @@ def class_path_of(cls: type) -> str:
     folder = ".".join(cls.__module__.split(".")[:2])
     public = folder.startswith("mebert.") and getattr(sys.modules[folder], cls.__qualname__, None) is cls
     return f"{folder if public else cls.__module__}.{cls.__qualname__}"
+
+
+def subclasses_of(cls: type[T]) -> Iterator[type[T]]:
+    """All imported subclasses of a class, those of subclasses included."""
+    for found in cls.__subclasses__():
+        yield found
+        yield from subclasses_of(found)
 
 
 def imported_class(path: object, base: type[T], what: str) -> type[T]:

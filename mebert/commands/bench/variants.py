@@ -21,7 +21,6 @@ from mebert.commands.bench.timing import Runs
 from mebert.data.tokenised import TokenisedSplit
 from mebert.inference import PrecisionName, make_engine
 from mebert.models import MultiExitModel
-from mebert.models.flops import encoder_flops
 from mebert.policies import FixedExit
 
 __all__ = ["PLAIN", "UNSORTED", "Variant", "make_variants"]
@@ -127,7 +126,7 @@ def _baselines(
             batch_size=size,
             batches=given,
             make=hugging_face(precision, depth),
-            flops=(encoder_flops(model.adapter, costs.lengths, layers) + head).unsqueeze(0),
+            flops=(model.adapter.flops(costs.lengths, layers) + head).unsqueeze(0),
             layers=torch.tensor([layers], dtype=torch.float64),
         )
 
