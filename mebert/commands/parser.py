@@ -107,8 +107,9 @@ class UserErrorParser(ArgumentParser):
         try:
             return super().parse_args(args, *more, **kwargs)
         except UnicodeDecodeError as error:  # of a configuration file
-            given = ", ".join(name for word in self.args if _is_other_encoding(name := word.rpartition("=")[2]))
-            raise UserError(f"{given}: not UTF-8 text; save the file as UTF-8") from error
+            names = [word.rpartition("=")[2] for word in self.args]
+            given = [name for name in names if Path(name).is_file() and Path(name).read_bytes() == error.object]
+            raise UserError(f"{', '.join(given)}: not UTF-8 text; save the file as UTF-8") from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         causes = [] if ex is None else list(_causes(ex))
@@ -252,13 +253,3 @@ def _options(parser: ArgumentParser) -> set[str]:
             if isinstance(inner, ArgumentParser):
                 names |= _options(inner)
     return names
-
-
-def _is_other_encoding(name: str) -> bool:
-    try:
-        Path(name).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return False

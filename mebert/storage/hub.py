@@ -15,12 +15,14 @@ __all__ = ["hub_errors", "hub_url"]
 NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
 FILES = ("datasets", "safetensors", "tokenizers")
 
-NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "EntryNotFoundError", "RevisionNotFoundError"}
-NOT_FOUND_TEXTS = ("is not a valid model identifier", "is not a local folder", "doesn't exist on the hub")
-UNREACHABLE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled"}
+# By the names of their types, so that no library is imported for a message.
+NOT_FOUND = {
+    *("RepositoryNotFoundError", "DatasetNotFoundError", "EntryNotFoundError", "RevisionNotFoundError"),
+    "HFValidationError",  # no id that the Hub could have: a folder was meant
+}
+UNREACHABLE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
 CODE_TEXTS = ("trust_remote_code", "custom code", "dataset scripts are no longer supported", "weights only load failed")
 LACKS = re.compile(r"does not appear to have a file named (\S+)")
-UNREACHABLE_TEXTS = ("couldn't connect to", "couldn't reach", "connection refused", "offline mode is enabled")
 
 
 def hub_url() -> str:
@@ -96,13 +98,12 @@ def _explain(chain: list[BaseException]) -> str:
         )
     if any(type(link).__name__.endswith("Timeout") for link in chain):
         return f"the Hub at {hub_url()} did not answer in time; try again, or give a local folder or own files"
-    # Before the other texts: for an unreachable Hub transformers also reports that the id may not exist.
-    if names & UNREACHABLE or any(part in text for part in UNREACHABLE_TEXTS):
+    if names & UNREACHABLE:  # before NOT_FOUND: what is not in the cache is an EntryNotFoundError, too
         return (
             f"the Hub at {hub_url()} cannot be reached, and the cache has no complete copy; check the network"
             " and HF_ENDPOINT, or give a local folder or own files"
         )
-    if names & NOT_FOUND or any(part in text for part in NOT_FOUND_TEXTS):
+    if names & NOT_FOUND:
         return f"neither a local folder nor a repository at {hub_url()} (or one that needs a login); check the spelling"
     if lacks := LACKS.search(text):
         return f"there is no {lacks[1].rstrip('.')} in it; check the id or the folder"

@@ -80,7 +80,7 @@ def provoke(fault: Fault, trained: Path, folder: Path) -> Provoked:
 
     Args:
         fault: The fault.
-        trained: The folder of `tiny.yaml` and its run.
+        trained: The folder of `tiny.yaml` and its run, which are copied.
         folder: A new one, which becomes the working directory for the time.
     """
     shutil.copytree(trained, folder, dirs_exist_ok=True)

@@ -36,12 +36,7 @@ COLUMNS = "| what was given | message |"
 
 
 def shortened(message: str, folder: Path) -> str:
-    """A message without what differs from machine to machine.
-
-    Args:
-        message: The message.
-        folder: The working directory.
-    """
+    """A message of a run in this folder, without what differs from machine to machine."""
     for path in {str(folder), str(folder.resolve())}:
         message = message.replace(f"{path}/", "").replace(path, "<this folder>")
     message = re.sub(r"\d[\d,]* bytes that", "... bytes that", message)
@@ -49,11 +44,7 @@ def shortened(message: str, folder: Path) -> str:
 
 
 def rendered(messages: Mapping[tuple[str, str], str]) -> str:
-    """The page.
-
-    Args:
-        messages: (group, what was given) to the message.
-    """
+    """The page with these messages, by group and by what was given."""
     parts = [HEAD.format(count=sum(map(len, GROUPS.values())))]
     for group, faults in GROUPS.items():
         rows = [f"| {fault.what} | {_code(messages[group, fault.what])} |" for fault in faults]
