@@ -205,25 +205,11 @@ class CurriculumOrder(SplitLoaders):
 
 
 class CurriculumDataModule(CurriculumOrder, TextDataModule):
-    """`TextDataModule` with a curriculum: its training rows are ordered by difficulty, anew every epoch.
-
-    Args:
-        kwargs: The settings of the curriculum (CurriculumOrder) and of the data (TextDataModule).
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    """`TextDataModule` with a curriculum: its training rows are ordered by difficulty, anew every epoch."""
 
 
 class SyntheticCurriculumDataModule(CurriculumOrder, SyntheticEntailmentDataModule):
-    """The built-in task with a curriculum; its true difficulty is known (`KnownDifficulty`).
-
-    Args:
-        kwargs: The settings of the curriculum (CurriculumOrder) and of the task (SyntheticEntailmentDataModule).
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    """The built-in task with a curriculum; its true difficulty is known (`KnownDifficulty`)."""
 
 
 class _Collector(L.Callback):

@@ -27,20 +27,9 @@ def test_names_are_read_from_the_column(values, names):
     assert infer_label_names(values, "x") == names
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        (["a", "a"], "only the label 'a'"),
-        (["", "-1"], "no labels"),
-        (["1", "2"], r"must be 0, 1, .* found 1..2"),
-        (["0", "99999"], "found 0..99999"),
-        (["0.5", "1.25", "3"], "regression: true"),
-        ([f"id{number}" for number in range(2000)], "2000 different values"),
-    ],
-)
-def test_columns_without_classes_are_refused(values, message):
-    with pytest.raises(UserError, match=message):
-        infer_label_names(values, "column 'label' of x.csv")
+def test_identifiers_are_no_classes():
+    with pytest.raises(UserError, match="2000 different values"):
+        infer_label_names([f"id{number}" for number in range(2000)], "column 'label' of x.csv")
 
 
 def test_names_numbers_and_missing_labels_are_encoded():

@@ -34,12 +34,6 @@ def test_mnli_validates_matched_and_mismatched():
     assert TextDataModule(task="mnli", holdout=0.1).validation_names == ["val"]
 
 
-def test_tasks_without_a_validation_split_hold_rows_out():
-    for name in ("ag_news", "imdb", "yelp_polarity"):
-        assert not TASKS[name].validation_splits
-        assert TextDataModule(task=name, holdout=0.05).validation_names == ["val"]
-
-
 def test_unknown_task_names_close_ones():
     with pytest.raises(UserError, match=r"unknown task 'SST-2'.*sst2.*scitail"):
         find_task("SST-2")
