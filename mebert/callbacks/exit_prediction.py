@@ -30,6 +30,7 @@ from mebert.exit_predictor.fitting import (
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies import policy_from_spec
+from mebert.policies.stored_thresholds import within_range
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint
@@ -124,7 +125,7 @@ class ExitPrediction(L.Callback):
         """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes."""
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
         targets: dict[float, float | None] = {policy.threshold: None}
-        targets |= {min(max(threshold, 0.0), 1.0): target for target, threshold in points.items()}
+        targets |= {within_range(threshold): target for target, threshold in points.items()}
         if self.kind == "static":
             return self._fit_static(trainer, model, policy, targets)
         scored = self._score(trainer, model, policy, "train" if self.split == "train" else validation)

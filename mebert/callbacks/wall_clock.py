@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mebert.policies.stored_thresholds import within_range
 from mebert.report.wall_clock import measure_speedups
 from mebert.runtime.precision import inference_precision
 
@@ -63,7 +64,7 @@ class WallClock:
         if not batches or not points:
             return
         policies = module.score_policies()
-        at_points = [policies[point.policy].with_threshold(min(max(point.threshold, 0.0), 1.0)) for point in points]
+        at_points = [policies[point.policy].with_threshold(within_range(point.threshold)) for point in points]
         precision = inference_precision(trainer.precision)
         speedups, samples, rounds = measure_speedups(
             module.model, at_points, batches, precision, self.rounds, self.budget

@@ -30,6 +30,7 @@ from mebert.policies import (
     ValueChange,
     policy_from_spec,
 )
+from mebert.policies.stored_thresholds import within_range
 
 __all__ = ["TARGET_SPEEDUPS", "EarlyExitModule"]
 
@@ -128,7 +129,7 @@ class EarlyExitModule(L.LightningModule):
                     f"target_speedup {self.target_speedup} is out of reach: leaving as early as it can, the policy "
                     f"{self.policy.name!r} gives {most:.2f}"
                 )
-            self.policy = self.policy.with_threshold(min(max(chosen, 0.0), 1.0))
+            self.policy = self.policy.with_threshold(within_range(chosen))
 
     def on_validation_epoch_start(self) -> None:
         """Fit prototypes and learning-to-exit heads that the recipe does not train to the current weights."""

@@ -153,7 +153,7 @@ class ModelSpec(_Values):
     @classmethod
     @contextmanager
     def change(cls, folder: str | Path) -> Iterator[ModelSpec]:
-        """Read a folder's spec, and write what was made of it; several processes do so one after another."""
+        """Change a folder's spec within one read and write, a process at a time; its hidden lock file stays there."""
         with FileLock(Path(folder) / f".{SPEC_FILE}.lock"):
             spec = cls.read(folder)
             yield spec
