@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["CompareFormat", "EngineName", "HeadKind", "PoolingKind", "PrecisionName"]
-
 EngineName = Literal["shrink", "full", "refill", "predicted"]
 """How a batch is run (`mebert.inference`)."""
 

@@ -11,23 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = [
-    "DistillationKind",
-    "FeatureLossKind",
-    "averaging_matrix",
-    "balanced_weights",
-    "dar_hinge",
-    "dar_softmax",
-    "depth_weights",
-    "distillation_pairs",
-    "exit_errors",
-    "exit_losses",
-    "feature_distances",
-    "logit_distances",
-    "per_exit_losses",
-    "uniform_weights",
-]
-
 DistillationKind = Literal["none", "vanilla", "layerwise", "both"]
 
 FeatureLossKind = Literal["cosine", "mse"]

@@ -1,7 +1,5 @@
 """Tests need no network and no account."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Folders of runs without any training: a random pass over a tiny model, evaluated and written by the real code."""
 
-from __future__ import annotations
-
 import csv
 from functools import lru_cache
 from unittest.mock import patch

@@ -1,7 +1,5 @@
 """Recorded passes that no model made."""
 
-from __future__ import annotations
-
 import torch
 
 from mebert.metrics.curve import ExitRecord

@@ -1,7 +1,5 @@
 """`import mebert` is cheap."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

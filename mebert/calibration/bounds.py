@@ -15,8 +15,6 @@ from scipy.special import rel_entr
 from scipy.stats import binom
 from torch import Tensor
 
-__all__ = ["binomial_p_value", "fixed_sequence", "hoeffding_bentkus_p_value", "smallest_binomial_split"]
-
 
 def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
     """P(Binomial(n, limit) <= errors): exact for losses that are 0 or 1.

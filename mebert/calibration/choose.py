@@ -17,16 +17,6 @@ from mebert.calibration.risks import NewMistakes, Risk
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord, replay
 
-__all__ = [
-    "Guarantee",
-    "check_levels",
-    "guaranteed_threshold",
-    "losses_at",
-    "threshold_for_cost",
-    "threshold_for_drop",
-    "threshold_grid",
-]
-
 
 def threshold_for_cost(scores: Tensor, costs: Tensor, most: float) -> float | None:
     """The strictest threshold whose mean cost is within a budget, or None where the fastest threshold exceeds it.

@@ -17,8 +17,6 @@ from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["ExitCosts", "PolicyCosts"]
-
 
 class ExitCosts:
     """FLOPs of a model on some samples, counted once for many policies.

@@ -10,8 +10,6 @@ from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["fit_policy"]
-
 FITTING_SHARE = 1 / 3
 """Share of the rows that a policy is fitted to where its threshold must be chosen on others."""
 

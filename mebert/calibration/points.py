@@ -26,8 +26,6 @@ from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
 
-__all__ = ["Calibrated", "Kind", "Request", "calibrate_policy", "requests"]
-
 Kind = Literal["speedup", "speedup_flops", "layers", "gflops", "max_drop", "guarantee"]
 ROUNDING = 1 + 1e-12  # of a budget that is a quotient
 

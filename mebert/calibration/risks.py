@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mebert.calibration.bounds import binomial_p_value, hoeffding_bentkus_p_value, smallest_binomial_split
 
-__all__ = ["RISKS", "AccuracyDifference", "Disagreement", "NewMistakes", "Risk"]
-
 
 class Risk:
     """A loss of each sample, and the p-value for "its mean is above epsilon".

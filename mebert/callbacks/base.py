@@ -9,8 +9,6 @@ import lightning as L
 from lightning import Trainer
 from typing_extensions import override
 
-__all__ = ["SplitCallback", "main_metrics", "stage_prefix"]
-
 
 class SplitCallback(L.Callback):
     """A callback that treats training, validation and test alike: two hooks instead of Lightning's six.

@@ -17,8 +17,6 @@ from mebert.storage.atomic import atomic_write, copy_whole
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.paths import check_output
 
-__all__ = ["BestCheckpoint"]
-
 
 class BestCheckpoint(ModelCheckpoint):
     """A `ModelCheckpoint` that keeps the best of the whole training, resumed runs included.

@@ -17,8 +17,6 @@ from mebert.errors import UserError, check_range
 from mebert.report.prediction_files import write_table
 from mebert.storage.run_folder import run_folder
 
-__all__ = ["CurriculumMonitor"]
-
 
 class CurriculumMonitor(L.Callback):
     """Logs the curriculum of every epoch; without a curriculum it does nothing.

@@ -31,8 +31,6 @@ from mebert.report.tables import print_evaluation
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
 
-__all__ = ["AccuracySpeedCurve"]
-
 
 class AccuracySpeedCurve(SplitCallback):
     """Chooses operating points after each validation and reports the whole curve after a test.

@@ -15,8 +15,6 @@ from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.callbacks.prediction_writer import PredictionWriter
 from mebert.callbacks.wandb_report import WandbReport
 
-__all__ = ["CALLBACKS"]
-
 CALLBACKS: dict[str, type[L.Callback]] = {
     "checkpoint": BestCheckpoint,
     "last_checkpoint": LastCheckpoint,

@@ -13,8 +13,6 @@ from typing_extensions import override
 from mebert.data.resumable import ResumableLoader
 from mebert.runtime.distributed import gather_rows
 
-__all__ = ["ExactResume"]
-
 KEY = "resume"
 
 

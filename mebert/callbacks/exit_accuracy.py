@@ -18,8 +18,6 @@ from mebert.errors import check_range
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import make_metric, metric_input, update_metric
 
-__all__ = ["ExitAccuracy"]
-
 
 class ExitAccuracy(SplitCallback):
     """Logs the metrics of every exit, for training, validation and test.

@@ -20,8 +20,6 @@ from mebert.models.flops import exit_flops, single_exit_flops
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
 
-__all__ = ["ExitFLOPs"]
-
 
 class ExitFLOPs(SplitCallback):
     """Logs FLOPs (2 x multiply-adds), analytic, at the samples' own lengths, padding left out.

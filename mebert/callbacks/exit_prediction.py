@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
-__all__ = ["ExitPrediction"]
-
 
 class ExitPrediction(L.Callback):
     """Fits exit predictors (GEEP's exit-layer prediction) at the end of `fit`; does nothing unless `kind` is given.

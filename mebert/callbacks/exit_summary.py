@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from mebert.modules import MultiExitModule
 
-__all__ = ["ExitSummary"]
-
 LENGTH_WITHOUT_DATA = 128
 
 

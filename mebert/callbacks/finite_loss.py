@@ -17,8 +17,6 @@ from typing_extensions import override
 from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import world_size
 
-__all__ = ["FiniteLoss", "SeenBatch", "advice_for", "describe"]
-
 SHOWN_ROWS = 64
 SHOWN_NAMES = 3
 HIGH_LEARNING_RATE = 1e-2  # encoders are fine-tuned with 1e-5 to 5e-5, tiny ones from scratch with about 1e-3

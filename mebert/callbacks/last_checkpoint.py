@@ -14,8 +14,6 @@ from mebert.storage.atomic import keeping_previous, previous_of
 from mebert.storage.checkpoints import AtomicCheckpointIO
 from mebert.storage.paths import check_output
 
-__all__ = ["LastCheckpoint", "ValidateLast"]
-
 
 class ValidateLast(L.Callback):
     """Validates after the last step where `max_steps` ends training inside an epoch.

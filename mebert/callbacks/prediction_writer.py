@@ -24,9 +24,9 @@ from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
 from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
+from mebert.report.layout import print_pairs
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
 from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
-from mebert.report.tables import print_pairs
 from mebert.runtime.distributed import gather_rows
 from mebert.storage.run_folder import run_folder
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
-
-__all__ = ["PredictionWriter"]
 
 
 class PredictionWriter(L.Callback):

@@ -17,8 +17,6 @@ from typing_extensions import override
 
 from mebert.runtime.progress import REFRESH_SECONDS, bars_wanted, duration, send_logs_to_current_stderr
 
-__all__ = ["ExitProgressBar", "ProgressLines", "set_progress"]
-
 SILENCE_SECONDS = 300.0
 SHOWN_METRIC = "val/score"
 
@@ -77,12 +75,7 @@ class TrainingStatus:
         return found
 
     def next_line(self, trainer: L.Trainer, validated: bool) -> str:
-        """The line to print now; the mean loss and the clock start again.
-
-        Args:
-            trainer: Has the metrics.
-            validated: Whether a validation has just ended.
-        """
+        """The line to print now; the mean loss and the clock start again."""
         in_epoch = not validated or trainer.val_check_batch < trainer.num_training_batches  # type: ignore[operator]
         place = epoch_of(trainer) + (f", step {trainer.global_step}" if in_epoch else "")
         figures = [f"{name} {value}" for name, value in self.figures(trainer).items()]

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mebert.exit_predictor import ExitPredictor
     from mebert.policies import ExitPolicy
 
-__all__ = ["ExitRecorder"]
-
 
 class ExitRecorder:
     """The growing record of one pass over one split."""

@@ -10,8 +10,6 @@ from typing_extensions import override
 
 from mebert.storage.run_folder import run_folder
 
-__all__ = ["RunConfig"]
-
 
 class RunConfig(SaveConfigCallback):
     """Writes `config.yaml` into the run's own folder and sends the whole configuration to the loggers.

@@ -19,8 +19,6 @@ from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.runtime.slurm import note_job, requeue_job
 from mebert.storage.run_folder import run_folder
 
-__all__ = ["StopOnSignal", "Stopped"]
-
 
 class Stopped(SIGTERMException):
     """Training has ended because of a signal, its checkpoint written; the exit status is 128 + the signal's number.

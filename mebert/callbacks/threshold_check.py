@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
-__all__ = ["check_monitors", "warn_if_useless", "warn_of_missing"]
-
 
 def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
     """Check before training that the curve that a checkpoint monitors is computed after each epoch.
@@ -55,13 +53,7 @@ def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -
 def warn_of_missing(
     operating_points: Mapping[str, Mapping[float, float]], policies: Iterable[str], speedups: Sequence[float]
 ) -> None:
-    """Warn of requested speed-ups for which a policy has no stored threshold.
-
-    Args:
-        operating_points: Policy name to speed-up to threshold.
-        policies: Names of the policies to check.
-        speedups: The requested speed-ups by layers.
-    """
+    """Warn of requested speed-ups for which a policy has no stored threshold."""
     for name in policies:
         stored = operating_points.get(name, {})
         missing = [f"{speedup:g}" for speedup in speedups if speedup not in stored]

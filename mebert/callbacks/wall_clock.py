@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.report.evaluation import Evaluation
 
-__all__ = ["WallClock"]
-
 
 class WallClock:
     """Keeps batches of a test and times them.

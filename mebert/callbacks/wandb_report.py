@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
     from mebert.report.evaluation import Evaluation
 
-__all__ = ["WandbReport"]
-
 MOST_CLASSES = 50  # of a confusion matrix: W&B draws at most 10,000 cells
 
 

@@ -13,18 +13,9 @@ from mebert.exit_predictor import choose_predictor
 from mebert.policies import policy_from_spec
 from mebert.policies.stored_thresholds import checkpoint_threshold
 
-__all__ = ["check_match"]
-
 
 def check_match(command: str, config: Namespace, checkpoint: Mapping[str, Any], data: Any, model: Any) -> None:
     """Check a command that was given a checkpoint.
-
-    Args:
-        command: validate, test, predict, or fit.
-        config: Its section of the configuration.
-        checkpoint: The content, from `read_checkpoint`.
-        data: The data module.
-        model: The module, without the checkpoint's weights yet.
 
     Raises:
         UserError: Labels differ, or the checkpoint has no such threshold or exit predictor.

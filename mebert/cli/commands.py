@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import getdoc  # by name: `inspect` is a command here
 
-__all__ = ["COMMANDS", "command_function", "run_command"]
-
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
     "calibrate": "Choose thresholds for a speed, a budget or a largest loss, with a guarantee if asked; store them.",
@@ -28,30 +26,18 @@ MODULES = {"cascade": "mebert.commands.cascade", "completion": "mebert.cli.compl
 
 
 def command_function(name: str) -> Callable[..., int | None]:
-    """The function of a command.
-
-    Args:
-        name: A key of `COMMANDS`.
-    """
+    """The function of a command."""
     return getattr(import_module(MODULES.get(name, f"mebert.commands.{name}.command")), name)
 
 
 def description_of(function: Callable[..., object]) -> str:
-    """What a docstring says before its arguments, in paragraphs (jsonargparse alone would take its first line).
-
-    Args:
-        function: A command's.
-    """
+    """What a docstring says before its arguments, in paragraphs (jsonargparse alone would take its first line)."""
     text = (getdoc(function) or "").partition("\nArgs:")[0]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip())
 
 
 def run_command(name: str, args: Sequence[str]) -> int:
     """Parse the arguments of one command by its function's signature, and run it.
-
-    Args:
-        name: A key of `COMMANDS`.
-        args: What follows the command's name on the command line.
 
     Returns:
         The exit status: what the function returns, 0 for nothing.

@@ -19,8 +19,6 @@ from mebert.cli.help import DATA_MODULES, LIGHTNING_COMMANDS, RECIPES
 from mebert.commands.parser import CommandParser
 from mebert.errors import UserError
 
-__all__ = ["completion"]
-
 CLASSES = {"model": RECIPES, "data": DATA_MODULES}
 FOLDERS = ("model", "models", "runs", "dirpath", "default_root_dir")
 FILES = ("config", "ckpt_path", "texts", "file", "out", "path", "encoder")

@@ -13,8 +13,6 @@ from jsonargparse._util import config_load_stack  # which file is being read: it
 
 from mebert.commands.parser import ConfigFileError
 
-__all__ = ["load_yaml", "use_strict_loader"]
-
 PLAIN = "tag:yaml.org,2002:"
 MAX_VALUES = 1_000_000  # a hundred lines of aliases to aliases can stand for more values than any memory holds
 _load_word = get_loader("yaml")

@@ -14,8 +14,6 @@ from mebert.errors import UserError
 from mebert.runtime.distributed import lost_process
 from mebert.storage.run_folder import run_folder
 
-__all__ = ["check_seed", "convert_lightning_errors", "trainer_errors"]
-
 LARGEST_SEED = 2**32 - 1  # NumPy's
 # PyTorch has no type of its own for weights that do not fit a module; the fault is in the second line.
 WRONG_WEIGHTS = re.compile(r"Error\(s\) in loading state_dict.*\n\s*(.*)")
@@ -49,9 +47,6 @@ def trainer_errors() -> Iterator[None]:
 @contextmanager
 def convert_lightning_errors(trainer: Any) -> Iterator[None]:
     """Convert what Lightning refuses during a run into a `UserError`, and remove the run's folder if it is empty.
-
-    Args:
-        trainer: Whose run it is.
 
     Raises:
         UserError: A mistake.

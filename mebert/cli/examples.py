@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["examples_of"]
-
 RUN = "runs/quickstart/version_0"
 CONFIG = f"--config {RUN}/config.yaml --ckpt_path best"
 
@@ -64,11 +62,7 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
 
 
 def examples_of(command: str) -> str:
-    """The examples of a command as a section of its help.
-
-    Args:
-        command: A key of `EXAMPLES`.
-    """
+    """The examples of a command as a section of its help."""
     lines = ["examples:"]
     for words, purpose in EXAMPLES[command].items():
         lines += [f"  # {purpose}"] * bool(purpose) + [f"  python -m mebert {words}"]

@@ -11,8 +11,6 @@ from mebert import MODULE_OF
 from mebert.cli.commands import COMMANDS
 from mebert.cli.examples import examples_of
 
-__all__ = ["DATA_MODULES", "LIGHTNING_COMMANDS", "RECIPES", "arrange", "overview"]
-
 LIGHTNING_COMMANDS: Mapping[str, str] = {
     "fit": "Train, then test the best checkpoint and save it as a folder.",
     "validate": "Evaluate a checkpoint on the validation split.",
@@ -140,13 +138,7 @@ NOT_SHOWN: Mapping[str, tuple[str, ...]] = {
 
 
 def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
-    """Give a command its description, its short options, and the order of its help.
-
-    Args:
-        parser: The command's, with all its options.
-        command: fit, validate, test or predict.
-        whole: Show every option, with the libraries' own words.
-    """
+    """Give a command its description, its short options, and the order of its help."""
     parser.description = LIGHTNING_COMMANDS[command]
     parser.usage = f"python -m mebert {command} --config FILE [options]"
     more = "" if whole else f"All options: python -m mebert {command} --help_all"

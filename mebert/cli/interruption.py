@@ -19,16 +19,10 @@ from mebert.storage.checkpoints import NotWritten
 from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, run_folder
 
-__all__ = ["ends_cleanly", "same_command"]
-
 
 @contextmanager
 def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
     """End a command without a stack trace after a signal, a full disk or the like.
-
-    Args:
-        trainer: Whose run it is.
-        training: Whether it can be continued from a checkpoint.
 
     Raises:
         SystemExit: A signal; its status is 128 + the signal's number, as shells and schedulers expect.
@@ -58,12 +52,7 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
 
 
 def same_command(words: Sequence[str], checkpoint: Path) -> str:
-    """A command line with another checkpoint.
-
-    Args:
-        words: The command and its arguments.
-        checkpoint: Takes the place of any `--ckpt_path` among them.
-    """
+    """A command line with another checkpoint."""
     pairs = zip(["", *words], words, strict=False)
     kept = [word for before, word in pairs if before != "--ckpt_path" and not word.startswith("--ckpt_path")]
     return shlex.join(["python", "-m", "mebert", *kept, "--ckpt_path", str(checkpoint)])

@@ -46,8 +46,6 @@ from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoints import AtomicCheckpointIO
 from mebert.storage.run_folder import run_folder
 
-__all__ = ["MebertCLI", "lightning_command"]
-
 # Imported, so that the parser knows them by their short names.
 SHORT_NAMES = tuple(getattr(mebert, name) for name in (*RECIPES, *DATA_MODULES))
 

@@ -21,8 +21,6 @@ from mebert.storage.paths import describe_os_error
 if TYPE_CHECKING:
     from lightning.pytorch.cli import ArgsType
 
-__all__ = ["main"]
-
 
 def main(args: ArgsType = None) -> int:
     """Run one command.

@@ -2,17 +2,17 @@
 
 Before Lightning merges the checkpoint's hyperparameters into the configuration:
 
-1. `set_default_logger`: CSV files in the experiment's folder, which is also where `best` and `last` are looked for.
-2. `require_weights_only`: no checkpoint is opened that could run code.
-3. `continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.
-4. `open_checkpoint`: `best` and `last` become a file, which is read and checked.
+1. `_set_default_logger`: CSV files in the experiment's folder, which is also where `best` and `last` are looked for.
+2. `_require_weights_only`: no checkpoint is opened that could run code.
+3. `_continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.
+4. `_open_checkpoint`: `best` and `last` become a file, which is read and checked.
 
 Lightning's merge, in which the checkpoint's hyperparameters win over the command line. Then:
 
-5. `select_glue_rows`: `predictions.format glue` needs all test rows of its task.
-6. `report_overrides`: settings of the command line that the checkpoint has replaced are logged.
-7. `share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
-8. `choose_precision`: the precision that this hardware is fast at, where none was chosen.
+5. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
+6. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
+7. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
+8. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
 """
 
 from __future__ import annotations
@@ -33,8 +33,6 @@ from mebert.report.glue_files import glue_splits
 from mebert.runtime.precision import pick_precision
 from mebert.runtime.slurm import requeued_checkpoint
 from mebert.storage.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
-
-__all__ = ["Command", "experiment_folder", "prepare"]
 
 DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].default
 
@@ -66,14 +64,14 @@ def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None
         merge_checkpoint: Has Lightning merge the checkpoint's hyperparameters; returns the configuration.
     """
     command.given_model = _flat(command.config.get("model"))
-    for step in (set_default_logger, require_weights_only, continue_requeued_run, open_checkpoint):
+    for step in (_set_default_logger, _require_weights_only, _continue_requeued_run, _open_checkpoint):
         step(command)
     command.config = merge_checkpoint()
-    for step in (select_glue_rows, report_overrides, share_tokenizer, choose_precision):
+    for step in (_select_glue_rows, _report_overrides, _share_tokenizer, _choose_precision):
         step(command)
 
 
-def set_default_logger(command: Command) -> None:
+def _set_default_logger(command: Command) -> None:
     config = command.config
     if config.trainer.logger in (None, True):
         root = config.trainer.default_root_dir or "runs"
@@ -83,7 +81,7 @@ def set_default_logger(command: Command) -> None:
         )
 
 
-def require_weights_only(command: Command) -> None:
+def _require_weights_only(command: Command) -> None:
     if command.config.weights_only is False:
         raise UserError(
             "--weights_only false: mebert opens no checkpoint that could run code; leave it out (own checkpoints "
@@ -92,14 +90,14 @@ def require_weights_only(command: Command) -> None:
     command.config.weights_only = True  # not Lightning's null, which an environment variable can turn into false
 
 
-def continue_requeued_run(command: Command) -> None:
+def _continue_requeued_run(command: Command) -> None:
     if command.name == "fit" and command.config.ckpt_path is None:
         command.config.ckpt_path = requeued_checkpoint(experiment_folder(command.config)[0], command.words)
         if command.config.ckpt_path is not None:
             rank_zero_info(f"SLURM has started this job again: it continues from {command.config.ckpt_path}")
 
 
-def open_checkpoint(command: Command) -> None:
+def _open_checkpoint(command: Command) -> None:
     config = command.config
     if config.ckpt_path is None:
         if command.name == "fit":
@@ -118,7 +116,7 @@ def open_checkpoint(command: Command) -> None:
     config.ckpt_path = str(path)
 
 
-def select_glue_rows(command: Command) -> None:
+def _select_glue_rows(command: Command) -> None:
     if command.name == "predict" and command.config.predictions.format == "glue":
         data: Any = command.config.data.get("init_args", {})
         data["predict_split"] = glue_splits(data.get("task"), data.get("predict_split"))
@@ -126,7 +124,7 @@ def select_glue_rows(command: Command) -> None:
             raise UserError("predictions.format glue writes the test rows of a task; leave out data.predict_file")
 
 
-def report_overrides(command: Command) -> None:
+def _report_overrides(command: Command) -> None:
     if command.checkpoint is None:
         return
     after = _flat(command.config.get("model"))
@@ -135,14 +133,14 @@ def report_overrides(command: Command) -> None:
             rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
 
 
-def share_tokenizer(command: Command) -> None:
+def _share_tokenizer(command: Command) -> None:
     model, data = command.config.model.get("init_args", {}), command.config.data.get("init_args", {})
     encoder = model.get("encoder")
     if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
         data.tokenizer = encoder
 
 
-def choose_precision(command: Command) -> None:
+def _choose_precision(command: Command) -> None:
     trainer = command.config.trainer
     if trainer.precision is None:
         trainer.precision, reason = pick_precision(str(trainer.accelerator))

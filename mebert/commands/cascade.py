@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["cascade"]
-
 
 def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshold: float = 0.1) -> None:
     """Save trained models as a cascade, which is opened, calibrated and asked as any other model.

@@ -20,17 +20,6 @@ from mebert import MODULE_OF
 from mebert.errors import UserError
 from mebert.storage.trusted_classes import strict_parsing
 
-__all__ = [
-    "CommandParser",
-    "ConfigFileError",
-    "HelpFormatter",
-    "UserErrorParser",
-    "normalize_args",
-    "plain_type",
-    "summarize_parse_error",
-    "user_error_in",
-]
-
 # jsonargparse's errors have a text and nothing else; what stands for it, in the words of a reader of YAML.
 REWORDED = {
     r"Expected a dot import path string: ([^\s,]+)": r"no class \1 (give its import path, or a name of mebert)",
@@ -200,9 +189,6 @@ def plain_type(written: str) -> str:
 
     >>> plain_type("Optional[Literal['a', 'b']]"), plain_type("Union[float, list[float], null]")
     ('a | b | null', 'float | list[float] | null')
-
-    Args:
-        written: As jsonargparse writes it.
     """
     written = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), written)
     written = re.sub(r"^Optional\[(.*)\]$", r"\1 | null", written)

@@ -33,8 +33,6 @@ from mebert.runtime.log_filters import quiet_trainer
 from mebert.runtime.progress import Progress, shown_by
 from mebert.storage.atomic import atomic_path
 
-__all__ = ["CrossReview"]
-
 
 class CrossReview(DataMeasure):
     """How hard a row is for teachers trained on other rows.

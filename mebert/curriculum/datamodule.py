@@ -30,8 +30,6 @@ from mebert.errors import UserError
 from mebert.runtime.distributed import gather_rows
 from mebert.runtime.progress import rows_pass
 
-__all__ = ["CurriculumDataModule", "CurriculumOrder", "SyntheticCurriculumDataModule"]
-
 
 class CurriculumOrder(SplitLoaders):
     """Adds a curriculum to a data module; put it before the data module in the list of base classes.

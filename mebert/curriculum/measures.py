@@ -18,19 +18,6 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
 
-__all__ = [
-    "DataMeasure",
-    "DifficultyMeasure",
-    "ExitDepth",
-    "KnownDifficulty",
-    "Length",
-    "Loss",
-    "Margin",
-    "ModelMeasure",
-    "WordRarity",
-    "Wrongness",
-]
-
 
 class DifficultyMeasure:
     """Base of all measures; subclass `DataMeasure` or `ModelMeasure` instead."""

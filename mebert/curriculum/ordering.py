@@ -10,8 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["Direction", "draw_rows", "rank_rows"]
-
 Direction = Literal["easy_first", "hard_first", "random"]
 
 # The window of rows in use moves at most this often in an epoch: often enough to follow any pacing, seldom enough to

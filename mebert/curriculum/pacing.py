@@ -11,8 +11,6 @@ from abc import ABC, abstractmethod
 
 from mebert.data.checks import check_at_least, check_fraction
 
-__all__ = ["Annealing", "BabySteps", "LinearCompetence", "OnePass", "Pacing", "RootCompetence"]
-
 
 class Pacing(ABC):
     """A growing share of the data; `window` may be overridden where easy rows are left behind.

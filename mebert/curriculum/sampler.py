@@ -13,9 +13,6 @@ from mebert.curriculum.pacing import Pacing
 from mebert.data.samplers import OrderedSampler, group_by_length
 from mebert.errors import UserError
 
-__all__ = ["CurriculumSampler", "planned_batches"]
-
-
 # Least number of blocks within which rows are grouped by length: a row moves by a fifth of an epoch at most,
 # and there is hardly more padding than without a curriculum (which takes 4).
 MIN_BLOCKS = 5

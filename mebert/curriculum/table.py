@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mebert.errors import UserError
 
-__all__ = ["DifficultyTable"]
-
 
 class DifficultyTable:
     """Scores by row; NaN for a row without one.

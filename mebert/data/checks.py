@@ -10,16 +10,6 @@ from mebert.data.tasks import METRICS, RANKING, Task
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 
-__all__ = [
-    "check_at_least",
-    "check_fraction",
-    "check_metrics",
-    "check_queries",
-    "check_rankable",
-    "check_source",
-    "predict_columns",
-]
-
 
 def check_at_least(least: int, **settings: int | None) -> None:
     """Raise a UserError for a setting, by name, that is neither None nor at least `least`."""
@@ -37,15 +27,7 @@ def check_fraction(name: str, value: float, with_zero: bool = False) -> None:
 def check_source(
     task: str | None, files: Sequence[str], own_labels: bool, query_column: str | None, predict_split: str | None
 ) -> None:
-    """Raise a UserError where settings of a task and of own files are mixed.
-
-    Args:
-        task: Name of the task, if any.
-        files: Settings that name own training, validation or test files.
-        own_labels: Own labels or a regression were asked for.
-        query_column: Column of the question in own files.
-        predict_split: A split of the task.
-    """
+    """Raise a UserError where settings of a task and of own files are mixed."""
     if task is not None and files:
         raise UserError(f"task ({task}) and {files[0]} were both given; give one of them")
     if task is not None and own_labels:
@@ -80,13 +62,7 @@ def check_queries(query_column: str | None, num_labels: int, metrics: Sequence[s
 
 
 def check_rankable(split: TokenisedSplit, metrics: Sequence[str], origin: str) -> None:
-    """Raise a UserError where a ranking is to be measured and no question has both a right and a wrong answer.
-
-    Args:
-        split: The split.
-        metrics: Names of the metrics in use.
-        origin: The file or split, for the message.
-    """
+    """Raise a UserError where a ranking is to be measured and no question has both a right and a wrong answer."""
     ranked = any(name in RANKING for name in metrics)
     if ranked and split.queries is not None and not np.any(split.queries >= 0):
         raise UserError(

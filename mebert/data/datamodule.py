@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TextDataModule"]
-
 SPLIT_OF = {"train_file": "train", "validation_file": "val", "test_file": "test"}
 
 

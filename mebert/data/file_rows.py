@@ -17,8 +17,6 @@ from pathlib import Path
 
 from mebert.errors import UserError
 
-__all__ = ["LINE_COLUMN", "describe_place", "file_rows", "has_lines", "text_lines"]
-
 LINE_COLUMN = "__line__"
 """Column with the line (from 1) of each row of a text file, for later error messages."""
 
@@ -43,10 +41,6 @@ OTHER_KINDS = {
 
 def file_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
     """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row.
-
-    Args:
-        path: File whose ending is one of `ENDINGS`.
-        wanted: Names of columns.
 
     Raises:
         UserError: The file cannot be read, has no rows, lacks a column, or has a malformed line (when it is reached).

@@ -17,8 +17,6 @@ from mebert.storage.atomic import atomic_path
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["as_text", "cache_folder", "is_large", "load_file", "own_label_names"]
-
 LARGE = 100_000_000
 """Bytes from which on a file is not read into memory."""
 
@@ -74,12 +72,6 @@ def own_label_names(
 ) -> list[str]:
     """Return the class names of own files: those given, or those that the training file uses.
 
-    Args:
-        labels: Names given by the user.
-        regression: There are no classes; the one number is called `score`.
-        train_file: Read where no names are given.
-        label_column: Its label column.
-
     Raises:
         UserError: The classes are not known, or `labels` contradicts `regression`; otherwise as `load_file`.
     """
@@ -100,12 +92,6 @@ def own_label_names(
 
 def as_text(value: object, column: str, path: str, number: int) -> str | None:
     """Return a cell as a text; numbers are written out.
-
-    Args:
-        value: The cell.
-        column: Its column.
-        path: The file.
-        number: Line or row as `file_rows` counts.
 
     Raises:
         UserError: It is something else, such as a list.

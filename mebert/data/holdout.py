@@ -6,8 +6,6 @@ from collections.abc import Collection, Mapping
 
 from mebert.data.rows import Rows
 
-__all__ = ["assign_roles", "groups_to_load", "is_used"]
-
 # The groups of splits that each command uses. A split's name is a group, or a group and a suffix (`val_mismatched`).
 USED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from mebert.errors import UserError
 
-__all__ = ["UNLABELLED", "check_label_order", "encode_labels", "infer_label_names", "label_text"]
-
 UNLABELLED = -1
 
 # More distinct values than this are an identifier or a number, not a class.

@@ -18,8 +18,6 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["SplitLoaders", "open_split"]
-
 STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 

@@ -16,8 +16,6 @@ from mebert.models.multi_exit import MultiExitModel
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
-__all__ = ["file_data", "run_data", "task_data", "used_for_selection"]
-
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
     """A named task in the model's own tokens.
@@ -94,11 +92,6 @@ def used_for_selection(data: SplitLoaders, split: str, rows: TokenisedSplit) -> 
     """Whether rows are those of a validation split, on which checkpoints and policies are selected.
 
     A task that hides its test labels is tested on its validation split, whose rows then go by both names.
-
-    Args:
-        data: Where the rows come from.
-        split: Their split.
-        rows: What `open_split` gave.
     """
     if split.startswith("val"):
         return True

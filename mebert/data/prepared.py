@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PreparedSplits"]
-
 # What to do where a command has no rows, by group of splits.
 MISSING = {
     "train": "no training rows: give train_file or task",
@@ -122,11 +120,6 @@ class PreparedSplits(SplitLoaders):
 
     def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
         """Return a prepared split in the token ids of another tokenizer, its rows in the same order.
-
-        Args:
-            name: The split.
-            tokenizer: That of another model.
-            max_length: Longest row in tokens; longer ones are cut.
 
         Raises:
             UserError: The split has not been prepared.

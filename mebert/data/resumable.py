@@ -14,8 +14,6 @@ from typing_extensions import override
 
 from mebert.data.samplers import OrderedSampler
 
-__all__ = ["ResumableLoader"]
-
 T = TypeVar("T")
 
 
@@ -52,9 +50,5 @@ class ResumableLoader(DataLoader[T]):
         return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Start the next iteration after the batches of a state, if it is of the same epoch.
-
-        Args:
-            state: What `state_dict` returned.
-        """
+        """Start the next iteration after the batches of a state, if it is of the same epoch."""
         self._resumed = (state["epoch"], state["batches"])

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-__all__ = ["Rows", "arrow_column", "rankable", "require_columns", "take_queries"]
-
 
 def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Number the questions that have both a right and a wrong answer from 0, and all others -1: (N,) int64.
@@ -172,10 +170,6 @@ class Rows:
 
     def check_texts(self, text_columns: Sequence[str], *, refuse_blank: bool) -> None:
         """Warn of texts that are missing, empty or blank, which become special tokens alone.
-
-        Args:
-            text_columns: One column, or two for a pair.
-            refuse_blank: Raise an error for the first one instead.
 
         Raises:
             UserError: No such column, or a blank text that is refused.

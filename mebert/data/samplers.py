@@ -16,8 +16,6 @@ from typing_extensions import override
 
 from mebert.errors import UserError
 
-__all__ = ["PADDING_ROW", "EvalSampler", "LengthGroupedSampler", "OrderedSampler", "group_by_length"]
-
 PADDING_ROW = -1
 
 # Batches whose rows are sorted by length together: enough for little padding, few enough (at most a quarter of all, in

@@ -16,8 +16,6 @@ from mebert.data.samplers import PADDING_ROW, EvalSampler
 from mebert.data.tokenised import TokenisedSplit
 from mebert.runtime.distributed import gather_rows
 
-__all__ = ["evaluation_mode", "map_rows", "score_split"]
-
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:

@@ -23,8 +23,6 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["FileStream", "StreamedBatches"]
-
 HEAD = 1000  # rows that are checked before anything is computed
 WINDOW = 32  # batches whose rows are sorted by length together
 Row = tuple[int, int, list[str | None]]  # number from 0, line (or row) in the file, values

@@ -21,8 +21,6 @@ from itertools import pairwise
 
 from mebert.errors import UserError
 
-__all__ = ["LABEL_NAMES", "MAX_DIFFICULTY", "TAXONOMY", "WORDS", "Example", "examples", "kinds_above"]
-
 LABEL_NAMES = ("entailment", "neutral", "contradiction")
 ENTAILMENT, NEUTRAL, CONTRADICTION = range(3)
 

@@ -14,8 +14,6 @@ from mebert.storage.hub import hub_errors
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["METRICS", "RANKING", "TASKS", "Task", "find_task", "load_hub_dataset", "load_task_splits"]
-
 RANKING = ("map", "mrr", "p_at_1")
 METRICS = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING)
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Batch", "Item", "TokenisedSplit", "check_tokenizer", "collate", "encode", "load_tokenizer", "tokenise"]
-
 # Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
 CACHE_VERSION = "1"
 
@@ -93,11 +91,7 @@ class TokenisedSplit(Dataset[Item]):
         return self.labels is not None and self.labels.dtype.kind == "f"
 
     def select(self, rows: np.ndarray) -> TokenisedSplit:
-        """Return a split of some rows, which keep their `index`.
-
-        Args:
-            rows: Places in this split (n,).
-        """
+        """Return a split of some rows, which keep their `index`."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
@@ -125,12 +119,6 @@ def collate(
     pad_to_multiple_of: int | None = None,
 ) -> Batch:
     """Pad rows to the longest of them and stack them.
-
-    Args:
-        items: B rows of a `TokenisedSplit`.
-        pad_token_id: Fills `input_ids`.
-        pad_token_type_id: Fills `token_type_ids`.
-        pad_to_multiple_of: Pad further, to a multiple of this many tokens.
 
     Returns:
         input_ids, attention_mask and token_type_ids (B, S); index, labels, difficulty and query (B,). Those that the

@@ -2,7 +2,6 @@
 
 from mebert.exit_predictor.base import (
     ExitPredictor,
-    PredictorOrigin,
     TokenEvidence,
     choose_predictor,
     load_predictors,
@@ -22,6 +21,7 @@ from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.report import PredictionReport, report
 from mebert.exit_predictor.tokens import TokenExitPredictor
+from mebert.storage.predictor_spec import PredictorOrigin
 
 __all__ = [
     "ExitPredictor",

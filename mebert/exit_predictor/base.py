@@ -27,17 +27,6 @@ from mebert.storage.trusted_classes import imported_class
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = [
-    "MISSING",
-    "ExitPredictor",
-    "PredictorOrigin",
-    "TokenEvidence",
-    "choose_predictor",
-    "load_predictors",
-    "predictor_from_state",
-    "save_predictors",
-]
-
 SETTINGS, WEIGHTS = "exit_predictor.json", "exit_predictor.safetensors"
 
 MISSING = (
@@ -211,10 +200,6 @@ def load_predictors(path: str | Path) -> list[ExitPredictor]:
 
 def choose_predictor(predictors: Sequence[ExitPredictor], policy: ExitPolicy) -> ExitPredictor:
     """The predictor that was fitted to this policy at its threshold, or one without an origin, which fits any.
-
-    Args:
-        predictors: Those of a checkpoint or a model folder.
-        policy: At its threshold.
 
     Raises:
         UserError: There is none; the text says which there are and how to make one.

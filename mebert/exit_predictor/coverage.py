@@ -14,8 +14,6 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.metrics.curve import speedup_layers
 
-__all__ = ["Coverage", "check_coverage", "choose_exits", "coverage_for_speedup", "nearest_coverage"]
-
 Coverage = float | Literal["match"] | None
 
 

@@ -17,27 +17,18 @@ from torch import Tensor
 from mebert.data.scoring import evaluation_mode, map_rows
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.errors import UserError
-from mebert.exit_predictor.base import ExitPredictor, PredictorOrigin
+from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.coverage import Coverage, check_coverage, nearest_coverage
 from mebert.exit_predictor.frequency import FrequencyExitPredictor
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.tokens import TokenExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.models.multi_exit import model_inputs
+from mebert.storage.predictor_spec import PredictorOrigin
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
-
-__all__ = [
-    "PredictorKind",
-    "PredictorSettings",
-    "ScoredRows",
-    "fit_from_scores",
-    "fit_predictor",
-    "fit_static",
-    "score_rows",
-]
 
 PredictorKind = Literal["token", "linear", "static"]
 

@@ -14,8 +14,6 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
 
-__all__ = ["FrequencyExitPredictor", "frequency_buckets"]
-
 
 def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
     """The bucket of every token, (V,) int64 from 0: frequent tokens first, each bucket with as many occurrences.

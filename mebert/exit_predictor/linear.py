@@ -17,8 +17,6 @@ from mebert.exit_predictor.base import ExitPredictor
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["LinearExitPredictor"]
-
 
 class LinearExitPredictor(ExitPredictor):
     """softmax(W x + b), x the mean embedding output of a text's tokens and the logarithm of its length.

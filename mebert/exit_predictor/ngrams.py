@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["ngram_rows", "num_rows", "runs_of", "table_rows"]
-
 # Odd multipliers and shifts as in splitmix64 (Steele, Lea, Flood 2014), so that neighbouring token ids do not land in
 # neighbouring buckets. As signed numbers, because PyTorch's integers are signed 64-bit numbers that wrap around.
 STEP = -7046029254386353131  # 0x9E3779B97F4A7C15

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mebert.exit_predictor.base import PredictorOrigin
 from mebert.metrics.curve import speedup_layers
-
-__all__ = ["PredictionReport", "report"]
+from mebert.storage.predictor_spec import PredictorOrigin
 
 
 @dataclass

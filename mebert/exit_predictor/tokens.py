@@ -17,8 +17,6 @@ from mebert.errors import UserError
 from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
 from mebert.exit_predictor.ngrams import ngram_rows, num_rows, table_rows
 
-__all__ = ["TokenExitPredictor", "count_exits"]
-
 # Probabilities in the table are multiples of this. Sums of up to 2048 of them are exact in float32, so that a sample's
 # distribution, hence its exit, is the same in every batch, whatever the padding.
 GRAIN = 2.0**-13

@@ -14,12 +14,12 @@ tolerance, whatever the batches. Shapes: B batch, C classes, S tokens, H hidden.
 
 from __future__ import annotations
 
-from mebert.choices import EngineName
+from mebert.choices import EngineName, PrecisionName
 from mebert.inference.batching import BatchPlan, plan_batches
 from mebert.inference.engine import Engine, ExitDecisions, Finished, run_engine
 from mebert.inference.factory import make_engine
 from mebert.inference.predicted import PredictedEngine
-from mebert.inference.prepare import PrecisionName, prepare_model, prepare_policy
+from mebert.inference.prepare import prepare_model, prepare_policy
 from mebert.inference.refill import RefillEngine
 from mebert.inference.whole_batch import FullEngine, ShrinkEngine, run_full, run_shrink
 

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["AttentionGroup", "AttentionPlan", "attend", "plan_attention", "ranges"]
-
 FEWEST_SCORES, MOST_SCORES = 12_500, 2**25
 """Scores (B A S S) from which plain products are worth more than one call, and most that are held at once (64 MB)."""
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from mebert.errors import UserError
 
-__all__ = ["BatchPlan", "plan_batches"]
-
 
 @dataclass(frozen=True)
 class BatchPlan:

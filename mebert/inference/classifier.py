@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from mebert.exit_predictor import ExitPredictor
 
-__all__ = ["EarlyExitClassifier", "Prediction"]
-
 LONG_INPUT = 1000  # texts from which on a progress bar is shown
 
 

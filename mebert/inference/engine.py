@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["Engine", "ExitDecisions", "Finished", "join_states", "run_engine", "select_state"]
-
 
 def select_state(state: Any, rows: Tensor) -> Any:
     """The part of a policy's state (None, a tensor with the batch first, or a tuple of such) for some rows (n,)."""

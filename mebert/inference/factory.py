@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["make_engine"]
-
 
 def make_engine(
     name: EngineName,

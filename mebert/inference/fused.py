@@ -19,9 +19,6 @@ from torch.nn import functional as F
 
 from mebert.inference.attention_plan import AttentionGroup, AttentionPlan, attend
 
-__all__ = ["FusedLayer", "drop_layers", "fused_layers"]
-
-
 # Where each family keeps query, key, value, the projection after attention and its LayerNorm, the first projection of
 # the feed-forward part, its activation function, its second projection, the last LayerNorm, and the number of heads.
 BERT_PARTS = (

@@ -23,8 +23,6 @@ from mebert.models.heads import ClsPooling, MeanPooling
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = ["FusedAdapter", "PackedState"]
-
 
 @dataclass
 class PackedState(LayerState):

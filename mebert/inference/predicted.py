@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["PredictedEngine"]
-
 Inputs = dict[str, Tensor]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from mebert.choices import PrecisionName
 from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
 from mebert.inference.fused import drop_layers, fused_layers
@@ -18,12 +19,9 @@ from mebert.inference.packed import FusedAdapter
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
 from mebert.models.multi_exit import MultiExitModel
-from mebert.runtime.precision import PrecisionName
 
 if TYPE_CHECKING:
     from mebert.policies import ExitPolicy
-
-__all__ = ["PrecisionName", "prepare_model", "prepare_policy"]
 
 
 def prepare_model(

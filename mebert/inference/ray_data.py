@@ -13,8 +13,6 @@ import numpy as np
 
 from mebert.errors import UserError
 
-__all__ = ["EarlyExitPredictor"]
-
 
 class EarlyExitPredictor:
     """Adds label, probabilities and exit to blocks of rows; the model is opened once an actor.

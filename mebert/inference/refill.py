@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["RefillEngine"]
-
 
 @dataclass
 class _Group:

@@ -20,8 +20,6 @@ from mebert.inference.engine import Engine, Finished
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Text", "TextEncoder", "classify_stream"]
-
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 
-__all__ = ["FullEngine", "ShrinkEngine", "run_full", "run_shrink"]
-
 
 @torch.inference_mode()
 def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["has_key_in_netrc", "why_offline"]
-
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one server
 
 

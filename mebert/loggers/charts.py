@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from mebert.metrics.task import METRIC_NAMES
 
-__all__ = ["Best", "ExitLines", "summary_of"]
-
 EXIT_METRIC = re.compile(r"(?P<split>.+)/exit_(?P<exit>\d+)/(?P<metric>[^/]+)")
 CONSTANT = ("gflops",)  # depends on the data alone
 
@@ -31,12 +29,7 @@ class ExitLines:
         self._values: dict[tuple[str, str], dict[int, list[float]]] = {}
 
     def update(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
-        """Add values; returns the charts that have a new one, by name.
-
-        Args:
-            metrics: Name to value.
-            step: Optimiser steps so far.
-        """
+        """Add values; returns the charts that have a new one, by name."""
         found: dict[tuple[str, str], dict[int, float]] = {}
         for name, value in metrics.items():
             match = EXIT_METRIC.fullmatch(name)

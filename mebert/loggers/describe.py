@@ -8,8 +8,6 @@ from typing import Any
 
 from mebert.loggers.wandb_logger import EarlyExitWandbLogger
 
-__all__ = ["describe_runs", "encoder_name", "end_runs"]
-
 
 def describe_runs(loggers: Iterable[Any], experiment: str, command: str, module: Any, data: Any) -> None:
     """Set group (the experiment), job type (the command) and tags (recipe, task, encoder) of W&B's runs.

@@ -21,8 +21,6 @@ from mebert.loggers.charts import Best, ExitLines, summary_of
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-__all__ = ["EarlyExitWandbLogger"]
-
 STEP = "trainer/global_step"
 LONGEST_TAG = 64  # characters that W&B takes
 
@@ -94,13 +92,7 @@ class EarlyExitWandbLogger(WandbLogger):
         self._sent: set[tuple[str, int]] = set()
 
     def describe(self, experiment: str, job_type: str, tags: Iterable[str]) -> None:
-        """Set what the user did not set; to be called before the run starts.
-
-        Args:
-            experiment: The group, and the folder that contains the run's own.
-            job_type: The command.
-            tags: Recipe, task and encoder.
-        """
+        """Set what the user did not set; to be called before the run starts."""
         self._folder = experiment
         init = self._wandb_init
         if init["group"] is None and not os.environ.get("WANDB_RUN_GROUP"):

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
 
-__all__ = ["bracket_speedup", "describe_inert_threshold", "exits_at_speedup", "score_range"]
-
 
 def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
     """Exits on both sides of a speed-up by layers on these samples; no labels are needed.

@@ -18,18 +18,6 @@ from torch import Tensor
 
 from mebert.metrics.weighted import WeightedMetric, weighted_metric
 
-__all__ = [
-    "Difference",
-    "Interval",
-    "McNemar",
-    "agreement",
-    "bootstrap_intervals",
-    "bootstrap_values",
-    "mcnemar",
-    "paired_bootstrap",
-    "percentiles",
-]
-
 RESAMPLES = 1000
 CHUNK = 4_000_000  # counts that a metric sees at a time
 

@@ -12,18 +12,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = [
-    "CurvePoint",
-    "ExitRecord",
-    "area_under_curve",
-    "fixed_exit_points",
-    "oracle_exits",
-    "point_at",
-    "replay",
-    "sweep",
-    "threshold_for_speedup",
-]
-
 MetricFn = Callable[[Tensor, Tensor], float]
 """(logits (N, C) at the exit taken, labels (N,)) to a number; higher is better."""
 

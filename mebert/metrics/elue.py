@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Points", "elue_score", "placed_at"]
-
 Points = Sequence[tuple[float, float]]
 """(cost, performance) pairs in any order; costs in one unit, such as GFLOPs a sample."""
 
@@ -43,10 +41,6 @@ def placed_at(curve: Points, costs: Sequence[float]) -> list[tuple[float, float]
 
     ELUE scores the few points that were submitted. The score of a whole curve would depend on the choice of its points,
     so all policies are scored at the costs of the reference's points: RECONSTRUCTED.
-
-    Args:
-        curve: Its points; those of equal cost are averaged.
-        costs: Of the new points.
     """
     at: dict[float, list[float]] = {}
     for cost, performance in sorted(curve):

@@ -17,18 +17,6 @@ from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecisio
 from torchmetrics.retrieval.base import RetrievalMetric
 from torchmetrics.utilities import dim_zero_cat
 
-__all__ = [
-    "RANKING_METRICS",
-    "QuestionRanking",
-    "average_precision",
-    "is_relevant",
-    "mean_over_questions",
-    "precision_at_1",
-    "ranking_scores",
-    "reciprocal_rank",
-    "values_of_questions",
-]
-
 
 def ranking_scores(logits: Tensor) -> Tensor:
     """The scores that rows are ranked by, (...): ln(p_1 / p_0), or the value itself where C = 1.

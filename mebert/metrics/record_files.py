@@ -17,8 +17,6 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord
 
-__all__ = ["load_record", "record_from_tensors", "record_tensors", "save_record"]
-
 REQUIRED = ("logits", "labels", "index", "lengths")
 OPTIONAL = ("difficulty", "queries")
 

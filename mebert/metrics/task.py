@@ -13,8 +13,6 @@ from torchmetrics import classification, regression
 from mebert.errors import UserError
 from mebert.metrics.ranking import RANKING_METRICS, QuestionRanking, is_relevant, mean_over_questions, ranking_scores
 
-__all__ = ["METRIC_NAMES", "make_metric", "metric_input", "metric_value", "predictions_of", "update_metric"]
-
 METRIC_NAMES = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING_METRICS)
 
 

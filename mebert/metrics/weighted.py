@@ -19,8 +19,6 @@ from mebert.errors import UserError
 from mebert.metrics.ranking import RANKING_METRICS, is_relevant, values_of_questions
 from mebert.metrics.task import metric_input
 
-__all__ = ["WeightedMetric", "mean_of", "unit_values", "weighted_metric"]
-
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """Counts (R, U) to the metric of each resample (R,)."""
 

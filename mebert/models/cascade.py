@@ -26,8 +26,6 @@ from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import ModelSpec, saved_model_folder
 from mebert.storage.trusted_classes import class_path_of
 
-__all__ = ["CascadeModel"]
-
 
 class CascadeAdapter(EncoderAdapter):
     """Carries a batch's token ids and segment ids to whichever model runs next, in the place of hidden states.

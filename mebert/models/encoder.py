@@ -22,8 +22,6 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
-__all__ = ["EncoderAdapter", "LayerState", "joined_memory"]
-
 
 @dataclass
 class LayerState:

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 from mebert.errors import UserError
 from mebert.losses import exit_errors
 
-__all__ = ["fit_exit_scorer", "fit_logistic"]
-
 
 @torch.no_grad()
 def fit_exit_scorer(features: Tensor, logits: Tensor, labels: Tensor) -> nn.Linear:

@@ -17,8 +17,6 @@ from mebert.models.encoder import EncoderAdapter
 from mebert.storage.hub import hub_errors
 from mebert.storage.trusted_classes import subclasses_of
 
-__all__ = ["SUPPORTED_FAMILIES", "adapter_for", "build_encoder", "quiet_loading"]
-
 
 class AlbertAdapter(EncoderAdapter):
     """ALBERT: a projection after the embeddings, and layers shared within groups."""

@@ -15,8 +15,6 @@ from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.prototypes import PrototypeBank
 
-__all__ = ["PrototypeSums", "fit_prototypes"]
-
 
 @torch.no_grad()
 def fit_prototypes(

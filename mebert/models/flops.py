@@ -14,8 +14,6 @@ from torch import Tensor
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import PolicyLike
 
-__all__ = ["direct_exit_flops", "exit_flops", "single_exit_flops"]
-
 
 def exit_flops(model: MultiExitModel, lengths: Tensor, policy: PolicyLike | None = None) -> Tensor:
     """Cost of leaving at each exit when the exits are tried one after another, (E, N) float64.

@@ -14,19 +14,6 @@ from torch import Tensor, nn
 from mebert.choices import HeadKind, PoolingKind
 from mebert.models.fastbert_pooling import FastBertPooling
 
-__all__ = [
-    "AttentionPooling",
-    "ClsPooling",
-    "ExitHead",
-    "HeadKind",
-    "MaxPooling",
-    "MeanPooling",
-    "PoolingKind",
-    "feature_size_of",
-    "make_pooling",
-    "share_first_linear",
-]
-
 
 class ClsPooling(nn.Module):
     """The first token's vector ([CLS] or <s>): what the papers use."""

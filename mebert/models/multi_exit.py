@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.families import adapter_for, build_encoder
-from mebert.models.heads import ExitHead, HeadKind, PoolingKind, feature_size_of, share_first_linear
+from mebert.models.heads import ExitHead, feature_size_of, share_first_linear
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.storage.model_spec import ModelSpec, PrototypeSpec, check_label_names
 from mebert.storage.trusted_classes import class_path_of
-
-__all__ = ["ExitOutputs", "MultiExitModel", "model_inputs"]
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 

@@ -22,8 +22,6 @@ from mebert.models.encoder import LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["PastFutureHead", "PastFutureModel", "imitation_loss"]
-
 
 class PastFutureHead(ExitHead):
     """One exit's own part: c = tanh(Linear(pooled)), and a Linear(F -> 2 C) of it, C votes and C values for the gate.

@@ -28,8 +28,6 @@ from mebert.storage.trusted_classes import imported_class
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["WEIGHTS", "PolicyLike", "PretrainedModel"]
-
 WEIGHTS = "exits.safetensors"
 ADVICE = "fetch or save the model anew"
 

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from mebert.errors import UserError
 from mebert.runtime.distributed import world_size
 
-__all__ = ["PrototypeBank"]
-
 
 class PrototypeBank(nn.Module):
     """A linear prototypical network and one prototype a class, for every exit but the last.

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import check_range
 from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, per_exit_losses, uniform_weights
 from mebert.models.families import build_encoder
-from mebert.models.heads import HeadKind, PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.modules.checks import check_fit, check_strategy, first_class_weights, train_labels
 from mebert.modules.engine_prediction import EnginePrediction
@@ -23,8 +23,6 @@ from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
 from mebert.runtime.precision import inference_precision
-
-__all__ = ["MultiExitModule"]
 
 
 class MultiExitModule(EarlyExitModule):

@@ -20,8 +20,6 @@ from mebert.modules.optimization import allow_unused_parameters
 from mebert.modules.two_stage import staged_outputs
 from mebert.policies import ExitPolicy, LearnedToExit
 
-__all__ = ["BERxiTModule", "scorer_losses"]
-
 
 def scorer_losses(scorer: nn.Linear, outputs: ExitOutputs, labels: Tensor) -> Tensor:
     """The squared error of the learning-to-exit head for each exit but the last, (E - 1,).

@@ -11,8 +11,6 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["check_fit", "check_strategy", "first_class_weights", "refuse_exit_weights", "train_labels"]
-
 # Strategies that leave a process only a part of the weights, or of their gradients.
 SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 

@@ -28,8 +28,6 @@ from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.base import MultiExitModule
 from mebert.modules.teacher_logits import TeacherLogits
 
-__all__ = ["CurriculumDistillModule"]
-
 
 class CurriculumDistillModule(MultiExitModule):
     """Joint training in which exits also learn from deeper exits; with CurriculumDataModule it is the paper's method.

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.two_stage import TwoStageModule
 
-__all__ = ["DeeBERTModule"]
-
 
 class DeeBERTModule(TwoStageModule):
     """DeeBERT: fine-tune the backbone with its last exit, then train all other exits on the labels.

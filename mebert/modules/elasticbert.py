@@ -18,8 +18,6 @@ from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
 
-__all__ = ["ElasticBERTModule", "equilibrium_outputs", "scale_gradient"]
-
 
 class _ScaledGradient(torch.autograd.Function):
     """The identity, whose gradient is multiplied by a factor."""

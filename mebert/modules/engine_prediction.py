@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from mebert.choices import PrecisionName
 from mebert.exit_predictor import ExitPredictor
 from mebert.inference import EngineName, Finished, make_engine, prepare_model, prepare_policy
 from mebert.metrics.task import predictions_of
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
-from mebert.runtime.precision import PrecisionName
-
-__all__ = ["EnginePrediction"]
 
 
 class EnginePrediction:

@@ -32,8 +32,6 @@ from mebert.policies import (
 )
 from mebert.policies.stored_thresholds import within_range
 
-__all__ = ["TARGET_SPEEDUPS", "EarlyExitModule"]
-
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
 

@@ -11,12 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from mebert.choices import PoolingKind
 from mebert.losses import logit_distances
-from mebert.models.heads import PoolingKind
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.two_stage import TwoStageModule
-
-__all__ = ["FastBERTModule"]
 
 
 class FastBERTModule(TwoStageModule):

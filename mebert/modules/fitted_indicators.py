@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["add_missing_parts", "check_rows", "has_fitted_parts", "make_room_for_state", "refit"]
-
 MAX_ROWS = 2048
 """Training rows that are read, at most: class means of a few hundred features need no more."""
 

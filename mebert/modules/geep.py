@@ -15,14 +15,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from mebert.choices import PoolingKind
 from mebert.errors import UserError
 from mebert.losses import logit_distances, per_exit_losses
-from mebert.models.heads import PoolingKind
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
-
-__all__ = ["GEEPModule", "SharedExitOutputs", "shared_exit_outputs"]
 
 DEFAULT_TARGET = inspect.signature(MultiExitModule).parameters["target_speedup"].default
 

@@ -17,8 +17,6 @@ from mebert.models.multi_exit import ExitOutputs
 from mebert.models.past_future import PastFutureModel, imitation_loss
 from mebert.modules.base import MultiExitModule
 
-__all__ = ["GPFEEModule"]
-
 
 class GPFEEModule(MultiExitModule):
     """GPFEE: (1 - w) sum over exits of i CE_i / sum of i, plus w times the imitation loss.

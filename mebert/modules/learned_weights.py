@@ -18,8 +18,6 @@ from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
 from mebert.modules.optimization import adamw_with_linear_decay
 
-__all__ = ["LearnedWeightsModule", "uncertainty_loss"]
-
 
 def uncertainty_loss(losses: Tensor, log_variances: Tensor, regression: bool = False) -> Tensor:
     """The losses of all exits, each divided by its learnt variance: sum of exp(-s_i) L_i + s_i / 2, a scalar.

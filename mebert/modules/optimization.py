@@ -12,8 +12,6 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
-__all__ = ["adamw_with_linear_decay", "allow_unused_parameters", "two_stage_adamw", "warmup_and_decay"]
-
 
 def adamw_with_linear_decay(
     model: nn.Module,

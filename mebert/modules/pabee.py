@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mebert.models.heads import HeadKind
+from mebert.choices import HeadKind
 from mebert.modules.base import MultiExitModule
 from mebert.policies import ExitPolicy, Patience
-
-__all__ = ["PABEEModule"]
 
 
 class PABEEModule(MultiExitModule):

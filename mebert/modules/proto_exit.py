@@ -21,8 +21,6 @@ from mebert.modules.base import MultiExitModule
 from mebert.policies import ExitPolicy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
 from mebert.policies.distance import choose_lambda
 
-__all__ = ["ProtoExitModule"]
-
 
 class ProtoExitModule(MultiExitModule):
     """DE3-BERT: cross-entropy of all exits plus alpha times the distance-aware regulariser (DAR).

@@ -21,8 +21,6 @@ from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
 from mebert.runtime.distributed import world_size
 
-__all__ = ["RomeBERTModule", "conflict", "shared_matrices"]
-
 
 def conflict(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
     """How much of the reference must be taken off the gradients so that they no longer work against it: a scalar <= 0.

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 
 from mebert.errors import UserError
 
-__all__ = ["label_order"]
-
 
 def label_order(
     teacher: str, teacher_names: Sequence[str] | None, num_labels: int, task_names: Sequence[str]

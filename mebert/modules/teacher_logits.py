@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TeacherLogits", "read_logits", "table_key", "table_path", "write_logits"]
-
 CACHE_VERSION = "1"  # part of the key of a stored table: to be changed with its meaning
 TABLE = "logits"
 SPLIT = "train"

@@ -30,8 +30,6 @@ from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["Teacher", "TeacherSource", "find_teacher"]
-
 IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SPEC_FILE)
 
 

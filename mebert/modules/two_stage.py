@@ -23,8 +23,6 @@ from mebert.modules.checks import refuse_exit_weights
 from mebert.modules.exit_policy import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
 
-__all__ = ["TwoStageModule", "staged_outputs"]
-
 
 def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: bool) -> ExitOutputs:
     """All exits of a batch, with a graph only through what the stage trains.

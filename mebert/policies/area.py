@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
 
-__all__ = ["area_of_scores"]
-
 
 def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int], regression: bool = False) -> float:
     """The area under accuracy (for regression: minus the mean squared error) over layers.

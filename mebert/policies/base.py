@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["ExitPolicy", "policy_by_name", "policy_from_spec", "recorded"]
-
 
 @dataclass
 class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in the place of what is a dataclass only

@@ -15,8 +15,6 @@ from mebert.errors import UserError
 from mebert.policies.base import ExitPolicy
 from mebert.policies.uncertainty import normalised_entropy
 
-__all__ = ["Entropy", "Margin", "MaxProbability"]
-
 
 @dataclass
 class Entropy(ExitPolicy):

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["ConsecutiveExits", "Patience", "PatientDivergence", "PatientEntropy", "ValueChange"]
-
 
 @dataclass
 class Patience(ExitPolicy):

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
     from mebert.models.prototypes import PrototypeBank
 
-__all__ = ["DistanceRatio", "HybridDistanceEntropy", "choose_lambda"]
-
 
 @dataclass
 class DistanceRatio(ExitPolicy):

@@ -17,8 +17,6 @@ from mebert.policies.base import ExitPolicy
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["FixedExit"]
-
 
 @dataclass
 class FixedExit(ExitPolicy):

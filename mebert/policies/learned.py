@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["LearnedToExit"]
-
 
 @dataclass
 class LearnedToExit(ExitPolicy):

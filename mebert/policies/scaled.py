@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["TemperatureScaled"]
-
 
 @dataclass
 class TemperatureScaled(ExitPolicy):

@@ -22,17 +22,6 @@ from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.model_spec import SPEC_FILE, Guarantee, ModelSpec
 from mebert.storage.run_folder import RunFolder
 
-__all__ = [
-    "Thresholds",
-    "checkpoint_threshold",
-    "load_policy",
-    "store_policy",
-    "store_thresholds",
-    "stored_threshold",
-    "thresholds_beside",
-    "within_range",
-]
-
 Thresholds = Mapping[str, Mapping[float, float]]
 """Policy name to number (a speed-up by layers, or a largest drop) to threshold."""
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from mebert.errors import UserError
 
-__all__ = ["expected_calibration_error", "fit_temperatures"]
-
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of a temperature: an exit that is never wrong (or never better than chance) would take it to 0 (infinity)."""
 HALVINGS = 50

@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["distance_ratio", "hybrid_indicator", "jensen_shannon", "normalised_entropy", "value_change"]
-
 
 def normalised_entropy(logits: Tensor) -> Tensor:
     """u(p) = H(p) / ln C of the softmax, in [0, 1]: 0 is certain, 1 is uniform.

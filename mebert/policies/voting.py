@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from mebert.policies.base import ExitPolicy
 
-__all__ = ["Voting"]
-
 
 @dataclass
 class Voting(ExitPolicy):

@@ -32,8 +32,6 @@ from mebert.policies import (
 )
 from mebert.report.evaluation import PolicyResult, curve_of
 
-__all__ = ["LAMBDAS", "best_policy", "compare_policies", "family"]
-
 LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Values of EDR's lambda, chosen on validation data."""
 

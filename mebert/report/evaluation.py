@@ -30,8 +30,6 @@ from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.policies.temperature import expected_calibration_error
 
-__all__ = ["Evaluation", "PolicyResult", "SampleGroup", "curve_of", "evaluate"]
-
 
 @dataclass
 class PolicyResult:

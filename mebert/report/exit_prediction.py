@@ -16,20 +16,11 @@ from mebert.metrics.curve import ExitRecord, replay
 from mebert.metrics.task import metric_value
 from mebert.report.layout import report_table
 
-__all__ = ["prediction_reports", "prediction_table"]
-
 
 def prediction_reports(
     record: ExitRecord, predictors: Sequence[ExitPredictor], exit_layers: Sequence[int], metric: str
 ) -> list[PredictionReport]:
-    """A report on each predictor whose policy was recorded.
-
-    Args:
-        record: The pass, with the predicted exits of its samples.
-        predictors: In the order of `record.predicted`.
-        exit_layers: The layer of each exit.
-        metric: Name of the main metric.
-    """
+    """A report on each predictor whose policy was recorded."""
 
     def metric_at(exits: Tensor) -> float:
         return metric_value(metric, record.logits_at(exits), record.labels, record.queries)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.modules import MultiExitModule
 
-__all__ = ["log_scalars", "write_evaluation", "write_files"]
-
 CURVE_COLUMNS = ["policy", "threshold", "target", "metric", "speedup_layers", "speedup_flops", "speedup_wall"]
 
 

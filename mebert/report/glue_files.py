@@ -15,8 +15,6 @@ from mebert.data.tasks import TASKS, Task
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
 
-__all__ = ["GLUE_FILES", "GlueFile", "glue_splits", "missing_files", "submission_size_notes", "write_glue_files"]
-
 HEADER = "index\tprediction"
 BY_NAME = ("mnli", "ax", "qnli", "rte")  # the others take class numbers, which are those of our task table
 LOWEST, HIGHEST = 0.0, 5.0  # of STS-B
@@ -111,12 +109,7 @@ def write_glue_files(
 
 
 def submission_size_notes(files: Sequence[GlueFile], rows: Sequence[int]) -> list[str]:
-    """A line for each file whose number of rows is not that of GLUE's test set.
-
-    Args:
-        files: The files that were written.
-        rows: The number of rows of each.
-    """
+    """A line for each file whose number of rows is not that of GLUE's test set."""
     return [
         f"{file.name} has {count:,} rows, but GLUE's test set has {file.rows:,}: the server will refuse it"
         for file, count in zip(files, rows, strict=True)

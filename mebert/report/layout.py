@@ -19,8 +19,6 @@ from typing_extensions import override
 
 from mebert.errors import escape_control_chars
 
-__all__ = ["console", "markdown_table", "print_pairs", "print_table", "report_table"]
-
 WIDTH_WITHOUT_TERMINAL = 140
 TEXT_WIDTH = 110
 INDENT = 2
@@ -52,14 +50,7 @@ def console(file: IO[str] | None = None) -> Console:
 
 
 def report_table(title: str, left: Iterable[str] = (), right: Iterable[str] = (), caption: str | None = None) -> Table:
-    """An empty table for `print_table`.
-
-    Args:
-        title: Printed above it.
-        left: Columns of text.
-        right: Columns of numbers, after them.
-        caption: Printed below it.
-    """
+    """An empty table for `print_table`."""
     table = Table(title=title, caption=caption)
     for column in left:
         table.add_column(column)

@@ -15,8 +15,6 @@ from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.report.layout import report_table
 
-__all__ = ["ExitPart", "ModelParts", "mean_costs", "model_parts", "parts_table", "shortened"]
-
 
 @dataclass
 class ExitPart:
@@ -96,13 +94,7 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
 
 
 def parts_table(parts: ModelParts, title: str, texts: str) -> Table:
-    """The parts as a table, one line for each exit.
-
-    Args:
-        parts: Of the model.
-        title: Of the table.
-        texts: The texts whose lengths the costs are for, for the caption.
-    """
+    """The parts as a table, one line for each exit."""
     columns = ["parameters", "exit's own", "GFLOPs so far", "speed-up by FLOPs"]
     table = report_table(title, ["part"], columns)
     table.add_row("embeddings", shortened(parts.embeddings), "", "", "")

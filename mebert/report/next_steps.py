@@ -12,8 +12,6 @@ from mebert.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["bench_command", "print_next", "print_saved"]
-
 MAX_DROP = 0.01
 BENCH_LENGTH = 128  # tokens that `bench` takes by default
 
@@ -78,12 +76,7 @@ def print_next(command: str, checkpoint: Path, folder: Path, datamodule: Any, mo
 
 
 def bench_command(folder: str, model: MultiExitModel) -> str:
-    """The command that measures a model's speed, with texts no longer than it reads.
-
-    Args:
-        folder: A run, or its folder `model`.
-        model: The model in it.
-    """
+    """The command that measures a model's speed, with texts no longer than it reads."""
     limit = model.adapter.max_length
     shorter = f" --max_length {limit}" if limit < BENCH_LENGTH else ""
     return f"python -m mebert bench --model {shlex.quote(folder)}{shorter}"

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from mebert.report.evaluation import Evaluation
 
-__all__ = ["metric_title", "save_curve"]
-
 METRIC_TITLES = {
     "acc": "accuracy",
     "f1": "F1",
@@ -32,11 +30,6 @@ def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
     """Write a PNG: the main metric against the speed-up by layers.
 
     Lines are policies, stars their operating points, numbered dots the exits taken by all samples.
-
-    Args:
-        evaluation: What to draw.
-        path: The file.
-        title: Its first line; split and number of samples are added.
     """
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.figure import Figure

@@ -12,8 +12,6 @@ from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
 from mebert.storage.paths import check_output
 
-__all__ = ["PredictionFormat", "check_prediction_path", "write_table"]
-
 PredictionFormat = Literal["csv", "jsonl", "parquet", "glue"]
 Chunk = Mapping[str, Sequence[Any]]
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -45,12 +43,7 @@ def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
 
 
 def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
-    """Write chunks of columns, one after another, into one file, whole or not at all.
-
-    Args:
-        path: Ends in .csv, .jsonl or .parquet; its folder is made.
-        chunks: Column name to values; all chunks have the same columns.
-    """
+    """Write chunks of columns, one after another, into one file, whole or not at all."""
     write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix.lower()]
     with atomic_path(path) as unfinished:
         write(unfinished, chunks)

@@ -17,8 +17,6 @@ from mebert.storage.atomic import atomic_path
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["PredictionShards", "merged", "remove_shards"]
-
 SHARD_ROWS = 50_000
 BLOCK = 2_000  # rows of a shard that are in memory while shards are joined
 
@@ -109,10 +107,6 @@ def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
     """Yield the rows of all shards in the order of their index, some thousands at a time.
 
     A shard is opened when its first row is due, so that only a few are open at once.
-
-    Args:
-        folder: Of the shards.
-        counts: Number of shards of each process.
 
     Raises:
         UserError: A shard is missing: the processes do not see the same folder.

@@ -16,8 +16,6 @@ from mebert.metrics.bootstrap import agreement, bootstrap_intervals
 from mebert.metrics.curve import ExitRecord
 from mebert.report.evaluation import Evaluation
 
-__all__ = ["Reliability", "add_reliability", "reliability_of"]
-
 
 @dataclass(frozen=True)
 class Reliability:

@@ -10,19 +10,7 @@ from rich.table import Table
 from mebert.metrics.curve import CurvePoint
 from mebert.report.evaluation import Evaluation
 from mebert.report.exit_prediction import prediction_table
-from mebert.report.layout import console, print_pairs, print_table, report_table
-
-__all__ = [
-    "curve_table",
-    "exit_share_table",
-    "exit_table",
-    "exits_by_difficulty_table",
-    "metric_at",
-    "operating_table",
-    "policy_table",
-    "print_evaluation",
-    "print_pairs",
-]
+from mebert.report.layout import console, print_table, report_table
 
 CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 

@@ -15,8 +15,6 @@ from mebert.inference import PrecisionName, prepare_model, prepare_policy, run_s
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
 
-__all__ = ["measure_speedups"]
-
 Batch = dict[str, Tensor]
 
 # Short runs are noisy: small models take more rounds, up to a limit.

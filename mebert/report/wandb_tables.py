@@ -17,8 +17,6 @@ from mebert.metrics.ranking import RANKING_METRICS, ranking_scores
 from mebert.report.evaluation import Evaluation
 from mebert.report.reliability import reliability_of
 
-__all__ = ["Table", "evaluation_tables", "question_ranks", "sample_table", "spread_rows"]
-
 INTERVAL = ["interval_low", "interval_high"]
 
 
@@ -36,12 +34,7 @@ class Table:
 
 
 def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, Table]:
-    """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and for regression `errors`.
-
-    Args:
-        evaluation: Of the pass, with the reliability of its points.
-        record: The pass.
-    """
+    """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and for regression `errors`."""
     tables = {
         "exits": _exits(evaluation, record),
         "operating_points": _operating_points(evaluation),

@@ -12,8 +12,6 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-__all__ = ["PatientDDP", "gather_rows", "lost_process", "no_collectives", "world_size"]
-
 
 class PatientDDP(DDPStrategy):
     """Lightning's `ddp` with a longer timeout of collectives. A process that dies is noticed at once in any case.

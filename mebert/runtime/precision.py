@@ -7,8 +7,6 @@ import torch
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
 
-__all__ = ["PrecisionName", "inference_precision", "pick_device", "pick_precision"]
-
 # Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
 FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
 
@@ -17,9 +15,6 @@ def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
     """bfloat16 mixed precision where the hardware multiplies it fast, float32 elsewhere.
 
     Emulated bfloat16 does not count: it is slower than float32.
-
-    Args:
-        accelerator: As the Trainer's: `auto`, `cpu`, `gpu`, `cuda`, `mps`, ...
 
     Returns:
         The Trainer's `precision`, and the reason.

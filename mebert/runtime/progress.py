@@ -17,8 +17,6 @@ import rich
 from rich import progress as bars
 from rich.console import Console
 
-__all__ = ["Progress", "bars_wanted", "duration", "rows_pass", "send_logs_to_current_stderr", "shown_by"]
-
 REFRESH_SECONDS = 0.1
 
 

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["job_id", "note_job", "requeue_job", "requeued_checkpoint"]
-
 NOTE = "slurm_job.json"
 
 

@@ -13,8 +13,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-__all__ = ["find_moved", "install", "moved_names"]
-
 MODULES = {
     "mebert.at_speed": "mebert.metrics.at_speed",
     "mebert.checkpoint_io": "mebert.storage.checkpoints",
@@ -54,11 +52,7 @@ NAMES = {
 
 
 def find_moved(path: str) -> Any:
-    """What a path of 0.1.0 names now; None for a path that has not moved.
-
-    Args:
-        path: `package.module.name`, as files and imports had it.
-    """
+    """What a path of 0.1.0 names now; None for a path that has not moved."""
     module, _, name = path.rpartition(".")
     if path in NAMES:
         module, _, name = NAMES[path].rpartition(".")

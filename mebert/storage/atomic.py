@@ -16,17 +16,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-__all__ = [
-    "atomic_path",
-    "atomic_write",
-    "clear_unfinished",
-    "copy_whole",
-    "find_corruption",
-    "keeping_previous",
-    "previous_of",
-    "write_text",
-]
-
 UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)(?:-[0-9a-f]+)?\.unfinished$")
 ABANDONED = 3600.0  # seconds without a write after which an unfinished file of another machine is removed
 BLOCK = 2**20
@@ -39,9 +28,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a new file, which takes the place of `path` once it is complete and on the disk.
 
     If anything fails, it is removed, and what was at `path` stays. Every writer has a temporary name of its own.
-
-    Args:
-        path: Of the file; its folder is made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _unfinished(path)

@@ -19,8 +19,6 @@ from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
-__all__ = ["AtomicCheckpointIO", "DamagedCheckpoint", "NotWritten", "find_checkpoint", "read_checkpoint"]
-
 
 class NotWritten(UserError):
     """A checkpoint could not be written."""

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 from mebert.errors import UserError
 
-__all__ = ["hub_errors", "hub_url"]
-
 # Packages whose exceptions mean that a download, or a downloaded file, is at fault.
 NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
 FILES = ("datasets", "safetensors", "tokenizers")

@@ -22,16 +22,6 @@ from mebert.errors import UserError
 from mebert.storage.atomic import write_text
 from mebert.storage.hub import hub_errors
 
-__all__ = [
-    "SPEC_FILE",
-    "Guarantee",
-    "ModelSpec",
-    "PrototypeSpec",
-    "check_label_names",
-    "first_fault",
-    "saved_model_folder",
-]
-
 SPEC_FILE = "exits.json"
 FORMAT: Literal[1] = 1
 ADVICE = "fetch or save the model anew"
@@ -140,11 +130,7 @@ class ModelSpec(_Values):
             raise UserError(f"{file}: {first_fault(error)}; {ADVICE}") from error
 
     def write(self, folder: str | Path) -> None:
-        """Write `exits.json` whole; values that were never set are left out.
-
-        Args:
-            folder: Of the model.
-        """
+        """Write `exits.json` whole; values that were never set are left out."""
         with suppress(PackageNotFoundError):  # run from a clone that is not installed
             self.mebert_version = version("mebert")
         values = {"format": FORMAT} | self.model_dump(exclude_unset=True)

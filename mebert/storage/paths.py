@@ -8,8 +8,6 @@ from pathlib import Path
 
 from mebert.errors import UserError
 
-__all__ = ["check_output", "describe_os_error"]
-
 # Errors that the user can fix: disk, permissions, path. Any other is a bug of the program.
 PLACES = {
     errno.EACCES,
@@ -27,11 +25,6 @@ PLACES = {
 
 def check_output(name: str, path: str | Path, folder: bool = False) -> None:
     """Refuse a file or folder that cannot be made.
-
-    Args:
-        name: The argument's.
-        path: The file, or the folder.
-        folder: Whether it is a folder.
 
     Raises:
         UserError: A file stands in the way, or the folder above may not be written to.

@@ -14,8 +14,6 @@ from pydantic import BaseModel, ValidationError
 from mebert.errors import UserError
 from mebert.storage.model_spec import first_fault
 
-__all__ = ["PredictorFile", "PredictorOrigin", "PredictorSpec", "check_values"]
-
 T = TypeVar("T", bound=BaseModel)
 
 

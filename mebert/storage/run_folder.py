@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lightning import Trainer
 
-__all__ = ["RunFolder", "newest_run", "run_folder"]
-
 CONFIG, EVALUATION, OUTPUTS, METRICS = "config.yaml", "evaluation.json", "outputs.safetensors", "metrics.csv"
 
 

@@ -16,8 +16,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from mebert.errors import UserError
 from mebert.storage.aliases import find_moved
 
-__all__ = ["check_named_classes", "class_path_of", "imported_class", "strict_parsing", "subclasses_of"]
-
 T = TypeVar("T")
 
 # Beyond jsonargparse's own list (os, subprocess, pickle, importlib, ...): what runs a file or a download.
@@ -48,11 +46,6 @@ def subclasses_of(cls: type[T]) -> Iterator[type[T]]:
 
 def imported_class(path: object, base: type[T], what: str) -> type[T]:
     """The class that a file names.
-
-    Args:
-        path: `package.module.Class`, as the file has it.
-        base: What it must be a kind of.
-        what: Whose class it is, to begin the error with.
 
     Raises:
         UserError: Its module is not imported, or it is no such class.

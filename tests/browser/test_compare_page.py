@@ -1,7 +1,5 @@
 """The page of three small runs in a real Chromium: charts, sorting, hovering, themes, widths; nothing asked for."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

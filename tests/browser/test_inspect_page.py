@@ -1,7 +1,5 @@
 """The page of `inspect` in a real browser: texts, tokens, spaces."""
 
-from __future__ import annotations
-
 from contextlib import chdir
 
 import pytest

@@ -1,7 +1,5 @@
 """P-values against the sum of binomial terms and the formula written out; the sequence of tests against a loop."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

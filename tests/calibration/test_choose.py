@@ -1,7 +1,5 @@
 """Thresholds by trying them all; the promise by simulation."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

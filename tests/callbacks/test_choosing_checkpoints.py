@@ -1,7 +1,5 @@
 """The best checkpoint by the mean over exits, a policy's area or the operating point; thresholds without effect."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """What a run says of its curriculum, and a measure and a pacing of one's own, through the real command line."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

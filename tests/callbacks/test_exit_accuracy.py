@@ -1,7 +1,5 @@
 """ExitAccuracy against metrics of the whole split computed at once."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

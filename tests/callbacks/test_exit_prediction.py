@@ -1,7 +1,5 @@
 """Exit predictors through the command line: made after training, kept, reported, found again."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """PredictionWriter: order, formats, refusals."""
 
-from __future__ import annotations
-
 import csv
 import json
 from types import SimpleNamespace

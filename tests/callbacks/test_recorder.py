@@ -1,7 +1,5 @@
 """The record of a pass: order, padding, repeated rows, scores."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import torch

@@ -1,7 +1,5 @@
 """Every command is a documented function."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

@@ -1,7 +1,5 @@
 """What the command line says of itself: help, version, mistyped commands, completion."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -1,7 +1,5 @@
 """The command line from end to end, on a tiny model and the built-in task."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

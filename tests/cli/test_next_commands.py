@@ -1,7 +1,5 @@
 """Every command ends with commands that can be typed as they stand."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,7 +1,5 @@
 """Cross-review: who judges whom, and what is kept for the next run."""
 
-from __future__ import annotations
-
 import lightning as L
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Curriculum data modules in a real training: where the scores come from, and what they leave alone."""
 
-from __future__ import annotations
-
 import copy
 
 import lightning as L

@@ -1,7 +1,5 @@
 """Ranking and drawing: what is in use is drawn evenly, and nothing else."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Every pacing at times worked out by hand, and what all of them keep to."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

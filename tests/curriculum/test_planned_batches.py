@@ -1,7 +1,5 @@
 """How long the training will be, by which a pacing tells the time: as long as Lightning makes it."""
 
-from __future__ import annotations
-
 import warnings
 
 import lightning as L

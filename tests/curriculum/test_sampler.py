@@ -1,7 +1,5 @@
 """The order of rows under a curriculum: written out, shared by processes, and as long as without one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Small files, and a small stand-in for a task of the Hub."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The data module from rows to batches: own files, tasks, prediction, hold-out, cache."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

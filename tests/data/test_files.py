@@ -1,7 +1,5 @@
 """Own files: what is read, and what each mistake is told as."""
 
-from __future__ import annotations
-
 import pytest
 
 from mebert.data.file_rows import LINE_COLUMN

@@ -1,7 +1,5 @@
 """Large training data: rows and token ids on disk, mapped by whoever reads them, and the same as in memory."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

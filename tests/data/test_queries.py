@@ -1,7 +1,5 @@
 """Answer selection: rows of one question stay together, and questions that cannot be ranked are marked."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

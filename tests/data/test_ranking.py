@@ -1,7 +1,5 @@
 """Answer selection and regression through the real command line, on files of a few hundred rows."""
 
-from __future__ import annotations
-
 import csv
 import json
 import random

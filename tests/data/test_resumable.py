@@ -1,7 +1,5 @@
 """Any epoch, cut anywhere, gives the batches of the whole one."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Every row once, equal shares, and the same global batches on any number of processes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

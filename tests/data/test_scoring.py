@@ -1,7 +1,5 @@
 """A pass over a whole split: every row's score at its own place, and nothing left changed."""
 
-from __future__ import annotations
-
 import lightning as L
 import numpy as np
 import pytest

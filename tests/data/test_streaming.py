@@ -1,7 +1,5 @@
 """Files that are read as they are predicted: the same rows as otherwise, in constant memory."""
 
-from __future__ import annotations
-
 import csv
 import json
 import tracemalloc

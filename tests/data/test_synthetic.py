@@ -1,7 +1,5 @@
 """The built-in entailment task: right labels, balance, no shortcut beyond difficulty 1, a working data module."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 

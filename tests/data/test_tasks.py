@@ -1,7 +1,5 @@
 """The task table answers without a download."""
 
-from __future__ import annotations
-
 import pytest
 
 from mebert.data import TextDataModule

@@ -1,7 +1,5 @@
 """The notebooks as they are stored, and the classes that one of them writes; `make test-notebooks` runs them."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """The figures in docs/results.md and docs/speed.md are those of the benchmarks' results."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From distributions to exits, and the coverage for a wanted speed."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

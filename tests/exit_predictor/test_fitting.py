@@ -1,7 +1,5 @@
 """From adaptive runs of a real model to predictors: the exits learnt are those that the engine takes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

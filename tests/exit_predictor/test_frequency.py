@@ -1,7 +1,5 @@
 """Static exits by the frequency of tokens, against a transcription by loops."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from fractions import Fraction

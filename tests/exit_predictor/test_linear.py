@@ -1,7 +1,5 @@
 """The linear predictor against scikit-learn, and its tie to a model."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The report on predictions, by hand."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """GEEP's table against counting in dictionaries, and what a batch must not change."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 
 import numpy as np

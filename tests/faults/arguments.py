@@ -1,7 +1,5 @@
 """Arguments of predict, the classifier, bench, calibrate, compare, cascade, inspect and study."""
 
-from __future__ import annotations
-
 from faults.fault import RUN, Fault
 from faults.models import classifier
 

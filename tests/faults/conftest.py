@@ -1,7 +1,5 @@
 """The catalogue lists the policies that there are."""
 
-from __future__ import annotations
-
 import pytest
 
 from mebert.policies import ExitPolicy

@@ -1,7 +1,5 @@
 """Every fault of the catalogue gets one line that names it, says what to do, and is in docs/errors.md."""
 
-from __future__ import annotations
-
 import re
 import time
 

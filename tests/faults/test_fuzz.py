@@ -1,7 +1,5 @@
 """Whatever it is given, the code returns what it documents or raises a `UserError`."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

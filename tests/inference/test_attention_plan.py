@@ -1,7 +1,5 @@
 """Groups of rows that attend together: every token reads its own row, and nothing else."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """EarlyExitClassifier: from texts to labels, streamed, in order."""
 
-from __future__ import annotations
-
 import gc
 import io
 import math

@@ -1,7 +1,5 @@
 """The fused, packed layers against Hugging Face's own."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Ray Data over a saved model: what its actors answer is what the classifier says in this process."""
 
-from __future__ import annotations
-
 import json
 import os
 

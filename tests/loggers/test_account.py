@@ -1,7 +1,5 @@
 """Online or offline is found out without asking; a server that cannot be reached costs no run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Exits at exactly a speed, and thresholds that decide nothing."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

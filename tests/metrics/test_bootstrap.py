@@ -1,7 +1,5 @@
 """Intervals and paired tests, against SciPy, scikit-learn and the metrics themselves."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ELUE's score against the formula, term by term."""
 
-from __future__ import annotations
-
 import pytest
 
 from mebert.metrics.elue import elue_score, placed_at

@@ -1,7 +1,5 @@
 """MAP, MRR and precision at 1 against torchmetrics, scikit-learn and numbers worked out by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A cascade of whole models behind the protocol of one: engines, cost, folders, the command line."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import tiny_batch, tiny_config, tiny_encoder

@@ -1,7 +1,5 @@
 """`encoder_layers`: the first layers of an encoder alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import SIZES, tiny_batch, tiny_config, tiny_encoder

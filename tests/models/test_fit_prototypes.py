@@ -1,7 +1,5 @@
 """Prototypes fitted after training, against scipy's Mahalanobis distance, and the policies on top of them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

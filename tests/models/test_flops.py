@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import counted_flops, tiny_batch, tiny_encoder, tiny_model

@@ -1,7 +1,5 @@
 """Tiny modules of every recipe, batches with labels, and a trainer without output."""
 
-from __future__ import annotations
-
 import lightning as L
 import torch
 from tiny import tiny_batch, tiny_config

@@ -1,7 +1,5 @@
 """CurriculumDistillModule: the loss of every kind of distillation, who gets gradient, and its settings."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from modules import recipes

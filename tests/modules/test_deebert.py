@@ -1,7 +1,5 @@
 """DeeBERT's two stages in one run; what it shares with FastBERT is tested there."""
 
-from __future__ import annotations
-
 import copy
 
 import lightning as L

@@ -1,7 +1,5 @@
 """PABEE, ElasticBERT, BERxiT and RomeBERT: losses and gradients against plain transcriptions of their formulas."""
 
-from __future__ import annotations
-
 import copy
 
 import lightning as L

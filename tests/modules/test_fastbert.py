@@ -1,7 +1,5 @@
 """FastBERT's two stages in one run."""
 
-from __future__ import annotations
-
 import copy
 import csv
 

@@ -1,7 +1,5 @@
 """GEEP's one-step loss against a plain recomputation, and its model through the command line."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from modules import recipes

@@ -1,7 +1,5 @@
 """GPFEE against a plain transcription of its formulas; its engines, its cost, its folder."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Learnt exit weights: the loss by loops, its minimum, and the rate at which the weights move."""
 
-from __future__ import annotations
-
 import math
 
 import lightning as L

@@ -1,7 +1,5 @@
 """Every recipe in one table: the loss in evaluation, a step in regression, mistakes, and a run by the command line."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """An external teacher: its logits are the library's own, computed once, in the classes of the data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

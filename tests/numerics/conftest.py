@@ -1,7 +1,5 @@
 """Makes measures.py importable."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A loss or gradient that is no number stops training with one line that says where, on what, why and what to do."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every engine takes the exits of the sweep, for every policy, at batches of 1, 7 and 32, from a saved model too."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import tiny_batch, tiny_model

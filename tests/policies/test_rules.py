@@ -1,7 +1,5 @@
 """Every rule against its formula, written out exit by exit and sample by sample."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

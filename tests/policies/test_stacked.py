@@ -1,7 +1,5 @@
 """The stacked rule: its weights against scikit-learn, its indicators exit by exit."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Temperatures against scipy, calibration errors against torchmetrics."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

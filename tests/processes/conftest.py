@@ -1,7 +1,5 @@
 """Helpers of these tests are found by their name, also by the processes that they start."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A process that dies takes the others along: soon, with an error, and nothing that is half written stays."""
 
-from __future__ import annotations
-
 import pytest
 from process_groups import run_group
 from process_jobs import fit_until, predict_until

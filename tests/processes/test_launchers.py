@@ -1,7 +1,5 @@
 """Two machines, simulated by two launches on this one: by torchrun's agents, and by the variables that SLURM sets."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """`predict` through the command line: streamed or read at once, the table is the same."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

@@ -1,7 +1,5 @@
 """One process against two, through the real command line."""
 
-from __future__ import annotations
-
 import csv
 import json
 

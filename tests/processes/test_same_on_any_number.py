@@ -1,7 +1,5 @@
 """Every module and what is counted over processes: two and three of them against one, the same global batches."""
 
-from __future__ import annotations
-
 import csv
 import json
 import random

@@ -1,7 +1,5 @@
 """Which strategies there are: what the overlays say, and what is refused before training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

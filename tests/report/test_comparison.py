@@ -1,7 +1,5 @@
 """Every policy on one model: fitted on the validation pass, compared on another at equal speed; and passes as files."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What an evaluation says, prints and writes, on a record made by hand."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,7 +1,5 @@
 """Reports and the table of a recorded split's exit predictions."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """`predict --format glue`: every file of a submission, read strictly, through the command line."""
 
-from __future__ import annotations
-
 import csv
 import re
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Tables at any width: nothing is cut or folded, numbers stand below one another."""
 
-from __future__ import annotations
-
 import io
 import re
 

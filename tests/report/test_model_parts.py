@@ -1,7 +1,5 @@
 """The table of a model's parts: nothing counted twice or forgotten, the same FLOPs as in the logs."""
 
-from __future__ import annotations
-
 import csv
 
 import pytest

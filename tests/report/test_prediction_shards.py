@@ -1,7 +1,5 @@
 """Shards of predictions: joined in order, whatever processes and batches were, a few at a time."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Intervals, agreement and shares of operating points, against the record itself."""
 
-from __future__ import annotations
-
 import csv
 import json
 

@@ -1,7 +1,5 @@
 """A folder of its own for every test, and one thread: sums taken in another order differ in the last bit."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """`best.ckpt` of a resumed run is the best of the whole training."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every recipe, stopped anywhere, ends as the one that never was: what a kill leaves is what lies on the disk then."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

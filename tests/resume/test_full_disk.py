@@ -1,7 +1,5 @@
 """A full disk, a folder that cannot be written: one line, a status that is not 0, the last good file as it was."""
 
-from __future__ import annotations
-
 import resource
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Fifty random kills (`kills.py`), each training resumed until it is done."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """SIGTERM, Ctrl-C and SLURM's SIGUSR1: the step is finished, last.ckpt written, and one line says how to go on."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Checkpoints are on the disk whole or not at all, damage is found, and the file before a damaged one is offered."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """The precision that is picked where none is given."""
 
-from __future__ import annotations
-
 import torch
 
 from mebert.runtime.precision import pick_precision

@@ -1,7 +1,5 @@
 """Bars on a real terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import csv
 import fcntl
 import io

@@ -1,7 +1,5 @@
 """One trained run, of which every test gets a copy, and a marker that must not be there at its end."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

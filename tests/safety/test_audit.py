@@ -1,7 +1,5 @@
 """No pinned release is a known malicious one; and the audit never says that all is well where it could not ask."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import tomllib

@@ -1,7 +1,5 @@
 """Files that would run code, given to every command: none runs, each is told in one line (`marker` looks)."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,7 +1,5 @@
 """Tokens and passwords of the environment stand in no file that a run writes and in nothing that it prints."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import httpx

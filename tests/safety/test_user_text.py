@@ -1,7 +1,5 @@
 """What users' texts, labels and names hold stands in the terminal as it is: no style, no command, no other line."""
 
-from __future__ import annotations
-
 import csv
 import re
 import shutil

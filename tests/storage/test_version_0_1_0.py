@@ -1,7 +1,5 @@
 """A run and a model folder that mebert 0.1.0 wrote give what 0.1.0 gave with them (fixtures/v0_1_0)."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

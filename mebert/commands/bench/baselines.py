@@ -17,8 +17,6 @@ from mebert.inference import Finished, PrecisionName
 from mebert.models import MultiExitModel
 from mebert.models.families import quiet_loading
 
-__all__ = ["HuggingFaceModel", "hugging_face_model"]
-
 LAYER_COUNTS = ("num_hidden_layers", "n_layers")  # as the configurations call it
 
 

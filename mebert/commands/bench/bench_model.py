@@ -16,8 +16,6 @@ from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.storage.model_spec import saved_model_folder
 
-__all__ = ["SIZES", "BenchModel", "open_bench_model"]
-
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128},

@@ -22,8 +22,6 @@ from mebert.inference import PrecisionName
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["RUNS", "Shares", "shares_of"]
-
 RUNS = 3  # the fastest one counts
 
 

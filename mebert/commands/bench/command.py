@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 from mebert.choices import EngineName, HeadKind, PoolingKind, PrecisionName
 
-__all__ = ["bench"]
-
 Baseline = Literal["unsorted", "padded", "sorted", "first_layers"]
 
 

@@ -20,8 +20,6 @@ from mebert.commands.bench.settings import BenchSettings
 from mebert.data.tokenised import TokenisedSplit
 from mebert.report.layout import console, print_table, report_table
 
-__all__ = ["describe", "explain_columns", "print_breakdown", "print_rows", "write_files"]
-
 
 def describe(
     settings: BenchSettings,

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from mebert.commands.bench.results import Row
 
-__all__ = ["save_bars"]
-
 CUT = "HF layers"  # any "HF k layers"
 # Baselines in greys, engines in colours that are distinct for colour-blind readers.
 COLOURS = {"HF": "#c8c8c8", "HF padded": "#e4e4e4", "HF sorted": "#9a9a9a", CUT: "#e7c894", "plain": "#5f5f5f"}

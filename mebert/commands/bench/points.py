@@ -19,8 +19,6 @@ from mebert.inference import Engine, EngineName, make_engine, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
 
-__all__ = ["OperatingPoint", "engine_flops", "rebind", "simulated_points", "trained_points"]
-
 RECORD_BATCH = 64
 
 

@@ -21,8 +21,6 @@ from mebert.policies import (
     policy_by_name,
 )
 
-__all__ = ["fresh_policies", "trained_policies"]
-
 PROTOTYPE_DIM = 128
 FITTING_ROWS = 64
 FITTED_POLICIES = (Stacked, TemperatureScaled)

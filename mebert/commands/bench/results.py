@@ -15,8 +15,6 @@ import torch
 from mebert.commands.bench.timing import Pass
 from mebert.commands.bench.variants import PLAIN, UNSORTED, Variant
 
-__all__ = ["Row", "results", "verdict"]
-
 WORTH = 1.05  # a smaller gain is within the variation between machines and loads
 
 

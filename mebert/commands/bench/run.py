@@ -28,11 +28,9 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model
 from mebert.models import MultiExitModel
-from mebert.report.tables import print_pairs
+from mebert.report.layout import print_pairs
 from mebert.runtime.precision import pick_device
 from mebert.runtime.progress import Progress
-
-__all__ = ["run_bench"]
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 

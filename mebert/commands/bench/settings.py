@@ -10,13 +10,11 @@ from typing import Any
 
 import torch
 
+from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import UserError
 from mebert.inference import EngineName, PrecisionName
-from mebert.models.heads import HeadKind, PoolingKind
 from mebert.runtime.precision import pick_precision
 from mebert.storage.paths import check_output
-
-__all__ = ["BenchSettings", "pick_precisions"]
 
 
 @dataclass

@@ -21,8 +21,6 @@ from mebert.exit_predictor import ExitPredictor
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
 
-__all__ = ["KnownExits", "SimulatedExits", "draw_exits", "features_of", "flops_speedup"]
-
 BISECTIONS = 60
 
 

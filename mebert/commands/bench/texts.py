@@ -26,8 +26,6 @@ from mebert.models import model_inputs
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["LENGTHS", "Batch", "draw_lengths", "file_texts", "make_batches", "random_texts", "task_texts"]
-
 QUANTILES = (0.0, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
 
 # Tokens at those quantiles, [CLS] and [SEP] included, counted with the tokenizer of all-MiniLM-L6-v2 (the vocabulary

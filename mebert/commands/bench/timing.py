@@ -16,8 +16,6 @@ import torch
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Finished
 
-__all__ = ["Pass", "Runs", "estimate_seconds", "run_pass", "time_in_turn", "timed_pass", "wait_for"]
-
 
 class Runs(Protocol):
     """What is timed: an engine, or a model behind the same two methods."""
@@ -90,11 +88,6 @@ def time_in_turn(
     passes: Sequence[Callable[[], Pass]], rounds: int, tick: Callable[[], None] = lambda: None
 ) -> list[list[Pass]]:
     """Run everything once per round, each round starting with another one, so that a slow moment affects all equally.
-
-    Args:
-        passes: What is timed; warmed up already.
-        rounds: R.
-        tick: Called after every pass.
 
     Returns:
         The R runs of each, in the order of `passes`.

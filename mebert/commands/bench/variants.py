@@ -23,8 +23,6 @@ from mebert.inference import PrecisionName, make_engine
 from mebert.models import MultiExitModel
 from mebert.policies import FixedExit
 
-__all__ = ["PLAIN", "UNSORTED", "Variant", "make_variants"]
-
 UNSORTED, SORTED, PADDED, PLAIN = "HF", "HF sorted", "HF padded", "plain"
 FEWEST_SAMPLES, FEWEST_BATCHES = 64, 8
 

@@ -6,8 +6,6 @@ from typing import Literal
 
 from mebert.choices import PrecisionName
 
-__all__ = ["calibrate"]
-
 Loss = Literal["mistakes", "disagreement", "difference"]
 
 

@@ -13,8 +13,6 @@ from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["print_calibrated", "print_next"]
-
 
 def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
     """One row per policy and request, and a line for each request that is out of reach."""

@@ -18,8 +18,6 @@ from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
 from mebert.runtime.progress import Progress
 
-__all__ = ["record_rows"]
-
 
 def record_rows(
     model: MultiExitModel,

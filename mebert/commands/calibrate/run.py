@@ -26,8 +26,6 @@ from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 
-__all__ = ["CalibrationSettings", "run_calibration"]
-
 
 @dataclass
 class CalibrationSettings:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Band", "band_caption", "band_over"]
-
 
 @dataclass(frozen=True)
 class Band:
@@ -59,11 +57,7 @@ def band_over(values: Sequence[Sequence[float] | np.ndarray]) -> Band:
 
 
 def band_caption(counts: Sequence[int]) -> str:
-    """What the bands of a chart are; empty where there is none.
-
-    Args:
-        counts: Number of seeds of each line.
-    """
+    """What the bands of a chart are; empty where there is none."""
     parts = ["from the lower to the higher of two seeds"] if 2 in counts else []
     if any(count > 2 for count in counts):
         parts.append("the 95 % interval of the mean (Student's t over the seeds)")

@@ -12,8 +12,6 @@ from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report import plots
 from mebert.report.page import plain
 
-__all__ = ["HEAD", "add_line", "menu", "metric_title", "rounded", "wrapped"]
-
 HEAD = 44  # characters in a line of a name under the pointer
 
 

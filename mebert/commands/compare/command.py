@@ -6,8 +6,6 @@ from pathlib import Path
 
 from mebert.choices import CompareFormat
 
-__all__ = ["compare"]
-
 
 def compare(
     runs: list[str] = [],  # noqa: B006  (jsonargparse copies it)

@@ -10,8 +10,6 @@ from mebert.commands.compare.chart_parts import HEAD, menu, metric_title, rounde
 from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report.page import plain
 
-__all__ = ["CHOICES", "curve_chart", "reference_gflops", "speed_ticks"]
-
 CHOICES = {"own": "own rule", "entropy": "entropy", "best": "best rule"}
 """Policies that the curves can be drawn for, and the labels of their buttons."""
 
@@ -30,13 +28,7 @@ def speed_ticks(highest: float) -> list[float]:
 
 
 def curve_chart(groups: Sequence[SeedGroup], metric: str, choices: Sequence[str]) -> Any:
-    """Metric against speed for each group: its line, its band over seeds, and its operating points.
-
-    Args:
-        groups: Those that were tested.
-        metric: The main metric.
-        choices: Policies; the first is shown, the others by a button.
-    """
+    """Metric against speed for each group: its line, its band over seeds, and its operating points."""
     import plotly.graph_objects as go
 
     reference = reference_gflops(groups)

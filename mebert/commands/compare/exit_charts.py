@@ -10,8 +10,6 @@ import numpy as np
 from mebert.commands.compare.chart_parts import HEAD, add_line, menu, metric_title, rounded, wrapped
 from mebert.commands.compare.seed_groups import OperatingPoint, SeedGroup
 
-__all__ = ["exit_chart", "exit_share_chart"]
-
 NAME = 22  # characters in a line of a bar's name, so that a phone has room for the bars
 
 

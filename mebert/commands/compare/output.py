@@ -13,8 +13,6 @@ from mebert.errors import UserError
 from mebert.report.layout import console, markdown_table, print_table, report_table
 from mebert.report.plots import metric_title
 
-__all__ = ["CompareFormat", "as_csv", "as_markdown", "format_of", "notes", "paired_rows", "print_comparison", "titles"]
-
 SUFFIXES: dict[str, CompareFormat] = {".md": "md", ".csv": "csv", ".txt": "text", ".html": "html", ".htm": "html"}
 SUFFIXES |= {".png": "png", ".pdf": "png", ".svg": "png"}
 TESTS = {"mcnemar": "McNemar's exact test", "bootstrap": "paired bootstrap"}

@@ -23,8 +23,6 @@ from mebert.commands.compare.training import (
 )
 from mebert.report.page import Cell, Figure, Grid, Note, Part, Section, Table, write_page
 
-__all__ = ["write_comparison_page"]
-
 
 def write_comparison_page(
     groups: Sequence[TaskGroup], speedups: Sequence[float], policy: str | None, path: Path

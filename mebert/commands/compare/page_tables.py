@@ -15,8 +15,6 @@ from mebert.commands.compare.training import last_validation
 from mebert.report.page import Cell, Note, Part, Section, Table
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["paired_section", "run_table", "settings_section", "untested_section"]
-
 Row = list[str | float | Cell | None]
 
 

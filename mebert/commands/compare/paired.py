@@ -18,8 +18,6 @@ from mebert.metrics.bootstrap import Interval, mcnemar, paired_bootstrap
 from mebert.metrics.elue import Points, elue_score, placed_at
 from mebert.metrics.task import metric_value
 
-__all__ = ["Comparison", "Paired", "check_comparable", "compare_runs", "mismatch"]
-
 
 @dataclass(frozen=True)
 class Paired:

@@ -14,8 +14,6 @@ from mebert.commands.compare.seed_groups import SeedGroup, seed_groups
 from mebert.commands.compare.task_groups import TaskGroup
 from mebert.errors import UserError
 
-__all__ = ["save_picture"]
-
 WIDTH = 10.0  # inches
 DPI = 200
 LETTERS = 120  # of the legend, side by side
@@ -23,10 +21,6 @@ LETTERS = 120  # of the legend, side by side
 
 def save_picture(groups: Sequence[TaskGroup], path: Path) -> None:
     """Write a PNG, PDF or SVG, by the file's suffix; colours and dashes are those of the page.
-
-    Args:
-        groups: Runs by task; those without a test are left out.
-        path: The file; its folder is made.
 
     Raises:
         UserError: No run was tested.

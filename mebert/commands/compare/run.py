@@ -7,15 +7,14 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mebert.commands.compare.output import CompareFormat, as_csv, as_markdown, format_of, print_comparison
+from mebert.choices import CompareFormat
+from mebert.commands.compare.output import as_csv, as_markdown, format_of, print_comparison
 from mebert.commands.compare.paired import check_comparable, compare_runs
 from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.report.layout import print_pairs
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import RunFolder
-
-__all__ = ["compare_command"]
 
 
 def compare_command(

@@ -23,8 +23,6 @@ from mebert.metrics.elue import Points
 from mebert.metrics.record_files import load_record
 from mebert.storage.run_folder import RunFolder, newest_run
 
-__all__ = ["CurveRow", "RunView", "read_run"]
-
 REQUIRED = {"config.yaml": ("model", "data"), "evaluation.json": ("policy", "metric", "exits", "plain_gflops")}
 
 

@@ -16,8 +16,6 @@ from mebert.commands.compare.settings import names_of, recipe_key
 from mebert.commands.compare.task_groups import TaskGroup
 from mebert.report.page.colours import Style, styles
 
-__all__ = ["OperatingPoint", "SeedGroup", "Series", "seed_groups"]
-
 MOST_POINTS = 100  # of one run's curve
 GRID = 60  # costs at which several runs' curves are read
 

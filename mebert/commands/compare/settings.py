@@ -7,8 +7,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["differences", "flat", "names_of", "recipe_key", "recipe_of", "task_of"]
-
 PLACES = ("trainer.logger", "trainer.default_root_dir", "ckpt_path", "weights_only", "predictions.")
 """Prefixes of settings that name places, and so do not change what is trained."""
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from mebert.commands.compare.paired import mismatch
 from mebert.commands.compare.run_view import RunView
 
-__all__ = ["TaskGroup", "task_groups"]
-
 
 @dataclass
 class TaskGroup:

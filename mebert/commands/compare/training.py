@@ -15,8 +15,6 @@ from mebert.commands.compare.run_view import RunView
 from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report.page import plain
 
-__all__ = ["curriculum_charts", "difficulty_charts", "last_validation", "samples_of", "training_chart"]
-
 MOST_POINTS = 100
 CURRICULUM = {"curriculum/share": "Share of the training rows in use", "curriculum/difficulty_shown": "Mean difficulty"}
 NO_METRICS = ("gflops", "ece")
@@ -26,10 +24,6 @@ def training_chart(groups: Sequence[SeedGroup], metric: str) -> Any | None:
     """What was logged during training, one line for each run; None where nothing was.
 
     A button for each of the validation score, the metric of each exit, and the training loss.
-
-    Args:
-        groups: All of the task.
-        metric: The metric of the exits that is shown.
     """
     import plotly.graph_objects as go
 

@@ -15,8 +15,6 @@ from mebert.report.page import Figure, plain
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["space_charts", "space_legend"]
-
 HOVER_WIDTH, HOVER_LENGTH = 60, 180
 
 

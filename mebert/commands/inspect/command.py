@@ -7,8 +7,6 @@ from pathlib import Path
 from mebert.choices import PrecisionName
 from mebert.commands.inspect.settings import InspectFormat
 
-__all__ = ["inspect"]
-
 
 def inspect(
     model: str | None = None,

@@ -13,8 +13,6 @@ from mebert.commands.inspect.trace import TextTrace
 from mebert.policies import ExitPolicy, FixedExit
 from mebert.report.page import Style, styles
 
-__all__ = ["GLYPHS", "STAR", "Inspection", "layer_colours"]
-
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
 STEPS = ("c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "0c2c84")
 

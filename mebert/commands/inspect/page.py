@@ -15,8 +15,6 @@ from mebert.report.page import Cell, Grid, Html, Note, Part, Section, Table
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["page_sections"]
-
 CHIP = "display: inline-block; margin: 2px 1px; padding: 0 .35em; border-radius: 4px; "
 UNSEEN = "outline: 2px dotted var(--ink); "
 

@@ -17,8 +17,6 @@ from mebert.errors import UserError
 from mebert.policies import ExitPolicy
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["inspect_model", "run_inspection"]
-
 
 def run_inspection(settings: InspectSettings) -> None:
     """Inspect a model; print the result, or write it."""

@@ -26,8 +26,6 @@ from mebert.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from mebert.commands.inspect.source import Opened
 
-__all__ = ["Samples", "find_rows", "run_rows"]
-
 BATCH = 64
 
 

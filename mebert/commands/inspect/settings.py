@@ -13,8 +13,6 @@ from mebert.errors import UserError
 if TYPE_CHECKING:
     from mebert.inference.stream import Text
 
-__all__ = ["InspectFormat", "InspectSettings"]
-
 InspectFormat = Literal["text", "json", "html", "png"]
 
 ENDINGS: dict[str, InspectFormat] = {".html": "html", ".png": "png", ".pdf": "png", ".svg": "png", ".json": "json"}

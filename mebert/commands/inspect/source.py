@@ -22,8 +22,6 @@ from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["Opened", "open_model"]
-
 
 @dataclass
 class Opened:

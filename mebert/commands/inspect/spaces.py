@@ -16,8 +16,6 @@ from mebert.commands.inspect.samples import Samples
 from mebert.commands.inspect.trace import TextTrace
 from mebert.models.multi_exit import MultiExitModel
 
-__all__ = ["ExitSpace", "MarkKind", "Plane", "exit_spaces", "fit_plane"]
-
 MarkKind = Literal["prototypes", "class means", "none"]
 
 FLAT = 8.0  # times the variance along one axis as along the other: nearly three times as long as wide

@@ -17,8 +17,6 @@ from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import ExitStep, TextTrace, shorten
 from mebert.report.layout import console, print_pairs, print_table, report_table
 
-__all__ = ["Column", "compared_score", "print_inspection", "separation_columns", "step_columns", "summary", "written"]
-
 
 @dataclass(frozen=True)
 class Column:

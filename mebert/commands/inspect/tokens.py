@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mebert.commands.inspect.source import Opened
     from mebert.commands.inspect.trace import TextTrace
 
-__all__ = ["TokenNote", "TokenView", "find_predictor", "view_tokens"]
-
 
 @dataclass(frozen=True)
 class TokenNote:

@@ -24,8 +24,6 @@ from mebert.policies.uncertainty import distance_ratio, normalised_entropy
 if TYPE_CHECKING:
     from mebert.commands.inspect.source import Opened
 
-__all__ = ["ExitPass", "ExitStep", "TextTrace", "run_exits", "shorten", "trace_texts"]
-
 Decision = Literal["goes on", "leaves here", "not reached", "not asked"]
 
 

@@ -25,8 +25,6 @@ from mebert.storage.atomic import write_text
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["Cell", "Done", "refuse_changed"]
-
 
 @dataclass(frozen=True)
 class Done:

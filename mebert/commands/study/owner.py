@@ -13,8 +13,6 @@ from filelock import FileLock, Timeout
 
 from mebert.errors import UserError
 
-__all__ = ["exclusive_owner"]
-
 
 @contextmanager
 def exclusive_owner(folder: Path) -> Iterator[None]:

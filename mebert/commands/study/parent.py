@@ -12,8 +12,6 @@ import signal
 import threading
 import time
 
-__all__ = ["GRACE_SECONDS", "WATCH_STDIN", "end_with_parent"]
-
 WATCH_STDIN = "MEBERT_WATCH_STDIN"
 """Environment variable; a process in which it is set ends when its standard input does."""
 

@@ -14,11 +14,8 @@ from mebert.commands.study.cell import Cell
 from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, TaskResult, read_results
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
-from mebert.report.layout import markdown_table
+from mebert.report.layout import markdown_table, print_pairs
 from mebert.report.plots import metric_title
-from mebert.report.tables import print_pairs
-
-__all__ = ["mean_ranks", "write_report"]
 
 TITLES: dict[Choice, str] = {
     "own": "Each recipe with its own exit rule",

@@ -28,8 +28,6 @@ from mebert.metrics.task import metric_value
 from mebert.metrics.weighted import mean_of, unit_values, weighted_metric
 from mebert.storage.run_folder import RunFolder
 
-__all__ = ["AREA", "Choice", "Estimate", "RecipeResult", "TaskResult", "estimate", "read_results"]
-
 AREA = "area"
 Choice = Literal["own", "best"]
 CURVE_POINTS = 60  # as evaluation.json's areas

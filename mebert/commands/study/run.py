@@ -26,8 +26,6 @@ from mebert.modules import MultiExitModule
 from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 
-__all__ = ["Runs", "check_settings", "study_command"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Runs:

@@ -20,8 +20,6 @@ from mebert.commands.study.parent import GRACE_SECONDS, WATCH_STDIN
 from mebert.errors import UserError
 from mebert.runtime.progress import Progress, duration
 
-__all__ = ["follow", "run_cell", "run_locally", "run_on_ray"]
-
 Result = tuple[Cell, Done | str]
 """A cell with its finished run, or with the reason why there is none."""
 

@@ -18,8 +18,6 @@ from mebert.callbacks.default_callbacks import CALLBACKS
 from mebert.commands.study.cell import Cell
 from mebert.errors import UserError
 
-__all__ = ["SECTIONS", "Study", "cells_of", "select"]
-
 CLASSES = ("model", "data")
 SECTIONS = (*CLASSES, "trainer", *CALLBACKS)
 RESERVED = ("default_root_dir", "logger")  # of the trainer: where runs write, which the study sets itself

@@ -6,8 +6,6 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["PALETTE", "Style", "styles"]
-
 K = TypeVar("K", bound=Hashable)
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#BDAE00")

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["Cell", "Figure", "Grid", "Html", "Note", "Part", "Section", "Table", "plain"]
-
 
 @dataclass(frozen=True)
 class Cell:

@@ -12,20 +12,11 @@ from mebert.report.page.parts import Figure, Grid, Html, Note, Section, Table
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["render_page", "write_page"]
-
 FOLDER = Path(__file__).parent
 
 
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[Section]) -> None:
-    """Write a page.
-
-    Args:
-        path: The file; its folder is made.
-        title: Title of the page.
-        lead: A paragraph below it.
-        sections: From top to bottom; they are also the table of contents.
-    """
+    """Write a page."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render_page(title, lead, sections), encoding="utf-8")

@@ -1,7 +1,5 @@
 """The baselines are Hugging Face's own models, with our encoder's weights."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from tiny import SIZES, tiny_batch, tiny_encoder

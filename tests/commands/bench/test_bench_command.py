@@ -1,7 +1,5 @@
 """`python -m mebert bench` from end to end on tiny models."""
 
-from __future__ import annotations
-
 import csv
 import json
 from contextlib import redirect_stdout

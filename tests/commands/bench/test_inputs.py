@@ -1,7 +1,5 @@
 """What is measured: lengths, texts, batches."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """`bench --policies`: every policy by its name, and what a model must have for it."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Drawn exits meet the speed-up, and every engine carries them out alike."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """The clock: order of the rounds, latencies of samples that wait, and ratios of recorded seconds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """`python -m mebert calibrate` from end to end: what it stores does what it says, in the classifier and in predict."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

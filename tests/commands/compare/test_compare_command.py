@@ -1,7 +1,5 @@
 """`python -m mebert compare` on runs made by hand and on a real one."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

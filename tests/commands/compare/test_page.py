@@ -1,7 +1,5 @@
 """The page and the picture of `python -m mebert compare`: what is in them, and that nobody's text becomes HTML."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

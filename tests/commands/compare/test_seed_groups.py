@@ -1,7 +1,5 @@
 """What the page and the picture are made of: bands over seeds, names of runs, settings that differ, colours."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

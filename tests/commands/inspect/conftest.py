@@ -1,7 +1,5 @@
 """Small runs that are trained once, and saved models that belong to no run."""
 
-from __future__ import annotations
-
 from contextlib import chdir
 
 import pytest

@@ -1,7 +1,5 @@
 """`python -m mebert inspect` from end to end on trained runs: what it prints, writes and refuses."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

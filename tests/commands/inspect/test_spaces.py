@@ -1,7 +1,5 @@
 """The projection against scikit-learn's, and what is projected."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

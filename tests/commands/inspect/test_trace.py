@@ -1,7 +1,5 @@
 """What is shown of a text is what the classifier does with it, and what the formulas say."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

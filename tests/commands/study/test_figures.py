@@ -1,7 +1,5 @@
 """Figures over seeds, areas and ranks, against other implementations."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The report, from runs whose every answer is known."""
 
-from __future__ import annotations
-
 import csv
 import json
 from contextlib import redirect_stdout

@@ -1,7 +1,5 @@
 """Running cells: how many at a time, failures, one owner, and an end before the end; most runs are stand-ins."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """What a study's YAML may say, and which runs come of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`python -m mebert study` from end to end: real runs in processes of their own."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Pages by their parts: what is escaped, what a table takes for a number, what is in the file."""
 
-from __future__ import annotations
-
 import json
 import re
 
