@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import lightning as L
 from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
+
+from mebert.storage.paths import check_output
+
+
+class BatchPlace(NamedTuple):
+    """Where a batch comes from: `stage` (train, val or test), its number and its data loader's, both from 0."""
+
+    stage: str
+    batch_idx: int
+    loader: int
+
+
+def _batch_hook(stage: str) -> Callable[..., None]:
+    def hook(
+        self: SplitCallback, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
+    ) -> None:
+        if not trainer.sanity_checking and isinstance(outputs, Mapping):
+            self.on_split_batch(trainer, pl_module, BatchPlace(stage, batch_idx, loader), outputs, batch)
+
+    return hook
+
+
+def _end_hook(stage: str) -> Callable[..., None]:
+    def hook(self: SplitCallback, trainer: Trainer, pl_module: Any) -> None:
+        if not trainer.sanity_checking:
+            self.on_split_end(trainer, pl_module, stage)
+
+    return hook
 
 
 class SplitCallback(L.Callback):
@@ -16,97 +45,40 @@ class SplitCallback(L.Callback):
     The sanity check is left out, and so are batches whose step returned no mapping.
     """
 
-    def on_split_batch(
-        self,
-        trainer: Trainer,
-        module: Any,
-        stage: str,
-        outputs: Mapping[str, Any],
-        batch: Any,
-        batch_idx: int,
-        loader: int,
-    ) -> None:
-        """A batch was processed.
-
-        Args:
-            trainer: The trainer.
-            module: The module.
-            stage: `train`, `val` or `test`.
-            outputs: Output of the module's step.
-            batch: The batch.
-            batch_idx: Its number, from 0.
-            loader: Number of the stage's data loader, from 0.
-        """
+    def on_split_batch(self, trainer: Trainer, module: Any, place: BatchPlace, outputs: Any, batch: Any) -> None:
+        """A batch was processed; `outputs` is the mapping that the module's step returned."""
 
     def on_split_end(self, trainer: Trainer, module: Any, stage: str) -> None:
         """The last batch of an epoch was processed, of all data loaders of the stage."""
 
-    def _batch(self, trainer: Trainer, module: Any, stage: str, outputs: Any, *rest: Any) -> None:
-        if not trainer.sanity_checking and isinstance(outputs, Mapping):
-            self.on_split_batch(trainer, module, stage, outputs, *rest)
+    on_train_batch_end, on_train_epoch_end = _batch_hook("train"), _end_hook("train")
+    on_validation_batch_end, on_validation_epoch_end = _batch_hook("val"), _end_hook("val")
+    on_test_batch_end, on_test_epoch_end = _batch_hook("test"), _end_hook("test")
+
+
+class CheckedCheckpoint(ModelCheckpoint):
+    """A `ModelCheckpoint` that checks before training, not after an epoch, that its folder can be written."""
 
     @override
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._batch(trainer, pl_module, "train", outputs, batch, batch_idx, 0)
+    def setup(self, trainer: Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and self.is_local:
+            check_output("the folder of checkpoints", str(self.dirpath), folder=True)
 
-    @override
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._batch(trainer, pl_module, "val", outputs, batch, batch_idx, dataloader_idx)
-
-    @override
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._batch(trainer, pl_module, "test", outputs, batch, batch_idx, dataloader_idx)
-
-    @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: L.LightningModule) -> None:
-        self.on_split_end(trainer, pl_module, "train")
-
-    @override
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self.on_split_end(trainer, pl_module, "val")
-
-    @override
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: L.LightningModule) -> None:
-        self.on_split_end(trainer, pl_module, "test")
+    @property
+    def is_local(self) -> bool:
+        """Whether files go to a local folder and not to a URL."""
+        return "://" not in str(self.dirpath)
 
 
 def stage_prefix(trainer: Trainer, stage: str, dataloader_idx: int = 0) -> str:
-    """The prefix of a split's metrics, as its data module names it.
-
-    Args:
-        trainer: Its data module may have `validation_names` and `test_names`.
-        stage: `train`, `val` or `test`.
-        dataloader_idx: Which loader of the stage, from 0.
-    """
+    """The prefix of a split's metrics: its name in the data module's `validation_names` or `test_names`, if any."""
     attribute = {"val": "validation_names", "test": "test_names"}.get(stage, "")
     names = getattr(getattr(trainer, "datamodule", None), attribute, None) or [stage]
-    if dataloader_idx < len(names):
-        return str(names[dataloader_idx])
-    return f"{stage}_{dataloader_idx}"
+    return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{stage}_{dataloader_idx}"
 
 
 def main_metrics(trainer: Trainer, num_labels: int) -> tuple[str, ...]:
     """The metrics that the data asks for, the main one first; accuracy (or Pearson) where it names none."""
     names = getattr(getattr(trainer, "datamodule", None), "metrics", None)
-    if names:
-        return tuple(names)
-    return ("pearson", "spearman") if num_labels == 1 else ("acc",)
+    return tuple(names or (("pearson", "spearman") if num_labels == 1 else ("acc",)))

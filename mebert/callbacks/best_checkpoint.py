@@ -12,13 +12,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
+from mebert.callbacks.base import CheckedCheckpoint
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write, copy_whole
 from mebert.storage.checkpoints import read_checkpoint
-from mebert.storage.paths import check_output
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(CheckedCheckpoint):
     """A `ModelCheckpoint` that keeps the best of the whole training, resumed runs included.
 
     - A resumed run, whose folder is its own, takes along the best files of the run that it goes on with, and their
@@ -40,12 +40,6 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     @override
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
-            check_output("the folder of checkpoints", str(self.dirpath), folder=True)  # now, not after an epoch
-
-    @override
     def _should_save_on_train_epoch_end(self, trainer: L.Trainer) -> bool:
         if self._save_on_train_epoch_end is None and str(self.monitor).startswith("val"):
             return False
@@ -65,7 +59,16 @@ class BestCheckpoint(ModelCheckpoint):
         if state is None or trainer.ckpt_path is None or self.monitor is None or state["monitor"] != self.monitor:
             return
         kept = self._copy(state, Path(trainer.ckpt_path), trainer.global_step) if trainer.is_global_zero else {}
-        self._take(trainer.strategy.broadcast(kept))
+        kept = trainer.strategy.broadcast(kept)
+        if not kept:
+            return
+        worst, best = (min, max) if self.mode == "max" else (max, min)
+        self.best_k_models = kept
+        self.best_model_path = best(kept, key=lambda path: float(kept[path]))
+        self.best_model_score = self.current_score = kept[self.best_model_path]
+        if len(kept) >= self.save_top_k > 0:
+            self.kth_best_model_path = worst(kept, key=lambda path: float(kept[path]))
+            self.kth_value = kept[self.kth_best_model_path]
 
     def _copy(self, state: Mapping[str, Any], resumed: Path, step: int) -> dict[str, Tensor]:
         """Copy the files of a state, and return the copies' paths with their scores."""
@@ -74,10 +77,9 @@ class BestCheckpoint(ModelCheckpoint):
             # Beside the file that was resumed from first: the run's folder may have been moved.
             places = (resumed.with_name(Path(name).name), Path(name))
             source = next((path for path in places if path.is_file()), None)
-            if source is None:
-                rank_zero_warn(f"{name} is not there any more: the best checkpoint is that of the rest of the training")
-                continue
             try:
+                if source is None:
+                    raise UserError(f"{name} is not there any more")
                 content = read_checkpoint(source)
             except UserError as error:
                 rank_zero_warn(f"the best checkpoint is that of the rest of the training: {error}")
@@ -92,15 +94,3 @@ class BestCheckpoint(ModelCheckpoint):
             kept[str(target)] = score
             rank_zero_info(f"best so far: {self.monitor} {float(score):.4f}, {source} copied to {target}")
         return kept
-
-    def _take(self, kept: dict[str, Tensor]) -> None:
-        """Take copied files for this run's own."""
-        if not kept:
-            return
-        worst, best = (min, max) if self.mode == "max" else (max, min)
-        self.best_k_models = kept
-        self.best_model_path = best(kept, key=lambda path: float(kept[path]))
-        self.best_model_score = self.current_score = kept[self.best_model_path]
-        if len(kept) >= self.save_top_k > 0:
-            self.kth_best_model_path = worst(kept, key=lambda path: float(kept[path]))
-            self.kth_value = kept[self.kth_best_model_path]

@@ -1,7 +1,4 @@
-"""A curriculum's difficulty, share of the data and easiest and hardest samples in every epoch.
-
-Shapes: N training rows.
-"""
+"""A curriculum's difficulty, share of the data and easiest and hardest samples in every epoch."""
 
 from __future__ import annotations
 
@@ -62,8 +59,8 @@ class CurriculumMonitor(L.Callback):
             self._write_samples(trainer, data, difficulty)
 
     def _write_samples(self, trainer: L.Trainer, data: CurriculumOrder, difficulty: np.ndarray) -> None:
-        order = np.argsort(difficulty, kind="stable")  # NaN, not known yet, comes last
-        order = order[: int((~np.isnan(difficulty)).sum())]
+        known = int((~np.isnan(difficulty)).sum())
+        order = np.argsort(difficulty, kind="stable")[:known]  # NaN, not known yet, comes last
         easiest, hardest = order[: self.samples], order[::-1][: self.samples]
         places = np.concatenate([easiest, hardest])
         split = data.split("train")

@@ -1,11 +1,8 @@
-"""The accuracy-speed curve: thresholds chosen on validation data, the curve reported on test data.
-
-Shapes: E exits, N samples.
-"""
+"""The accuracy-speed curve: thresholds chosen on validation data, the curve reported on test data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -13,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from mebert.calibration.costs import PolicyCosts
-from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics, stage_prefix
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
 from mebert.callbacks.wall_clock import WallClock
@@ -90,26 +87,15 @@ class AccuracySpeedCurve(SplitCallback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         check_monitors(trainer, pl_module)
 
-    # ---- collecting ----------------------------------------------------------------------------------------
-
     @override
-    def on_split_batch(
-        self,
-        trainer: L.Trainer,
-        module: MultiExitModule,
-        stage: str,
-        outputs: Mapping[str, Any],
-        batch: Any,
-        batch_idx: int,
-        loader: int,
-    ) -> None:
-        if stage == "train":
+    def on_split_batch(self, trainer: L.Trainer, module: Any, place: BatchPlace, outputs: Any, batch: Any) -> None:
+        if place.stage == "train":
             return
         predictors = [] if trainer.state.fn == TrainerFn.FITTING else module.exit_predictors
-        recorder = self._recorders.setdefault(loader, ExitRecorder())
+        recorder = self._recorders.setdefault(place.loader, ExitRecorder())
         recorder.update(outputs, batch, module.score_policies(), predictors)
-        if stage == "test" and trainer.is_global_zero:
-            self._clock.offer(batch, batch_idx, trainer.num_test_batches[loader], loader)
+        if place.stage == "test" and trainer.is_global_zero:
+            self._clock.offer(batch, place.batch_idx, trainer.num_test_batches[place.loader], place.loader)
 
     @override
     def on_split_end(self, trainer: L.Trainer, module: MultiExitModule, stage: str) -> None:
@@ -124,8 +110,6 @@ class AccuracySpeedCurve(SplitCallback):
         found = {loader: recorder.gather(module) for loader, recorder in sorted(recorders.items())}
         return {loader: record for loader, record in found.items() if record is not None}
 
-    # ---- validation ----------------------------------------------------------------------------------------
-
     @override
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._recorders = {}
@@ -138,16 +122,17 @@ class AccuracySpeedCurve(SplitCallback):
         metrics = main_metrics(trainer, pl_module.model.num_labels)
         for loader, record in records.items():
             prefix = stage_prefix(trainer, "val", loader)
-            if loader > 0:
-                _rescore(pl_module, record)
+            policy = pl_module.policy
+            # A further split is scored with what was just chosen on the first one (lambda, temperatures).
+            if loader > 0 and policy.name in record.scores and type(policy).fitted is not ExitPolicy.fitted:
+                record.scores[policy.name] = policy.score_record(record)
             costs = PolicyCosts(pl_module.model, record, metrics[0])
-            policies = pl_module.score_policies()
             areas = {
-                f"{prefix}/auc_{name}": costs.area(curve_of(costs, policy, num_points=40))
-                for name, policy in policies.items()
+                f"{prefix}/auc_{name}": costs.area(curve_of(costs, scored, num_points=40))
+                for name, scored in pl_module.score_policies().items()
                 if name in record.scores
             }
-            own = f"{prefix}/auc_{pl_module.policy.name}"
+            own = f"{prefix}/auc_{policy.name}"
             if own in areas:
                 areas[f"{prefix}/auc"] = float(pl_module.score_of_curve(areas[own]))
             pl_module.log_dict(areas, sync_dist=True)
@@ -174,12 +159,9 @@ class AccuracySpeedCurve(SplitCallback):
         self.current[stage][prefix] = (point, float(costs.plain.mean()) / 1e9)
         module.log(f"{prefix}/operating_point/{costs.metric}", point.metric, sync_dist=True)
 
-    # ---- test ----------------------------------------------------------------------------------------------
-
     @override
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._recorders, self.tested = {}, {}
-        self._clock.clear()
+        self._recorders, self.tested, self._clock.batches = {}, {}, {}
 
     def _end_test(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
         metrics = main_metrics(trainer, pl_module.model.num_labels)
@@ -187,7 +169,12 @@ class AccuracySpeedCurve(SplitCallback):
             prefix = stage_prefix(trainer, "test", loader)
             self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))
             evaluation = self._evaluate(pl_module, record, prefix, metrics)
-            self._compare(pl_module, record, evaluation)
+            if self.policies is None or self.policies:
+                targets, own, validation = sorted({1.0, *self.points}), pl_module.policy, pl_module.validation_record
+                evaluation.policies = compare_policies(
+                    pl_module.model, record, evaluation.metric, targets, own, validation, self.policies
+                )
+                evaluation.best_policy = best_policy(evaluation.policies)
             add_reliability(evaluation, record)
             self._check_threshold(pl_module, record, f"the split {prefix}")
             if trainer.is_global_zero:
@@ -197,7 +184,7 @@ class AccuracySpeedCurve(SplitCallback):
                 print_evaluation(evaluation)
                 write_files(trainer, pl_module, record, evaluation, "" if loader == 0 else f"_{prefix}")
                 self.tested[prefix] = evaluation, record
-        self._clock.clear()
+        self._clock.batches = {}
 
     def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:
         """Exits, curves and operating points of a recorded split, for the module's policy and plain entropy."""
@@ -211,20 +198,3 @@ class AccuracySpeedCurve(SplitCallback):
             layers = module.model.exit_layers
             evaluation.predictions = prediction_reports(record, module.exit_predictors, layers, metrics[0])
         return evaluation
-
-    def _compare(self, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation) -> None:
-        """Fill in how every policy does on this split."""
-        if self.policies is None or self.policies:
-            targets = sorted({1.0, *self.points})
-            own, validation = module.policy, module.validation_record
-            evaluation.policies = compare_policies(
-                module.model, record, evaluation.metric, targets, own, validation, self.policies
-            )
-            evaluation.best_policy = best_policy(evaluation.policies)
-
-
-def _rescore(module: MultiExitModule, record: ExitRecord) -> None:
-    """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
-    policy = module.policy
-    if policy.name in record.scores and type(policy).fitted is not ExitPolicy.fitted:
-        record.scores[policy.name] = policy.score_record(record)

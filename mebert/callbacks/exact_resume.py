@@ -34,7 +34,8 @@ class ExactResume(L.Callback):
         if pl_module.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(pl_module.device)
         loader = trainer.train_dataloader
-        random = {name: _of_all_processes(state, pl_module.device) for name, state in states.items()}
+        # Of all processes, (W, n), on the CPU; sent by way of the device of the training.
+        random = {name: gather_rows(s.to(pl_module.device).unsqueeze(0)).cpu() for name, s in states.items()}
         checkpoint[KEY] = {
             # Between epochs, a resumed run writes a file before it takes up the state of the one it goes on with.
             "random": random if self._random is None else self._random,
@@ -57,17 +58,12 @@ class ExactResume(L.Callback):
         self._place = None
 
     @override
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._restore_random(trainer, pl_module)
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # in mid-epoch no epoch starts
 
     @override
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        self._restore_random(trainer, pl_module)  # in mid-epoch no epoch starts
-
-    def _restore_random(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Set the random state now, not when the checkpoint is read: what runs in between draws, too."""
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # The random state is set now, not when the checkpoint is read: what runs in between draws, too.
         states, self._random = self._random, None
         if states is None:
             return
@@ -81,8 +77,3 @@ class ExactResume(L.Callback):
         torch.set_rng_state(states["cpu"][trainer.global_rank].clone())
         if pl_module.device.type == "cuda" and "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"][trainer.global_rank].clone(), pl_module.device)
-
-
-def _of_all_processes(state: Tensor, device: torch.device) -> Tensor:
-    """A process's state (n,) of all processes, (W, n), on the CPU; sent by way of the device of the training."""
-    return gather_rows(state.to(device).unsqueeze(0)).cpu()

@@ -1,11 +1,8 @@
-"""The task's metrics of every exit.
-
-Shapes: B batch, C classes, E exits.
-"""
+"""The task's metrics of every exit. Shapes: B batch, C classes, E exits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import SplitCallback, main_metrics, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics, stage_prefix
 from mebert.errors import check_range
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import make_metric, metric_input, update_metric
@@ -40,19 +37,10 @@ class ExitAccuracy(SplitCallback):
         self._stages: dict[str, dict[str, _SplitMetrics]] = {"train": {}, "val": {}, "test": {}}
 
     @override
-    def on_split_batch(
-        self,
-        trainer: L.Trainer,
-        module: Any,
-        stage: str,
-        outputs: Mapping[str, Any],
-        batch: Any,
-        batch_idx: int,
-        loader: int,
-    ) -> None:
+    def on_split_batch(self, trainer: L.Trainer, module: Any, place: BatchPlace, outputs: Any, batch: Any) -> None:
         if outputs.get("labels") is None:
             return
-        splits, prefix = self._stages[stage], stage_prefix(trainer, stage, loader)
+        splits, prefix = self._stages[place.stage], stage_prefix(trainer, place.stage, place.loader)
         if prefix not in splits:
             logits = outputs["logits"]
             splits[prefix] = _SplitMetrics(main_metrics(trainer, logits.shape[-1]), logits, self.flush_every)
@@ -75,22 +63,13 @@ class ExitAccuracy(SplitCallback):
 
 
 class _SplitMetrics:
-    """The metrics of all exits over one pass of one split.
-
-    Args:
-        names: Names of the metrics, the main one first.
-        logits: Logits (E, B, C) of the first batch: how many exits and classes there are, and on which
-            device.
-        flush_every: Batches between updates.
-    """
+    """The metrics of all exits over one pass of one split; the first batch's logits (E, B, C) give shape and device."""
 
     def __init__(self, names: Sequence[str], logits: Tensor, flush_every: int) -> None:
-        num_exits, _, num_labels = logits.shape
-        self.names = tuple(names)
-        self.num_labels = num_labels
-        self.flush_every = flush_every
+        num_exits, _, self.num_labels = logits.shape
+        self.names, self.flush_every = tuple(names), flush_every
         self._metrics = {
-            name: [make_metric(name, num_labels).to(logits.device) for _ in range(num_exits)] for name in self.names
+            name: [make_metric(name, self.num_labels).to(logits.device) for _ in range(num_exits)] for name in names
         }
         # What must be kept for each kind of metric: predicted classes or values, or scores to rank by.
         self._kinds = {_kind(name): name for name in self.names}
@@ -118,11 +97,9 @@ class _SplitMetrics:
         rows = kept["index"] >= 0
         kept = {name: values[rows] for name, values in kept.items()}
         for name, metrics in self._metrics.items():
-            predicted = kept[_kind(name)]
-            for exit_index, metric in enumerate(metrics):
-                update_metric(
-                    metric, predicted[:, exit_index], kept["labels"], kept.get("query"), regression=self.num_labels == 1
-                )
+            labels, queries = kept["labels"], kept.get("query")
+            for predicted, metric in zip(kept[_kind(name)].T, metrics, strict=True):
+                update_metric(metric, predicted, labels, queries, regression=self.num_labels == 1)
 
 
 def _kind(metric: str) -> str:

@@ -1,11 +1,7 @@
-"""FLOPs of every exit on the data at hand, and of the operating point on average.
-
-Shapes: E exits, S tokens.
-"""
+"""FLOPs of every exit on the data at hand, and of the operating point on average."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -13,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import SplitCallback, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback, stage_prefix
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.models.flops import exit_flops, single_exit_flops
 
@@ -35,22 +31,13 @@ class ExitFLOPs(SplitCallback):
         self._logged: set[str] = set()
 
     @override
-    def on_split_batch(
-        self,
-        trainer: L.Trainer,
-        module: Any,
-        stage: str,
-        outputs: Mapping[str, Any],
-        batch: Any,
-        batch_idx: int,
-        loader: int,
-    ) -> None:
-        prefix = stage_prefix(trainer, stage, loader)
+    def on_split_batch(self, trainer: L.Trainer, module: Any, place: BatchPlace, outputs: Any, batch: Any) -> None:
+        prefix = stage_prefix(trainer, place.stage, place.loader)
         if prefix in self._logged:
             return
         lengths = batch["attention_mask"].sum(1)
         # A padding row (index -1) gets length 0, which is left out later, without waiting for the accelerator.
-        self._lengths[stage].setdefault(prefix, []).append(torch.where(outputs["index"] >= 0, lengths, 0))
+        self._lengths[place.stage].setdefault(prefix, []).append(torch.where(outputs["index"] >= 0, lengths, 0))
 
     @override
     def on_split_end(self, trainer: L.Trainer, module: Any, stage: str) -> None:

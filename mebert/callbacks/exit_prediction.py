@@ -16,17 +16,10 @@ from typing_extensions import override
 
 from mebert.data.scoring import score_split
 from mebert.errors import UserError, check_range
+from mebert.exit_predictor import fitting
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.coverage import Coverage
-from mebert.exit_predictor.fitting import (
-    PredictorKind,
-    PredictorSettings,
-    ScoredRows,
-    as_scored,
-    fit_from_scores,
-    fit_static,
-    score_batch,
-)
+from mebert.exit_predictor.fitting import PredictorKind, PredictorSettings
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies import policy_from_spec
@@ -124,37 +117,30 @@ class ExitPrediction(L.Callback):
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
         targets: dict[float, float | None] = {policy.threshold: None}
         targets |= {within_range(threshold): target for target, threshold in points.items()}
-        if self.kind == "static":
-            return self._fit_static(trainer, model, policy, targets)
-        scored = self._score(trainer, model, policy, "train" if self.split == "train" else validation)
-        fresh = None
+        learn_from = "train" if self.split == "train" else validation
+        if self.kind == "static":  # from the tokens alone, but how fast the policy's own threshold is has to be seen
+            wanted = {threshold: target for threshold, target in targets.items() if target is not None}
+            if unknown := [threshold for threshold in targets if threshold not in wanted]:
+                scores, layers = self._score(trainer, model, policy, validation).scores, model.exit_layers
+                wanted |= {threshold: speedup_layers(replay(scores, threshold), layers) for threshold in unknown}
+            if not trainer.is_global_zero:
+                return []
+            rows, fresh = self._rows(trainer, learn_from), self._rows(trainer, validation)
+            how = self.settings.coverage
+            return [
+                fitting.fit_static(model, rows, policy.with_threshold(at), wanted[at], how, target, self.split, fresh)
+                for at, target in targets.items()
+            ]
+        scored, unseen = self._score(trainer, model, policy, learn_from), None
         if self.split == "train" and self.settings.coverage == "match":
-            fresh = self._score(trainer, model, policy, validation)
+            unseen = self._score(trainer, model, policy, validation)
         if not trainer.is_global_zero:
             return []
         return [
-            fit_from_scores(model, scored, policy.with_threshold(threshold), self.settings, target, self.split, fresh)
+            fitting.fit_from_scores(
+                model, scored, policy.with_threshold(threshold), self.settings, target, self.split, unseen
+            )
             for threshold, target in targets.items()
-        ]
-
-    def _fit_static(
-        self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, targets: dict[float, float | None]
-    ) -> list[ExitPredictor]:
-        """The same from the tokens alone; a threshold that was chosen for no speed-up is first seen how fast it is."""
-        validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
-        unknown = [threshold for threshold, target in targets.items() if target is None]
-        wanted = {threshold: target for threshold, target in targets.items() if target is not None}
-        if unknown:
-            scores = self._score(trainer, model, policy, validation).scores
-            wanted |= {threshold: speedup_layers(replay(scores, threshold), model.exit_layers) for threshold in unknown}
-        if not trainer.is_global_zero:
-            return []
-        fresh = self._rows(trainer, validation)
-        rows = self._rows(trainer, "train") if self.split == "train" else fresh
-        coverage = self.settings.coverage
-        return [
-            fit_static(model, rows, policy.with_threshold(at), wanted[at], coverage, target, self.split, fresh)
-            for at, target in targets.items()
         ]
 
     def _rows(self, trainer: L.Trainer, name: str) -> TokenisedSplit:
@@ -165,7 +151,7 @@ class ExitPrediction(L.Callback):
         drawn = np.random.default_rng(0).permutation(len(rows))[: self.max_rows]
         return rows.select(np.sort(drawn))
 
-    def _score(self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, name: str) -> ScoredRows:
+    def _score(self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, name: str) -> fitting.ScoredRows:
         """An adaptive run over (at most `max_rows` rows of) a split, shared by the processes."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = self._rows(trainer, name)
@@ -173,7 +159,7 @@ class ExitPrediction(L.Callback):
         if self.kind == "linear":
             head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size).bind(model)
         rank_zero_info(f"exit prediction: running the best checkpoint on {len(rows):,} rows of {name}")
-        score = partial(score_batch, model, policy, head)
+        score = partial(fitting.score_batch, model, policy, head)
         with rows_pass(f"exits of {name} rows", trainer, len(rows), data.eval_batch_size) as bar:
             values = score_split(trainer, rows, data.collate_for(), score, data.eval_batch_size, bar.tick)
-        return as_scored(rows, values, model.num_exits)
+        return fitting.as_scored(rows, values, model.num_exits)

@@ -36,8 +36,7 @@ class ExitSummary(L.Callback):
         if not trainer.is_global_zero:
             return
         lengths, texts = _lengths(trainer, "validation_names", "validation")
-        parts = model_parts(pl_module.model, lengths, pl_module.policy)
-        print_table(parts_table(parts, _title(pl_module), texts))
+        print_table(parts_table(model_parts(pl_module.model, lengths, pl_module.policy), _title(pl_module), texts))
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]

@@ -26,18 +26,11 @@ MOST_SKIPPED = 20  # steps in a row; after as many halvings of its scale, GradSc
 
 @dataclass
 class SeenBatch:
-    """A batch of the current optimiser step; its tensors stay on their device.
+    """A batch of the current optimiser step; its tensors stay on their device."""
 
-    Attributes:
-        rows: Row numbers in the training split, (B,); None where the batch has none.
-        labels: (B,), or None.
-        loss: Its loss, a scalar.
-        parts: The named parts of the loss, scalars.
-    """
-
-    rows: Tensor | None = None
-    labels: Tensor | None = None
-    loss: Tensor | None = None
+    rows: Tensor | None = None  # numbers in the training split, (B,)
+    labels: Tensor | None = None  # (B,)
+    loss: Tensor | None = None  # a scalar, as are its named parts
     parts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def describe(self) -> str:
@@ -67,12 +60,7 @@ def describe(batches: Sequence[SeenBatch]) -> str:
 def advice_for(module: nn.Module, first: bool, rates: Sequence[float], precision: str, clipped: bool) -> str:
     """The likely cause, and what to do about it.
 
-    Args:
-        module: The module, with the weights of this step (on an accelerator of the next one).
-        first: Whether it was the run's first step, before any update.
-        rates: Learning rates of the optimiser's groups.
-        precision: The Trainer's.
-        clipped: Whether gradients are clipped.
+    The module has the weights of this step (on an accelerator of the next one); in the `first` there was no update yet.
     """
     weights = dict(module.named_parameters())
     broken = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
@@ -131,9 +119,7 @@ class FiniteLoss(L.Callback):
         self._batches, self._waiting, self._first, self._skipped = [], None, True, 0
 
     @override
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
         known = batch if isinstance(batch, dict) else {}
         self._batches.append(SeenBatch(known.get("index"), known.get("labels")))
 
@@ -154,31 +140,22 @@ class FiniteLoss(L.Callback):
         # With a scaler, unscaled gradients are infinite wherever its scale was too high.
         tested = bool(gradients) and not _has_scaler(trainer)
         finite = torch.stack(losses).isfinite().all()
-        step = _Step(
-            number=trainer.global_step,
-            epoch=trainer.current_epoch,
-            first=first,
-            batches=batches,
-            rates=[float(group["lr"]) for group in optimizer.param_groups],
-            losses_finite=finite,
-            all_losses_finite=_on_all_processes(finite),
-            gradient_finite=get_total_norm(gradients).isfinite() if tested else None,
-        )
+        gradient_finite = get_total_norm(gradients).isfinite() if tested else None
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        at = trainer.global_step, trainer.current_epoch
+        step = _Step(*at, first, batches, rates, finite, _on_all_processes(finite), gradient_finite)
         if pl_module.device.type != "cpu":
             step, self._waiting = self._waiting, step  # type: ignore[assignment]
         self._check(trainer, pl_module, step)
 
     @override
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._check_waiting(trainer, pl_module)
+        self.on_train_epoch_end(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._check_waiting(trainer, pl_module)
-
-    def _check_waiting(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         step, self._waiting = self._waiting, None
-        self._check(trainer, module, step)
+        self._check(trainer, pl_module, step)
 
     def _check(self, trainer: L.Trainer, module: L.LightningModule, step: _Step | None) -> None:
         if step is None:
@@ -196,7 +173,10 @@ class FiniteLoss(L.Callback):
         if trainer.world_size > 1:
             about = f"process {trainer.global_rank}: {about}"
             if isinstance(trainer.strategy, DDPStrategy):
-                about = _of_all_processes(about, bool(step.losses_finite))
+                texts: list[Any] = [None] * torch.distributed.get_world_size()
+                torch.distributed.all_gather_object(texts, (about, bool(step.losses_finite)))
+                # Those of processes with a non-finite loss; of all processes, where every loss is finite.
+                about = " | ".join([text for text, finite in texts if not finite] or [text for text, _ in texts])
         what = "gradient" if bool(step.all_losses_finite) else "loss"
         skipped = f", after {self._skipped} skipped steps in a row" if self._skipped > 1 else ""
         advice = advice_for(module, step.first, step.rates, str(trainer.precision), bool(trainer.gradient_clip_val))
@@ -219,11 +199,3 @@ def _on_all_processes(finite: Tensor) -> Tensor:
     smallest = finite.float()
     torch.distributed.all_reduce(smallest, torch.distributed.ReduceOp.MIN)
     return smallest > 0
-
-
-def _of_all_processes(about: str, losses_finite: bool) -> str:
-    """The texts of the processes with a non-finite loss; of all processes, where every loss is finite."""
-    texts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(texts, (about, losses_finite))
-    broken = [text for text, finite in texts if not finite] or [text for text, _ in texts]
-    return " | ".join(broken)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from mebert.callbacks.base import CheckedCheckpoint
 from mebert.storage.atomic import keeping_previous, previous_of
 from mebert.storage.checkpoints import AtomicCheckpointIO
-from mebert.storage.paths import check_output
 
 
 class ValidateLast(L.Callback):
@@ -23,14 +22,12 @@ class ValidateLast(L.Callback):
     """
 
     @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(CheckedCheckpoint):
     """A `ModelCheckpoint` from whose every file a run can be resumed exactly.
 
     - It writes after each validation, too, where `every_n_train_steps` is given; Lightning's does one or the other.
@@ -56,12 +53,6 @@ class LastCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         return type(self).__name__  # Lightning's names the intervals, and warns where a resumed run has others
 
-    @override
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        super().setup(trainer, pl_module, stage)
-        if stage == "fit" and trainer.is_global_zero and self._is_local():
-            check_output("the folder of checkpoints", str(self.dirpath), folder=True)  # now, not after an epoch
-
     def save_now(self, trainer: L.Trainer) -> None:
         """Write a checkpoint on all processes together, unless there is one of this step."""
         if self._last_global_step_saved != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -75,18 +66,15 @@ class LastCheckpoint(ModelCheckpoint):
     @override
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         replaced = isinstance(trainer.strategy.checkpoint_io, AtomicCheckpointIO)
-        kept = self.keep_previous and trainer.is_global_zero and self._is_local()
+        kept = self.keep_previous and trainer.is_global_zero and self.is_local
         with keeping_previous(Path(filepath), replaced) if kept else nullcontext():
             super()._save_checkpoint(trainer, filepath)
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        if self.written and trainer.is_global_zero and self._is_local():
+        if self.written and trainer.is_global_zero and self.is_local:
             previous_of(Path(self.written)).unlink(missing_ok=True)  # the run is complete
-
-    def _is_local(self) -> bool:
-        return "://" not in str(self.dirpath)
 
     @override
     def on_train_batch_end(

@@ -1,8 +1,6 @@
 """Writes what `predict` found as a table, or as GLUE's files, in the order of the input.
 
-Each process puts its rows into shards as it goes; at the end the first process joins them.
-
-Shapes: B batch, C classes, N samples.
+Each process puts its rows into shards as it goes; at the end the first process joins them. Shapes: E exits.
 """
 
 from __future__ import annotations
@@ -81,13 +79,10 @@ class PredictionWriter(L.Callback):
         check_range("predictions.speedup", speedup, 1.0)
         check_range("predictions.max_drop", max_drop, 0.0)
         self.path = None if path is None else Path(path)
-        self.format = format
-        self.speedup = speedup
-        self.threshold = threshold
-        self.max_drop = max_drop
+        self.format, self.engine = format, engine
+        self.speedup, self.threshold, self.max_drop = speedup, threshold, max_drop
         self._shards: PredictionShards | None = None
         self._scratch: TemporaryDirectory[str] | None = None
-        self.engine = engine
         self._own: tuple[ExitPolicy, EngineName] | None = None
 
     @override
@@ -107,39 +102,25 @@ class PredictionWriter(L.Callback):
             warn_if_useless(pl_module.policy, pl_module.validation_record, "validation data")
 
     @override
-    def on_predict_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._add(trainer, pl_module, outputs)
-
-    def _add(self, trainer: L.Trainer, module: Any, outputs: Any) -> None:
-        """Keep the rows of a step, if any: an engine may hold some back until the end."""
-        if not isinstance(outputs, Mapping):
-            return
-        real = outputs["index"] >= 0
-        rows = {name: outputs[name][real].cpu() for name in ("index", "label", "probabilities", "exit")}
-        self._shards_of(trainer).add(_columns(module.model, rows))
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        if isinstance(outputs, Mapping):  # an engine may hold rows back until the end
+            module: Any = pl_module
+            real = outputs["index"] >= 0
+            rows = {name: outputs[name][real].cpu() for name in ("index", "label", "probabilities", "exit")}
+            self._shards_of(trainer).add(_columns(module.model, rows))
 
     def _shards_of(self, trainer: L.Trainer) -> PredictionShards:
         if self._shards is None:
-            folder = self._shard_folder(trainer)
+            if trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._scratch = TemporaryDirectory()
+                folder = Path(self._scratch.name)
+            else:
+                place = self._place(trainer)
+                folder = place.with_name(f"{place.name}.shards")
             if trainer.world_size > 1:  # the run's folder is known to the first process alone
                 folder = trainer.strategy.broadcast(folder)
             self._shards = PredictionShards(folder, trainer.global_rank, trainer.world_size)
         return self._shards
-
-    def _shard_folder(self, trainer: L.Trainer) -> Path:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._scratch = TemporaryDirectory()
-            return Path(self._scratch.name)
-        place = self._place(trainer)
-        return place.with_name(f"{place.name}.shards")
 
     def _place(self, trainer: L.Trainer) -> Path:
         """The table, or the folder of GLUE's files."""
@@ -150,7 +131,7 @@ class PredictionWriter(L.Callback):
     def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         flush = getattr(pl_module, "flush_predictions", None)
         if flush is not None:
-            self._add(trainer, pl_module, flush())
+            self.on_predict_batch_end(trainer, pl_module, flush())
         shards = self._shards_of(trainer)
         shards.flush()
         self._shards = None
@@ -158,22 +139,20 @@ class PredictionWriter(L.Callback):
         counts = gather_rows(torch.tensor([shards.count], device=pl_module.device)).tolist()
         if not trainer.is_global_zero or not any(counts):
             return
-        seen = _Seen(pl_module.model)
-        written = self._write(trainer, pl_module, seen.passing(merged(shards.folder, counts)), seen)
+        policy, depth = pl_module.policy, np.asarray(pl_module.model.exit_layers)
+        at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
+        written = self._write(trainer, pl_module, _counted(merged(shards.folder, counts), at_exits), at_exits)
         remove_shards(shards.folder)
-        policy = pl_module.policy
-        print_pairs(
-            "Predictions:",
-            {
-                **written,
-                "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
-                "mean exit": f"{seen.exits / seen.rows:.2f} of {pl_module.model.num_exits}",
-                "speed-up": f"{seen.all_layers * seen.rows / seen.layers:.2f}x by layers",
-            },
-        )
+        rows = at_exits.sum()
+        written |= {
+            "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
+            "mean exit": f"{at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}",
+            "speed-up": f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers",
+        }
+        print_pairs("Predictions:", written)
 
     def _write(
-        self, trainer: L.Trainer, module: MultiExitModule, tables: Iterator[pa.Table], seen: _Seen
+        self, trainer: L.Trainer, module: MultiExitModule, tables: Iterator[pa.Table], at_exits: np.ndarray
     ) -> dict[str, str]:
         """Write all rows, which come in their order; returns lines for the summary."""
         pretending, place = bool(trainer.fast_dev_run), self._place(trainer)  # type: ignore[attr-defined]
@@ -183,7 +162,7 @@ class PredictionWriter(L.Callback):
                 deque(chunks, maxlen=0)
             else:
                 write_table(place, chunks)
-            return {"table": f"{place} ({seen.rows:,} rows)"}
+            return {"table": f"{place} ({at_exits.sum():,} rows)"}
         task, parts = _glue_parts(trainer)
         if pretending:
             deque(tables, maxlen=0)
@@ -212,34 +191,15 @@ class PredictionWriter(L.Callback):
             self._scratch = None
 
 
-class _Seen:
-    """Sums over the rows that pass.
-
-    Args:
-        model: Whose exits they left at.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.depth = np.asarray(model.exit_layers)
-        self.all_layers = int(self.depth[-1])
-        self.rows = self.exits = self.layers = 0
-
-    def passing(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        """The same tables, counted."""
-        for table in tables:
-            exits = table["exit"].to_numpy()
-            self.rows += len(exits)
-            self.exits += int(exits.sum())
-            self.layers += int(self.depth[exits - 1].sum())
-            yield table
+def _counted(tables: Iterator[pa.Table], at_exits: np.ndarray) -> Iterator[pa.Table]:
+    """The same tables, their rows added to those of each exit, (E,)."""
+    for table in tables:
+        at_exits += np.bincount(table["exit"].to_numpy() - 1, minlength=len(at_exits))
+        yield table
 
 
 def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
-    """The task of the data, and the rows of each test split that is predicted.
-
-    Raises:
-        UserError: The data is not a task of GLUE's, or other rows of it are predicted.
-    """
+    """The GLUE task of the data, and the number of rows of each test split that is predicted."""
     data: Any = getattr(trainer, "datamodule", None)
     task = getattr(getattr(data, "task", None), "name", None)
     if getattr(data, "predict_file", None) is not None:

@@ -22,12 +22,9 @@ SHOWN_METRIC = "val/score"
 
 
 def set_progress(trainer: L.Trainer) -> None:
-    """Put mebert's bar in the place of Lightning's, or lines where there is no terminal or no bar is wanted.
+    """Replace Lightning's bar with mebert's, or with lines where there is no terminal or no bar is wanted.
 
     It comes first among the callbacks: a bar is removed before others print their tables.
-
-    Args:
-        trainer: Its progress bar, if any, is Lightning's default.
     """
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     bar = trainer.progress_bar_callback
@@ -36,43 +33,35 @@ def set_progress(trainer: L.Trainer) -> None:
     callbacks.insert(0, ExitProgressBar() if bar is not None and bars_wanted() else ProgressLines())
 
 
-class TrainingStatus:
-    """The mean loss since the last line, the last validation score and the best one."""
+def epoch_of(trainer: L.Trainer) -> str:
+    """The current epoch, from 1, and how many there will be, where that is known."""
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
+    return f"epoch {trainer.current_epoch + 1}"
+
+
+class ProgressLines(L.Callback):
+    """Logs a line after each validation (without any: after each epoch), and every five minutes in long epochs.
+
+    A line shows the mean loss since the last line, the last validation score and the best one.
+    """
 
     def __init__(self) -> None:
-        self._loss: Tensor | None = None
+        super().__init__()
+        self._validated = False
+        self._best: float | None = None
+        self._start_line()
+
+    def _start_line(self) -> None:
+        self._loss: Tensor | None = None  # the sum over the batches since the last line
         self._batches = 0
         self._since = time.monotonic()
-        self._best: float | None = None
-
-    def add(self, trainer: L.Trainer, outputs: Any) -> None:
-        """Count a training batch, without waiting for an accelerator."""
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if loss is not None:
-            # Lightning divides the loss by the number of accumulated batches.
-            loss = loss.detach().float() * trainer.accumulate_grad_batches
-            self._loss = loss if self._loss is None else self._loss + loss
-            self._batches += 1
-
-    @property
-    def has_trained(self) -> bool:
-        """Whether a batch was counted since the last line."""
-        return self._batches > 0
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the last line."""
-        return time.monotonic() - self._since
 
     def figures(self, trainer: L.Trainer) -> dict[str, str]:
         """The mean loss since the last line, and the score of the last validation."""
-        found = {}
-        if self._loss is not None:
-            found["loss"] = f"{float(self._loss) / self._batches:.4f}"
+        found = {} if self._loss is None else {"loss": f"{float(self._loss) / self._batches:.4f}"}
         score = trainer.callback_metrics.get(SHOWN_METRIC)
-        if score is not None:
-            found["val score"] = f"{float(score):.4f}"
-        return found
+        return found if score is None else found | {"val score": f"{float(score):.4f}"}
 
     def next_line(self, trainer: L.Trainer, validated: bool) -> str:
         """The line to print now; the mean loss and the clock start again."""
@@ -84,25 +73,9 @@ class TrainingStatus:
             if self._best is not None and float(score) <= self._best:
                 figures[-1] += f" (best {self._best:.4f})"
             self._best = max(float(score), self._best or float(score))
-        figures.append(duration(self.seconds))
-        self._loss, self._batches, self._since = None, 0, time.monotonic()
+        figures.append(duration(time.monotonic() - self._since))
+        self._start_line()
         return f"{place}: {', '.join(figures)}"
-
-
-def epoch_of(trainer: L.Trainer) -> str:
-    """The current epoch, from 1, and how many there will be, where that is known."""
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
-    return f"epoch {trainer.current_epoch + 1}"
-
-
-class ProgressLines(L.Callback):
-    """Logs a line after each validation (without any: after each epoch), and every five minutes in long epochs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.status = TrainingStatus()
-        self._validated = False
 
     def print_line(self, line: str) -> None:
         """Log the line."""
@@ -110,7 +83,8 @@ class ProgressLines(L.Callback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.status = TrainingStatus()
+        self._best = None
+        self._start_line()
         super().on_train_start(trainer, pl_module)
 
     @override
@@ -119,25 +93,28 @@ class ProgressLines(L.Callback):
         super().on_train_epoch_start(trainer, pl_module)
 
     @override
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.status.add(trainer, outputs)
-        if self.status.seconds > SILENCE_SECONDS:
-            self.print_line(self.status.next_line(trainer, validated=False))
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *batch: Any) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None:  # a sum on its device: nothing waits for an accelerator
+            # Lightning divides the loss by the number of accumulated batches.
+            loss = loss.detach().float() * trainer.accumulate_grad_batches
+            self._loss = loss if self._loss is None else self._loss + loss
+            self._batches += 1
+        if time.monotonic() - self._since > SILENCE_SECONDS:
+            self.print_line(self.next_line(trainer, validated=False))
+        super().on_train_batch_end(trainer, pl_module, outputs, *batch)
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._validated = True
-            self.print_line(self.status.next_line(trainer, validated=True))
+            self.print_line(self.next_line(trainer, validated=True))
         super().on_validation_end(trainer, pl_module)
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self._validated and self.status.has_trained:  # not where a resumed run begins between epochs
-            self.print_line(self.status.next_line(trainer, validated=False))
+        if not self._validated and self._batches:  # not where a resumed run begins between epochs
+            self.print_line(self.next_line(trainer, validated=False))
         super().on_train_epoch_end(trainer, pl_module)
 
 
@@ -163,17 +140,13 @@ class ExitProgressBar(ProgressLines, RichProgressBar):
 
     @override
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
-        return [
-            TextColumn("{task.description}"),
-            CustomBarColumn(bar_width=20),
-            BatchesProcessedColumn(""),
-            TimeRemainingColumn(compact=True),
-        ]
+        bar = CustomBarColumn(bar_width=20)
+        return [TextColumn("{task.description}"), bar, BatchesProcessedColumn(""), TimeRemainingColumn(compact=True)]
 
     @override
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         if time.monotonic() - self._figures_at > REFRESH_SECONDS:  # reading the loss waits for an accelerator
-            self._figures, self._figures_at = self.status.figures(trainer), time.monotonic()
+            self._figures, self._figures_at = self.figures(trainer), time.monotonic()
         return self._figures
 
     @override
@@ -194,19 +167,13 @@ class ExitProgressBar(ProgressLines, RichProgressBar):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_progress()
 
+    on_test_epoch_end = on_predict_epoch_end = on_train_end
+
     @override
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_validation_epoch_end(trainer, pl_module)
         if trainer.state.fn == "validate":
             self._stop_progress()
-
-    @override
-    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop_progress()
-
-    @override
-    def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop_progress()
 
     @override
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -1,7 +1,4 @@
-"""Collects what the accuracy-speed curve needs, batch by batch, and joins it over all processes.
-
-Shapes: B batch, C classes, E exits, N samples.
-"""
+"""Collects what the accuracy-speed curve needs, batch by batch, and joins it over all processes."""
 
 from __future__ import annotations
 
@@ -35,29 +32,22 @@ class ExitRecorder:
         policies: Mapping[str, ExitPolicy],
         predictors: Sequence[ExitPredictor] = (),
     ) -> None:
-        """Add one batch; scores are computed now, so that the features need not be kept.
+        """Add a batch's logits (E, B, C), scores of the policies (E, B), labels, index and expected exits (B,).
 
-        Args:
-            outputs: A step's outputs: logits (E, B, C), features (E, B, H), labels (B,), index (B,).
-            batch: The batch itself; `attention_mask` and, where present, `difficulty` and `query` are read.
-            policies: Name to policy whose scores are recorded.
-            predictors: Those whose expected exits are recorded.
+        Scores are computed now, so that the features (E, B, F) need not be kept.
         """
         if outputs.get("labels") is None:
             return
         logits, features = outputs["logits"], outputs["features"]
-        self._add("logits", logits.transpose(0, 1))
-        self._add("labels", outputs["labels"])
-        self._add("index", outputs["index"])
-        self._add("lengths", batch["attention_mask"].sum(1))
-        for name in ("difficulty", "query"):
-            if name in batch:
-                self._add(name, batch[name])
-        for name, policy in policies.items():
-            self._add(f"score/{name}", policy.score_exits(logits, features, batch["attention_mask"]).T)
+        mask = batch["attention_mask"]
+        rows = {"logits": logits.transpose(0, 1), "labels": outputs["labels"], "index": outputs["index"]}
+        rows |= {"lengths": mask.sum(1)} | {name: batch[name] for name in ("difficulty", "query") if name in batch}
+        rows |= {f"score/{name}": policy.score_exits(logits, features, mask).T for name, policy in policies.items()}
         for number, predictor in enumerate(predictors):
             predictor.to(logits.device)
-            self._add(f"predicted/{number}", predictor.predict(batch["input_ids"], batch["attention_mask"]))
+            rows[f"predicted/{number}"] = predictor.predict(batch["input_ids"], mask)
+        for name, values in rows.items():
+            self._parts.setdefault(name, []).append(values.detach())
 
     def gather(self, pl_module: LightningModule) -> ExitRecord | None:
         """The record of all processes on the CPU, in the order of the split; None where there were no labels.
@@ -85,6 +75,3 @@ class ExitRecorder:
             queries=rows.get("query"),
             predicted=[values for name, values in rows.items() if name.startswith("predicted/")],
         )
-
-    def _add(self, name: str, rows: Tensor) -> None:
-        self._parts.setdefault(name, []).append(rows.detach())

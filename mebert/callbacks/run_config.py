@@ -24,24 +24,11 @@ class RunConfig(SaveConfigCallback):
         """Nothing yet: what data, modules and callbacks refuse while they are set up leaves no folder behind."""
         self._stage = stage
 
-    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().setup(trainer, pl_module, self._stage)  # once
-
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, pl_module)  # of `fit`, too: its sanity check comes first
+        super().setup(trainer, pl_module, self._stage)  # once; in `fit` the sanity check comes first
 
-    @override
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, pl_module)
-
-    @override
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, pl_module)
-
-    @override
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, pl_module)
+    on_train_start = on_test_start = on_predict_start = on_validation_start
 
     @override
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

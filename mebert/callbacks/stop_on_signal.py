@@ -23,9 +23,7 @@ from mebert.storage.run_folder import run_folder
 class Stopped(SIGTERMException):
     """Training has ended because of a signal, its checkpoint written; the exit status is 128 + the signal's number.
 
-    Args:
-        signum: The signal.
-        said: A further message for the user.
+    `said` is a further message for the user.
     """
 
     def __init__(self, signum: int, said: str = "") -> None:
@@ -83,11 +81,14 @@ class StopOnSignal(Checkpoint):
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._let_go()
+        before, self._before = self._before, {}
+        for signum, handler in before.items():
+            if handler is not None:
+                signal.signal(signum, handler)
 
     @override
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._let_go()
+        self.on_train_end(trainer, pl_module)
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -115,12 +116,6 @@ class StopOnSignal(Checkpoint):
             trainer.strategy.barrier()  # srun may end all tasks as soon as one has ended
             raise Stopped(requeue, said)
         raise Stopped(self._asked or signal.SIGTERM)
-
-    def _let_go(self) -> None:
-        before, self._before = self._before, {}
-        for signum, handler in before.items():
-            if handler is not None:
-                signal.signal(signum, handler)
 
 
 def _requeue_signal(trainer: L.Trainer) -> int | None:

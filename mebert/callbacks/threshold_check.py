@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
-    """Check before training that the curve that a checkpoint monitors is computed after each epoch.
-
-    Raises:
-        UserError: It belongs to a policy whose scores are not recorded.
-    """
+    """Raise a UserError where a checkpoint monitors the curve of a policy whose scores are not recorded."""
     known = [name for name in module.score_policies() if name != FixedExit.name]
     for monitor in (getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks):
         name = module.policy.name if monitor == "val/auc" else str(monitor).removeprefix("val/auc_")
@@ -36,18 +32,10 @@ def check_monitors(trainer: L.Trainer, module: MultiExitModule) -> None:
 
 
 def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -> None:
-    """Warn where the policy's threshold lies below or above all recorded scores.
-
-    Args:
-        policy: The policy; one without recorded scores (a fixed exit) has no range.
-        record: A recorded pass; None where there is none.
-        where: The data of the record, such as "validation data".
-    """
+    """Warn where the policy's threshold lies below or above all of its scores that were recorded, if any."""
     scores = None if record is None else record.scores.get(policy.name)
-    if scores is not None:
-        line = describe_inert_threshold(policy.name, policy.threshold, scores, where)
-        if line is not None:
-            rank_zero_warn(line)
+    if scores is not None and (line := describe_inert_threshold(policy.name, policy.threshold, scores, where)):
+        rank_zero_warn(line)
 
 
 def warn_of_missing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,45 +20,31 @@ if TYPE_CHECKING:
     from mebert.report.evaluation import Evaluation
 
 
+@dataclass
 class WallClock:
-    """Keeps batches of a test and times them.
+    """Keeps batches of each data loader of a test and times them: at least `rounds` times, for about `budget` seconds.
 
-    Args:
-        samples: Test samples to time on; 0 times none.
-        rounds: How often each of their batches is run, at least.
-        budget: Seconds that the measurement may take, about.
+    With `samples` 0 nothing is kept.
     """
 
-    def __init__(self, samples: int, rounds: int, budget: float) -> None:
-        self.samples = samples
-        self.rounds = rounds
-        self.budget = budget
-        self._batches: dict[int, list[dict[str, Tensor]]] = {}
-
-    def clear(self) -> None:
-        """Forget all batches."""
-        self._batches = {}
+    samples: int
+    rounds: int
+    budget: float
+    batches: dict[int, list[dict[str, Tensor]]] = field(default_factory=dict)
 
     def offer(self, batch: Mapping[str, Tensor], batch_idx: int, total: float, loader: int) -> None:
-        """Keep a batch of a split if it is wanted.
-
-        Args:
-            batch: One of the test's.
-            batch_idx: Its number, from 0.
-            total: Batches of this split; infinite where the data does not say, and then none is kept.
-            loader: Which split.
-        """
+        """Keep a batch if it is wanted; `total` is the loader's number of batches (if infinite, none is kept)."""
         if not self.samples:
             return
         wanted = -(-self.samples // len(batch["index"]))
-        kept = self._batches.setdefault(loader, [])
+        kept = self.batches.setdefault(loader, [])
         # Evenly spaced: batches are sorted by length, and all lengths should be there.
         if len(kept) < wanted and batch_idx * wanted >= len(kept) * total:
             kept.append({name: value.cpu() for name, value in batch.items()})
 
     def measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
         """Fill in the wall-clock speed-ups of the operating points."""
-        batches = self._batches.get(loader, [])
+        batches = self.batches.get(loader, [])
         points = [point for ps in evaluation.points.values() for point in ps]
         if not batches or not points:
             return
@@ -73,7 +60,6 @@ class WallClock:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         threads = f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
         evaluation.wall_setting = (
-            f"shrink engine against the plain model, {samples} samples, "
-            f"batches of {len(batches[0]['index'])}, "
+            f"shrink engine against the plain model, {samples} samples, batches of {len(batches[0]['index'])}, "
             f"{rounds} rounds in turn, {where}{threads}, {trainer.precision}"
         )

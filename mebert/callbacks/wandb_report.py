@@ -53,7 +53,7 @@ class WandbReport(L.Callback):
             if self.samples:
                 tables["samples"] = self._samples(trainer, pl_module, split, evaluation, record)
             for logger in loggers:  # W&B objects belong to one run
-                content = _tables(tables) | _charts(tables, evaluation)
+                content = _tables_and_charts(tables, evaluation)
                 if record.logits.shape[-1] > 1:
                     content |= _confusion(record, pl_module.model.label_names)
                 logger.log_metrics({f"{split}/{name}": value for name, value in content.items()}, trainer.global_step)
@@ -72,24 +72,15 @@ class WandbReport(L.Callback):
         return sample_table(evaluation, record, rows, texts, module.model.label_names)
 
 
-def _tables(tables: dict[str, Table]) -> dict[str, Any]:
-    import wandb
-
-    return {
-        name: wandb.Table(columns=table.columns, data=table.rows, allow_mixed_types=True)
-        for name, table in tables.items()
-        if name != "exit_histogram"  # its chart brings it
-    }
-
-
-def _charts(tables: dict[str, Table], evaluation: Evaluation) -> dict[str, Any]:
+def _tables_and_charts(tables: dict[str, Table], evaluation: Evaluation) -> dict[str, Any]:
     import wandb
 
     def table(name: str) -> Any:
         return wandb.Table(columns=tables[name].columns, data=tables[name].rows, allow_mixed_types=True)
 
     metric, split = evaluation.metric, evaluation.split
-    charts = {
+    charts = {name: table(name) for name in tables if name != "exit_histogram"}  # its chart brings it
+    charts |= {
         "accuracy_speed": wandb.plot.line(
             table("curve"), "speedup_layers", metric, "policy", f"{split}: {metric} against speed-up by layers"
         ),
