@@ -7,7 +7,7 @@ from made_runs import made_run, write_samples
 
 from mebert.commands.compare.page import write_comparison_page
 from mebert.commands.compare.run_view import read_run
-from mebert.commands.compare.task_groups import task_groups
+from mebert.commands.compare.seed_groups import task_groups
 
 pytestmark = pytest.mark.browser
 SCRIPT = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"

@@ -1,7 +1,4 @@
-"""The mean over seeds and its confidence band.
-
-Shapes: S seeds, X places on an axis.
-"""
+"""The mean over seeds and its confidence band."""
 
 from __future__ import annotations
 
@@ -14,14 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Band:
-    """Values over seeds.
-
-    Attributes:
-        mean: (X,).
-        low: Lower end (X,); None for one seed.
-        high: Upper end (X,); None for one seed.
-        seeds: S.
-    """
+    """The mean over S seeds at X places, and the band around it: (X,) each; one seed has no band."""
 
     mean: np.ndarray
     low: np.ndarray | None
@@ -36,12 +26,9 @@ class Band:
 
 
 def band_over(values: Sequence[Sequence[float] | np.ndarray]) -> Band:
-    """The mean and its band: both values of two seeds, Student's 95 % interval of the mean of more.
+    """The mean of values (S, X) and its band: both values of two seeds, Student's 95 % interval of the mean of more.
 
     (The interval of two seeds is 12.7 standard errors wide to each side.)
-
-    Args:
-        values: (S, X).
     """
     table = np.asarray(values, dtype=float)
     seeds = len(table)

@@ -24,23 +24,10 @@ def metric_title(metric: str) -> str:
 def add_line(
     figure: Any, group: SeedGroup, x: Sequence[Any], y: Sequence[float] | np.ndarray, size: int = 7, **more: Any
 ) -> None:
-    """Add a line to a plotly figure.
-
-    Args:
-        figure: The figure.
-        group: Gives name, colour, dash and marker.
-        x: (X,).
-        y: (X,).
-        size: Of the markers.
-        more: Other arguments of `add_scatter`, which take precedence.
-    """
-    style = group.style
-    own = {
-        "name": plain(group.name),
-        "mode": "lines+markers",
-        "line": {"color": style.colour, "dash": style.dash, "width": 2},
-        "marker": {"symbol": style.symbol, "size": size},
-    }
+    """Add a line in a group's style through x and y, (X,) each; `more` takes precedence in `add_scatter`."""
+    own: dict[str, Any] = {"name": plain(group.name), "mode": "lines+markers"}
+    own["line"] = {"color": group.style.colour, "dash": group.style.dash, "width": 2}
+    own["marker"] = {"symbol": group.style.symbol, "size": size}
     figure.add_scatter(x=x, y=rounded(y), **own | more)
 
 

@@ -39,29 +39,16 @@ def curve_chart(groups: Sequence[SeedGroup], metric: str, choices: Sequence[str]
         for cost, trace in _traces(group, choice, metric, reference)
     ]
     costs = [cost for _, cost, _ in drawn]
-    speeds = [_speeds(cost, reference) for cost in costs]
-    figure = go.Figure(
-        [
-            go.Scatter(trace | {"x": x, "visible": choice == choices[0]})
-            for (choice, _, trace), x in zip(drawn, speeds, strict=True)
-        ]
-    )
+    speeds = [rounded([reference / one for one in cost]) for cost in costs]
+    figure = go.Figure()
+    for (choice, _, trace), x in zip(drawn, speeds, strict=True):
+        figure.add_scatter(**trace, x=x, visible=choice == choices[0])
     every = [reference / one for cost in costs for one in cost] or [1.0]
     ends = [math.log10(min(every) * 0.97), math.log10(max(every) * 1.03)]
     ticks = speed_ticks(max(every))
-    by_speed: dict[str, Any] = {
-        "type": "log",
-        "title.text": "Speed-up by FLOPs (log scale)",
-        "tickmode": "array",
-        "range": ends,
-    }
-    by_cost: dict[str, Any] = {
-        "type": "linear",
-        "title.text": "GFLOPs a row",
-        "tickmode": "auto",
-        "autorange": "reversed",
-    }
-    axes = {"speed-up": (speeds, by_speed), "GFLOPs": ([rounded(cost) for cost in costs], by_cost)}
+    by_speed = {"type": "log", "title.text": "Speed-up by FLOPs (log scale)", "tickmode": "array", "range": ends}
+    by_cost = {"type": "linear", "title.text": "GFLOPs a row", "tickmode": "auto", "autorange": "reversed"}
+    axes: dict[str, Any] = {"speed-up": (speeds, by_speed), "GFLOPs": ([rounded(cost) for cost in costs], by_cost)}
     buttons = [
         (label, "update", [{"x": xs}, {f"xaxis.{name}": value for name, value in axis.items()}])
         for label, (xs, axis) in axes.items()
@@ -71,21 +58,9 @@ def curve_chart(groups: Sequence[SeedGroup], metric: str, choices: Sequence[str]
         visible = {choice: [one == choice for one, _, _ in drawn] for choice in choices}
         shown = [(CHOICES.get(c, c), "restyle", [{"visible": seen}]) for c, seen in visible.items()]
         menus.append(menu(0.0, 1.0, shown))
-    figure.update_layout(
-        height=520,
-        margin={"t": 56},
-        updatemenus=menus,
-        hovermode="closest",
-        xaxis={
-            "type": "log",
-            "range": ends,
-            "title": {"text": by_speed["title.text"]},
-            "tickmode": "array",
-            "tickvals": ticks,
-            "ticktext": [f"{tick:g}x" for tick in ticks],
-        },
-        yaxis={"title": {"text": metric_title(metric)}},
-    )
+    figure.update_layout(height=520, margin={"t": 56}, updatemenus=menus, hovermode="closest")
+    figure.update_xaxes({**by_speed, "tickvals": ticks, "ticktext": [f"{tick:g}x" for tick in ticks]})
+    figure.update_yaxes(title={"text": metric_title(metric)})
     return figure
 
 
@@ -102,6 +77,19 @@ def _traces(
     shared = {"name": plain(group.name), "legendgroup": group.name, "hovertemplate": "%{hovertext}<extra></extra>"}
     marker = {"color": style.colour, "symbol": style.symbol, "size": 10}
     cost = series.gflops.tolist()
+
+    def hover(first: str, thresholds: Sequence[float], gflops: float, layers: float, shares: Sequence[float]) -> str:
+        low, high = (f"{end:.4g}" if end < 1e29 else "infinite" for end in (min(thresholds), max(thresholds)))
+        lines = [
+            head + first,
+            f"threshold {low}" if low == high else f"thresholds {low} to {high}",
+            f"{reference / gflops:.2f}x by FLOPs ({gflops:.3g} GFLOPs)",
+            f"{layers:.2f}x by its own layers",
+        ]
+        if len(shares) > 1:
+            lines.append("% at each exit: " + " ".join(f"{100 * share:.0f}" for share in shares))
+        return "<br>".join(lines)
+
     if band.low is not None and band.high is not None and len(cost) > 1:
         outline: dict[str, Any] = {
             "fill": "toself",
@@ -111,55 +99,19 @@ def _traces(
         }
         outline |= {"hoverinfo": "skip", "showlegend": False, "legendgroup": group.name}
         yield [*cost, *reversed(cost)], outline | {"y": rounded([*band.high, *reversed(band.low)])}
-    texts = [
-        head
-        + _text(
-            f"{metric} {band.mean[at]:.4f}{band.ends_text(at)}",
-            series.thresholds[at].tolist(),
-            cost[at],
-            series.layers[at],
-            () if series.shares is None else series.shares[at].tolist(),
-            reference,
-        )
-        for at in range(len(cost))
-    ]
+    texts = []
+    for at, gflops in enumerate(cost):
+        first = f"{metric} {band.mean[at]:.4f}{band.ends_text(at)}"
+        shares = () if series.shares is None else series.shares[at].tolist()
+        texts.append(hover(first, series.thresholds[at].tolist(), gflops, series.layers[at], shares))
     line: dict[str, Any] = {"mode": "lines" if len(cost) > 1 else "markers", "marker": marker}
     line["line"] = {"color": style.colour, "dash": style.dash, "width": 2.5}
     yield cost, shared | line | {"y": rounded(band.mean), "hovertext": texts}
-    points = group.operating_points(choice)
-    if points:
-        texts = [
-            head
-            + _text(
-                f"chosen for {point.target:g}x by layers<br>{metric} {point.metric:.4f}",
-                point.thresholds,
-                point.gflops,
-                point.layers,
-                point.shares or (),
-                reference,
-            )
-            for point in points
-        ]
+    if points := group.operating_points(choice):
+        texts = []
+        for point in points:
+            first = f"chosen for {point.target:g}x by layers<br>{metric} {point.metric:.4f}"
+            texts.append(hover(first, point.thresholds, point.gflops, point.layers, point.shares or ()))
         edged = {"marker": marker | {"line": {"color": "#ffffff", "width": 1.2}}, "mode": "markers"}
         values = {"y": rounded([point.metric for point in points]), "showlegend": False, "hovertext": texts}
         yield [point.gflops for point in points], shared | edged | values
-
-
-def _text(
-    first: str, thresholds: Sequence[float], gflops: float, layers: float, shares: Sequence[float], reference: float
-) -> str:
-    """What is shown under the pointer, in lines."""
-    low, high = (f"{end:.4g}" if end < 1e29 else "infinite" for end in (min(thresholds), max(thresholds)))
-    lines = [
-        first,
-        f"threshold {low}" if low == high else f"thresholds {low} to {high}",
-        f"{reference / gflops:.2f}x by FLOPs ({gflops:.3g} GFLOPs)",
-        f"{layers:.2f}x by its own layers",
-    ]
-    if len(shares) > 1:
-        lines.append("% at each exit: " + " ".join(f"{100 * share:.0f}" for share in shares))
-    return "<br>".join(lines)
-
-
-def _speeds(gflops: Sequence[float], reference: float) -> list[float]:
-    return rounded([reference / cost for cost in gflops])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mebert.commands.compare.chart_parts import HEAD, add_line, menu, metric_title, rounded, wrapped
-from mebert.commands.compare.seed_groups import OperatingPoint, SeedGroup
+from mebert.commands.compare.seed_groups import SeedGroup
 
 NAME = 22  # characters in a line of a bar's name, so that a phone has room for the bars
 
@@ -42,14 +42,13 @@ def exit_chart(groups: Sequence[SeedGroup], metric: str) -> Any:
     return figure
 
 
-def exit_share_chart(groups: Sequence[SeedGroup], choice: str = "own") -> Any | None:
-    """Share of the rows that leave at each exit, one bar for each group; None without operating points.
-
-    A button for each operating point.
-    """
+def exit_share_chart(groups: Sequence[SeedGroup]) -> Any | None:
+    """Share of the rows that leave at each exit, a bar for each group, a button for each operating point; or None."""
     import plotly.graph_objects as go
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
 
-    points = {group.name: {p.target: p for p in group.operating_points(choice) if p.shares} for group in groups}
+    points = {group.name: {p.target: p for p in group.operating_points("own") if p.shares} for group in groups}
     targets = sorted({target for of_group in points.values() for target in of_group})
     if not targets:
         return None
@@ -58,18 +57,24 @@ def exit_share_chart(groups: Sequence[SeedGroup], choice: str = "own") -> Any | 
 
     def bars(target: float) -> dict[str, list[Any]]:
         """The bars of the traces, one for each layer, at a target."""
-        at = [(group, points[group.name].get(target)) for group in shown]
-        shares = [[_share(group, point, layer) for group, point in at] for layer in layers]
-        return {
-            "x": [[100 * s for s in row] for row in shares],
-            "text": [[f"{100 * s:.0f}" if s >= 0.06 else "" for s in row] for row in shares],
-            "hovertext": [
-                [_share_text(group, point, layer, s) for (group, point), s in zip(at, row, strict=True)]
-                for layer, row in zip(layers, shares, strict=True)
-            ],
-        }
+        found: dict[str, list[Any]] = {"x": [], "text": [], "hovertext": []}
+        for layer in layers:
+            shares, texts = [], []
+            for group in shown:
+                point = points[group.name].get(target)
+                at = dict(zip(group.exit_layers, (point and point.shares) or (), strict=False))
+                shares.append(at.get(layer, 0.0))
+                leave = f"{100 * shares[-1]:.1f} % leave after layer {layer}"
+                head = f"<b>{wrapped(group.name, HEAD)}</b>"
+                texts.append(f"{head}<br>{leave}<br>metric {point.metric:.4f}" if point else "")
+            found["x"].append([100 * share for share in shares])
+            found["text"].append([f"{100 * share:.0f}" if share >= 0.06 else "" for share in shares])
+            found["hovertext"].append(texts)
+        return found
 
-    first, colours = bars(targets[0]), _ramp(len(layers))
+    # From dark (low cost) to light (high cost), which a colour-blind reader can order, too.
+    colours = [to_hex(colormaps["cividis"](at)) for at in np.linspace(0.1, 0.98, len(layers))]
+    first = bars(targets[0])
     names = [wrapped(group.name, NAME) for group in shown]
     figure = go.Figure()
     for place, layer in enumerate(layers):
@@ -99,24 +104,3 @@ def exit_share_chart(groups: Sequence[SeedGroup], choice: str = "own") -> Any | 
         updatemenus=[menu(0.0, 1.0, [(f"{target:g}x", "restyle", [bars(target)]) for target in targets])],
     )
     return figure
-
-
-def _share_text(group: SeedGroup, point: OperatingPoint | None, layer: int, share: float) -> str:
-    if point is None:
-        return ""
-    head = f"<b>{wrapped(group.name, HEAD)}</b>"
-    return f"{head}<br>{100 * share:.1f} % leave after layer {layer}<br>metric {point.metric:.4f}"
-
-
-def _share(group: SeedGroup, point: OperatingPoint | None, layer: int) -> float:
-    if point is None or point.shares is None or layer not in group.exit_layers:
-        return 0.0
-    return point.shares[group.exit_layers.index(layer)]
-
-
-def _ramp(count: int) -> list[str]:
-    """Colours from dark (low cost) to light (high cost) that a colour-blind reader can order, too."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(colormaps["cividis"](at)) for at in np.linspace(0.1, 0.98, count)]

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from mebert.choices import CompareFormat
 from mebert.commands.compare.paired import Comparison
@@ -19,16 +20,11 @@ TESTS = {"mcnemar": "McNemar's exact test", "bootstrap": "paired bootstrap"}
 CSV_COLUMNS = ["run", "recipe", "task", "seed", "policy", "metric", "speedup", "value", "area", "over_first"]
 CSV_COLUMNS += ["difference", "low", "high", "p_value", "test"]
 
-Rows = tuple[list[str], list[list[str]]]
-"""Header and rows of a table."""
+Rows = tuple[list[str], list[list[str]]]  # header and rows of a table
 
 
 def format_of(given: CompareFormat | None, out: Path | None) -> CompareFormat:
-    """The format that was given, else that of the file's suffix, else text.
-
-    Raises:
-        UserError: The suffix is unknown, or a picture or a page has no file to go to.
-    """
+    """The format that was given, else that of the file's suffix, else text; a picture or a page needs a file."""
     if given in ("png", "html") and out is None:
         raise UserError(f"format {given} needs a file: --out report.{given}")
     if given is not None or out is None:
@@ -52,12 +48,7 @@ def run_rows(comparison: Comparison) -> Rows:
 
 
 def paired_rows(comparison: Comparison, numbers: Sequence[int] = ()) -> Rows:
-    """The table of paired tests.
-
-    Args:
-        comparison: The runs.
-        numbers: The number of each run in the table; from 1 if empty.
-    """
+    """The table of paired tests; `numbers` are those of the runs in the table, from 1 if empty."""
     numbers = numbers or range(1, len(comparison.runs) + 1)
     rows = []
     for paired in comparison.paired:
@@ -83,8 +74,7 @@ def titles(comparison: Comparison) -> tuple[str, str]:
     run = comparison.runs[0]
     rows = f"{run.task}, {len(run.outputs.labels):,} test rows"
     test = TESTS[comparison.paired[0].test] if comparison.paired else ""
-    metric = metric_title(run.metric)
-    return f"{metric} at a speed-up by layers ({rows})", f"Difference on the same rows, p by {test}"
+    return f"{metric_title(run.metric)} at a speed-up by layers ({rows})", f"Difference on the same rows, p by {test}"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -103,9 +93,9 @@ def notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def print_comparison(comparison: Comparison, file: io.TextIOBase | None = None) -> None:
-    """Print the tables to standard output or into a text file."""
-    out = console(file)  # type: ignore[arg-type]
+def print_comparison(comparison: Comparison, file: IO[str]) -> None:
+    """Print the tables into a file, such as standard output."""
+    out = console(file)
     for title, (header, rows) in zip(titles(comparison), (run_rows(comparison), paired_rows(comparison)), strict=True):
         if rows:
             table = report_table(title)
@@ -130,8 +120,8 @@ def as_markdown(comparison: Comparison) -> str:
         differences: paired_rows(comparison),
     }
     parts = [f"**{title}**\n\n{markdown_table(header, rows)}" for title, (header, rows) in tables.items() if rows]
-    parts.append("\n".join(f"- run {n}: `{run.folder}`" for n, run in enumerate(comparison.runs, start=1)))
-    return "\n\n".join([*parts, " ".join(notes(comparison))]) + "\n"
+    folders = "\n".join(f"- run {n}: `{run.folder}`" for n, run in enumerate(comparison.runs, start=1))
+    return "\n\n".join([*parts, folders, " ".join(notes(comparison))]) + "\n"
 
 
 def as_csv(comparison: Comparison) -> str:

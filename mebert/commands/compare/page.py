@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mebert.commands.compare import training
 from mebert.commands.compare.band import band_caption
 from mebert.commands.compare.chart_parts import metric_title
 from mebert.commands.compare.curve_chart import CHOICES, curve_chart, reference_gflops
 from mebert.commands.compare.exit_charts import exit_chart, exit_share_chart
 from mebert.commands.compare.page_tables import paired_section, run_table, settings_section, untested_section
 from mebert.commands.compare.paired import compare_runs
-from mebert.commands.compare.run_view import RunView
-from mebert.commands.compare.seed_groups import SeedGroup, seed_groups
-from mebert.commands.compare.task_groups import TaskGroup
-from mebert.commands.compare.training import (
-    curriculum_charts,
-    difficulty_charts,
-    last_validation,
-    samples_of,
-    training_chart,
-)
+from mebert.commands.compare.seed_groups import SeedGroup, TaskGroup, seed_groups
 from mebert.report.page import Cell, Figure, Grid, Note, Part, Section, Table, write_page
 
 
@@ -29,11 +21,7 @@ def write_comparison_page(
 ) -> None:
     """Write the page.
 
-    Args:
-        groups: Runs by task.
-        speedups: By layers, for the table of runs and the paired tests.
-        policy: As given; None lets the reader choose between each run's own, entropy and the best.
-        path: The file.
+    Paired tests are at `speedups` by layers; without a policy the reader chooses between own, entropy and the best.
     """
     sections = []
     for group, lines in zip(groups, seed_groups(groups), strict=True):
@@ -84,22 +72,19 @@ def _sections(
         words = "All rows leave at the same exit; no policy. " + band_caption([len(line.tested) for line in tested])
         exits = Figure(exit_chart(tested, metric), words.replace("bands", "whiskers").strip())
         found.append(Section("Each exit alone", [exits]))
-        shares = exit_share_chart(tested)
-        if shares is not None:
+        if (shares := exit_share_chart(tested)) is not None:
             words = (
                 "At the thresholds that validation data gave for a speed-up by layers (the buttons), with the policy "
                 "of the table. A missing bar: no such threshold is stored."
             )
             found.append(Section("Where rows leave", [Figure(shares, words)]))
-        hard = difficulty_charts(tested, metric)
-        if hard:
+        if hard := training.difficulty_charts(tested, metric):
             words = "Rows of known difficulty, at each run's own threshold; means over seeds."
             found.append(Section("Easy and hard rows", [Grid([Figure(chart) for chart in hard], 420), Note(words)]))
     found += _curriculum(lines)
-    training = training_chart(lines, metric)
-    if training is not None:
+    if (logged := training.training_chart(lines, metric)) is not None:
         words = "One line a run; of many points at most 100 are shown. From metrics.csv."
-        found.append(Section("Training", [Figure(training, words)]))
+        found.append(Section("Training", [Figure(logged, words)]))
     if len(group.runs) > 1:
         found.append(settings_section(group, lines))
     if comparison is not None and comparison.paired:
@@ -110,7 +95,9 @@ def _sections(
 def _curves(lines: Sequence[SeedGroup], metric: str, policy: str | None) -> Figure:
     runs = [run for line in lines for run in line.tested]
     first, *others = list(CHOICES) if policy is None else [policy]
-    choices = [first, *(choice for choice in others if any(_differs(run, choice) for run in runs))]
+    # Of the others those that are another policy than some run's own, with a curve.
+    differ = {c for c in others for run in runs if run.policy_of(c) != run.policy and run.policy_of(c) in run.rows}
+    choices = [first, *(choice for choice in others if choice in differ)]
     several = len({round(float(run.evaluation["plain_gflops"]), 6) for run in runs}) > 1
     whose = "the most expensive run's plain model" if several else "the plain model"
     against = f"{whose} (all layers, last head alone: {reference_gflops(lines):.3g} GFLOPs a row)"
@@ -126,19 +113,13 @@ def _curves(lines: Sequence[SeedGroup], metric: str, policy: str | None) -> Figu
     return Figure(curve_chart(lines, metric, choices), " ".join(filter(None, words)))
 
 
-def _differs(run: RunView, choice: str) -> bool:
-    """Whether a choice is another policy than the run's, with a curve of its own."""
-    return run.policy_of(choice) != run.policy and run.policy_of(choice) in run.rows
-
-
 def _curriculum(lines: Sequence[SeedGroup]) -> list[Section]:
-    charts = curriculum_charts(lines)
     parts: list[Part] = []
-    if charts:
+    if charts := training.curriculum_charts(lines):
         words = "What each epoch shows. Dotted: between these difficulties lie the middle 80 % of all training rows."
         parts = [Grid([Figure(chart) for chart in charts], 420), Note(words)]
     for line in lines:
-        header, rows = samples_of(line.runs[0].folder)
+        header, rows = training.samples_of(line.runs[0].folder)
         if header:
             which = f"{line.name}, run {line.runs[0].number}"
             words = f"{which}: the easiest and hardest training rows of the last epoch."
@@ -156,5 +137,5 @@ def _number_or_text(text: str) -> Cell:
 
 def _logged_metric(group: TaskGroup) -> str:
     """The main metric of runs without a test: the first one that their validation logged of an exit."""
-    names = [name.rpartition("/")[2] for run in group.runs for name in last_validation(run) if "exit_" in name]
+    names = [name.rpartition("/")[2] for run in group.runs for name in training.last_validation(run) if "exit_" in name]
     return names[0] if names else "acc"

@@ -8,44 +8,36 @@ from collections.abc import Sequence
 
 from mebert.commands.compare.output import notes, paired_rows, titles
 from mebert.commands.compare.paired import Comparison
-from mebert.commands.compare.seed_groups import SeedGroup
+from mebert.commands.compare.seed_groups import SeedGroup, TaskGroup
 from mebert.commands.compare.settings import differences
-from mebert.commands.compare.task_groups import TaskGroup
 from mebert.commands.compare.training import last_validation
 from mebert.report.page import Cell, Note, Part, Section, Table
-from mebert.storage.run_folder import RunFolder
 
 Row = list[str | float | Cell | None]
 
 
 def run_table(group: TaskGroup, lines: Sequence[SeedGroup], comparison: Comparison | None) -> list[Part]:
-    """The table of tested runs.
-
-    Args:
-        group: The runs of the task.
-        lines: Their seed groups, for names and colours.
-        comparison: Of the runs with outputs; None where none has any.
-    """
+    """The table of tested runs; `comparison` is of those with outputs, None where none has any."""
     compared = [] if comparison is None else [run.number for run in comparison.runs]
     speeds = [] if comparison is None else list(comparison.speedups)
     layers = sorted({layer for run in group.tested for layer in run.exit_layers})
-    several = len(compared) > 1
-    header = ["run", "line", "recipe", "task", "seed", "policy", "best exit", *(f"{s:g}x" for s in speeds), "area"]
-    header += [*(["over 1"] if several else []), *(f"layer {layer}" for layer in layers), "folder"]
-    rows: list[Row] = []
+    rows = []
     for run in group.tested:
         at = {row["layer"]: float(row[run.metric]) for row in run.evaluation["exits"]}
+        best = max(at, key=lambda layer: at[layer])
+        row: dict[str, str | float | Cell | None] = {"run": run.number, "line": _line_cell(lines, run.number)}
+        row |= {"recipe": run.recipe, "task": run.task, "seed": run.seed, "policy": run.policy}
+        row["best exit"] = Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}")
         values: Sequence[float | None] = [None] * len(speeds)
         over = None
         if comparison is not None and run.number in compared:
             place = compared.index(run.number)
             values, over = comparison.metrics[place], comparison.over_first[place]
-        best = max(at, key=lambda layer: at[layer])
-        first: Row = [run.number, _line_cell(lines, run.number), run.recipe, run.task, run.seed, run.policy]
-        first.append(Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}"))
-        over_cell: Row = [None if over is None else Cell(f"{over:+.4f}", over)] if several else []
-        folder = Cell(str(run.folder), look="code")
-        rows.append([*first, *values, run.area, *over_cell, *(at.get(layer) for layer in layers), folder])
+        row |= {f"{speed:g}x": value for speed, value in zip(speeds, values, strict=True)} | {"area": run.area}
+        if len(compared) > 1:
+            row["over 1"] = None if over is None else Cell(f"{over:+.4f}", over)
+        row |= {f"layer {layer}": at.get(layer) for layer in layers}
+        rows.append(row | {"folder": Cell(str(run.folder), look="code")})
     # The first note is in the caption in other words, the last one stands at the paired tests.
     read = [] if comparison is None else notes(comparison)[1 : -1 if comparison.paired else None]
     words = [
@@ -57,29 +49,22 @@ def run_table(group: TaskGroup, lines: Sequence[SeedGroup], comparison: Comparis
     lost = [str(run.folder) for run in group.tested if run.number not in compared]
     if lost:
         words.append(f"Without outputs.safetensors, so not compared row by row: {', '.join(lost)}; test again.")
-    return [Table(header, rows, " ".join(words))]
+    return [Table(list(rows[0]), [list(row.values()) for row in rows], " ".join(words))]
 
 
 def untested_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
     """The last validation of runs without a test, and the command that tests one."""
     logged = {run.number: last_validation(run) for run in group.untested}
     names = sorted({name for one in logged.values() for name in one}, key=lambda name: (name != "val/score", name))
-    rows: list[Row] = [
-        [
-            run.number,
-            _line_cell(lines, run.number),
-            run.seed,
-            *(logged[run.number].get(name) for name in names),
-            Cell(str(run.folder), look="code"),
-        ]
-        for run in group.untested
-    ]
-    folder = group.untested[0].folder
-    test = ["test", "--config", RunFolder(folder).config, "--ckpt_path", RunFolder(folder).checkpoint()]
+    rows: list[Row] = []
+    for run in group.untested:
+        values = [logged[run.number].get(name) for name in names]
+        folder = Cell(str(run.folder), look="code")
+        rows.append([run.number, _line_cell(lines, run.number), run.seed, *values, folder])
     header = ["run", "line", "seed", *(_exit_title(name) for name in names), "folder"]
     words = "The last validation, from metrics.csv: on validation data, so not comparable with tests."
-    command = shlex.join(["python", "-m", "mebert", *map(str, test)])
-    return Section("Not tested yet", [Table(header, rows, words), Note("To test one:", command)])
+    test = Note("To test one:", group.untested[0].test_command)
+    return Section("Not tested yet", [Table(header, rows, words), test])
 
 
 def settings_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
@@ -89,29 +74,22 @@ def settings_section(group: TaskGroup, lines: Sequence[SeedGroup]) -> Section:
         [Cell(name.replace(".init_args", ""), look="code"), *(Cell(v or "-", title=v or "") for v in values)]
         for name, values in differences([run.settings for run in group.runs]).items()
     ]
-    if not rows:
-        return Section("Settings that differ", [Note("None: the runs have the same settings.")])
     words = "Settings that are the same in all runs are left out; a dash: the run does not have this one."
-    return Section("Settings that differ", [Table(header, rows, words)])
+    same = Note("None: the runs have the same settings.")
+    return Section("Settings that differ", [Table(header, rows, words) if rows else same])
 
 
 def paired_section(comparison: Comparison) -> Section:
     """The paired tests against the first run."""
     header, texts = paired_rows(comparison, [run.number for run in comparison.runs])
-    rows: list[Row] = [
-        [
-            runs,
-            Cell(speed, paired.speedup),
-            Cell(difference, paired.value),
-            interval,
-            Cell(p_value, paired.p_value),
-        ]
-        for paired, (runs, speed, difference, interval, p_value) in zip(comparison.paired, texts, strict=True)
-    ]
+    rows: list[Row] = []
+    for paired, (runs, speed, value, interval, p) in zip(comparison.paired, texts, strict=True):
+        cells = Cell(speed, paired.speedup), Cell(value, paired.value), interval, Cell(p, paired.p_value)
+        rows.append([runs, *cells])
     words = f"{titles(comparison)[1]}. {notes(comparison)[-1]}"
     command = shlex.join(["python", "-m", "mebert", "compare", *(str(run.folder) for run in comparison.runs)])
-    parts: list[Part] = [Table(header, rows, words), Note("The same in a terminal:", command)]
-    return Section("Is the difference more than chance?", parts)
+    again = Note("The same in a terminal:", command)
+    return Section("Is the difference more than chance?", [Table(header, rows, words), again])
 
 
 def _line_cell(lines: Sequence[SeedGroup], number: int) -> Cell:

@@ -10,8 +10,7 @@ from typing import Any
 from mebert.commands.compare.band import Band, band_caption
 from mebert.commands.compare.chart_parts import metric_title
 from mebert.commands.compare.curve_chart import reference_gflops, speed_ticks
-from mebert.commands.compare.seed_groups import SeedGroup, seed_groups
-from mebert.commands.compare.task_groups import TaskGroup
+from mebert.commands.compare.seed_groups import SeedGroup, TaskGroup, seed_groups
 from mebert.errors import UserError
 
 WIDTH = 10.0  # inches
@@ -20,11 +19,7 @@ LETTERS = 120  # of the legend, side by side
 
 
 def save_picture(groups: Sequence[TaskGroup], path: Path) -> None:
-    """Write a PNG, PDF or SVG, by the file's suffix; colours and dashes are those of the page.
-
-    Raises:
-        UserError: No run was tested.
-    """
+    """Write a PNG, PDF or SVG, by the file's suffix; colours and dashes are those of the page."""
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D

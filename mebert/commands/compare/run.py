@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mebert.choices import CompareFormat
 from mebert.commands.compare.output import as_csv, as_markdown, format_of, print_comparison
-from mebert.commands.compare.paired import check_comparable, compare_runs
+from mebert.commands.compare.paired import compare_runs, mismatch
 from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.report.layout import print_pairs
@@ -20,18 +22,7 @@ from mebert.storage.run_folder import RunFolder
 def compare_command(
     runs: Sequence[str], policy: str | None, speedups: Sequence[float], format: CompareFormat | None, out: Path | None
 ) -> None:
-    """Read, compare, and print or write.
-
-    Args:
-        runs: Folders.
-        policy: As `read_run`.
-        speedups: At least 1 each.
-        format: As `format_of`.
-        out: The file; None for standard output.
-
-    Raises:
-        UserError: An argument is wrong, or the runs cannot be compared.
-    """
+    """Read runs from their folders, compare them, and print the result or write it to `out`."""
     if not runs:
         raise UserError(
             "runs is missing: give folders of tested runs, such as compare runs/a/version_0 runs/b/version_0"
@@ -46,31 +37,30 @@ def compare_command(
         _draw(runs, policy, speedups, form, out)
         return
     read = [read_run(run, number, policy) for number, run in enumerate(runs, start=1)]
-    check_comparable(read)
+    for other in read[1:]:
+        if reason := mismatch(read[0], other):
+            raise UserError(f"{read[0].folder} and {other.folder} cannot be compared: {reason}")
     comparison = compare_runs(read, speedups)
-    if out is None:
-        if form == "text":
-            print_comparison(comparison)
-            again = shlex.join(str(run.folder) for run in read)
-            print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
-        else:
-            print(as_markdown(comparison) if form == "md" else as_csv(comparison), end="")
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("w", newline="", encoding="utf-8") as file:
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext(sys.stdout) if out is None else out.open("w", newline="", encoding="utf-8") as file:
         if form == "text":
             print_comparison(comparison, file)
         else:
             file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
-    print_pairs("Saved:", {"comparison": out})
-    print_pairs("Next:", _with_best(read))
+    if out is not None:
+        print_pairs("Saved:", {"comparison": out})
+        print_pairs("Next:", _with_best(read))
+    elif form == "text":
+        again = shlex.join(str(run.folder) for run in read)
+        print_pairs("Next:", {"as a page": f"python -m mebert compare {again} --out report.html"})
 
 
 def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], form: CompareFormat, out: Path) -> None:
     """Write the page or the picture, which take runs of several tasks, and runs without a test."""
     from mebert.commands.compare.page import write_comparison_page
     from mebert.commands.compare.picture import save_picture
-    from mebert.commands.compare.task_groups import task_groups
+    from mebert.commands.compare.seed_groups import task_groups
 
     runs = [read_run(run, number, policy, tested=False) for number, run in enumerate(given, start=1)]
     tested, untested = [run for run in runs if run.evaluation], [run for run in runs if not run.evaluation]
@@ -82,12 +72,7 @@ def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], f
     if untested:
         where = "shown with what their training logged" if form == "html" else "not in the picture"
         print_pairs(f"Not tested, {where}:", [(f"run {run.number}", run.folder) for run in untested])
-    if tested:
-        print_pairs("Next:", _with_best(tested))
-    else:
-        folder = untested[0].folder
-        command = ["test", "--config", RunFolder(folder).config, "--ckpt_path", RunFolder(folder).checkpoint()]
-        print_pairs("Next:", {"test one": shlex.join(["python", "-m", "mebert", *map(str, command)])})
+    print_pairs("Next:", _with_best(tested) if tested else {"test one": untested[0].test_command})
 
 
 def _with_best(runs: Sequence[RunView]) -> dict[str, str]:

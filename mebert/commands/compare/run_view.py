@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,52 +29,30 @@ REQUIRED = {"config.yaml": ("model", "data"), "evaluation.json": ("policy", "met
 
 @dataclass(frozen=True)
 class CurveRow:
-    """One row of curve.csv.
-
-    Attributes:
-        threshold: Of the policy.
-        target: The speed-up by layers that it was chosen for, or None.
-        metric: The main metric.
-        layers: Speed-up by layers, against all layers of this run.
-        gflops: Mean cost of a row in 1e9 FLOPs.
-        shares: Share of the rows that left at each exit, (E,); None where it is unknown.
-    """
+    """One row of curve.csv."""
 
     threshold: float
-    target: float | None
+    target: float | None  # the speed-up by layers that it was chosen for
     metric: float
-    layers: float
-    gflops: float
-    shares: list[float] | None = None
+    layers: float  # speed-up by layers, against all layers of this run
+    gflops: float  # mean cost of a row in 1e9 FLOPs
+    shares: list[float] | None = None  # of the rows that left at each exit, (E,); None where unknown
 
 
 @dataclass
 class RunView:
-    """One run.
-
-    Attributes:
-        folder: The run's folder.
-        number: Position among the runs that were given, from 1.
-        settings: Its configuration (`flat`).
-        recipe: Name of its module's class, without the ending.
-        task: The data that it was trained and tested on.
-        seed: Of the training; None where the configuration has none.
-        evaluation: The content of evaluation.json; empty if the run was not tested.
-        policy: The policy to compare at; empty if the run was not tested.
-        record: Outputs of each exit for each test row; None without outputs.safetensors.
-        logged: The rows of metrics.csv, numbers alone.
-    """
+    """One run; without a test its evaluation and policy are empty."""
 
     folder: Path
-    number: int
-    settings: dict[str, str]
-    recipe: str
-    task: str
-    seed: int | None
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    policy: str = ""
-    record: ExitRecord | None = None
-    logged: list[dict[str, float]] = field(default_factory=list)
+    number: int  # position among the runs that were given, from 1
+    settings: dict[str, str]  # its configuration (`flat`)
+    recipe: str  # name of its module's class, without the ending
+    task: str  # the data that it was trained and tested on
+    seed: int | None  # of the training
+    evaluation: dict[str, Any] = field(default_factory=dict)  # the content of evaluation.json
+    policy: str = ""  # the policy to compare at
+    record: ExitRecord | None = None  # outputs of each exit for each test row; None without outputs.safetensors
+    logged: list[dict[str, float]] = field(default_factory=list)  # the rows of metrics.csv, numbers alone
 
     @property
     def outputs(self) -> ExitRecord:
@@ -98,13 +77,16 @@ class RunView:
         found = compared.get("area", self.evaluation.get("area_under_curve", {}).get(self.policy))
         return None if found is None else float(found)
 
+    @property
+    def test_command(self) -> str:
+        """The command that tests the run's best checkpoint."""
+        files = RunFolder(self.folder)
+        options = ["--config", str(files.config), "--ckpt_path", str(files.checkpoint())]
+        return shlex.join(["python", "-m", "mebert", "test", *options])
+
     @cached_property
     def rows(self) -> dict[str, list[CurveRow]]:
-        """The rows of curve.csv by policy, without shares; `fixed` has all samples at one exit.
-
-        Raises:
-            UserError: The file cannot be read.
-        """
+        """The rows of curve.csv by policy, without shares; `fixed` has all samples at one exit."""
         path = self.folder / "curve.csv"
         if not self.evaluation or not path.is_file():
             return {}
@@ -166,16 +148,10 @@ class RunView:
 
 
 def read_run(given: str | Path, number: int = 1, policy: str | None = None, tested: bool = True) -> RunView:
-    """Read one run.
+    """Read one run from its folder, or the newest tested run from that of an experiment.
 
-    Args:
-        given: The run's folder, or the experiment's, which stands for its newest tested run.
-        number: Position among the runs that were given.
-        policy: Name of a policy; None for the run's own, `best` for the one with the largest area on validation data.
-        tested: Require a test with its outputs. Otherwise a run that has evaluation.json or metrics.csv is enough.
-
-    Raises:
-        UserError: The folder has no such run, a file of it cannot be read, or it has nothing about the policy.
+    `policy` is a name, None for the run's own, or `best` for the one with the largest area on validation data. Without
+    `tested` a run that has evaluation.json or metrics.csv is enough.
     """
     files = RunFolder(_find(Path(given), tested))
     config = _read(files.config)
@@ -184,8 +160,9 @@ def read_run(given: str | Path, number: int = 1, policy: str | None = None, test
     try:
         seed, recipe, task = config.get("seed_everything"), recipe_of(config), task_of(config["data"])
         run = RunView(files.path, number, flat(config), recipe, task, seed, evaluation, record=record)
-        if not tested:
-            run.logged = _logged(files.metrics)
+        if not tested and files.metrics.is_file():
+            with files.metrics.open(newline="", encoding="utf-8") as file:
+                run.logged = [_numbers(row) for row in csv.DictReader(file)]
         if evaluation:
             run.policy = _policy(run, policy, tested)
     except (KeyError, TypeError, AttributeError) as error:
@@ -199,13 +176,8 @@ def _find(given: Path, tested: bool) -> Path:
 
     def missing(path: Path) -> list[str]:
         run = RunFolder(path)
-        if tested:
-            return [file.name for file in (run.config, run.evaluation, run.outputs) if not file.is_file()]
-        there = run.evaluation.is_file() or run.metrics.is_file()
-        return [
-            *([] if run.config.is_file() else ["config.yaml"]),
-            *([] if there else ["evaluation.json, metrics.csv"]),
-        ]
+        needed = [[run.config], *([[run.evaluation], [run.outputs]] if tested else [[run.evaluation, run.metrics]])]
+        return [", ".join(f.name for f in files) for files in needed if not any(f.is_file() for f in files)]
 
     if not missing(given):
         return given
@@ -247,19 +219,12 @@ def _policy(run: RunView, policy: str | None, tested: bool) -> str:
     return policy
 
 
-def _logged(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        return []
-    rows = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found = {}
-            for name, text in row.items():
-                try:
-                    value = float(text)
-                except (TypeError, ValueError):
-                    continue
-                if not math.isnan(value):
-                    found[name] = value
-            rows.append(found)
-    return rows
+def _numbers(row: dict[str, str]) -> dict[str, float]:
+    """The cells of a row that are numbers."""
+    found = {}
+    for name, text in row.items():
+        try:
+            found[name] = float(text)
+        except (TypeError, ValueError):
+            continue
+    return {name: value for name, value in found.items() if not math.isnan(value)}

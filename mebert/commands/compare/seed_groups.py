@@ -1,4 +1,4 @@
-"""One line of a chart: the runs of a recipe that differ in their seed alone.
+"""Runs in groups: those that can be compared with one another, and among them those that differ in their seed alone.
 
 Shapes: S seeds, X places on a line, E exits.
 """
@@ -11,72 +11,87 @@ from dataclasses import dataclass
 import numpy as np
 
 from mebert.commands.compare.band import Band, band_over
+from mebert.commands.compare.paired import mismatch
 from mebert.commands.compare.run_view import CurveRow, RunView
-from mebert.commands.compare.settings import names_of, recipe_key
-from mebert.commands.compare.task_groups import TaskGroup
+from mebert.commands.compare.settings import names_of, recipe_settings
 from mebert.report.page.colours import Style, styles
 
 MOST_POINTS = 100  # of one run's curve
 GRID = 60  # costs at which several runs' curves are read
 
 
+@dataclass
+class TaskGroup:
+    """Runs of one task, tested on the same rows, in the order given; those without a test included."""
+
+    task: str
+    runs: list[RunView]
+
+    @property
+    def tested(self) -> list[RunView]:
+        return [run for run in self.runs if run.evaluation]
+
+    @property
+    def untested(self) -> list[RunView]:
+        return [run for run in self.runs if not run.evaluation]
+
+
+def task_groups(runs: Sequence[RunView]) -> list[TaskGroup]:
+    """Group runs that can be compared; a run without a test joins the first group of its task."""
+    groups: list[TaskGroup] = []
+    for run in sorted(runs, key=lambda one: not one.evaluation):  # stable: tested runs first
+        home = next((group for group in groups if _belongs(run, group)), None)
+        if home is None:
+            groups.append(home := TaskGroup(run.task, []))
+        home.runs.append(run)
+    for group in groups:
+        group.runs.sort(key=lambda one: one.number)
+    return sorted(groups, key=lambda group: group.runs[0].number)
+
+
+def _belongs(run: RunView, group: TaskGroup) -> bool:
+    first = group.runs[0]
+    if run.task != first.task or not run.evaluation or not first.evaluation:
+        return run.task == first.task
+    if any(run.evaluation.get(key) != first.evaluation.get(key) for key in ("metric", "samples")):
+        return False
+    recorded = next((one for one in group.runs if one.record is not None), None)
+    return recorded is None or run.record is None or mismatch(recorded, run) is None
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold from validation data, mean over seeds.
-
-    Attributes:
-        target: The speed-up by layers that it was chosen for.
-        gflops: Mean cost of a row in 1e9 FLOPs.
-        metric: The main metric.
-        layers: Speed-up by layers.
-        thresholds: Of each seed, (S,).
-        shares: Share of the rows that left at each exit, (E,), or None.
-    """
+    """A threshold from validation data, mean over seeds; fields as `CurveRow`."""
 
     target: float
     gflops: float
     metric: float
     layers: float
-    thresholds: list[float]
-    shares: list[float] | None
+    thresholds: list[float]  # of each seed, (S,)
+    shares: list[float] | None  # of the rows that left at each exit, (E,)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A curve, mean over seeds, by rising cost.
+    """A curve, mean over seeds, by rising cost."""
 
-    Attributes:
-        gflops: (X,).
-        metric: Mean and band, (X,).
-        layers: Speed-up by layers, (X,).
-        thresholds: The smallest and the largest over seeds, (X, 2).
-        shares: Share of the rows that left at each exit, (X, E), or None.
-    """
-
-    gflops: np.ndarray
-    metric: Band
-    layers: np.ndarray
-    thresholds: np.ndarray
-    shares: np.ndarray | None
+    gflops: np.ndarray  # (X,)
+    metric: Band  # (X,)
+    layers: np.ndarray  # speed-up by layers, (X,)
+    thresholds: np.ndarray  # the smallest and the largest over seeds, (X, 2)
+    shares: np.ndarray | None  # of the rows that left at each exit, (X, E)
 
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed alone."""
 
-    Attributes:
-        name: Shown in legends and tables.
-        style: Colour, dash and marker.
-        runs: One for each seed.
-    """
-
-    name: str
+    name: str  # shown in legends and tables
     style: Style
     runs: list[RunView]
 
     @property
     def tested(self) -> list[RunView]:
-        """The runs that were tested."""
         return [run for run in self.runs if run.evaluation]
 
     @property
@@ -111,9 +126,7 @@ class SeedGroup:
             rows = [of_run[target] for of_run in each if target in of_run]
             if target is None or len(rows) < len(each):
                 continue
-            gflops, metric, layers = (
-                float(np.mean([getattr(row, name) for row in rows])) for name in ("gflops", "metric", "layers")
-            )
+            gflops, metric, layers = np.mean([[row.gflops, row.metric, row.layers] for row in rows], axis=0).tolist()
             known = [row.shares for row in rows if row.shares is not None]
             shares = np.mean(known, axis=0).tolist() if len(known) == len(rows) else None
             found.append(OperatingPoint(target, gflops, metric, layers, [row.threshold for row in rows], shares))
@@ -123,7 +136,11 @@ class SeedGroup:
 def seed_groups(groups: Sequence[TaskGroup]) -> list[list[SeedGroup]]:
     """The seed groups of each task; groups of the same name look the same on all tasks."""
     runs = [_by_recipe(group.runs) for group in groups]
-    names = [_names(of_task) for of_task in runs]
+    names = []
+    for of_task in runs:
+        first = [of_recipe[0] for of_recipe in of_task]
+        folders = ["/".join(run.folder.parts[-2:]) for run in first]
+        names.append(names_of([run.recipe for run in first], [run.settings for run in first], folders))
     looks = styles(name for of_task in names for name in of_task)
     return [
         [SeedGroup(name, looks[name], each) for name, each in zip(of_names, of_task, strict=True)]
@@ -133,27 +150,23 @@ def seed_groups(groups: Sequence[TaskGroup]) -> list[list[SeedGroup]]:
 
 def _by_recipe(runs: Sequence[RunView]) -> list[list[RunView]]:
     """Runs that share all settings but seeds; one with a seed that is already there opens a group of its own."""
-    found: dict[tuple[object, int], list[RunView]] = {}
+    found: list[list[RunView]] = []
     for run in runs:
-        key, again = recipe_key(run.settings), 0
-        while any(not _joins(run, other) for other in found.get((key, again), [])):
-            again += 1
-        found.setdefault((key, again), []).append(run)
-    return list(found.values())
+        home = next((group for group in found if all(_joins(run, other) for other in group)), None)
+        if home is None:
+            found.append(home := [])
+        home.append(run)
+    return found
 
 
 def _joins(run: RunView, other: RunView) -> bool:
-    """Whether a run of the same recipe counts as one more seed beside another one."""
+    """Whether a run counts as one more seed beside another one."""
+    if recipe_settings(run.settings) != recipe_settings(other.settings):
+        return False
     seeds = (run.settings.get(name) == other.settings.get(name) for name in ("seed_everything", "data.init_args.seed"))
     if all(seeds) or bool(run.evaluation) != bool(other.evaluation):
         return False
     return not run.evaluation or run.exit_layers == other.exit_layers
-
-
-def _names(groups: Sequence[Sequence[RunView]]) -> list[str]:
-    first = [runs[0] for runs in groups]
-    folders = ["/".join(run.folder.parts[-2:]) for run in first]
-    return names_of([run.recipe for run in first], [run.settings for run in first], folders)
 
 
 def _series(curves: Sequence[Sequence[CurveRow]], grid: np.ndarray | None) -> Series:

@@ -7,12 +7,10 @@ from typing import Any
 
 import yaml
 
+# Prefixes of settings that name places, and so do not change what is trained.
 PLACES = ("trainer.logger", "trainer.default_root_dir", "ckpt_path", "weights_only", "predictions.")
-"""Prefixes of settings that name places, and so do not change what is trained."""
-
+# Settings that do not change what is trained either, but are shown, since they identify a run.
 LABELS = ("experiment", "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps")
-"""Settings that do not change what is trained either, but are shown, since they identify a run."""
-
 SEEDS = ("seed_everything", "data.init_args.seed")
 LONGEST = 18  # characters of a value in a name
 
@@ -52,29 +50,28 @@ def differences(configs: Sequence[Mapping[str, str]]) -> dict[str, list[str | No
     return {name: each for name, each in values.items() if len(set(each)) > 1}
 
 
-def recipe_key(config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def recipe_settings(config: Mapping[str, str]) -> dict[str, str]:
     """The settings that runs must share to differ in their seed alone: all but seeds, places and labels."""
-    return tuple(sorted(_of_recipe(config).items()))
+    without = (*PLACES, *LABELS)
+    return {name: value for name, value in config.items() if name not in SEEDS and not name.startswith(without)}
 
 
 def names_of(recipes: Sequence[str], configs: Sequence[Mapping[str, str]], folders: Sequence[str]) -> list[str]:
     """A name for each group of runs: its recipe, and where several groups have it, two of the settings that differ.
 
-    Args:
-        recipes: The recipe of each group.
-        configs: The settings of each group.
-        folders: A folder of each group, which is added where names are still equal.
+    Where names are still equal, the group's folder or a number follows.
     """
     names = []
     for place, recipe in enumerate(recipes):
         same = [other for other, one in enumerate(recipes) if one == recipe]
-        keys = [_of_recipe(configs[other]) for other in same]
+        keys = [recipe_settings(configs[other]) for other in same]
         mine, first = keys[same.index(place)], keys[0]
         differ = list(differences(keys))
         if len(differ) > 2:  # too many for a name: only what differs from the first of them
             differ = [name for name in differ if mine.get(name) != first.get(name)]
         differ = sorted(differ, key=lambda name: not name.startswith("model."))[:2]
-        values = [f"{_short(name)}={_cut(mine.get(name, 'none'))}" for name in differ]
+        short = [name.removesuffix(".class_path").removesuffix(".init_args").rpartition(".")[2] for name in differ]
+        values = [f"{what}={_cut(mine.get(name, 'none'))}" for what, name in zip(short, differ, strict=True)]
         names.append(" ".join([recipe, ", ".join(values)]) if values else recipe)
     for name in [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         twice = [place for place, one in enumerate(names) if one == name]
@@ -82,15 +79,6 @@ def names_of(recipes: Sequence[str], configs: Sequence[Mapping[str, str]], folde
         for number, place in enumerate(twice):
             names[place] = f"{name} ({folders[place] if apart else number + 1})"
     return names
-
-
-def _of_recipe(config: Mapping[str, str]) -> dict[str, str]:
-    without = (*PLACES, *LABELS)
-    return {name: value for name, value in config.items() if name not in SEEDS and not name.startswith(without)}
-
-
-def _short(name: str) -> str:
-    return next(part for part in reversed(name.split(".")) if part not in ("init_args", "class_path"))
 
 
 def _cut(value: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mebert.commands.compare.chart_parts import HEAD, add_line, menu, metric_title, rounded, wrapped
+from mebert.commands.compare.chart_parts import HEAD, add_line, menu, metric_title, wrapped
 from mebert.commands.compare.run_view import RunView
 from mebert.commands.compare.seed_groups import SeedGroup
 from mebert.report.page import plain
 
 MOST_POINTS = 100
 CURRICULUM = {"curriculum/share": "Share of the training rows in use", "curriculum/difficulty_shown": "Mean difficulty"}
+AXES = {"train/loss": "Loss of the batch", "val/score": "Validation score"}
 NO_METRICS = ("gflops", "ece")
 
 
@@ -31,7 +32,8 @@ def training_chart(groups: Sequence[SeedGroup], metric: str) -> Any | None:
     columns = _columns(runs, metric)
     if not columns:
         return None
-    by_epoch = all(_one_validation_an_epoch(run) for run in runs)
+    validated = [[row["epoch"] for row in run.logged if {"epoch", "val/score"} <= row.keys()] for run in runs]
+    by_epoch = all(len(set(epochs)) == len(epochs) for epochs in validated)  # one validation an epoch
     first = next(iter(columns))
     figure, column_of = go.Figure(), []
     for column in columns:
@@ -44,26 +46,22 @@ def training_chart(groups: Sequence[SeedGroup], metric: str) -> Any | None:
                 if len(points) > MOST_POINTS:
                     points = [points[round(at)] for at in np.linspace(0, len(points) - 1, MOST_POINTS)]
                 seed = "" if run.seed is None else f", seed {run.seed}"
-                add_line(
-                    figure,
-                    group,
-                    [x for x, _ in points],
-                    [y for _, y in points],
-                    size=6,
-                    legendgroup=group.name,
-                    showlegend=seen == 0,
-                    visible=column == first,
-                    mode="lines+markers" if len(points) <= 20 else "lines",
-                    text=[f"<b>{wrapped(group.name, HEAD)}</b>{seed}<br>{plain(columns[column])}"] * len(points),
-                    hovertemplate=f"%{{text}}: %{{y:.4f}}<br>{axis} %{{x}}<extra></extra>",
-                )
+                more = {
+                    "legendgroup": group.name,
+                    "showlegend": seen == 0,
+                    "visible": column == first,
+                    "mode": "lines+markers" if len(points) <= 20 else "lines",
+                    "text": [f"<b>{wrapped(group.name, HEAD)}</b>{seed}<br>{plain(columns[column])}"] * len(points),
+                    "hovertemplate": f"%{{text}}: %{{y:.4f}}<br>{axis} %{{x}}<extra></extra>",
+                }
+                add_line(figure, group, [x for x, _ in points], [y for _, y in points], size=6, **more)
                 column_of.append(column)
     last = max(row.get("epoch", 0.0) for run in runs for row in run.logged)
     axes = {
         column: {
             "xaxis.title.text": "Epoch" if by_epoch and column != "train/loss" else "Step",
             "xaxis.dtick": 1 if by_epoch and column != "train/loss" and last < 12 else None,
-            "yaxis.title.text": _axis(column, metric),
+            "yaxis.title.text": AXES.get(column, metric_title(metric)),
         }
         for column in columns
     }
@@ -98,26 +96,14 @@ def curriculum_charts(groups: Sequence[SeedGroup]) -> list[Any]:
                 quantiles = [f"curriculum/difficulty_p{q}" for q in (10, 90)]
                 if column != "curriculum/share" and seen == 0 and all(name in rows[0] for name in quantiles):
                     for name in quantiles:  # of all rows, beside those that are shown
-                        figure.add_scatter(
-                            x=epochs,
-                            y=rounded([row[name] for row in rows]),
-                            name=plain(group.name),
-                            mode="lines",
-                            line={"color": group.style.colour, "dash": "dot", "width": 1},
-                            showlegend=False,
-                            hovertemplate=f"{name[-2:]} % of all rows are easier: %{{y:.4g}}<extra></extra>",
-                            legendgroup=group.name,
-                        )
+                        template = f"{name[-2:]} % of all rows are easier: %{{y:.4g}}<extra></extra>"
+                        line = {"color": group.style.colour, "dash": "dot", "width": 1}
+                        more: dict[str, Any] = {"mode": "lines", "line": line, "marker": None, "showlegend": False}
+                        more |= {"legendgroup": group.name, "hovertemplate": template}
+                        add_line(figure, group, epochs, [row[name] for row in rows], **more)
                 template = "<b>%{fullData.name}</b><br>epoch %{x}: %{y:.4g}<extra></extra>"
-                add_line(
-                    figure,
-                    group,
-                    epochs,
-                    [row[column] for row in rows],
-                    showlegend=seen == 0,
-                    legendgroup=group.name,
-                    hovertemplate=template,
-                )
+                more = {"showlegend": seen == 0, "legendgroup": group.name, "hovertemplate": template}
+                add_line(figure, group, epochs, [row[column] for row in rows], **more)
         if figure.data:
             range_ = {"range": [0, 1.05]} if column == "curriculum/share" else {}
             found.append(_small(figure, "Epoch", title, **range_))
@@ -143,15 +129,13 @@ def difficulty_charts(groups: Sequence[SeedGroup], metric: str) -> list[Any]:
             ]
             if len(known) < 2:
                 continue
-            add_line(
-                figure,
-                group,
-                [float(level) for level in known],
-                [sum(one[level][value] for one in each) / len(each) for level in known],
-                customdata=[[each[0][level]["samples"]] for level in known],
-                hovertemplate="<b>%{fullData.name}</b><br>difficulty %{x}: %{y:.4f}"
-                "<br>%{customdata[0]} rows<extra></extra>",
-            )
+            means = [sum(one[level][value] for one in each) / len(each) for level in known]
+            template = "<b>%{fullData.name}</b><br>difficulty %{x}: %{y:.4f}<br>%{customdata[0]} rows<extra></extra>"
+            more: dict[str, Any] = {
+                "customdata": [[each[0][level]["samples"]] for level in known],
+                "hovertemplate": template,
+            }
+            add_line(figure, group, [float(level) for level in known], means, **more)
         if figure.data:
             found.append(_small(figure, "Difficulty of the row", title))
     return found
@@ -167,11 +151,10 @@ def last_validation(run: RunView) -> dict[str, float]:
 
 def samples_of(folder: Path, most: int = 5) -> tuple[list[str], list[list[str]]]:
     """The easiest and the hardest training rows of the last epoch in curriculum.csv, as header and rows; or empty."""
-    path = folder / "curriculum.csv"
-    if not path.is_file():
-        return [], []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows: list[dict[str, str]] = []
+    if (path := folder / "curriculum.csv").is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
     if not rows:
         return [], []
     last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
@@ -199,11 +182,6 @@ def _exit_metric(name: str) -> tuple[int, str] | None:
     return None if found is None or found[2] in NO_METRICS else (int(found[1]), found[2])
 
 
-def _one_validation_an_epoch(run: RunView) -> bool:
-    epochs = [row["epoch"] for row in run.logged if {"epoch", "val/score"} <= row.keys()]
-    return len(set(epochs)) == len(epochs)
-
-
 def _small(figure: Any, x: str, y: str, **yaxis: Any) -> Any:
     """The figure with the layout of charts that stand side by side."""
     places = {float(place) for trace in figure.data for place in trace.x}
@@ -216,7 +194,3 @@ def _small(figure: Any, x: str, y: str, **yaxis: Any) -> Any:
         yaxis={"title": {"text": y}, **yaxis},
     )
     return figure
-
-
-def _axis(column: str, metric: str) -> str:
-    return {"train/loss": "Loss of the batch", "val/score": "Validation score"}.get(column, metric_title(metric))

@@ -10,9 +10,8 @@ from made_runs import made_run, write_metrics, write_settings
 
 from mebert.commands.compare.band import band_caption, band_over
 from mebert.commands.compare.run_view import read_run
-from mebert.commands.compare.seed_groups import seed_groups
+from mebert.commands.compare.seed_groups import seed_groups, task_groups
 from mebert.commands.compare.settings import differences, flat, names_of
-from mebert.commands.compare.task_groups import task_groups
 from mebert.errors import UserError
 from mebert.report.page import styles
 
