@@ -28,21 +28,13 @@ MARKERS = (
 
 @dataclass(frozen=True)
 class Style:
-    """How one line is drawn.
+    """How one line is drawn."""
 
-    Attributes:
-        colour: `#rrggbb`.
-        dash: plotly's name.
-        linestyle: matplotlib's name.
-        symbol: plotly's name of its markers.
-        marker: matplotlib's name.
-    """
-
-    colour: str
-    dash: str
-    linestyle: str
-    symbol: str
-    marker: str
+    colour: str  # `#rrggbb`
+    dash: str  # plotly's name
+    linestyle: str  # matplotlib's name
+    symbol: str  # plotly's name of its markers
+    marker: str  # matplotlib's name
 
     def rgba(self, alpha: float) -> str:
         """The colour with transparency, for plotly."""

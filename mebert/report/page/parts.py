@@ -14,39 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table with more than a text or a number.
-
-    Attributes:
-        text: The text.
-        sort: The value that it is sorted by; None for the text.
-        colour: A square of this colour before the text (`#rrggbb`).
-        title: Shown under the pointer.
-        look: `dim`, `strong`, `code` or nothing.
-    """
+    """A cell of a table with more than a text or a number."""
 
     text: str
-    sort: float | None = None
-    colour: str = ""
-    title: str = ""
-    look: str = ""
+    sort: float | None = None  # the value that it is sorted by; None for the text
+    colour: str = ""  # of a square before the text (`#rrggbb`)
+    title: str = ""  # shown under the pointer
+    look: str = ""  # `dim`, `strong`, `code` or nothing
 
 
 @dataclass(frozen=True)
 class Table:
     """A table that is sorted by a click, or Enter, on a header, and scrolls in its own box if it is too wide.
 
-    Attributes:
-        header: One text for each column.
-        rows: Floats are shown with `digits` decimals and sorted by their full value; None and NaN are a dash, and
-            sorted last.
-        caption: Shown below; also its name for a screen reader.
-        digits: Of floats.
-        sortable: Whether headers sort.
+    Floats are shown with `digits` decimals and sorted by their full value; None and NaN are a dash, and sorted last.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str | float | Cell | None]]
-    caption: str = ""
+    caption: str = ""  # shown below; also its name for a screen reader
     digits: int = 4
     sortable: bool = True
 
@@ -79,28 +65,17 @@ class Figure:
     """A plotly chart, as wide as its container.
 
     Colours of the text, the axes and the grid follow the page; those of traces stay. The legend is on the right, or
-    below a narrow chart.
-
-    Attributes:
-        figure: A `plotly.graph_objects.Figure`; its template and background are replaced. Users' text must be escaped
-            by `plain`.
-        caption: How to read it.
-        label: Its name for a screen reader; empty for the caption.
+    below a narrow chart. The figure's template and background are replaced.
     """
 
-    figure: Any
-    caption: str = ""
-    label: str = ""
+    figure: Any  # a `plotly.graph_objects.Figure`; users' text must be escaped by `plain`
+    caption: str = ""  # how to read it
+    label: str = ""  # its name for a screen reader; empty for the caption
 
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph.
-
-    Attributes:
-        text: The text.
-        code: A command to copy, shown below.
-    """
+    """A paragraph, and a command to copy below it."""
 
     text: str
     code: str = ""
@@ -108,12 +83,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Html:
-    """HTML, such as coloured spans. Build it with `Markup("<b>{}</b>").format(text)`, which escapes.
-
-    Attributes:
-        html: A `markupsafe.Markup`; a plain text is escaped.
-        caption: Shown below.
-    """
+    """HTML, such as coloured spans: `Markup("<b>{}</b>").format(text)`, which escapes; a plain text is escaped."""
 
     html: Markup | str
     caption: str = ""
@@ -121,27 +91,15 @@ class Html:
 
 @dataclass(frozen=True)
 class Grid:
-    """Parts side by side, as many as fit.
-
-    Attributes:
-        parts: From left to right.
-        width: Minimum width of each in pixels.
-    """
+    """Parts side by side, as many as fit."""
 
     parts: Sequence[Part]
-    width: int = 300
+    width: int = 300  # minimum of each in pixels
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with parts below it, then sections with smaller headings.
-
-    Attributes:
-        title: The heading.
-        parts: From top to bottom.
-        lead: A sentence below the heading.
-        sections: After the parts.
-    """
+    """A heading, a lead sentence and parts below it, then sections with smaller headings."""
 
     title: str
     parts: Sequence[Part] = ()

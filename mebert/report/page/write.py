@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mebert.report.page.parts import Figure, Grid, Html, Note, Section, Table
+from mebert.report.page.parts import Figure, Section
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -26,6 +25,7 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """The page as a text; arguments as `write_page`. plotly.js is included once, and only if there is a chart."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
 
     charts: list[Markup] = []
 
@@ -33,19 +33,11 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
         charts.append(_as_json(figure.figure))
         return len(charts) - 1
 
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "chart": chart,
-        "css": Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        "js": Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
-    }
-    environment.tests |= {name.__name__.lower(): _is(name) for name in (Table, Figure, Note, Html, Grid)}
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, **options)
+    environment.globals["chart"] = chart
+    environment.globals |= {n: Markup((FOLDER / f"page.{n}").read_text(encoding="utf-8")) for n in ("css", "js")}
+    environment.filters["kind"] = lambda part: type(part).__name__
     body = Markup(environment.get_template("sections.html").render(sections=sections))
     return environment.get_template("page.html").render(
         title=title,
@@ -53,12 +45,8 @@ def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
         sections=sections,
         body=body,
         charts=charts,
-        plotly=Markup(_plotly_js()) if charts else None,
+        plotly=Markup(get_plotlyjs()) if charts else None,
     )
-
-
-def _is(kind: type) -> Any:
-    return lambda part: isinstance(part, kind)
 
 
 def _as_json(figure: Any) -> Markup:
@@ -72,10 +60,3 @@ def _as_json(figure: Any) -> Markup:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-@lru_cache(maxsize=1)
-def _plotly_js() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
