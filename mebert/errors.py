@@ -40,23 +40,26 @@ class UserError(ValueError):
         super().__init__(without_userinfo(escape_control_chars(" ".join(message.split()))))
 
 
-def check_range(name: str, value: float | None, low: float, high: float = math.inf, *, low_open: bool = False) -> None:
-    """Check that a setting lies in [low, high], or in (low, high] with `low_open`.
+def check_range(
+    name: str,
+    value: float | None,
+    low: float,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> None:
+    """Raise a UserError for a setting that is not in [low, high], which `low_open` and `high_open` leave open.
 
-    Args:
-        name: Name of the setting.
-        value: Its value; None is not checked.
-        low: The smallest value, or with `low_open` the largest one below all allowed values.
-        high: The largest value; infinity for no limit (an infinite value is refused).
-        low_open: Whether `low` itself is refused.
-
-    Raises:
-        UserError: It does not, or is NaN.
+    None is not checked. An infinite `high` stands for no limit; an infinite value or NaN is refused all the same.
     """
-    if value is None or (math.isfinite(value) and (low < value if low_open else low <= value) and value <= high):
+    if value is None:
+        return
+    fits = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
+    if fits and math.isfinite(value):
         return
     if math.isfinite(high):
-        wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}]"
+        wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
     else:
         wanted = f"{'above' if low_open else 'at least'} {low:g}{' and finite' if value == math.inf else ''}"
     raise UserError(f"{name} must be {wanted}, got {value}")

@@ -22,12 +22,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from mebert.curriculum.measures import DataMeasure, Loss, Margin, ModelMeasure
-from mebert.data.checks import check_at_least
 from mebert.data.files import cache_folder
 from mebert.data.loaders import SplitLoaders
 from mebert.data.scoring import evaluation_mode, score_split
 from mebert.data.tokenised import TokenisedSplit
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import no_collectives
 from mebert.runtime.log_filters import quiet_trainer
 from mebert.runtime.progress import Progress, shown_by
@@ -51,9 +50,9 @@ class CrossReview(DataMeasure):
     """
 
     def __init__(self, teachers: int = 3, epochs: int = 1, score: ModelMeasure | None = None, seed: int = 42) -> None:
-        check_at_least(2, **{"CrossReview: teachers": teachers})
-        check_at_least(1, **{"CrossReview: epochs": epochs})
-        check_at_least(0, **{"CrossReview: seed": seed})
+        check_range("CrossReview: teachers", teachers, 2)
+        check_range("CrossReview: epochs", epochs, 1)
+        check_range("CrossReview: seed", seed, 0)
         self.teachers = teachers
         self.epochs = epochs
         self.score = score
@@ -62,17 +61,12 @@ class CrossReview(DataMeasure):
         self._path: Path | None = None
 
     def of_split(self, split: TokenisedSplit) -> np.ndarray:
-        """Return the scores of `prepare`, (N,)."""
         if self._scores is None:
             raise UserError("difficulty CrossReview trains teachers, which needs a trainer: use it in fit")
         return self._scores
 
     def prepare(self, data: SplitLoaders) -> None:
-        """Read the scores from the cache, or train the teachers and write them there.
-
-        Args:
-            data: Holds the training split and the trainer.
-        """
+        """Read the scores from the cache, or train the teachers and write them there."""
         split, trainer = data.split("train"), data.trainer
         assert trainer is not None
         if len(split) < self.teachers:
@@ -145,14 +139,14 @@ class CrossReview(DataMeasure):
         own.tokenizer = data.tokenizer
         device = trainer.strategy.root_device
         batches = -(-len(part) // data.batch_size) * self.epochs
-        with Progress(f"{text}: training", batches, shown_by(trainer)) as bar:
+        with Progress(f"{text}: training", batches, shown_by(trainer)) as steps:
             own_trainer = L.Trainer(
                 accelerator="cpu" if device.type == "cpu" else "auto",
                 devices=1 if device.index is None else [device.index],
                 precision=trainer.precision,
                 max_epochs=self.epochs,
                 limit_val_batches=0,
-                callbacks=LambdaCallback(on_train_batch_end=lambda *args: bar.tick()),
+                callbacks=LambdaCallback(on_train_batch_end=lambda *args: steps.tick()),
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -160,21 +154,23 @@ class CrossReview(DataMeasure):
             )
             own_trainer.fit(module, datamodule=own)
         module.to(device)
-        scorer = self._scorer(split)
+        bar = Progress(f"{text}: scoring", -(-len(rest) // data.eval_batch_size), shown_by(trainer))
+        return measure_split(self._scorer(split), module, split.select(rest), own, own_trainer, bar).double().numpy()
 
-        def score(batch: Mapping[str, Tensor]) -> Tensor:
-            return scorer.of_logits(module.exit_logits(batch).float(), batch["labels"])
 
-        size = data.eval_batch_size
-        with evaluation_mode(module), Progress(f"{text}: scoring", -(-len(rest) // size), shown_by(trainer)) as bar:
-            scores = score_split(own_trainer, split.select(rest), own.collate_for(), score, size, bar.tick)
-        return scores.double().numpy()
+def measure_split(
+    measure: ModelMeasure, module: Any, rows: TokenisedSplit, data: SplitLoaders, trainer: L.Trainer, bar: Progress
+) -> Tensor:
+    """Return the difficulty of rows (n,) by one pass of a module, which the trainer's processes share."""
+
+    def score(batch: Mapping[str, Tensor]) -> Tensor:
+        return measure.of_logits(module.exit_logits(batch).float(), batch["labels"])
+
+    with evaluation_mode(module), bar:
+        return score_split(trainer, rows, data.collate_for(), score, data.eval_batch_size, bar.tick)
 
 
 def _settings(module: L.LightningModule) -> dict[str, Any]:
     """Return the arguments of a module of the same class and settings, without an external teacher."""
     # LightningCLI puts the class and its way to build it among the hyper-parameters: `_class_path`, `_instantiator`.
-    settings = {name: value for name, value in module.hparams.items() if not name.startswith("_")}
-    if "teacher" in settings:
-        settings["teacher"] = None
-    return settings
+    return {n: None if n == "teacher" else value for n, value in module.hparams.items() if not n.startswith("_")}

@@ -14,19 +14,18 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.curriculum.cross_review import CrossReview
+from mebert.curriculum.cross_review import CrossReview, measure_split
 from mebert.curriculum.measures import DataMeasure, DifficultyMeasure, Length, ModelMeasure
 from mebert.curriculum.ordering import Direction
 from mebert.curriculum.pacing import Pacing
 from mebert.curriculum.sampler import CurriculumSampler, planned_batches
 from mebert.curriculum.table import DifficultyTable
-from mebert.data.checks import check_fraction
 from mebert.data.datamodule import TextDataModule
 from mebert.data.loaders import SplitLoaders
 from mebert.data.samplers import OrderedSampler
-from mebert.data.scoring import evaluation_mode, score_split
 from mebert.data.synthetic import SyntheticEntailmentDataModule
-from mebert.errors import UserError
+from mebert.data.tokenised import TokenisedSplit
+from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import gather_rows
 from mebert.runtime.progress import rows_pass
 
@@ -59,7 +58,7 @@ class CurriculumOrder(SplitLoaders):
         smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        check_fraction("smoothing", smoothing, with_zero=True)
+        check_range("smoothing", smoothing, 0, 1, high_open=True)
         super().__init__(**kwargs)
         self.difficulty: DifficultyMeasure = Length() if difficulty is None else difficulty
         self.pacing = pacing
@@ -88,7 +87,7 @@ class CurriculumOrder(SplitLoaders):
         self.table = DifficultyTable(split.index, self.smoothing)
         self._collected = []
         first = measure if isinstance(measure, DataMeasure) else self.initial
-        self._fixed = None if first is None else _checked(first, split.index, first.of_split(split))
+        self._fixed = None if first is None else _checked(first, split)
         if isinstance(measure, ModelMeasure):
             if split.is_regression and not measure.fits_regression:
                 name = type(measure).__name__
@@ -107,24 +106,19 @@ class CurriculumOrder(SplitLoaders):
 
     @override
     def train_sampler(self) -> OrderedSampler:
-        """Return the sampler by difficulty and pacing."""
-        split, (replicas, rank) = self.split("train"), self._world()
-        batches = max(len(split) // replicas, 1)
-        classes = split.labels if self.within_class and not split.is_regression else None
-        epoch_batches, total_batches = planned_batches(self.trainer, -(-batches // self.batch_size))
+        split, world = self.split("train"), self._world()
+        rows = max(len(split) // world[0], 1)
         return CurriculumSampler(
             split.lengths,
             self.batch_size,
             self.current_difficulty,
             self.direction,
             self.pacing,
-            epoch_batches,
-            total_batches,
-            replicas,
-            rank,
+            *planned_batches(self.trainer, -(-rows // self.batch_size)),
+            *world,
             self.seed,
             self.group_by_length,
-            classes,
+            classes=split.labels if self.within_class and not split.is_regression else None,
         )
 
     def current_difficulty(self, epoch: int) -> np.ndarray | None:
@@ -147,29 +141,17 @@ class CurriculumOrder(SplitLoaders):
         assert self.trainer is not None
         assert self.table is not None
         module, begin = self.trainer.lightning_module, time.perf_counter()
-        exit_logits: Any = getattr(module, "exit_logits", None)
-        if exit_logits is None:
+        if not hasattr(module, "exit_logits"):
             raise UserError(f"scores_from 'inference' needs a module with `exit_logits`, got {type(module).__name__}")
-
-        def score(batch: Mapping[str, Tensor]) -> Tensor:
-            return measure.of_logits(exit_logits(batch).float(), batch["labels"])
-
         split = self.split("train")
-        size = self.eval_batch_size
-        with evaluation_mode(module), rows_pass("scoring the training rows", self.trainer, len(split), size) as bar:
-            scores = score_split(self.trainer, split, self.collate_for(), score, size, bar.tick)
+        bar = rows_pass("scoring the training rows", self.trainer, len(split), self.eval_batch_size)
+        scores = measure_split(measure, module, split, self, self.trainer, bar)
         self.table.update(split.index, scores.numpy())
         seconds = time.perf_counter() - begin
         rank_zero_info(f"curriculum: {len(split):,} training rows scored again in {seconds:.1f} s")
 
     def collect(self, logits: Tensor, labels: Tensor, index: Tensor) -> None:
-        """Score the rows of a training step by its logits.
-
-        Args:
-            logits: Of all exits (E, B, C).
-            labels: (B,).
-            index: Row numbers in the raw split, (B,).
-        """
+        """Score the rows (B,), as numbered in the raw split, of a training step by its logits (E, B, C)."""
         assert isinstance(self.difficulty, ModelMeasure)
         with torch.no_grad():  # stays on the device: reading it would wait for the step
             self._collected.append((index, self.difficulty.of_logits(logits.float(), labels)))
@@ -193,12 +175,9 @@ class CurriculumOrder(SplitLoaders):
         return {} if self.table is None else self.table.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the difficulty table of a checkpoint."""
-        if not state_dict:
-            return
         if self.table is None:
-            self._state = state_dict
-        else:
+            self._state = state_dict or None
+        elif state_dict:
             self.table.load_state_dict(state_dict)
 
 
@@ -222,12 +201,12 @@ class _Collector(L.Callback):
             data.collect(outputs["logits"], outputs["labels"], outputs["index"])
 
 
-def _checked(measure: DataMeasure, index: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the scores of a measure as float64, if they can be ranked."""
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.shape != index.shape or not np.isfinite(scores).all():
+def _checked(measure: DataMeasure, split: TokenisedSplit) -> np.ndarray:
+    """Return the scores of a measure as float64 (N,), if they can be ranked."""
+    scores = np.asarray(measure.of_split(split), dtype=np.float64)
+    if scores.shape != split.index.shape or not np.isfinite(scores).all():
         raise UserError(
-            f"difficulty {type(measure).__name__} must give a finite number for each of {len(index)} training rows; "
+            f"difficulty {type(measure).__name__} must give a finite number for each of {len(split)} training rows; "
             f"it gave {scores.shape} numbers, {int((~np.isfinite(scores)).sum())} of them not finite"
         )
     return scores

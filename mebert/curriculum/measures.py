@@ -73,15 +73,7 @@ class ModelMeasure(DifficultyMeasure, ABC):
 
     @abstractmethod
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the difficulty of each sample of a batch.
-
-        Args:
-            logits: Of all exits (E, B, C).
-            labels: (B,).
-
-        Returns:
-            (B,).
-        """
+        """Return the difficulty of each sample (B,), from the logits of all exits (E, B, C) and the labels (B,)."""
 
 
 class _MeanOverExits(ModelMeasure):

@@ -22,12 +22,8 @@ def rank_rows(
 ) -> np.ndarray:
     """Return the rows in the order in which they come into use, (N,); ties are broken at random.
 
-    Args:
-        difficulty: (N,), larger is harder; NaN where it is not known: such rows stand in the middle.
-        direction: `random` ignores the difficulty: a control for what pacing alone does.
-        generator: Source of randomness.
-        classes: Class of each row (N,): rows are ranked within their class, and every part of the ranking holds the
-            classes in the same shares. None ranks all rows together.
+    A larger difficulty is harder; NaN, where it is not known, stands in the middle, and `random` ignores it. With
+    classes (N,) rows are ranked within their class, and every part of the ranking holds the classes in equal shares.
 
     >>> rank_rows(np.array([3.0, 1.0, 2.0]), "easy_first", np.random.default_rng(0)).tolist()
     [1, 2, 0]
@@ -43,18 +39,14 @@ def rank_rows(
         values = -values
     order = np.argsort(values, kind="stable")
     if classes is not None:
-        order = order[np.argsort(_places_within(classes[shuffled][order]), kind="stable")]
+        in_order = classes[shuffled][order]
+        places = np.empty(len(order))  # each row's place among those of its class, as a share in (0, 1)
+        for label in np.unique(in_order):
+            members = in_order == label
+            places[members] = (np.arange(members.sum()) + 0.5) / members.sum()
+        order = order[np.argsort(places, kind="stable")]
     ranked: np.ndarray = shuffled[order]
     return ranked
-
-
-def _places_within(classes: np.ndarray) -> np.ndarray:
-    """Return each row's place among those of its class, as a share in (0, 1), (N,)."""
-    places = np.empty(len(classes))
-    for label in np.unique(classes):
-        members = classes == label
-        places[members] = (np.arange(members.sum()) + 0.5) / members.sum()
-    return places
 
 
 def draw_rows(
@@ -64,17 +56,11 @@ def draw_rows(
     window: Callable[[float], tuple[float, float]],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """Draw an epoch's rows, batch by batch from the window of the ranking that is in use, (num_rows,).
+    """Draw an epoch's rows, batch by batch from the window of the ranking (N,) that is in use, (num_rows,).
 
     Within an epoch no row of the window is drawn again before all of them have been drawn; with the whole ranking in
-    use that is a plain shuffled pass.
-
-    Args:
-        ranked: Rows in the order in which they come into use, (N,).
-        num_rows: Rows to draw.
-        batch: Rows a global batch; the window holds at least as many, where there are as many.
-        window: A time in [0, 1) of this epoch to the part in use, as shares (low, high) of the ranking.
-        generator: Source of randomness.
+    use that is a plain shuffled pass. `window` maps a time in [0, 1) of this epoch to the part in use, as shares (low,
+    high) of the ranking; it holds at least the rows of a global batch, where there are as many.
     """
     total = len(ranked)
     fewest = min(batch, total)

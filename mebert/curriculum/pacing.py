@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from mebert.data.checks import check_at_least, check_fraction
+from mebert.errors import check_range
 
 
 class Pacing(ABC):
@@ -20,7 +20,7 @@ class Pacing(ABC):
     """
 
     def __init__(self, until: float = 0.5) -> None:
-        check_fraction(f"{type(self).__name__}: until", until)
+        check_range(f"{type(self).__name__}: until", until, 0, 1, low_open=True)
         self.until = until
 
     @abstractmethod
@@ -44,7 +44,7 @@ class _Competence(Pacing):
 
     def __init__(self, until: float = 0.5, start: float = 0.01) -> None:
         super().__init__(until)
-        check_fraction(f"{type(self).__name__}: start", start)
+        check_range(f"{type(self).__name__}: start", start, 0, 1, low_open=True)
         self.start = start
 
 
@@ -72,7 +72,7 @@ class _Buckets(Pacing):
 
     def __init__(self, until: float = 0.5, buckets: int = 5) -> None:
         super().__init__(until)
-        check_at_least(2, **{f"{type(self).__name__}: buckets": buckets})
+        check_range(f"{type(self).__name__}: buckets", buckets, 2)
         self.buckets = buckets
 
     def share(self, time: float) -> float:

@@ -28,10 +28,9 @@ class CurriculumSampler(OrderedSampler):
             such an epoch is plainly shuffled. The same on every process.
         direction: `easy_first`, `hard_first`, or `random` (a control: the rows come into use in random order).
         pacing: Which part is in use when; None: all rows in every epoch, sorted (shuffled, if random).
-        epoch_batches: Batches of a process that an epoch runs; None for all.
-        total_batches: Batches of a process in the whole training, by which the pacing tells the time.
-        num_replicas, rank, seed: As of `OrderedSampler`.
-        group_by_length: Put rows of similar length into one batch, within a fifth of an epoch.
+        epoch_batches, total_batches: Batches of a process in an epoch (None: all) and in the whole training, by which
+            the pacing tells the time.
+        num_replicas, rank, seed, group_by_length: As of `LengthGroupedSampler`.
         classes: Class of each row (N,) within which it is ranked; None ranks all rows together.
     """
 
@@ -88,14 +87,9 @@ class CurriculumSampler(OrderedSampler):
 
 
 def planned_batches(trainer: L.Trainer | None, batches: int) -> tuple[int, int]:
-    """Return the batches of a process in one epoch, and in the whole training.
+    """Return the batches of a process in one epoch, and in the whole training, which must have a planned end.
 
-    Args:
-        trainer: Limits both; None stands for one whole epoch.
-        batches: Batches of a whole pass.
-
-    Raises:
-        UserError: The training has no planned end.
+    A whole pass has `batches`; without a trainer, which may limit both, the training is one pass.
     """
     if trainer is None:
         return batches, batches

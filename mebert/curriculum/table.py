@@ -30,12 +30,7 @@ class DifficultyTable:
         self.epoch = -1
 
     def update(self, index: np.ndarray, scores: np.ndarray) -> None:
-        """Add new scores.
-
-        Args:
-            index: Row numbers in the raw split (n,); of equal ones the last counts.
-            scores: (n,), finite.
-        """
+        """Add new finite scores (n,) of rows, as numbered in the raw split (n,); of equal ones the last counts."""
         places = np.searchsorted(self.index, index)
         older = self.latest[places]
         smoothed = self.smoothing * older + (1.0 - self.smoothing) * scores
@@ -47,16 +42,10 @@ class DifficultyTable:
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors and numbers for the checkpoint."""
         in_use: Tensor | None = None if self.in_use is None else torch.from_numpy(self.in_use.copy())
         return {"latest": torch.from_numpy(self.latest.copy()), "in_use": in_use, "epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the scores of a checkpoint.
-
-        Raises:
-            UserError: The checkpoint is of other data.
-        """
         latest = state["latest"].numpy()
         if len(latest) != len(self.index):
             raise UserError(

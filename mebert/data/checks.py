@@ -11,19 +11,6 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 
 
-def check_at_least(least: int, **settings: int | None) -> None:
-    """Raise a UserError for a setting, by name, that is neither None nor at least `least`."""
-    for name, value in settings.items():
-        if value is not None and not value >= least:
-            raise UserError(f"{name} must be at least {least}, got {value}")
-
-
-def check_fraction(name: str, value: float, with_zero: bool = False) -> None:
-    """Raise a UserError for a setting that is not in (0, 1], or with `with_zero` in [0, 1)."""
-    if not (0.0 <= value < 1.0 if with_zero else 0.0 < value <= 1.0):
-        raise UserError(f"{name} must be in {'[0, 1)' if with_zero else '(0, 1]'}, got {value}")
-
-
 def check_source(
     task: str | None, files: Sequence[str], own_labels: bool, query_column: str | None, predict_split: str | None
 ) -> None:
@@ -45,13 +32,7 @@ def check_metrics(names: Sequence[str] | None) -> None:
 
 
 def check_queries(query_column: str | None, num_labels: int, metrics: Sequence[str]) -> None:
-    """Raise a UserError where answers cannot be ranked: no question column, or more than two classes.
-
-    Args:
-        query_column: Column of the question's id, if any.
-        num_labels: Number of classes; 1 in a regression.
-        metrics: Names of the metrics in use.
-    """
+    """Raise a UserError where answers cannot be ranked: no question column, or more than two classes."""
     if query_column is not None and num_labels > 2:
         raise UserError(
             f"query_column ({query_column}) needs two classes, the second one 'relevant', or a regression;"
@@ -72,11 +53,7 @@ def check_rankable(split: TokenisedSplit, metrics: Sequence[str], origin: str) -
 
 
 def predict_columns(given: tuple[str, ...], own: tuple[str, ...], task: Task | None) -> tuple[str, ...]:
-    """Return the text columns of a file to predict: those given, or those of the task.
-
-    Raises:
-        UserError: Not as many as the task has.
-    """
+    """Return the text columns of a file to predict: those given, or those of the task, which must be as many."""
     if task is None or not given:
         return own
     if len(given) != len(own):

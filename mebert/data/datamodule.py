@@ -5,33 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from mebert.data.checks import (
-    check_at_least,
-    check_fraction,
-    check_metrics,
-    check_queries,
-    check_source,
-    predict_columns,
-)
+from mebert.data.checks import check_metrics, check_queries, check_source, predict_columns
 from mebert.data.files import load_file, own_label_names
 from mebert.data.prepared import PreparedSplits
 from mebert.data.tasks import RANKING, Task, find_task, load_task_splits
 from mebert.data.tokenised import load_tokenizer
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-SPLIT_OF = {"train_file": "train", "validation_file": "val", "test_file": "test"}
-
 
 class TextDataModule(PreparedSplits):
     """Sentences or sentence pairs with labels, tokenised once and batched by length.
 
-    The rows come from a named task of the Hub (`task`) or from the user's own CSV, TSV, JSONL or Parquet
-    files. Rows without a label (-1, empty or null) are dropped for training, validation and test, and kept
-    for prediction.
+    The rows come from a named task of the Hub (`task`) or from the user's own CSV, TSV, JSONL or Parquet files. Rows
+    without a label (-1, empty or null) are dropped for training, validation and test, and kept for prediction.
 
     A subclass brings other data by overriding `load_splits` (and passing `labels`), and another tokenizer by
     overriding `build_tokenizer`; an integer column `difficulty` of its rows reaches the batches.
@@ -41,8 +31,8 @@ class TextDataModule(PreparedSplits):
             trecqa, ag_news, dbpedia_14, yahoo, yelp_full, yelp_polarity, imdb, chnsenticorp; ax, to predict with a
             model trained on mnli), or null for own files.
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
-        max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the
-            longer text first).
+        max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the longer text
+            first).
         batch_size: Training rows a batch and process.
         eval_batch_size: Rows a batch and process in validation, test and prediction; null for `batch_size`.
         train_file: Own training rows.
@@ -56,16 +46,15 @@ class TextDataModule(PreparedSplits):
             joined by "+" (test_matched+test_mismatched).
         text_column: Column of the (first) text in own files (with a task: in `predict_file`); null for `text`
             (with a task: its own).
-        text_pair_column: Column of the second text of a pair in own files; null for none (with a task:
-            its own).
+        text_pair_column: Column of the second text of a pair in own files; null for none (with a task: its own).
         label_column: Column of the label in own files.
         labels: Label names of own files, in the order of the classes; null reads them from the training file.
         regression: The label column of own files holds numbers to be estimated, not classes.
         query_column: Column of own files whose equal values name one question: its rows are answers to be ranked,
             the second class (in a regression: a number above 0) being right. Null where answers are not ranked.
-        metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman; with questions
-            also map, mrr, p_at_1); null for the task's own, `map`, `mrr` and `p_at_1` for own questions, `acc`
-            for own classes, `pearson` and `spearman` for own numbers.
+        metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman; with questions also
+            map, mrr, p_at_1); null for the task's own, `map`, `mrr` and `p_at_1` for own questions, `acc` for own
+            classes, `pearson` and `spearman` for own numbers.
         max_train_samples: Keep this many training rows, drawn by `seed` (of questions: whole ones, until there are
             as many rows; so too below).
         max_eval_samples: Keep this many rows of each validation and test split, drawn by `seed`.
@@ -105,20 +94,18 @@ class TextDataModule(PreparedSplits):
         num_workers: int = 0,
         seed: int = 42,
     ) -> None:
-        check_at_least(
-            1,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            max_train_samples=max_train_samples,
-            max_eval_samples=max_eval_samples,
-            pad_to_multiple_of=pad_to_multiple_of,
-        )
-        check_at_least(8, max_length=max_length)  # the special tokens and some text
-        check_at_least(0, num_workers=num_workers, seed=seed)
-        check_fraction("holdout", holdout, with_zero=True)
+        check_range("batch_size", batch_size, 1)
+        check_range("eval_batch_size", eval_batch_size, 1)
+        check_range("max_train_samples", max_train_samples, 1)
+        check_range("max_eval_samples", max_eval_samples, 1)
+        check_range("pad_to_multiple_of", pad_to_multiple_of, 1)
+        check_range("max_length", max_length, 8)  # the special tokens and some text
+        check_range("num_workers", num_workers, 0)
+        check_range("seed", seed, 0)
+        check_range("holdout", holdout, 0, 1, high_open=True)
         own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
-        given_files = {name: path for name, path in own_files.items() if path is not None}
-        check_source(task, list(given_files), labels is not None or regression, query_column, predict_split)
+        given_files = [name for name, path in own_files.items() if path is not None]
+        check_source(task, given_files, labels is not None or regression, query_column, predict_split)
         check_metrics(metrics)
         if streaming and predict_file is None:
             raise UserError("streaming is for a predict_file; give one, or leave it out")
@@ -127,7 +114,8 @@ class TextDataModule(PreparedSplits):
         )
 
         self.task: Task | None = find_task(task) if task is not None else None
-        self.files = {SPLIT_OF[name]: path for name, path in given_files.items()}
+        by_split = {"train": train_file, "val": validation_file, "test": test_file}
+        self.files = {name: path for name, path in by_split.items() if path is not None}
         self.tokenizer_name = tokenizer
         self.max_length = max_length
         self.predict_file = predict_file
@@ -159,18 +147,9 @@ class TextDataModule(PreparedSplits):
             self.validation_names = list(self.task.validation_splits)
 
     def build_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer; called once a process, on rank 0 first."""
         return load_tokenizer(self.tokenizer_name)
 
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
-        """Return the raw rows, with the text columns and, where they are known, those of label and question.
-
-        Labels are class numbers or names in `label_names` (numbers to be estimated in a regression).
-
-        Args:
-            groups: The groups that are needed: train, val, test, predict. More may be returned, and one that the data
-                does not have is left out. A key is a group, or a group and a suffix (`val_mismatched`).
-        """
         if self.task is not None:
             return load_task_splits(self.task, groups, self.predict_split)
         paths = {name: path for name, path in self.files.items() if name in groups}

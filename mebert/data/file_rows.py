@@ -40,11 +40,7 @@ OTHER_KINDS = {
 
 
 def file_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
-    """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row.
-
-    Raises:
-        UserError: The file cannot be read, has no rows, lacks a column, or has a malformed line (when it is reached).
-    """
+    """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row."""
     suffix = Path(path).suffix.lower()
     if suffix not in ENDINGS:
         raise UserError(f"{path}: unknown kind of file; its name must end in {', '.join(ENDINGS)}")
@@ -68,22 +64,17 @@ def describe_place(path: str, number: int) -> str:
 
 
 def text_lines(path: str) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their ends, without a byte order mark.
-
-    Raises:
-        UserError: The file cannot be read, or is not UTF-8 text (when that line is reached).
-    """
+    """Yield the lines of a UTF-8 file with their ends, without a byte order mark."""
     try:
         with open(path, "rb") as file:
             for number, raw in enumerate(file, start=1):
-                yield _decoded(path, number, raw)
+                yield _decoded(path, number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw)
     except OSError as error:
         raise _unreadable(path, error) from None
 
 
 def _decoded(path: str, number: int, raw: bytes) -> str:
     if number == 1:
-        raw = raw.removeprefix(codecs.BOM_UTF8)
         for start, (what, advice) in OTHER_KINDS.items():
             if raw.startswith(start):
                 raise UserError(f"{path} is {what}, not UTF-8 text; {advice}")
@@ -135,17 +126,14 @@ def _jsonl_rows(path: str, lines: Iterable[str], wanted: Sequence[str]) -> Itera
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(
-                f"{path}, line {number}: not JSON ({error.msg}, column {error.colno}); each line must be one object"
-            ) from None
+            what = f"not JSON ({error.msg}, column {error.colno}); each line must be one object"
+            raise UserError(f"{path}, line {number}: {what}") from None
         except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
             what = "nested too deeply" if isinstance(error, RecursionError) else "with a number too long to read"
             raise UserError(f"{path}, line {number}: JSON {what}; correct the line or remove it") from None
         if not isinstance(row, dict):
-            example = f'{{"{wanted[0]}": "..."}}'
-            raise UserError(
-                f"{path}, line {number}: a {type(row).__name__}, not a JSON object; write such as {example}"
-            )
+            what = f'a {type(row).__name__}, not a JSON object; write such as {{"{wanted[0]}": "..."}}'
+            raise UserError(f"{path}, line {number}: {what}")
         there |= dict.fromkeys(row)
         yield number, [row.get(name) for name in wanted]
     _require(path, list(there), wanted)
@@ -189,8 +177,7 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]
 def _tsv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield each line of a TSV file.
 
-    A quote is an ordinary character, as in the files of GLUE and SNLI, unless a whole field is quoted the way that
-    spreadsheets and pandas do it.
+    A quote is an ordinary character, as in GLUE's files, unless a whole field is quoted, as spreadsheets do it.
     """
     for number, line in enumerate(lines, start=1):
         stripped = line.removesuffix("\n").removesuffix("\r")
@@ -215,13 +202,10 @@ def _require(path: str, there: Sequence[str], wanted: Sequence[str]) -> None:
 def _hint(name: str, there: Sequence[str]) -> str:
     """Say which column may be meant by a name that is not there."""
     other = {"\t": "tabs: let its name end in .tsv", ";": "semicolons: save it with commas"}
-    separated = [text for mark, text in other.items() if len(there) == 1 and mark in there[0]]
-    if separated:
-        return f"; it seems to be separated by {separated[0]}"
+    for mark, text in other.items():
+        if len(there) == 1 and mark in there[0]:
+            return f"; it seems to be separated by {text}"
     same = {column.strip().lower(): column for column in there}
-    near = get_close_matches(name.strip().lower(), same, n=1)
-    return (
-        f"; did you mean {same[near[0]]!r}?"
-        if near
-        else "; name the right one in the settings (text_column, label_column, ...)"
-    )
+    if near := get_close_matches(name.strip().lower(), same, n=1):
+        return f"; did you mean {same[near[0]]!r}?"
+    return "; name the right one in the settings (text_column, label_column, ...)"

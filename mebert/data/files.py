@@ -34,18 +34,10 @@ def is_large(path: str) -> bool:
 
 
 def load_file(path: str, text_columns: Sequence[str], label_column: str | None) -> datasets.Dataset:
-    """Read an own file; its fingerprint is that of its content, so that its token ids can be cached.
+    """Read an own CSV, TSV, JSONL or Parquet file; the table's fingerprint is that of its content, for the token cache.
 
-    Args:
-        path: CSV, TSV, JSONL or Parquet file.
-        text_columns: Columns that must be there; each becomes a string column.
-        label_column: Column of the label, kept as text; None where labels do not matter.
-
-    Returns:
-        The text columns, the label column and, for a text file, `LINE_COLUMN`.
-
-    Raises:
-        UserError: No file, no rows, a missing column, a malformed line, or a value that is not a text.
+    The text columns and the label column (None where labels do not matter) must be there, and become string columns; a
+    text file has `LINE_COLUMN`, too. A file without rows, a malformed line or a value that is not a text is refused.
     """
     import datasets
 
@@ -70,11 +62,7 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
 def own_label_names(
     labels: Sequence[str] | None, regression: bool, train_file: str | None, label_column: str
 ) -> list[str]:
-    """Return the class names of own files: those given, or those that the training file uses.
-
-    Raises:
-        UserError: The classes are not known, or `labels` contradicts `regression`; otherwise as `load_file`.
-    """
+    """Return the class names of own files: those given, or those that the training file uses."""
     if regression:
         if labels is not None:
             raise UserError("labels and regression were both given; a regression has no classes, give one of them")
@@ -90,29 +78,19 @@ def own_label_names(
     return infer_label_names(list(found), f"column {label_column!r} of {train_file}")
 
 
-def as_text(value: object, column: str, path: str, number: int) -> str | None:
-    """Return a cell as a text; numbers are written out.
-
-    Raises:
-        UserError: It is something else, such as a list.
-    """
-    if value is None or (isinstance(value, str) and _encodable(value)):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    raise UserError(
-        f"{describe_place(path, number)}: column {column!r} holds {_described(value)}, not a text; write one there, or "
-        "name another column"
+def as_text(value: object, column: str, path: str, number: int, *, is_label: bool = False) -> str | None:
+    """Return a cell as a text, numbers written out and labels in their one spelling; refuse others, such as a list."""
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and (is_label or not isinstance(value, bool))
+    if is_number or (isinstance(value, str) and _encodable(value)):
+        return label_text(value) if is_label else str(value)
+    kinds = {list: "a list", dict: "an object", bool: "a truth value", bytes: "bytes", str: "half a character"}
+    found = kinds.get(type(value), f"a {type(value).__name__}")
+    wanted = (
+        "a label; write a name or a number there" if is_label else "a text; write one there, or name another column"
     )
-
-
-def _as_label(value: object, column: str, path: str, number: int) -> str | None:
-    if value is None or isinstance(value, int | float) or (isinstance(value, str) and _encodable(value)):
-        return None if value is None else label_text(value)
-    raise UserError(
-        f"{describe_place(path, number)}: column {column!r} holds {_described(value)}, not a label; write a name or a "
-        "number there"
-    )
+    raise UserError(f"{describe_place(path, number)}: column {column!r} holds {found}, not {wanted}")
 
 
 def _typed_rows(path: str, text_columns: Sequence[str], label_column: str | None) -> Iterator[dict[str, object]]:
@@ -124,7 +102,7 @@ def _typed_rows(path: str, text_columns: Sequence[str], label_column: str | None
             name: as_text(value, name, path, number) for name, value in zip(text_columns, values, strict=False)
         }
         if label_column is not None:
-            row[label_column] = _as_label(values[-1], label_column, path, number)
+            row[label_column] = as_text(values[-1], label_column, path, number, is_label=True)
         if in_lines:
             row[LINE_COLUMN] = number
         yield row
@@ -157,8 +135,3 @@ def _encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _described(value: object) -> str:
-    kinds = {list: "a list", dict: "an object", bool: "a truth value", bytes: "bytes", str: "half a character"}
-    return kinds.get(type(value), f"a {type(value).__name__}")

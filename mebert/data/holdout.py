@@ -32,19 +32,13 @@ def assign_roles(
 ) -> tuple[dict[str, Rows], str | None]:
     """Hold out validation rows, and let validation rows serve as test where no test row has a label.
 
-    Args:
-        splits: Labelled rows by name.
-        holdout: Share of the training rows that becomes the only validation split; 0 for none.
-        seed: Draws the rows that are held out.
-        keep: Names of test splits that stay even without a labelled row, so that the user gets an error.
-
-    Returns:
-        The splits, and a line for the user where validation rows serve as test.
+    A `holdout` above 0 is the share of the training rows, drawn by `seed`, that becomes the only validation split. Test
+    splits in `keep` stay even without a labelled row, so that the user gets an error. Also returns a line for the user
+    where validation rows serve as test.
     """
     tests = {n: r for n, r in splits.items() if n.startswith("test") and (len(r) or n in keep)}
-    validation = {n: r for n, r in splits.items() if n.startswith("val")}
+    validation = own_validation = {n: r for n, r in splits.items() if n.startswith("val")}
     train = {n: r for n, r in splits.items() if n == "train"}
-    own_validation = validation
     if holdout and train:
         train["train"], held_out = train["train"].hold_out(holdout, seed)
         validation = {"val": held_out}

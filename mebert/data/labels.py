@@ -27,14 +27,9 @@ def _is_missing(value: object) -> bool:
 
 
 def infer_label_names(values: Sequence[object], where: str) -> list[str]:
-    """Return the class names that a label column uses: 0..C-1 as they count, other values sorted.
+    """Return the class names that a label column (N,) uses: 0..C-1 as they count, other values sorted.
 
-    Args:
-        values: The column (N,); missing values and -1 have no label.
-        where: The file and column, for the message.
-
-    Raises:
-        UserError: Fewer than two classes, class numbers with gaps, or numbers that are no classes.
+    Missing values and -1 have no label. `where` names the file and column, for the message.
     """
     found = {label_text(value) for value in values if not _is_missing(value)} - {str(UNLABELLED)}
     if missing := [text for text in found if text.lower() == "nan"]:
@@ -82,20 +77,11 @@ def encode_labels(
     regression: bool = False,
     negative_is_hidden: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn a label column into numbers.
+    """Turn a label column into labels (N,), int64 or in a regression float32, and whether each row has one (N,).
 
-    Args:
-        values: The column (N,): class numbers, names, or numbers to be estimated; -1 and missing: no label.
-        label_names: Names (C,) in the order of the class numbers; a name is looked up before a number.
-        where: Says in words where row i is, for the message.
-        regression: The labels are numbers to be estimated.
-        negative_is_hidden: In a regression, a negative number has no label.
-
-    Returns:
-        The labels (N,), int64 or in a regression float32, and whether each row has one (N,).
-
-    Raises:
-        UserError: A label that is none of the classes, or no number; the message names the row and the value.
+    Values are class numbers, names (looked up first), or numbers to be estimated; -1 (in a regression any negative
+    number, with `negative_is_hidden`) and a missing value stand for no label. `where` says where row i is; the message
+    for a label that is none of the classes, or no number, names the row and the value.
     """
     if regression:
         return _encode_numbers(values, where, negative_is_hidden)
@@ -148,16 +134,7 @@ def _encode_numbers(
 def check_label_order(trained: Sequence[str] | None, wanted: Sequence[str], what: str, advice: str) -> None:
     """Refuse a model that was trained for other classes than the task's, or in another order.
 
-    Nothing is refused without names (old checkpoints; LABEL_0, ...) or in a regression.
-
-    Args:
-        trained: Label names of the model; None where they are not known.
-        wanted: Label names of the task.
-        what: The task or file, for the message.
-        advice: What may be wrong, for the message.
-
-    Raises:
-        UserError: They differ.
+    Nothing is refused without names (old checkpoints; LABEL_0, ...) or in a regression. `what` is the task or file.
     """
     if trained is None or len(wanted) == 1 or list(trained) == list(wanted):
         return

@@ -24,13 +24,7 @@ STAGES = {"train": "fit", "val": "validate", "test": "test"}
 class SplitLoaders(L.LightningDataModule):
     """Loaders of tokenised splits by name; a subclass fills `splits` and the two lists of names.
 
-    Args:
-        batch_size: Training rows a batch and process.
-        eval_batch_size: Rows a batch and process in validation, test and prediction.
-        group_by_length: Put training rows of similar length into one batch.
-        pad_to_multiple_of: Tokens; None for the longest row.
-        num_workers: Processes that build batches.
-        seed: Determines the order of the training rows.
+    Settings as in `TextDataModule`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -56,11 +50,7 @@ class SplitLoaders(L.LightningDataModule):
         self.test_names = ["test"]
 
     def split(self, name: str) -> TokenisedSplit:
-        """Return a prepared split.
-
-        Raises:
-            UserError: It has not been prepared, or the data does not have it.
-        """
+        """Return a split that has been prepared."""
         if name not in self.splits:
             raise UserError(f"no {name} split is loaded; give its rows, and call prepare_data() and setup() first")
         return self.splits[name]
@@ -75,23 +65,16 @@ class SplitLoaders(L.LightningDataModule):
         return LengthGroupedSampler(lengths, self.batch_size, replicas, rank, self.seed, self.group_by_length)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """Return a loader for each of `validation_names`."""
         return [self._eval_loader(name) for name in self.validation_names]
 
     def test_dataloader(self) -> list[DataLoader[Batch]]:
-        """Return a loader for each of `test_names`."""
         return [self._eval_loader(name) for name in self.test_names]
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return batches without labels of the rows to predict, the longest first."""
         return self._eval_loader("predict")
 
     def collate_for(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Callable[[Sequence[Item]], Batch]:
-        """Return the function that makes rows a batch.
-
-        Args:
-            tokenizer: That of the rows; None for the data module's own.
-        """
+        """Return the function that makes a batch of rows in a tokenizer's ids; None for the data module's own."""
         own = self.tokenizer if tokenizer is None else tokenizer
         return partial(
             collate,
@@ -123,15 +106,7 @@ class SplitLoaders(L.LightningDataModule):
 
 
 def open_split(data: SplitLoaders, split: str) -> TokenisedSplit:
-    """Set a data module up for a split, and return it.
-
-    Args:
-        data: Any data module of texts.
-        split: `train`, `val` or `test`, or one with a suffix, such as `val_mismatched`.
-
-    Raises:
-        UserError: No such split, or its rows cannot be loaded.
-    """
+    """Set a data module up for a split (`train`, `val`, `test`, or such as `val_mismatched`), and return it."""
     group = split.partition("_")[0]
     if group not in STAGES:
         raise UserError(f"split must be train, val or test (or such as val_mismatched), got {split!r}")

@@ -18,11 +18,7 @@ from mebert.storage.trusted_classes import check_named_classes, imported_class, 
 
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
-    """A named task in the model's own tokens.
-
-    Raises:
-        UserError: No such task, or it has other labels than the model, or in another order.
-    """
+    """A named task in the model's own tokens; its labels must be the model's, in the same order."""
     return _fitting(TextDataModule(task, folder, max_length), model, f"task {task!r}")
 
 
@@ -50,11 +46,7 @@ def file_data(
 
 
 def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
-    """The data of the run that wrote a model folder, by its `config.yaml`.
-
-    Raises:
-        UserError: The folder is not in a run, or its data module cannot be created.
-    """
+    """The data of the run that wrote a model folder, by its `config.yaml`."""
     config = RunFolder.of_model(folder).config
     if not config.is_file():
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
@@ -99,6 +91,5 @@ def used_for_selection(data: SplitLoaders, split: str, rows: TokenisedSplit) -> 
         validation = open_split(data, "val" + split.removeprefix("test"))
     except UserError:  # there is none
         return False
-    same = (getattr(rows, name) for name in ("offsets", "tokens", "labels"))
-    other = (getattr(validation, name) for name in ("offsets", "tokens", "labels"))
-    return all(np.array_equal(a, b) for a, b in zip(same, other, strict=True))
+    names = ("offsets", "tokens", "labels")
+    return all(np.array_equal(getattr(rows, name), getattr(validation, name)) for name in names)

@@ -68,7 +68,14 @@ class PreparedSplits(SplitLoaders):
 
     @abstractmethod
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
-        """Return the raw rows; as `TextDataModule.load_splits`."""
+        """Return the raw rows, with the text columns and, where they are known, those of label and question.
+
+        Labels are class numbers or names in `label_names` (numbers to be estimated in a regression).
+
+        Args:
+            groups: The groups that are needed: train, val, test, predict. More may be returned, and one that the data
+                does not have is left out. A key is a group, or a group and a suffix (`val_mismatched`).
+        """
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -98,32 +105,19 @@ class PreparedSplits(SplitLoaders):
     def predict_rows(self, indices: Collection[int]) -> dict[str, list[str | None]]:
         """Return the texts of predicted rows, by column, and the question that each answers.
 
-        Args:
-            indices: Row numbers as in `index` of the batches; of a streamed file they should rise.
+        Rows are numbered as in `index` of the batches; those of a streamed file should rise.
         """
         if self._stream is not None:
             return self._stream.texts(list(indices))
         return _cells(self._rows_of("predict").table, self._columns("predict"), list(indices))
 
     def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
-        """Return texts of a prepared split, by column.
-
-        Args:
-            name: The split.
-            positions: Places of rows in the split, from 0 (not row numbers of the raw data).
-
-        Raises:
-            UserError: The split has not been prepared.
-        """
+        """Return texts of a prepared split, by column, for positions in the split (not row numbers of the raw data)."""
         rows = self._rows_of(name)
         return _cells(rows.table, self._text_columns(name), [int(rows.chosen[position]) for position in positions])
 
     def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
-        """Return a prepared split in the token ids of another tokenizer, its rows in the same order.
-
-        Raises:
-            UserError: The split has not been prepared.
-        """
+        """Return a prepared split in the token ids of another tokenizer, its rows in the same order."""
         return tokenise(self._rows_of(name), tokenizer, max_length, self._text_columns(name), name)
 
     def _prepare(self, stage: str | None) -> None:
@@ -141,7 +135,12 @@ class PreparedSplits(SplitLoaders):
         if note and is_used("test", stage):
             rank_zero_info(note)
         splits = {name: rows for name, rows in splits.items() if is_used(name, stage)}
-        self._require(splits, stage)
+        for group, text in MISSING.items():
+            if stage is not None and is_used(group, stage) and not any(name.startswith(group) for name in splits):
+                raise UserError(text)
+        for rows in splits.values():
+            if not len(rows):
+                raise UserError(f"{rows.origin} has no row with a label in column {self.label_column!r}")
         for name, rows in splits.items():
             if name not in self.splits:
                 count = self.max_train_samples if name == "train" else self.max_eval_samples
@@ -173,8 +172,7 @@ class PreparedSplits(SplitLoaders):
     def _is_streamed(self, path: str) -> bool:
         if self.streaming is not None:
             return self.streaming
-        large = is_large(path)
-        if large:
+        if large := is_large(path):
             rank_zero_info(f"{path}: {os.path.getsize(path) / 1e6:,.0f} MB, read as it is predicted (data.streaming)")
         return large
 
@@ -191,14 +189,6 @@ class PreparedSplits(SplitLoaders):
         if 0 < len(rows) < len(table):
             rank_zero_info(f"{rows.origin}: {len(table) - len(rows)} of {len(table)} rows left out, without a label")
         return rows
-
-    def _require(self, splits: dict[str, Rows], stage: str | None) -> None:
-        for group, text in MISSING.items():
-            if stage is not None and is_used(group, stage) and not any(name.startswith(group) for name in splits):
-                raise UserError(text)
-        for rows in splits.values():
-            if not len(rows):
-                raise UserError(f"{rows.origin} has no row with a label in column {self.label_column!r}")
 
     def _tokenise(self, rows: Rows, name: str) -> TokenisedSplit:
         columns = self._text_columns(name)

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 
 def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Number the questions that have both a right and a wrong answer from 0, and all others -1: (N,) int64.
+    """Number the questions (N,) that have both a right and a wrong answer from 0, and all others -1: (N,) int64.
 
     Any order of the others' answers is as good; the usual evaluation of WikiQA and TrecQA leaves them out.
-
-    Args:
-        queries: Question of each row (N,), any numbers.
-        relevant: Whether each answer is right (N,).
     """
     _, question = np.unique(queries, return_inverse=True)
     total = np.bincount(question)
@@ -38,13 +34,9 @@ def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 def take_queries(
     queries: np.ndarray, count: int, generator: np.random.Generator, leave_one: bool = False
 ) -> np.ndarray:
-    """Draw whole questions until they have `count` rows: whether each row is drawn (N,).
+    """Draw whole questions (N,) until they have `count` rows, at least 1: whether each row is drawn (N,).
 
-    Args:
-        queries: Question of each row (N,), any numbers.
-        count: Rows that are wanted, at least 1.
-        generator: Draws the questions.
-        leave_one: Stop before the last question, where there are two or more.
+    With `leave_one` the last question is not drawn, where there are two or more.
     """
     _, question = np.unique(queries, return_inverse=True)
     order = generator.permutation(question.max() + 1)
@@ -81,7 +73,6 @@ class Rows:
 
     @classmethod
     def unlabelled(cls, table: datasets.Dataset, origin: str) -> Rows:
-        """Select all rows, whatever their labels."""
         return cls(table, np.arange(len(table)), None, origin)
 
     @classmethod
@@ -95,11 +86,7 @@ class Rows:
         negative_is_hidden: bool,
         query_column: str | None = None,
     ) -> Rows:
-        """Select the rows that have a label.
-
-        Raises:
-            UserError: No such column, a label outside the classes, or a row that names no question.
-        """
+        """Select the rows that have a label."""
         require_columns(table, (label_column,), origin)
         column = arrow_column(table, label_column)
         plain = column.null_count == 0 and not regression
@@ -125,9 +112,6 @@ class Rows:
         """Split into the rows that stay and the share that is held out, both with at least one row.
 
         The answers to one question stay together, so that the share may be a little larger.
-
-        Raises:
-            UserError: Fewer than two rows, or than two questions.
         """
         if len(self) < 2:
             raise UserError(f"{self.origin} has {len(self)} row(s) with a label; holdout needs at least 2")
@@ -169,11 +153,7 @@ class Rows:
         return replace(self, chosen=self.chosen[np.sort(positions)])
 
     def check_texts(self, text_columns: Sequence[str], *, refuse_blank: bool) -> None:
-        """Warn of texts that are missing, empty or blank, which become special tokens alone.
-
-        Raises:
-            UserError: No such column, or a blank text that is refused.
-        """
+        """Warn of texts that are missing, empty or blank, which become special tokens alone, or refuse them."""
         import pyarrow.compute as pc
 
         require_columns(self.table, text_columns, self.origin)
@@ -210,11 +190,7 @@ def describe_row(table: datasets.Dataset, row: int, origin: str) -> str:
 
 
 def encode_queries(table: datasets.Dataset, column: str, origin: str) -> np.ndarray:
-    """Return the number of the question that each row answers (M,), equal where the column's values are equal.
-
-    Raises:
-        UserError: No such column, or a row without a value.
-    """
+    """Return the number of the question that each row answers (M,), equal where the column's values are equal."""
     require_columns(table, (column,), origin)
     values = arrow_column(table, column).to_pylist()
     for row, value in enumerate(values):

@@ -28,15 +28,9 @@ def group_by_length(
 ) -> np.ndarray:
     """Put rows of similar length into one batch, without moving a row far from its place in the order.
 
-    The order is cut into blocks of up to `MEGA_BATCH` global batches, sorted by length within a block, and the batches
-    of a block are shuffled. What does not fill a global batch stays at the end.
-
-    Args:
-        order: Rows, one global batch after another.
-        lengths: Tokens of each row of the split (N,).
-        global_batch: Rows a batch, over all processes.
-        min_blocks: Cut into at least this many blocks, where there are as many batches.
-        generator: Shuffles the batches of a block.
+    The order is cut into blocks of up to `MEGA_BATCH` global batches (at least `min_blocks` blocks, where there are as
+    many batches), sorted by length within a block, and the batches of a block are shuffled. What does not fill a global
+    batch stays at the end. `lengths` are the tokens of each row of the split (N,).
     """
     full = len(order) // global_batch * global_batch
     block = max(1, min(MEGA_BATCH, full // global_batch // min_blocks)) * global_batch
@@ -54,18 +48,9 @@ class OrderedSampler(DistributedSampler[int], ABC):
     The shares are equally long: `total_size` is the largest multiple of `num_replicas` within `rows`. An order must
     depend only on the arguments, `seed`, `epoch` and the content of checkpoints, so that a resumed run repeats it.
 
-    Args:
-        rows: Rows of an epoch, over all processes.
-        num_replicas: Processes.
-        rank: This process, from 0.
-        seed: Seed of the order.
-
     Attributes:
         skip_rows: Rows of this process, seen before the run was interrupted, that an iteration skips (set by
             `ResumableLoader`); `len` counts them.
-
-    Raises:
-        UserError: Fewer rows than processes.
     """
 
     def __init__(self, rows: int, num_replicas: int = 1, rank: int = 0, seed: int = 0) -> None:
@@ -87,19 +72,10 @@ class OrderedSampler(DistributedSampler[int], ABC):
 
 
 class LengthGroupedSampler(OrderedSampler):
-    """Shuffled training rows, those of similar length in one batch.
+    """Shuffled training rows, with `group_by_length` those of similar length (`lengths`, (N,)) in one batch.
 
     The order depends on the seed and the epoch only. What does not fill a global batch comes last, less the up to
     `num_replicas - 1` rows (others in each epoch) that would give the processes unequal shares.
-
-    Args:
-        lengths: Tokens of each row (N,).
-        batch_size: Rows a batch and process.
-        num_replicas, rank, seed: As of `OrderedSampler`.
-        group_by_length: False leaves the rows plainly shuffled.
-
-    Raises:
-        UserError: Fewer rows than processes.
     """
 
     def __init__(
@@ -126,13 +102,7 @@ class LengthGroupedSampler(OrderedSampler):
 
 
 class EvalSampler(DistributedSampler[int]):
-    """Every row once over all processes, the longest first; `PADDING_ROW` fills up the shares at the end.
-
-    Args:
-        lengths: Tokens of each row (N,).
-        num_replicas: Processes.
-        rank: This process, from 0.
-    """
+    """Every row once over all processes, the longest first; `PADDING_ROW` fills up the shares at the end."""
 
     def __init__(self, lengths: np.ndarray, num_replicas: int = 1, rank: int = 0) -> None:
         sized: Any = range(len(lengths))

@@ -40,22 +40,11 @@ def map_rows(
     replicas: int = 1,
     rank: int = 0,
 ) -> Tensor:
-    """Apply a function to all rows, the longest first, each process to its share; all get the values of all rows.
+    """Apply `score_batch` to all rows, the longest first, each process to its share; all get the values of all rows.
 
-    Nothing is drawn from the global random state, so that a pass leaves training as it is.
-
-    Args:
-        rows: At least one.
-        collate_batch: Rows to a batch, as in the split's loader.
-        score_batch: A batch on the device to its values (B, ...); run without gradients.
-        batch_size: Rows a batch and process.
-        device: Where the model is.
-        tick: Called after each batch of this process.
-        replicas: Processes that share the pass.
-        rank: This process, from 0.
-
-    Returns:
-        (N, ...) float32 on the CPU, in the order of the rows.
+    Nothing is drawn from the global random state, so that a pass leaves training as it is. `score_batch` maps a batch
+    on the device to values (B, ...), without gradients; the result (N, ...) is float32 on the CPU, in the order of the
+    rows. `tick` is called after each batch of this process.
     """
     order = EvalSampler(rows.lengths, replicas, rank).order
     share, parts = order[rank::replicas], []

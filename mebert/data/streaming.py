@@ -29,13 +29,7 @@ Row = tuple[int, int, list[str | None]]  # number from 0, line (or row) in the f
 
 
 class FileStream:
-    """The rows of a CSV, TSV, JSONL or Parquet file, one after another.
-
-    Args:
-        path: The file.
-        columns: Columns that the table of predictions repeats, those of the texts included.
-        text_columns: One column, or two for a pair.
-    """
+    """The rows of a file, one after another; `columns` include the one or two `text_columns`."""
 
     def __init__(self, path: str, columns: Sequence[str], text_columns: Sequence[str]) -> None:
         self.path = path
@@ -45,32 +39,22 @@ class FileStream:
         self._next = 0
 
     def check(self) -> None:
-        """Read the first rows.
-
-        Raises:
-            UserError: They are malformed, or do not have the columns.
-        """
+        """Raise a UserError where the first rows are malformed, or have no text in one of the columns."""
         head = list(islice(self.rows(), HEAD))
         for place, name in enumerate(self.columns):
             if all(values[place] is None for _, _, values in head):
                 raise UserError(f"{self.path}: no row of the first {len(head)} has a text in {name!r}; name its column")
 
     def rows(self) -> Iterator[Row]:
-        """Yield each row, its values in the order of `columns`.
-
-        Raises:
-            UserError: A malformed line, when it is reached.
-        """
+        """Yield each row, its values in the order of `columns`; a malformed line raises when it is reached."""
         for index, (number, values) in enumerate(file_rows(self.path, self.columns)):
             cells = zip(self.columns, values, strict=True)
             yield index, number, [as_text(value, name, self.path, number) for name, value in cells]
 
     def texts(self, indices: Sequence[int]) -> dict[str, list[str | None]]:
-        """Return some rows by column.
+        """Return some rows by column, for row numbers from 0 that rise within a call.
 
-        Args:
-            indices: Row numbers from 0, rising within a call. If they do not rise from call to call, the file is read
-                from its start again.
+        If they do not rise from call to call, the file is read from its start again.
         """
         if self._second is None or (indices and indices[0] < self._next):
             self._second, self._next = self.rows(), 0
@@ -88,15 +72,6 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
     """Batches of a stream for one process, of similar length within a window.
 
     Of W processes, process r has the rows r, r + W, r + 2 W, ..., which its loader's workers share in the same way.
-
-    Args:
-        stream: The file.
-        tokenizer: Of the model.
-        max_length: Longest row in tokens; longer ones are cut.
-        collate_batch: Rows to a batch.
-        batch_size: Rows a batch.
-        replicas: Processes.
-        rank: This process, from 0.
     """
 
     stream: FileStream
@@ -109,8 +84,7 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
 
     def loader(self, num_workers: int) -> DataLoader[dict[str, torch.Tensor]]:
         """Return what Lightning iterates over."""
-        pinned = torch.cuda.is_available()
-        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=pinned)
+        return DataLoader(self, batch_size=None, num_workers=num_workers, pin_memory=torch.cuda.is_available())
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         worker = get_worker_info()

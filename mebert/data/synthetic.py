@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from mebert.data.checks import check_at_least
 from mebert.data.datamodule import TextDataModule
 from mebert.data.synthetic_grammar import LABEL_NAMES, MAX_DIFFICULTY, WORDS, Example, examples
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 
 if TYPE_CHECKING:
     import datasets
@@ -24,8 +23,7 @@ def synthetic_tokenizer() -> PreTrainedTokenizerBase:
     """Return a tokenizer of one token a word, made in memory."""
     from transformers import BertTokenizer
 
-    vocab = {word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))}
-    return BertTokenizer(vocab=vocab)
+    return BertTokenizer(vocab={word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))})
 
 
 def synthetic_splits(
@@ -34,9 +32,6 @@ def synthetic_splits(
     """Return the splits train, val and test, which have no example in common.
 
     The evaluation splits are drawn first, so that they stay the same for any number of training examples.
-
-    Raises:
-        UserError: The language does not have that many different examples.
     """
     stream = examples(seed, shares)
     sizes = {"val": eval_samples, "test": eval_samples, "train": train_samples}
@@ -73,7 +68,8 @@ class SyntheticEntailmentDataModule(TextDataModule):
         num_workers: int = 0,
         seed: int = 42,
     ) -> None:
-        check_at_least(1, train_samples=train_samples, eval_samples=eval_samples)
+        check_range("train_samples", train_samples, 1)
+        check_range("eval_samples", eval_samples, 1)
         shares = [float(share) for share in difficulty_shares]
         if not 1 <= len(shares) <= MAX_DIFFICULTY or not all(0 <= s < math.inf for s in shares) or not sum(shares):
             raise UserError(

@@ -15,9 +15,10 @@ for the next link than a first run should take.
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, permutations, product
 
 from mebert.errors import UserError
 
@@ -52,31 +53,16 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Example:
-    """One premise-hypothesis pair.
-
-    Attributes:
-        premise: Facts of three words each, two spaces between facts.
-        hypothesis: One statement of three words.
-        label: Position in `LABEL_NAMES`.
-        difficulty: From 1 (easy) to 4 (hard).
-    """
+    """A premise (facts of three words, two spaces between them), and a hypothesis of three words."""
 
     premise: str
     hypothesis: str
-    label: int
-    difficulty: int
+    label: int  # position in LABEL_NAMES
+    difficulty: int  # from 1 (easy) to 4 (hard)
 
 
 def examples(seed: int, shares: Sequence[float]) -> Iterator[Example]:
-    """Yield different examples without end; at every difficulty the labels take turns.
-
-    Args:
-        seed: Determines all of them.
-        shares: Weight of each difficulty, from 1 on.
-
-    Raises:
-        UserError: No further example of a wanted difficulty was found.
-    """
+    """Yield different examples without end, `shares` weighing difficulties 1, 2, ...; labels take turns."""
     rng = random.Random(seed)
     seen: set[Pair] = set()
     drawn = [0] * len(shares)
@@ -84,7 +70,15 @@ def examples(seed: int, shares: Sequence[float]) -> Iterator[Example]:
         difficulty = rng.choices(range(1, len(shares) + 1), shares)[0]
         label = drawn[difficulty - 1] % len(LABEL_NAMES)
         drawn[difficulty - 1] += 1
-        pair = _new_pair(rng, difficulty, label, seen)
+        for _ in range(MAX_TRIES):
+            pair = _MAKERS[difficulty - 1](rng, label)
+            if pair not in seen:
+                break
+        else:
+            raise UserError(
+                f"the synthetic task has no more examples of difficulty {difficulty} after {len(seen)} in all; "
+                "lower train_samples or eval_samples"
+            )
         seen.add(pair)
         yield Example(*pair, label, difficulty)
 
@@ -117,17 +111,6 @@ def quantified_label(told: str, told_kind: str, asked: str, asked_kind: str) -> 
     if told == "no" and asked == "some":
         return CONTRADICTION if narrower else NEUTRAL
     return CONTRADICTION if narrower or wider else NEUTRAL
-
-
-def _new_pair(rng: random.Random, difficulty: int, label: int, seen: set[Pair]) -> Pair:
-    for _ in range(MAX_TRIES):
-        pair = _MAKERS[difficulty - 1](rng, label)
-        if pair not in seen:
-            return pair
-    raise UserError(
-        f"the synthetic task has no more examples of difficulty {difficulty} after {len(seen)} in all; "
-        "lower train_samples or eval_samples"
-    )
 
 
 def _cue(rng: random.Random, label: int) -> Pair:
@@ -192,13 +175,11 @@ def _joined(facts: Sequence[str]) -> str:
 
 def _quantifier_cases() -> dict[tuple[str, int], list[tuple[str, str, str]]]:
     """(asked quantifier, label) -> every (told quantifier, told kind, asked kind) of two different related kinds."""
-    cases: dict[tuple[str, int], list[tuple[str, str, str]]] = {}
-    related = [(a, b) for a in KINDS for b in KINDS if a != b and (a in kinds_above(b) or b in kinds_above(a))]
-    for told_kind, asked_kind in related:
-        for told in QUANTIFIERS:
-            for asked in QUANTIFIERS:
-                label = quantified_label(told, told_kind, asked, asked_kind)
-                cases.setdefault((asked, label), []).append((told, told_kind, asked_kind))
+    cases = defaultdict(list)
+    related = [(a, b) for a, b in permutations(KINDS, 2) if a in kinds_above(b) or b in kinds_above(a)]
+    for (told_kind, asked_kind), told, asked in product(related, QUANTIFIERS, QUANTIFIERS):
+        label = quantified_label(told, told_kind, asked, asked_kind)
+        cases[asked, label].append((told, told_kind, asked_kind))
     return cases
 
 

@@ -151,11 +151,7 @@ TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TABLE
 
 
 def find_task(name: str) -> Task:
-    """Return the task of that name.
-
-    Raises:
-        UserError: There is none; the message names close matches and all tasks.
-    """
+    """Return the task of that name, or raise a UserError with close matches and all tasks."""
     if name in TASKS:
         return TASKS[name]
     close = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), TASKS, n=2, cutoff=0.5)
@@ -164,11 +160,7 @@ def find_task(name: str) -> Task:
 
 
 def load_hub_dataset(task: Task) -> datasets.DatasetDict:
-    """Return all splits of the task as the Hub names them; downloaded once, then from the cache.
-
-    Raises:
-        UserError: The Hub cannot be reached, or does not have the data set.
-    """
+    """Return all splits of the task as the Hub names them; downloaded once, then from the cache."""
     import datasets
 
     where = task.hub_id if task.config is None else f"{task.hub_id}, {task.config}"
@@ -177,16 +169,10 @@ def load_hub_dataset(task: Task) -> datasets.DatasetDict:
 
 
 def load_task_splits(task: Task, groups: Collection[str], predict_split: str | None) -> dict[str, datasets.Dataset]:
-    """Return the splits of the groups by stage name; a split that the data does not have is left out.
+    """Return the splits of the groups (train, val, test, predict) by stage name, those that the data has.
 
-    Args:
-        task: The task.
-        groups: Of train, val, test, predict.
-        predict_split: The split to predict as the Hub names it, or several joined by "+", which become
-            `predict_<split>` each; None for the first test split.
-
-    Raises:
-        UserError: The data has no split `predict_split`; otherwise as `load_hub_dataset`.
+    `predict_split` is the split to predict as the Hub names it, or several joined by "+", which become
+    `predict_<split>` each; None for the first test split.
     """
     there = load_hub_dataset(task)
     wanted: dict[str, str] = {}

@@ -40,11 +40,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a Hub id or folder.
-
-    Raises:
-        UserError: It cannot be loaded.
-    """
+    """Return the tokenizer of a Hub id or folder."""
     from transformers import AutoTokenizer
 
     with hub_errors(f"the tokenizer {name!r}"):
@@ -113,16 +109,12 @@ class TokenisedSplit(Dataset[Item]):
 
 
 def collate(
-    items: Sequence[Item],
-    pad_token_id: int,
-    pad_token_type_id: int = 0,
-    pad_to_multiple_of: int | None = None,
+    items: Sequence[Item], pad_token_id: int, pad_token_type_id: int = 0, pad_to_multiple_of: int | None = None
 ) -> Batch:
     """Pad rows to the longest of them and stack them.
 
-    Returns:
-        input_ids, attention_mask and token_type_ids (B, S); index, labels, difficulty and query (B,). Those that the
-        rows do not have are left out.
+    Returns input_ids, attention_mask and token_type_ids (B, S), and index, labels, difficulty and query (B,), as far as
+    the rows have them.
     """
     longest = max(len(item["input_ids"]) for item in items)
     if pad_to_multiple_of is not None:
@@ -132,10 +124,8 @@ def collate(
         fills["token_type_ids"] = pad_token_type_id
     padded = {name: np.full((len(items), longest), fill, dtype=np.int64) for name, fill in fills.items()}
     for row, item in enumerate(items):
-        length = len(item["input_ids"])
-        padded["attention_mask"][row, :length] = 1
-        for name in fills.keys() - {"attention_mask"}:
-            padded[name][row, :length] = item[name]
+        for name, values in padded.items():
+            values[row, : len(item["input_ids"])] = item.get(name, 1)  # rows have no attention_mask: 1 for each token
     batch = {name: torch.from_numpy(values) for name, values in padded.items()}
     for name in ("labels", "index", "difficulty", "query"):
         if name in items[0]:
@@ -148,12 +138,8 @@ def tokenise(
 ) -> TokenisedSplit:
     """Return the token ids of the rows, from the cache where they have been computed before.
 
-    Args:
-        rows: Those of a file or of the Hub are cached, those made in memory are not.
-        tokenizer: The tokenizer.
-        max_length: Longest row in tokens; longer ones are cut, the longer text of a pair first.
-        text_columns: One column, or two for a pair.
-        name: Name of the split, for the progress bar.
+    Rows of a file or of the Hub are cached, those made in memory are not. Of a pair the longer text is cut first.
+    `name` stands before the progress bar.
     """
     import datasets
 
@@ -163,13 +149,17 @@ def tokenise(
     if has_types:
         features["token_type_ids"] = datasets.List(datasets.Value("int8"))
     key = _cache_key(rows, tokenizer, max_length, text_columns)
+    cache_file = None
+    if rows.table.cache_files or LINE_COLUMN in rows.table.column_names:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        cache_file = str(cache_folder() / f"tokens-{key}.arrow")
     mapped = table.map(
-        partial(encode, tokenizer=tokenizer, max_length=max_length, text_columns=tuple(text_columns)),
+        partial(encode, tokenizer=tokenizer, max_length=max_length, text_columns=text_columns),
         batched=True,
         remove_columns=table.column_names,
         features=datasets.Features(features),
         new_fingerprint=key,
-        cache_file_name=_cache_file(key) if _is_stored(rows.table) else None,
+        cache_file_name=cache_file,
         desc=f"Tokenising {name}",
     )
     tokens, offsets = _flat(mapped, "input_ids")
@@ -185,10 +175,7 @@ def tokenise(
 
 
 def encode(
-    batch: dict[str, list[str | None]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    text_columns: tuple[str, ...],
+    batch: dict[str, list[str | None]], tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]
 ) -> dict[str, list[list[int]]]:
     """Tokenise a batch of texts, by column, without padding."""
     texts = [[text or "" for text in batch[name]] for name in text_columns]
@@ -205,26 +192,13 @@ def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, 
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
-    state.pop("truncation", None)
-    state.pop("padding", None)
-    columns = [*text_columns, *tokenizer.model_input_names]
-    settings = [CACHE_VERSION, type(tokenizer).__name__, str(max_length), *columns]
+    state = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
+    settings = [CACHE_VERSION, type(tokenizer).__name__, str(max_length), *text_columns, *tokenizer.model_input_names]
     digest = hashlib.sha256("\0".join([*settings, json.dumps(state, sort_keys=True)]).encode())
     digest.update(rows.table._fingerprint.encode())
     if not rows.is_whole:
         digest.update(rows.chosen.astype(np.int64).tobytes())
     return digest.hexdigest()[:32]
-
-
-def _is_stored(table: datasets.Dataset) -> bool:
-    """Whether rows are those of a file or of the Hub, not made in memory."""
-    return bool(table.cache_files) or LINE_COLUMN in table.column_names
-
-
-def _cache_file(key: str) -> str:
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"tokens-{key}.arrow")
 
 
 def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -256,6 +230,5 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, max_length: i
     """Raise a UserError for a tokenizer that cannot make the batches asked for."""
     if tokenizer.pad_token_id is None:
         raise UserError(f"the tokenizer {name!r} has no padding token; choose that of a BERT-like encoder")
-    if max_length > tokenizer.model_max_length:
-        limit = tokenizer.model_max_length
+    if max_length > (limit := tokenizer.model_max_length):
         raise UserError(f"max_length is {max_length} tokens, but the tokenizer {name!r} allows {limit}")

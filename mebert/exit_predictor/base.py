@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
 from mebert.storage.atomic import write_text
@@ -37,12 +37,7 @@ MISSING = (
 
 @dataclass(frozen=True)
 class TokenEvidence:
-    """A predictor's evidence for single tokens.
-
-    Attributes:
-        distribution: Distribution over exits for each token, (S, E), rows summing to 1.
-        counted: How often the predictor has seen each token, (S,) int64.
-    """
+    """A predictor's distribution over exits for single tokens (S, E), and how often it has seen each, (S,) int64."""
 
     distribution: Tensor
     counted: Tensor
@@ -65,30 +60,31 @@ class ExitPredictor(nn.Module):
 
     def __init__(self, num_exits: int, coverage: float | None = None) -> None:
         super().__init__()
-        if num_exits < 1:
-            raise UserError(f"num_exits must be at least 1, got {num_exits}")
+        check_range("num_exits", num_exits, 1)
         check_coverage(coverage)
         self.num_exits = num_exits
         self.coverage = coverage
         self.origin: PredictorOrigin | None = None
-
-    # ---- for subclasses -------------------------------------------------------------------------------------
 
     def distribution(
         self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
     ) -> Tensor:
         """The probability that each sample leaves at each exit, (B, E) float32.
 
-        Args:
-            input_ids: (B, S) int64.
-            attention_mask: (B, S), 1 for a token and 0 for padding.
-            special_tokens_mask: (B, S), 1 for special tokens; None: unknown.
+        Token ids are (B, S) int64; masks (B, S) have 1 for a token and for a special token (None: unknown).
         """
         raise TypeError(f"{type(self).__name__} must define distribution")
 
     def of_tokens(self, tokens: Tensor) -> TokenEvidence | None:
         """The evidence of single tokens, ids (S,) int64; None if the predictor does not use them one by one."""
         return None
+
+    def evidence(self, tokens: Tensor, counts: Tensor) -> TokenEvidence:
+        """The distribution of texts of one token each, ids (S,), and the tokens' counts, out of those of all ids."""
+        alone, size = tokens.unsqueeze(1), len(counts)
+        known = ((tokens >= 0) & (tokens < size)).cpu()
+        counted = torch.where(known, counts[tokens.cpu().clamp(0, size - 1)], 0)
+        return TokenEvidence(self.distribution(alone, torch.ones_like(alone)), counted)
 
     def settings(self) -> dict[str, Any]:
         """Arguments of the constructor, as plain values."""
@@ -105,8 +101,6 @@ class ExitPredictor(nn.Module):
     def bind(self, model: MultiExitModel) -> Self:
         """Take the parts of a model that the prediction needs (its embeddings, for example); returns itself."""
         return self
-
-    # ---- for callers ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict(self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None) -> Tensor:
@@ -131,11 +125,7 @@ class ExitPredictor(nn.Module):
 
     @staticmethod
     def load(folder: str | Path) -> ExitPredictor:
-        """The (first) predictor saved in a folder. One that reads the model must be bound again.
-
-        Raises:
-            UserError: There is none.
-        """
+        """The (first) predictor saved in a folder. One that reads the model must be bound again."""
         found = load_predictors(folder)
         if not found:
             raise UserError(f"{folder} has no exit predictor: {MISSING}")
@@ -146,9 +136,6 @@ def predictor_from_state(state: Mapping[str, Any]) -> ExitPredictor:
     """The predictor that `ExitPredictor.state` described, on the CPU; not bound to a model.
 
     Its class must be in a module that is already imported, so that no file can name code to be loaded.
-
-    Raises:
-        UserError: The class is unknown or no predictor, or the saved values do not fit it.
     """
     spec = check_values(PredictorSpec, state, "the saved exit predictor is damaged")
     found = imported_class(spec.class_path, ExitPredictor, "the saved exit predictor")
@@ -176,11 +163,7 @@ def save_predictors(folder: str | Path, predictors: Sequence[ExitPredictor]) -> 
 
 
 def load_predictors(path: str | Path) -> list[ExitPredictor]:
-    """The predictors of a folder or Hub id; empty if it has none. Those that read the model are not bound to it yet.
-
-    Raises:
-        UserError: They cannot be read.
-    """
+    """The predictors of a folder or Hub id; empty if it has none. Those that read the model are not bound to it yet."""
     settings, weights = (
         cached_file(str(path), name, _raise_exceptions_for_missing_entries=False) for name in (SETTINGS, WEIGHTS)
     )
@@ -199,22 +182,18 @@ def load_predictors(path: str | Path) -> list[ExitPredictor]:
 
 
 def choose_predictor(predictors: Sequence[ExitPredictor], policy: ExitPolicy) -> ExitPredictor:
-    """The predictor that was fitted to this policy at its threshold, or one without an origin, which fits any.
-
-    Raises:
-        UserError: There is none; the text says which there are and how to make one.
-    """
+    """The predictor that was fitted to this policy at its threshold, or one without an origin, which fits any."""
     for predictor in predictors:
         origin = predictor.origin
         if origin is None or (origin.policy == policy.name and abs(origin.threshold - policy.threshold) < 1e-9):
             return predictor
     if not predictors:
         raise UserError(f"engine predicted: no exit predictor is stored with this model; {MISSING}")
-    stored = []
-    for origin in (predictor.origin for predictor in predictors):
-        assert origin is not None
-        speedup = "" if origin.speedup is None else f" ({origin.speedup:g}x)"
-        stored.append(f"{origin.policy} {origin.threshold:.4g}{speedup}")
+    stored = [
+        f"{origin.policy} {origin.threshold:.4g}" + ("" if origin.speedup is None else f" ({origin.speedup:g}x)")
+        for origin in (predictor.origin for predictor in predictors)
+        if origin is not None
+    ]
     raise UserError(
         f"engine predicted: no exit predictor for {policy.name} at threshold {policy.threshold:.6g} "
         f"(stored: {', '.join(stored)}); ask for one of these"

@@ -5,6 +5,7 @@ Shapes: B samples, E exits.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,12 +25,10 @@ def check_coverage(coverage: float | None) -> None:
 
 
 def choose_exits(distribution: Tensor, coverage: float | None) -> Tensor:
-    """The 0-based exit (B,) of each distribution.
+    """The 0-based exit (B,) of each distribution (B, E), whose rows sum to 1.
 
-    Args:
-        distribution: (B, E), rows summing to 1.
-        coverage: Take the smallest exit whose cumulative mass is at least this much, in (0, 1]: the larger, the later.
-            None: the most probable exit, of equals the earlier.
+    It is the smallest exit whose cumulative mass is at least the coverage, in (0, 1]: the larger, the later. Without a
+    coverage it is the most probable exit, of equals the earlier.
     """
     if coverage is None:
         # argmax may return any of equals; the first one is wanted on every device.
@@ -41,38 +40,25 @@ def choose_exits(distribution: Tensor, coverage: float | None) -> Tensor:
 
 
 def coverage_for_speedup(distribution: Tensor, exit_layers: Sequence[int], target: float) -> float | None:
-    """The largest coverage whose predicted exits reach a speed-up by layers, or None if none does.
+    """The largest coverage at which distributions (B, E) reach a speed-up by layers, or None if none does.
 
     The speed-up falls as the coverage rises, and changes only where the coverage passes a cumulative mass, so a
     bisection over those is exact. The coverage lies between two masses that occur, so that rounding decides nothing.
-
-    Args:
-        distribution: (B, E), rows summing to 1.
-        exit_layers: The layer of each exit, (E,), the last one L.
-        target: Wanted speed-up by layers, at least 1.
     """
     if target <= 1.0:
         return 1.0
     masses = torch.unique(distribution.cumsum(-1)[:, :-1].double())  # sorted
     masses = masses[(masses > 0) & (masses < 1)]
-    if not len(masses):
-        candidates = torch.tensor([1.0], dtype=torch.float64)
-    else:
-        # Below all masses, between each two, and above all.
-        middles = (masses[1:] + masses[:-1]) / 2
-        candidates = torch.cat([masses[:1] / 2, middles, masses.new_tensor([1.0])])
+    # Below all masses, between each two, and above all.
+    candidates = torch.cat([masses[:1] / 2, (masses[1:] + masses[:-1]) / 2, masses.new_tensor([1.0])])
     # Neighbouring masses may have no float32 between them; coverages are compared in float32, so they are here, too.
     candidates = torch.unique(candidates.float())
-    low, high = 0, len(candidates) - 1
-    if speedup_layers(choose_exits(distribution, float(candidates[low])), exit_layers) < target:
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        if speedup_layers(choose_exits(distribution, float(candidates[middle])), exit_layers) >= target:
-            low = middle
-        else:
-            high = middle - 1
-    return float(candidates[low])
+    too_slow = bisect_left(
+        candidates.tolist(),
+        True,
+        key=lambda coverage: speedup_layers(choose_exits(distribution, coverage), exit_layers) < target,
+    )
+    return float(candidates[too_slow - 1]) if too_slow else None
 
 
 def nearest_coverage(distribution: Tensor, exit_layers: Sequence[int], target: float) -> float:

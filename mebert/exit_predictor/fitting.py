@@ -5,7 +5,7 @@ Shapes: N rows, E exits, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mebert.data.scoring import evaluation_mode, map_rows
 from mebert.data.tokenised import TokenisedSplit, collate
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.exit_predictor.base import ExitPredictor
 from mebert.exit_predictor.coverage import Coverage, check_coverage, nearest_coverage
 from mebert.exit_predictor.frequency import FrequencyExitPredictor
@@ -59,34 +59,21 @@ class PredictorSettings:
             raise UserError(f"kind must be token, linear or static, got {self.kind!r}")
         if self.kind != "token" and self.ngram != 1:
             raise UserError(f"ngram {self.ngram} belongs to kind token; kind {self.kind} reads no runs of tokens")
-        if isinstance(self.coverage, str):
-            if self.coverage != "match":
-                raise UserError(f"coverage must be match, a number in (0, 1] or null; got {self.coverage!r}")
-        else:
+        if not isinstance(self.coverage, str):
             check_coverage(self.coverage)
-        if self.buckets < 1:
-            raise UserError(f"buckets must be at least 1, got {self.buckets}")
+        elif self.coverage != "match":
+            raise UserError(f"coverage must be match, a number in (0, 1] or null; got {self.coverage!r}")
+        check_range("buckets", self.buckets, 1)
         TokenExitPredictor(1, 1, None, self.ngram, 1, self.prior_strength)  # checks the rest
 
 
 @dataclass
 class ScoredRows:
-    """Rows with a policy's scores.
-
-    Attributes:
-        rows: N rows.
-        scores: The policy's scores at every exit, (E, N), on the CPU.
-        features: Input of the linear head, (N, H+1); None for other kinds.
-    """
+    """Rows with a policy's scores at every exit (E, N), on the CPU, and the input of a linear head (N, H+1)."""
 
     rows: TokenisedSplit
     scores: Tensor
     features: Tensor | None = None
-
-    @property
-    def tokens(self) -> tuple[Tensor, Tensor]:
-        """Concatenated token ids of all rows, and where each row starts, (N+1,)."""
-        return tokens_of(self.rows)
 
 
 def score_batch(
@@ -129,22 +116,16 @@ def fit_from_scores(
 ) -> ExitPredictor:
     """A predictor of the exits that a policy took at its threshold, on the CPU and bound to the model.
 
-    Args:
-        model: The multi-exit model.
-        scored: The rows that it is fitted to.
-        policy: At the threshold in question.
-        settings: Kind and its settings.
-        speedup: The target for which the threshold was chosen, for the origin.
-        split: Name of the split, for the origin.
-        fresh: Other rows, to choose the coverage `match` on. None: the same rows, each without its own counts (the
-            linear head, which has few weights, is used as it is).
+    The target `speedup` of the threshold and the name of the `split` are kept in its origin. The coverage `match` is
+    chosen on `fresh` rows; without them on the same rows, each without its own counts (the linear head, which has few
+    weights, is used as it is).
     """
     taken = replay(scored.scores, policy.threshold)
     if settings.kind == "static":
         wanted = speedup_layers(taken, model.exit_layers) if speedup is None else speedup
         rows = scored.rows if fresh is None else fresh.rows
         return fit_static(model, scored.rows, policy, wanted, settings.coverage, speedup, split, rows)
-    tokens, offsets = scored.tokens
+    tokens, offsets = tokens_of(scored.rows)
     predictor: ExitPredictor
     if settings.kind == "token":
         vocabulary = int(model.adapter.config.vocab_size)
@@ -156,8 +137,15 @@ def fit_from_scores(
         head = LinearExitPredictor(model.num_exits, model.adapter.hidden_size)
         predictor = head.fit(scored.features, taken).bind(model)
     predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(taken))
-    if settings.coverage == "match":
-        predictor.coverage = _matching_coverage(model, predictor, policy, scored, taken, fresh)
+    if settings.coverage == "match":  # the predicted exits run no more layers than those that the policy took
+        if fresh is None and isinstance(predictor, TokenExitPredictor):
+            distribution = predictor.leave_one_out(tokens, offsets, taken)
+        else:
+            distribution = distribution_of(predictor, scored if fresh is None else fresh)
+        matched = taken if fresh is None else replay(fresh.scores, policy.threshold)
+        predictor.coverage = nearest_coverage(
+            distribution, model.exit_layers, speedup_layers(matched, model.exit_layers)
+        )
     else:
         predictor.coverage = settings.coverage
     return predictor.eval()
@@ -187,16 +175,17 @@ def fit_predictor(
         settings: As in `PredictorSettings`.
 
     Returns:
-        On the model's device; `save(<model folder>)` stores it with the model.
+        The predictor on the model's device; `save(<model folder>)` stores it with the model.
     """
     chosen = PredictorSettings(**settings)
     if not len(rows):
         raise UserError("fit_predictor: rows is empty")
+    predictor: ExitPredictor
     if chosen.kind == "static" and speedup is not None:
-        static = fit_static(model, rows, policy, speedup, chosen.coverage, speedup, split)
-        return static.to(next(model.parameters()).device)
-    scored = score_rows(model, policy, rows, chosen.kind, batch_size)
-    predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
+        predictor = fit_static(model, rows, policy, speedup, chosen.coverage, speedup, split)
+    else:
+        scored = score_rows(model, policy, rows, chosen.kind, batch_size)
+        predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
     return predictor.to(next(model.parameters()).device)
 
 
@@ -210,20 +199,12 @@ def fit_static(
     split: str = "",
     fresh: TokenisedSplit | None = None,
 ) -> FrequencyExitPredictor:
-    """A `FrequencyExitPredictor` with a wanted speed-up, on the CPU.
+    """A `FrequencyExitPredictor` of the tokens of rows, on the CPU, that replaces a policy at its threshold.
 
-    Args:
-        model: For its exits and its vocabulary.
-        rows: Rows whose tokens are counted; labels are not needed.
-        policy: The policy that it replaces, at its threshold.
-        wanted: Speed-up by layers that the coverage `match` meets.
-        coverage: `match`, or as in `ExitPredictor`.
-        speedup: The target for which the threshold was chosen, for the origin.
-        split: Name of the split, for the origin.
-        fresh: Rows on which `match` meets the speed-up; None: `rows`.
+    The coverage `match` meets the `wanted` speed-up by layers on `fresh` rows (None: `rows`). The target `speedup` of
+    the threshold and the name of the `split` are kept in its origin.
     """
-    tokens, _ = tokens_of(rows)
-    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens)
+    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens_of(rows)[0])
     predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(rows))
     if coverage == "match":
         shares = predictor.distribution_of_rows(*tokens_of(rows if fresh is None else fresh))
@@ -248,24 +229,3 @@ def distribution_of(predictor: ExitPredictor, scored: ScoredRows, batch_size: in
         return predictor.distribution(batch["input_ids"], batch["attention_mask"])
 
     return map_rows(scored.rows, partial(collate, pad_token_id=0), distribution, batch_size, torch.device("cpu"))
-
-
-def _matching_coverage(
-    model: MultiExitModel,
-    predictor: ExitPredictor,
-    policy: ExitPolicy,
-    scored: ScoredRows,
-    taken: Tensor,
-    fresh: ScoredRows | None,
-) -> float | None:
-    """The coverage at which predicted exits run no more layers than those that the policy took."""
-    if fresh is not None:
-        taken = replay(fresh.scores, policy.threshold)
-        distribution = distribution_of(predictor, fresh)
-    elif isinstance(predictor, TokenExitPredictor):
-        distribution = predictor.leave_one_out(*scored.tokens, taken)
-    else:
-        distribution = distribution_of(predictor, scored)
-    layers: Sequence[int] = model.exit_layers
-    target = speedup_layers(taken, layers)
-    return nearest_coverage(distribution, layers, target)

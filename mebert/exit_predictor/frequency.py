@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
 
 
@@ -23,11 +23,10 @@ def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
     """
     order = counts.argsort(descending=True, stable=True)
     sorted_counts = counts[order]
-    total = sorted_counts.sum()
     # Twice the middle, so that all numbers are integers.
     middles = 2 * sorted_counts.cumsum(0) - sorted_counts
     buckets = torch.full_like(counts, num_buckets - 1)
-    found = (num_buckets * middles) // (2 * total).clamp(min=1)
+    found = (num_buckets * middles) // (2 * sorted_counts.sum()).clamp(min=1)
     buckets[order] = torch.where(sorted_counts > 0, found, num_buckets - 1)
     return buckets
 
@@ -51,8 +50,7 @@ class FrequencyExitPredictor(ExitPredictor):
 
     def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
         super().__init__(num_exits, coverage)
-        if vocab_size < 1:
-            raise UserError(f"vocab_size must be at least 1, got {vocab_size}")
+        check_range("vocab_size", vocab_size, 1)
         self.vocab_size = vocab_size
         self.counts = torch.zeros(vocab_size, dtype=torch.int64)  # on the CPU: only `buckets` is needed to predict
         self.buckets: Tensor
@@ -70,8 +68,7 @@ class FrequencyExitPredictor(ExitPredictor):
         attended = attention_mask.bool()
         if special_tokens_mask is not None:
             attended = attended & ~special_tokens_mask.bool()
-        shape = input_ids.shape[0], self.num_exits
-        counts = torch.zeros(shape, device=input_ids.device)
+        counts = torch.zeros(input_ids.shape[0], self.num_exits, device=input_ids.device)
         counts.scatter_add_(1, self._bucket_of(input_ids), attended.float())
         return self._shares(counts)
 
@@ -84,23 +81,17 @@ class FrequencyExitPredictor(ExitPredictor):
         return self._shares(counts.float())
 
     def of_tokens(self, tokens: Tensor) -> TokenEvidence:
-        known = ((tokens >= 0) & (tokens < self.vocab_size)).cpu()
-        counted = self.counts[torch.where(known, tokens.cpu(), 0)]
-        alone = tokens.unsqueeze(1)  # each a text of one token
-        return TokenEvidence(self.distribution(alone, torch.ones_like(alone)), torch.where(known, counted, 0))
+        return self.evidence(tokens, self.counts)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "vocab_size": self.vocab_size}
 
     def tensors(self) -> dict[str, Tensor]:
-        """The counts of the tokens that occurred."""
         rows = self.counts.nonzero().squeeze(1)
         return {"rows": rows.int(), "counts": self.counts[rows]}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        counts = torch.zeros_like(self.counts)
-        counts[tensors["rows"].long()] = tensors["counts"].long()
-        self._set(counts)
+        self._set(torch.zeros_like(self.counts).index_copy_(0, tensors["rows"].long(), tensors["counts"].long()))
 
     def _set(self, counts: Tensor) -> Self:
         self.counts = counts

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.exit_predictor.base import ExitPredictor
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class LinearExitPredictor(ExitPredictor):
 
     def __init__(self, num_exits: int, hidden_size: int, coverage: float | None = None, penalty: float = 1.0) -> None:
         super().__init__(num_exits, coverage)
-        if not penalty >= 0:
-            raise UserError(f"penalty must be at least 0, got {penalty}")
+        check_range("penalty", penalty, 0)
         self.hidden_size = hidden_size
         self.penalty = penalty
         self.weight: Tensor
@@ -47,10 +46,8 @@ class LinearExitPredictor(ExitPredictor):
 
     def bind(self, model: MultiExitModel) -> Self:
         if model.adapter.hidden_size != self.hidden_size:
-            raise UserError(
-                f"this exit predictor is for a hidden size of {self.hidden_size}, "
-                f"the model has {model.adapter.hidden_size}"
-            )
+            found = model.adapter.hidden_size
+            raise UserError(f"this exit predictor is for a hidden size of {self.hidden_size}, the model has {found}")
         self._models = [model]
         return self
 
@@ -66,13 +63,7 @@ class LinearExitPredictor(ExitPredictor):
         return torch.cat([mean, length.clamp(min=1).log()], dim=1)
 
     def fit(self, features: Tensor, exits: Tensor, steps: int = 200) -> Self:
-        """Fit the head by L-BFGS to the exits that samples took; the loss is convex.
-
-        Args:
-            features: (N, H+1).
-            exits: 0-based, (N,).
-            steps: Most iterations.
-        """
+        """Fit the head to features (N, H+1) and 0-based exits (N,) by `steps` of L-BFGS at most; the loss is convex."""
         x = features.double()
         mean, std = x.mean(0), x.std(0, unbiased=False).clamp(min=1e-6)
         x = (x - mean) / std
@@ -97,8 +88,7 @@ class LinearExitPredictor(ExitPredictor):
     def distribution(
         self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
     ) -> Tensor:
-        features = self.features(input_ids, attention_mask)
-        return F.linear(features, self.weight, self.bias).softmax(-1)
+        return F.linear(self.features(input_ids, attention_mask), self.weight, self.bias).softmax(-1)
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), "hidden_size": self.hidden_size, "penalty": self.penalty}

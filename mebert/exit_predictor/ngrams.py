@@ -14,25 +14,17 @@ STEP = -7046029254386353131  # 0x9E3779B97F4A7C15
 MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
-def num_rows(vocabulary: int, ngram: int, buckets: int) -> int:
-    """Rows of a table of single tokens and, if `ngram` is more than 1, of hashed runs of 2..ngram tokens."""
-    return vocabulary + (buckets if ngram > 1 else 0)
-
-
 def hash_runs(tokens: Tensor, n: int, buckets: int) -> Tensor:
     """Bucket of every run of n >= 2 tokens of (..., S), (..., S-n+1) int64; each n has its own hash function."""
     length = tokens.shape[-1] - n + 1
     mixed = torch.full_like(tokens[..., :length], n)
     for place in range(n):
-        mixed = _scramble(mixed * STEP + tokens[..., place : place + length])
+        x = mixed * STEP + tokens[..., place : place + length]
+        # `>>` keeps the sign: the mask makes it a shift of an unsigned number.
+        x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * MIX[0]
+        x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * MIX[1]
+        mixed = x ^ ((x >> 31) & 0x1FFFFFFFF)
     return (mixed & 0x7FFFFFFFFFFFFFFF) % buckets
-
-
-def _scramble(x: Tensor) -> Tensor:
-    # `>>` keeps the sign: the mask makes it a shift of an unsigned number.
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * MIX[0]
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * MIX[1]
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
 def table_rows(tokens: Tensor, vocabulary: int, n: int, buckets: int) -> Tensor:
@@ -43,8 +35,7 @@ def table_rows(tokens: Tensor, vocabulary: int, n: int, buckets: int) -> Tensor:
     known = (tokens >= 0) & (tokens < vocabulary)
     if n == 1:
         return torch.where(known, tokens, -1)
-    known = runs_of(known, n)
-    return torch.where(known, vocabulary + hash_runs(tokens, n, buckets), -1)
+    return torch.where(runs_of(known, n), vocabulary + hash_runs(tokens, n, buckets), -1)
 
 
 def runs_of(flags: Tensor, n: int) -> Tensor:
@@ -62,14 +53,7 @@ def ngram_rows(
     """The table's rows for the runs of 1..ngram tokens of a batch, (B, K) int64.
 
     -1 stands for a run that is not in the table (an id outside of the vocabulary, a special token), -2 for padding.
-
-    Args:
-        tokens: Token ids, (B, S) int64.
-        attended: (B, S) bool, false for padding.
-        special: (B, S) bool, true for special tokens; None: unknown.
-        vocabulary: V.
-        ngram: Longest run.
-        buckets: Rows for the longer runs.
+    Masks are (B, S) bool; `attended` is false for padding, `special` may be unknown.
     """
     parts = []
     for n in range(1, min(ngram, tokens.shape[-1]) + 1):

@@ -48,24 +48,13 @@ class PredictionReport:
     coverage: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
         return asdict(self)
 
 
 def report(
-    predicted: Tensor,
-    taken: Tensor,
-    exit_layers: Sequence[int],
-    metric_at: Callable[[Tensor], float] | None = None,
+    predicted: Tensor, taken: Tensor, exit_layers: Sequence[int], metric_at: Callable[[Tensor], float] | None = None
 ) -> PredictionReport:
-    """Compare predicted exits with those that a policy took.
-
-    Args:
-        predicted: 0-based, (N,); N is at least 1.
-        taken: 0-based, (N,).
-        exit_layers: The layer of each exit, (E,), the last one L.
-        metric_at: The metric at exits (N,); None without labels.
-    """
+    """Compare predicted 0-based exits (N,) with those taken by a policy; `metric_at` gives the metric at exits (N,)."""
     layers = torch.as_tensor(exit_layers, dtype=torch.float64)
     off = predicted - taken
     result = PredictionReport(

@@ -5,7 +5,6 @@ Shapes: B samples, S tokens, E exits, V vocabulary, R rows of the table (tokens,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -13,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
-from mebert.exit_predictor.ngrams import ngram_rows, num_rows, table_rows
+from mebert.exit_predictor.ngrams import ngram_rows, table_rows
 
 # Probabilities in the table are multiples of this. Sums of up to 2048 of them are exact in float32, so that a sample's
 # distribution, hence its exit, is the same in every batch, whatever the padding.
@@ -56,18 +55,15 @@ class TokenExitPredictor(ExitPredictor):
         prior_strength: float = 10.0,
     ) -> None:
         super().__init__(num_exits, coverage)
-        if ngram < 1 or buckets < 1 or vocab_size < 1:
-            raise UserError(
-                f"ngram, buckets and vocab_size must be at least 1, got {ngram}, {buckets} and {vocab_size}"
-            )
-        if not 0 < prior_strength < math.inf:
-            raise UserError(f"prior_strength must be above 0, got {prior_strength}")
+        for name, value in {"ngram": ngram, "buckets": buckets, "vocab_size": vocab_size}.items():
+            check_range(name, value, 1)
+        check_range("prior_strength", prior_strength, 0, low_open=True)
         self.vocab_size = vocab_size
         self.ngram = ngram
         self.buckets = buckets
         self.prior_strength = prior_strength
         # Rows: the counted ones, then "unseen" (the prior alone), then "nothing" (padding: no key at all).
-        rows = num_rows(vocab_size, ngram, buckets)
+        rows = vocab_size + (buckets if ngram > 1 else 0)
         self.table: Tensor
         self.register_buffer("table", torch.full((rows + 2, num_exits), 1.0 / num_exits), persistent=False)
         self.table[-1] = 0
@@ -75,16 +71,13 @@ class TokenExitPredictor(ExitPredictor):
         self.exits = torch.zeros(num_exits, dtype=torch.int64)
 
     def fit(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Self:
-        """Count the tokens of samples with the exits taken; earlier counts are replaced.
+        """Count the tokens of samples with the 0-based exits taken (N,); earlier counts are replaced.
 
-        Args:
-            tokens: Token ids of all samples, one after the other.
-            offsets: Where each sample starts, (N+1,) int64.
-            exits: 0-based exit that each sample took, (N,).
+        Token ids are those of all samples, one after the other; sample i starts at `offsets[i]` (N+1,) int64.
         """
         rows, samples = self._keys(tokens, offsets)
-        counts = count_exits(rows, exits[samples], len(self.counts), self.num_exits)
-        return self._set(counts, torch.bincount(exits, minlength=self.num_exits))
+        flat = torch.bincount(rows * self.num_exits + exits[samples], minlength=self.counts.numel())
+        return self._set(flat.view_as(self.counts), torch.bincount(exits, minlength=self.num_exits))
 
     def leave_one_out(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
         """The distribution of each fitted sample without its own counts, (N, E); arguments as `fit`.
@@ -92,12 +85,12 @@ class TokenExitPredictor(ExitPredictor):
         A sample's own counts make its exit more probable, most of all if its tokens are rare; a coverage chosen with
         them would not hold for new texts.
         """
-        parts = []
+        parts = [torch.zeros(0, self.num_exits)]
         for start in range(0, len(exits), CHUNK):
-            own = slice(start, start + CHUNK)
             ends = offsets[start : start + CHUNK + 1]
-            parts.append(self._without_own(tokens[ends[0] : ends[-1]], ends - ends[0], exits[own]))
-        return torch.cat(parts) if parts else torch.zeros(0, self.num_exits)
+            own = exits[start : start + CHUNK]
+            parts.append(self._without_own(tokens[ends[0] : ends[-1]], ends - ends[0], own))
+        return torch.cat(parts)
 
     def _without_own(self, tokens: Tensor, offsets: Tensor, exits: Tensor) -> Tensor:
         rows, samples = self._keys(tokens, offsets)
@@ -127,10 +120,7 @@ class TokenExitPredictor(ExitPredictor):
         return _normalised(total, self.table[unseen])
 
     def of_tokens(self, tokens: Tensor) -> TokenEvidence:
-        known = ((tokens >= 0) & (tokens < self.vocab_size)).cpu()
-        counted = self.counts[torch.where(known, tokens.cpu(), 0)].sum(1)
-        alone = tokens.unsqueeze(1)  # each a text of one token
-        return TokenEvidence(self.distribution(alone, torch.ones_like(alone)), torch.where(known, counted, 0))
+        return self.evidence(tokens, self.counts.sum(1))
 
     def settings(self) -> dict[str, Any]:
         own = ("vocab_size", "ngram", "buckets", "prior_strength")
@@ -142,8 +132,7 @@ class TokenExitPredictor(ExitPredictor):
         return {"rows": rows.int(), "counts": self.counts[rows].int(), "exits": self.exits}
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        counts = torch.zeros_like(self.counts)
-        counts[tensors["rows"].long()] = tensors["counts"].long()
+        counts = torch.zeros_like(self.counts).index_copy_(0, tensors["rows"].long(), tensors["counts"].long())
         self._set(counts, tensors["exits"].long())
 
     def _keys(self, tokens: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,10 +144,10 @@ class TokenExitPredictor(ExitPredictor):
             if len(tokens) < n:
                 break
             found = table_rows(tokens, self.vocab_size, n, self.buckets)
-            last = len(tokens) - n + 1
-            kept = (found >= 0) & (sample[:last] == sample[n - 1 :])  # no run reaches into the next sample
+            first = sample[: len(found)]
+            kept = (found >= 0) & (first == sample[n - 1 :])  # no run reaches into the next sample
             rows.append(found[kept])
-            samples.append(sample[:last][kept])
+            samples.append(first[kept])
         empty = torch.zeros(0, dtype=torch.int64)
         return torch.cat([empty, *rows]), torch.cat([empty, *samples])
 
@@ -179,12 +168,6 @@ class TokenExitPredictor(ExitPredictor):
         """(count + k g) / (Σ count + k), (keys, E) float64."""
         k = self.prior_strength
         return (counts + k * share) / (counts.sum(1, keepdim=True) + k)
-
-
-def count_exits(rows: Tensor, exits: Tensor, num_rows: int, num_exits: int) -> Tensor:
-    """Occurrences of each key in samples that left at each exit, (R, E) int64, from rows and exits (keys,)."""
-    flat = torch.bincount(rows * num_exits + exits, minlength=num_rows * num_exits)
-    return flat.view(num_rows, num_exits)
 
 
 def _normalised(total: Tensor, backoff: Tensor) -> Tensor:

@@ -29,16 +29,10 @@ CACHED_SCORES = 2**15
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(query key^T / sqrt(D) + mask) value, (B, A, S, D).
+    """softmax(query key^T / sqrt(D) + mask) value, all (B, A, S, D) but the mask, (B, 1, 1, S) in the query's dtype.
 
     In bfloat16 on a CPU plain products are used, which took a fraction of the time of PyTorch's fused kernel
     (benchmarks/attention.py); the fused kernel is used otherwise, and for very small or very large inputs.
-
-    Args:
-        query: (B, A, S, D).
-        key: (B, A, S, D).
-        value: (B, A, S, D).
-        mask: Added to the scores, (B, 1, 1, S) in the query's dtype; None: nothing is masked.
     """
     batch, heads, tokens, width = query.shape
     worth = FEWEST_SCORES <= batch * heads * tokens * tokens <= MOST_SCORES
@@ -81,23 +75,13 @@ class AttentionGroup:
 
 @dataclass
 class AttentionPlan:
-    """All groups of a batch, in the order in which they are computed.
-
-    Attributes:
-        groups: At least one.
-        back: For every packed token its place in the concatenated outputs of all groups, (T,); None: the same place.
-    """
+    """All groups of a batch, at least one, in the order in which they are computed."""
 
     groups: list[AttentionGroup]
-    back: Tensor | None = None
+    back: Tensor | None = None  # for every packed token its place in the outputs of all groups (T,); None: the same
 
     def run(self, packed: Tensor, attend: Callable[[Tensor, AttentionGroup], Tensor]) -> Tensor:
-        """Attention over packed tokens (T, D) to packed tokens (T, D').
-
-        Args:
-            packed: Queries, keys and values of all tokens.
-            attend: Padded tokens of a group (n W, D) to their outputs (n W, D').
-        """
+        """Attention over packed tokens (T, D), (T, D'), by `attend` over the padded tokens of each group (n W, D)."""
         parts = []
         for group in self.groups:
             if group.pad is not None:
@@ -114,12 +98,9 @@ def plan_attention(
 ) -> AttentionPlan:
     """Put rows of similar length together.
 
-    Args:
-        spans: Tokens of each row, (B,), on the host.
-        mask: 1 for a token and 0 for padding, (B, S or longer), on the device.
-        holes: Whether a row has masked tokens within its span, (B,).
-        dtype: Of the scores.
-        scores: Scores of one attention head that a group may have, rows being at least one; None: one group of all.
+    `spans` are the tokens of each row (B,), on the host; `holes` says whether a row has masked tokens within its span
+    (B,). The mask (B, S or longer) is the tokenizer's, `dtype` that of the scores. A group may have `scores` of one
+    attention head, and has at least one row; None puts all rows into one group.
     """
     batch = len(spans)
     if not batch:
@@ -137,7 +118,7 @@ def plan_attention(
     while first < batch:
         width = -(-int(spans[order[first]]) // lanes) * lanes if not equal else longest
         most = batch if scores is None else max(1, scores // (width * width))
-        size = min(batch - first, _power_of_two(most + 1) // 2 if shaped else most)
+        size = min(batch - first, 1 << (most.bit_length() - 1) if shaped else most)  # a power of two
         rows = order[first : first + size]
         if equal:
             groups.append(AttentionGroup(size, width, int(starts[rows[0]])))
@@ -145,7 +126,7 @@ def plan_attention(
             own = spans[rows]
             tokens = ranges(starts[rows], own)
             places = ranges(np.arange(size) * width, own)
-            padded = _power_of_two(size) if shaped else size  # the outputs of dummy rows are not used
+            padded = 1 << (size - 1).bit_length() if shaped else size  # the outputs of dummy rows are not used
             pad = np.zeros(padded * width, dtype=np.int64)
             pad[places] = tokens
             back[tokens] = place + places
@@ -159,23 +140,14 @@ def plan_attention(
                     given = mask.index_select(0, torch.from_numpy(rows).to(mask.device))[:, :width] == 0
                     hidden[:size, : given.shape[1]] |= given
             on_device = torch.from_numpy(pad).to(mask.device)
-            groups.append(AttentionGroup(padded, width, 0, on_device, _added(hidden, dtype)))
+            added = None
+            if hidden is not None:
+                added = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+                added = added.masked_fill_(hidden, float("-inf"))[:, None, None, :]
+            groups.append(AttentionGroup(padded, width, 0, on_device, added))
             place += padded * width
         first += size
     return AttentionPlan(groups, None if equal else torch.from_numpy(back).to(mask.device))
-
-
-def _power_of_two(number: int) -> int:
-    """The smallest power of two that is at least the number."""
-    return 1 << (number - 1).bit_length()
-
-
-def _added(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """The mask to add to scores, (n, 1, 1, W), that hides tokens (n, W)."""
-    if hidden is None:
-        return None
-    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-    return zeros.masked_fill_(hidden, float("-inf"))[:, None, None, :]
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mebert.errors import UserError
+from mebert.errors import check_range
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,8 @@ class BatchPlan:
     tokens_per_batch: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1:
-            raise UserError(f"batch_size must be at least 1, got {self.max_batch}")
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise UserError(f"tokens_per_batch must be at least 1, got {self.tokens_per_batch}")
+        check_range("batch_size", self.max_batch, 1)
+        check_range("tokens_per_batch", self.tokens_per_batch, 1)
 
 
 def plan_batches(
@@ -46,9 +44,6 @@ def plan_batches(
 
     Returns:
         Places in the window, one array (int64) a batch; every row is in exactly one.
-
-    Raises:
-        UserError: A limit below 1.
 
     >>> [batch.tolist() for batch in plan_batches([3, 9, 4, 8, 5], max_batch=2)]
     [[1, 3], [4, 2], [0]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.stream import TextEncoder, classify_stream
@@ -164,8 +164,7 @@ class EarlyExitClassifier:
                 _check_number(name, value, whole=True)
         plan = BatchPlan(batch_size, tokens_per_batch)
         window = 32 * batch_size if window is None else window
-        if window < 1:
-            raise UserError(f"window must be at least 1, got {window}")
+        check_range("window", window, 1)
         encoder = TextEncoder(self.tokenizer, self._max_length(max_length), self.device)
         runner = make_engine(
             "shrink" if engine == "auto" else engine,
@@ -218,11 +217,9 @@ class EarlyExitClassifier:
 
     def _max_length(self, asked: int | None) -> int:
         most = min(self.model.adapter.max_length, self.tokenizer.model_max_length)
-        if asked is None:
-            return most
-        if not 1 <= asked <= most:
+        if asked is not None and not 1 <= asked <= most:
             raise UserError(f"max_length must be from 1 to {most} for this model, got {asked}")
-        return asked
+        return most if asked is None else asked
 
     def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
         names = self.label_names

@@ -39,12 +39,7 @@ def join_states(states: Sequence[Any]) -> Any:
 
 @dataclass
 class ExitDecisions:
-    """The exits taken by the samples of a batch, in the batch's order.
-
-    Attributes:
-        logits: Logits of the exit taken, (B, C) float32.
-        exits: 0-based exit taken, (B,) int64.
-    """
+    """Logits (B, C) float32 and numbers (B,) int64, from 0, of the exits that a batch's samples took, in its order."""
 
     logits: Tensor
     exits: Tensor
@@ -73,19 +68,6 @@ class Finished:
         rows = torch.zeros(0, dtype=torch.int64, device=device)
         return cls(rows, torch.zeros(0, num_labels, device=device), rows)
 
-    @classmethod
-    def join(cls, parts: Sequence[Finished], num_labels: int, device: torch.device) -> Finished:
-        """All parts as one."""
-        if not parts:
-            return cls.empty(num_labels, device)
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            torch.cat([p.rows for p in parts]),
-            torch.cat([p.logits for p in parts]),
-            torch.cat([p.exits for p in parts]),
-        )
-
 
 class Engine(ABC):
     """Runs a model on a stream of batches; its policy decides when samples leave.
@@ -110,7 +92,14 @@ class Engine(ABC):
 
     def flush(self) -> Finished:
         """Finish all waiting rows; the engine can be fed again afterwards."""
-        return Finished.empty(self.model.num_labels, self.device)
+        return self.joined([])
+
+    def joined(self, parts: Sequence[Finished]) -> Finished:
+        """All parts as one, which is empty without any."""
+        if not parts:
+            return Finished.empty(self.model.num_labels, self.device)
+        columns = [(part.rows, part.logits, part.exits) for part in parts]
+        return parts[0] if len(parts) == 1 else Finished(*map(torch.cat, zip(*columns, strict=True)))
 
     @property
     def waiting(self) -> int:
@@ -124,8 +113,6 @@ class Engine(ABC):
 
 def run_engine(engine: Engine, batches: Iterable[tuple[dict[str, Tensor], Tensor]]) -> Finished:
     """Feed all batches (inputs and row numbers, as `Engine.feed` takes them), flush, and sort by row number."""
-    parts = [engine.feed(inputs, rows) for inputs, rows in batches]
-    parts.append(engine.flush())
-    done = Finished.join(parts, engine.model.num_labels, engine.device)
+    done = engine.joined([*(engine.feed(inputs, rows) for inputs, rows in batches), engine.flush()])
     order = done.rows.argsort()
     return Finished(done.rows[order], done.logits[order], done.exits[order])

@@ -74,15 +74,9 @@ class FusedLayer(nn.Module):
 
 
 def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
-    """The encoder's layers, fused; a list each, because a layer of ALBERT may consist of several.
+    """The layers of a Hugging Face base model, fused; None for a family (or a kind of layer) whose parts are not known.
 
-    Layers that share their weights (ALBERT's) share their fused form.
-
-    Args:
-        encoder: A Hugging Face base model.
-
-    Returns:
-        One list a layer, or None for a family (or a kind of layer) whose parts are not known.
+    A list each, because a layer of ALBERT may consist of several; layers that share their weights share the fused form.
     """
     config = encoder.config
     if getattr(config, "is_decoder", False):

@@ -53,9 +53,8 @@ class PackedState(LayerState):
         spans = self.spans[places]
         starts = np.cumsum(self.spans) - self.spans
         tokens = ranges(starts[places], spans)
-        device = self.hidden.device
-        hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(device))
-        rows = rows.to(device)
+        rows = rows.to(self.hidden.device)
+        hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(self.hidden.device))
         mask = self.attention_mask.index_select(0, rows)
         memory = None if self.memory is None else self.memory.index_select(0, rows)
         return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.scores, memory)
@@ -65,10 +64,6 @@ class PackedState(LayerState):
         """Hidden states (B, S, H), anything where there is padding, and mask (B, S)."""
         hidden = self.hidden if self.pad is None else self.hidden.index_select(0, self.pad)
         return hidden.view(*self.attention_mask.shape, -1), self.attention_mask
-
-    def with_hidden(self, hidden: Tensor, depth: int) -> PackedState:
-        """The same rows after further layers."""
-        return replace(self, hidden=hidden, depth=depth)
 
 
 def _laid_out(
@@ -142,7 +137,7 @@ class FusedAdapter(EncoderAdapter):
         for index in range(state.depth, depth):
             for layer in self.layers[index]:
                 hidden = layer(hidden, state.plan)
-        return state.with_hidden(hidden, depth)
+        return replace(state, hidden=hidden, depth=depth)
 
     @override
     def join(self, states: Sequence[Any]) -> LayerState:

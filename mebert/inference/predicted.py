@@ -77,16 +77,15 @@ class PredictedEngine(WaitingEngine[_Group]):
         done += self._run_all([index for index in range(len(self._queues)) if self._is_late(index)])
         while self.waiting > self.max_waiting:
             done += self._run_all([self._fullest()])
-        return Finished.join(done, self.model.num_labels, self.device)
+        return self.joined(done)
 
     @override
     @torch.inference_mode()
     def flush(self) -> Finished:
-        return Finished.join(self._run_all(range(len(self._queues))), self.model.num_labels, self.device)
+        return self.joined(self._run_all(range(len(self._queues))))
 
     def _sort(self, inputs: Inputs, rows: Tensor) -> None:
-        exits = self.predictor.predict(inputs["input_ids"], inputs["attention_mask"])
-        known = exits.cpu()  # the one synchronisation
+        known = self.predictor.predict(inputs["input_ids"], inputs["attention_mask"]).cpu()  # the one synchronisation
         for index in known.unique().tolist():
             places = (known == index).nonzero().squeeze(-1).to(rows.device)
             part = {name: value.index_select(0, places) for name, value in inputs.items()}
@@ -100,16 +99,13 @@ class PredictedEngine(WaitingEngine[_Group]):
         room = self.batch_size
         for index in indices:
             while self._queues[index]:
-                group = _join(self._take(index, room))
-                groups.append(group)
+                groups.append(_join(self._take(index, room)))
                 exits.append(index)
-                room -= group.rows.shape[0]
+                room -= groups[-1].rows.shape[0]
                 if not room:
                     done.append(self._run(groups, exits))
                     groups, exits, room = [], [], self.batch_size
-        if groups:
-            done.append(self._run(groups, exits))
-        return done
+        return [*done, self._run(groups, exits)] if groups else done
 
     def _run(self, groups: list[_Group], exits: list[int]) -> Finished:
         """One batch of groups, sorted by exit: each leaves at its own."""
@@ -121,7 +117,7 @@ class PredictedEngine(WaitingEngine[_Group]):
             parts.append(Finished(group.rows, logits[:size], torch.full_like(group.rows, index)))
             if place + 1 < len(groups):
                 state = state.keep(torch.arange(size, logits.shape[0]))
-        return Finished.join(parts, self.model.num_labels, self.device)
+        return self.joined(parts)
 
 
 def _join(groups: list[_Group]) -> _Group:

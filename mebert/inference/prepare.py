@@ -49,8 +49,12 @@ def prepare_model(
         raise UserError(f"precision must be float32, bfloat16 or int8, got {precision!r}")
     if precision == "int8" and device.type != "cpu":
         raise UserError(f"precision int8 runs on the CPU only, and the device is {device.type}; use bfloat16 there")
-    if compile:
-        _check_compiler(device)
+    compiler = os.environ.get("CXX") or "g++"
+    if compile and device.type == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
+        raise UserError(
+            f"compile needs a C++ compiler, and {compiler} was not found; install one (Debian: apt install g++), "
+            "name it in the environment variable CXX, or set compile to false"
+        )
     if isinstance(model, CascadeModel):
         members = [prepare_model(model.member(index), precision, compile, device) for index in range(model.num_exits)]
         fast: MultiExitModel = CascadeModel(members).eval()
@@ -66,7 +70,10 @@ def prepare_model(
         fast.exit_scorer.to(torch.float32).load_state_dict(model.exit_scorer.state_dict())
     for layer in layers:
         if precision == "int8":
-            _quantise(layer)
+            with warnings.catch_warnings():
+                # torch announces that this will move to another package; nothing that a user can act on.
+                warnings.simplefilter("ignore")
+                torch.ao.quantization.quantize_dynamic(layer, {nn.Linear}, dtype=torch.qint8, inplace=True)
         if compile:
             layer.compile(dynamic=True)
     return fast
@@ -95,19 +102,3 @@ def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
 def prepare_policy(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
     """The same policy, bound to the prepared copy of its model."""
     return policy.with_threshold(policy.threshold).bind(model)
-
-
-def _quantise(module: nn.Module) -> None:
-    with warnings.catch_warnings():
-        # torch announces that this will move to another package; nothing that a user can act on.
-        warnings.simplefilter("ignore")
-        torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
-
-
-def _check_compiler(device: torch.device) -> None:
-    compiler = os.environ.get("CXX") or "g++"
-    if device.type == "cpu" and not (shutil.which(compiler) or shutil.which("clang++")):
-        raise UserError(
-            f"compile needs a C++ compiler, and {compiler} was not found; install one (Debian: apt install g++), "
-            "name it in the environment variable CXX, or set compile to false"
-        )

@@ -62,14 +62,7 @@ class EarlyExitPredictor:
         self.call = {"progress": False} | dict(call or {})
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """The block with the new columns.
-
-        Args:
-            batch: Column name to values (B,).
-
-        Raises:
-            UserError: No such column.
-        """
+        """The block with the new columns, from column name to values (B,)."""
         for name in self.columns:
             if name not in batch:
                 raise UserError(f"the rows have no column {name!r}; theirs are: {', '.join(batch)}")

@@ -73,14 +73,14 @@ class RefillEngine(WaitingEngine[_Group]):
             device = state.hidden.device
             known = self.policy.start(inputs["attention_mask"].to(device))
             self._queues[0].append(_Group(state, rows.to(device), known, self._fed))
-        while (depth := self._deepest_full()) is not None:
-            done.append(self._run(depth))
+        while full := [depth for depth in range(len(self._queues)) if self._size(depth) >= self.batch_size]:
+            done.append(self._run(full[-1]))
         for depth in range(len(self._queues)):  # survivors keep their age, and are late in the next queue, too
             while self._is_late(depth):
                 done.append(self._run(depth))
         while self.waiting > self.max_waiting:
             done.append(self._run(self._fullest()))
-        return Finished.join(done, self.model.num_labels, self.device)
+        return self.joined(done)
 
     @override
     @torch.inference_mode()
@@ -89,13 +89,7 @@ class RefillEngine(WaitingEngine[_Group]):
         for depth in range(len(self._queues)):
             while self._queues[depth]:
                 done.append(self._run(depth))
-        return Finished.join(done, self.model.num_labels, self.device)
-
-    def _deepest_full(self) -> int | None:
-        for depth in reversed(range(len(self._queues))):
-            if self._size(depth) >= self.batch_size:
-                return depth
-        return None
+        return self.joined(done)
 
     def _run(self, depth: int) -> Finished:
         """Run the oldest rows of a queue to its exit; survivors join the next queue."""
@@ -111,7 +105,7 @@ class RefillEngine(WaitingEngine[_Group]):
         if len(stay):
             self._queues[depth + 1].append(group.select(stay) if len(stay) < len(leaves) else group)
         if len(stay) == len(leaves):
-            return Finished.empty(self.model.num_labels, self.device)
+            return self.joined([])
         gone = leaves.nonzero().squeeze(-1).to(group.rows.device)
         rows = group.rows.index_select(0, gone)
         return Finished(rows, logits.index_select(0, gone), torch.full_like(rows, index))

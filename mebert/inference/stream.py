@@ -5,6 +5,7 @@ Shapes: B batch, C classes, S tokens of the longest row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Text = str | tuple[str, str]
 """A text, or a pair of texts."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextEncoder:
@@ -44,15 +47,14 @@ class TextEncoder:
         for place, text in enumerate(texts):
             pair = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
             if not pair and not isinstance(text, str):
-                where = self._seen + place + 1
-                raise UserError(f"input {where} is {_described(text)}; give a text or a pair of texts (a, b)")
+                found = "None" if text is None else f"of the type {type(text).__name__}"
+                raise UserError(f"input {self._seen + place + 1} is {found}; give a text or a pair of texts (a, b)")
             if self._pairs is None:
                 self._pairs = pair
             elif self._pairs != pair:
-                kinds = ("a pair", "a text") if pair else ("a text", "a pair")
-                raise UserError(
-                    f"input {self._seen + place + 1} is {kinds[0]}, those before it are {kinds[1]} each; give one kind"
-                )
+                kind, other = ("a pair", "a text") if pair else ("a text", "a pair")
+                where = self._seen + place + 1
+                raise UserError(f"input {where} is {kind}, those before it are {other} each; give one kind")
         self._seen += len(texts)
         columns = zip(*texts, strict=True) if self._pairs else (texts,)
         try:
@@ -64,7 +66,7 @@ class TextEncoder:
                 return_attention_mask=False,
             )
         except (TypeError, UnicodeEncodeError) as error:
-            broken = next((place for place, text in enumerate(texts) if not _is_whole(text)), None)
+            broken = next((place for place, text in enumerate(texts) if SURROGATE.search("".join(text))), None)
             if broken is None:
                 raise
             where = self._seen - len(texts) + broken + 1
@@ -92,41 +94,25 @@ def classify_stream(
     Texts are read one window at a time, when results are asked for. Memory holds one window, the rows that wait in the
     engine, and results that are not yet in turn; so the engine must not hold rows back for long (`max_wait`).
     """
+
+    def finished_by_window() -> Iterator[list[Finished]]:
+        iterator, first = iter(texts), 0
+        while part := list(islice(iterator, window)):
+            rows = encoder.encode(part)
+            lengths = [len(ids) for ids in rows["input_ids"]]
+            yield [
+                engine.feed(encoder.collate(rows, places), torch.from_numpy(places + first))
+                for places in plan_batches(lengths, plan.tokens_per_batch, plan.max_batch)
+            ]
+            first += len(part)
+        yield [engine.flush()]
+
     done: dict[int, tuple[list[float], int]] = {}
-    first = turn = 0
-    iterator = iter(texts)
-    while part := list(islice(iterator, window)):
-        rows = encoder.encode(part)
-        lengths = [len(ids) for ids in rows["input_ids"]]
-        finished = [
-            engine.feed(encoder.collate(rows, places), torch.from_numpy(places + first))
-            for places in plan_batches(lengths, plan.tokens_per_batch, plan.max_batch)
-        ]
-        first += len(part)
-        _store(done, finished)
+    turn = 0
+    for parts in finished_by_window():
+        for part in parts:
+            results = zip(part.logits.tolist(), part.exits.tolist(), strict=True)
+            done.update(zip(part.rows.tolist(), results, strict=True))
         while turn in done:
             yield done.pop(turn)
             turn += 1
-    _store(done, [engine.flush()])
-    while turn in done:
-        yield done.pop(turn)
-        turn += 1
-
-
-def _store(done: dict[int, tuple[list[float], int]], finished: Sequence[Finished]) -> None:
-    for part in finished:
-        columns = (part.rows.tolist(), part.logits.tolist(), part.exits.tolist())
-        done.update({row: (logits, index) for row, logits, index in zip(*columns, strict=True)})
-
-
-def _is_whole(text: Any) -> bool:
-    """Whether a text, or both of a pair, can be written as UTF-8."""
-    try:
-        "".join(text).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _described(value: object) -> str:
-    return "None" if value is None else f"of the type {type(value).__name__}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.errors import UserError
+from mebert.errors import check_range
 from mebert.inference.engine import Engine
 
 if TYPE_CHECKING:
@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 
 
 class Group(Protocol):
-    """Rows that wait together.
+    """Rows that wait together."""
 
-    Attributes:
-        rows: The caller's row numbers, (n,).
-        fed: Number of the feed with which the oldest of them came.
-    """
-
-    rows: Tensor
-    fed: int
+    rows: Tensor  # the caller's row numbers, (n,)
+    fed: int  # number of the feed with which the oldest of them came
 
     def split(self, size: int) -> tuple[Self, Self]:
         """The first `size` rows, and the rest."""
@@ -62,12 +57,9 @@ class WaitingEngine(Engine, Generic[G]):
         max_wait: int | None,
     ) -> None:
         super().__init__(model, policy)
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
-        if max_waiting < 0:
-            raise UserError(f"max_waiting must be at least 0, got {max_waiting}")
-        if max_wait is not None and max_wait < 0:
-            raise UserError(f"max_wait must be at least 0, got {max_wait}")
+        check_range("batch_size", batch_size, 1)
+        check_range("max_waiting", max_waiting, 0)
+        check_range("max_wait", max_wait, 0)
         self.batch_size, self.max_waiting, self.max_wait = batch_size, max_waiting, max_wait
         self._queues: list[list[G]] = [[] for _ in range(queues)]
         self._fed = 0

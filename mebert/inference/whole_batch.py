@@ -5,6 +5,7 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,13 +30,11 @@ def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor
     """
     last = model.num_exits - 1
     state = model.start(**inputs)
-    batch = inputs["input_ids"].shape[0]
-    exits = torch.full((batch,), last, device=state.hidden.device)
-    tried = [index for index in range(last) if policy.may_leave(index)]
+    exits = torch.full((inputs["input_ids"].shape[0],), last, device=state.hidden.device)
     result: Tensor | None = None
     staying: Tensor | None = None
     policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
-    for index in tried:
+    for index in filter(policy.may_leave, range(last)):
         state, logits, features = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, features, policy_state)
         if result is None or staying is None:
@@ -65,9 +64,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
     result: Tensor | None = None
     exits = torch.full((batch,), last, device=device)
     policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
-    for index in range(last):
-        if not policy.may_leave(index):
-            continue
+    for index in filter(policy.may_leave, range(last)):
         state, logits, feature = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, feature, policy_state)
         if batch == 1:
@@ -97,25 +94,26 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
     return ExitDecisions(result, exits)
 
 
-class FullEngine(Engine):
+class _WholeBatchEngine(Engine):
+    """Finishes every batch in one call of `run`."""
+
+    run: Callable[[MultiExitModel, ExitPolicy, dict[str, Tensor]], ExitDecisions]
+
+    @override
+    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
+        if not rows.shape[0]:
+            return self.joined([])
+        decisions = self.run(self.model, self.policy, inputs)
+        return Finished(rows.to(decisions.exits.device), decisions.logits, decisions.exits)
+
+
+class FullEngine(_WholeBatchEngine):
     """All layers for all samples, then the decisions."""
 
-    @override
-    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        if not rows.shape[0]:
-            return Finished.empty(self.model.num_labels, self.device)
-        return _finished(run_full(self.model, self.policy, inputs), rows)
+    run = staticmethod(run_full)
 
 
-class ShrinkEngine(Engine):
+class ShrinkEngine(_WholeBatchEngine):
     """Samples leave the batch as soon as they may; the batch goes on smaller."""
 
-    @override
-    def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        if not rows.shape[0]:
-            return Finished.empty(self.model.num_labels, self.device)
-        return _finished(run_shrink(self.model, self.policy, inputs), rows)
-
-
-def _finished(decisions: ExitDecisions, rows: Tensor) -> Finished:
-    return Finished(rows.to(decisions.exits.device), decisions.logits, decisions.exits)
+    run = staticmethod(run_shrink)
