@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
-from transformers import PreTrainedModel
+from transformers import BertTokenizer, PreTrainedModel
 
 from mebert.models import MultiExitModel, build_encoder
 
@@ -62,6 +62,13 @@ def tiny_batch(batch: int = 5, tokens: int = 9, padded: bool = True, seed: int =
         mask = (torch.arange(tokens) < lengths.unsqueeze(1)).long()
         ids = torch.where(mask == 1, ids, torch.ones_like(ids))
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def words_tokenizer(reverse: bool = False) -> BertTokenizer:
+    """The words w0, w1, ... as tokens from number 5, or from the last one to the first."""
+    words = [f"w{i}" for i in range(VOCABULARY - 5)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(words[::-1] if reverse else words)]
+    return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64)
 
 
 # The counter knows the fused attention of CUDA by name but not yet that of the CPU; its own formula fits both.

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -208,54 +207,17 @@ def test_a_configuration_is_parsed_once(tmp_path, monkeypatch):
     assert parsed.count(text) == 1
 
 
-# ---- extension, several processes, start-up --------------------------------------------------------------------------
-
-TEN_LINES = '''
-from mebert import MultiExitModule
-
-
-class LastExitTwice(MultiExitModule):
-    """Counts the last exit's loss twice."""
-
-    def compute_loss(self, outputs, batch):
-        loss = self.weighted_exit_loss(outputs, batch)
-        repeated = type(outputs)(outputs.logits[-1:].expand_as(outputs.logits), outputs.features)
-        last = self.weighted_exit_loss(repeated, batch)
-        return {"loss": loss + last, "last": last.detach()}
-'''
-
-
-def test_ten_lines_outside_the_package_train_by_class_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "my_recipe.py").write_text(TEN_LINES, encoding="utf-8")
-    settings = experiment()
-    del settings["model"]["init_args"]["prototype_dim"]
-    settings["model"]["class_path"] = "my_recipe.LastExitTwice"
-    settings["trainer"]["max_epochs"] = 1
-    config = str(write_config(tmp_path, settings))
-    assert run("fit", "--config", config, "--test_after_fit", "false") == 0
-    assert "train/last" in (newest(tmp_path) / "metrics.csv").read_text()
-    assert run("test", "--config", config, "--ckpt_path", "best") == 0
+# ---- start-up --------------------------------------------------------------------------------------------------------
 
 
 def test_a_process_of_its_own(tmp_path):
-    begin = time.perf_counter()
-    result = run_process("--help", cwd=tmp_path)
-    assert result.returncode == 0
-    assert all(command in result.stdout for command in ("fit", "validate", "test", "predict"))
-    assert time.perf_counter() - begin < 10, "--help within 10 s"
     result = run_process("tset", "--config", "tiny.yaml", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.strip().splitlines()[-1].startswith("mebert: error: there is no command 'tset'")
     assert "Traceback" not in result.stderr
 
 
-def test_start_up_does_not_import_what_few_runs_need(tmp_path):
-    code = (
-        "import sys, mebert; few = ('wandb', 'datasets', 'matplotlib', 'pandas'); "
-        "assert not [m for m in few if m in sys.modules]; import mebert.cli.lightning; "
-        "print([m for m in few if m in sys.modules and m != 'matplotlib'])"  # torchmetrics imports matplotlib itself
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+def test_start_up_does_not_import_what_few_runs_need():
+    code = "import sys, mebert.cli.lightning; print([m for m in ('wandb', 'datasets', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -56,15 +56,6 @@ def test_buckets(tokens, exits):
     assert found == [by_hand.get(token, exits - 1) for token in range(12)]
 
 
-def test_buckets_hold_equally_many_occurrences_where_tokens_are_many():
-    counts = torch.from_numpy(np.random.default_rng(0).integers(1, 20, 4000))
-    buckets = frequency_buckets(counts, 8)
-    mass = torch.zeros(8, dtype=torch.int64).index_add_(0, buckets, counts).double() / counts.sum()
-    assert mass == pytest.approx(torch.full((8,), 1 / 8), abs=20 / float(counts.sum()))
-    means = [float(counts[buckets == bucket].double().mean()) for bucket in range(8)]
-    assert means == sorted(means, reverse=True), "the more frequent, the earlier"
-
-
 def test_a_static_predictor_is_what_the_loops_say_and_as_fast_as_wanted():
     model, split = tiny_model(), zipf_split()
     predictor = fit_predictor(model, Entropy(0.4), split, kind="static", speedup=1.5, split="train")

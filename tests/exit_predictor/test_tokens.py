@@ -155,14 +155,6 @@ def test_nothing_but_padding_and_empty_batches():
     ), "before anything has been counted all exits are alike"
 
 
-def test_a_run_longer_than_the_text_is_no_key():
-    data = [([1, 2], 0), ([3, 4], 1)]
-    assert torch.equal(
-        fitted(data, ngram=3).distribution(*padded([[1]])), fitted(data, ngram=1).distribution(*padded([[1]]))
-    )
-    assert fitted([([1], 0)], ngram=3).distribution(*padded([[1]])).shape == (1, EXITS)
-
-
 def test_runs_do_not_reach_into_the_next_sample_or_into_padding():
     predictor = fitted([([1, 2], 0), ([3, 4], 1)], ngram=2)
     assert int(predictor.counts[VOCABULARY:].sum()) == 2

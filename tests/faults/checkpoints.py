@@ -1,7 +1,5 @@
 """Checkpoints and run folders: not there, damaged, of another program, of other settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,128 +10,90 @@ from faults.fault import RUN, Content, Fault, change_checkpoint, change_json, ch
 __all__ = ["FAULTS"]
 
 BEST = f"{RUN}/checkpoints/best.ckpt"
-TEST = f"test --config tiny.yaml --ckpt_path {BEST}"
+TEST = "test --config tiny.yaml "
+PREDICT = f"predict --config tiny.yaml --ckpt_path {BEST} "
+CALIBRATE = f"calibrate --model {RUN} --speedup 1.5"
+CONFIG = f"{RUN}/config.yaml"
+WHOLE = "last.ckpt, which is whole"
+BIAS = "model.exits.0.classifier.3.bias"
+NEWER = {"class_path": "mebert.policies.Newer", "init_args": {}}
 
 
-BROKEN_JSON = '{"policy": "edr", "metric": '
-
-
-def foreign(path: Path) -> None:
-    """Write a checkpoint of Lightning that is none of ours."""
-    torch.save({"state_dict": {"weight": torch.zeros(2)}, "epoch": 1, "pytorch-lightning_version": "2.6.0"}, path)
+def stored(what: str, says: str, content: object) -> Fault:
+    """`test` with a file that PyTorch wrote, and that is no checkpoint of ours."""
+    return Fault(what, f"{TEST} --ckpt_path other.pt", says, {"other.pt": lambda path: torch.save(content, path)})
 
 
 def changed(what: str, says: str, change: Callable[[dict[str, Any]], object]) -> Fault:
     """`test` with a checkpoint whose content was changed."""
-    return Fault(what, TEST, says, {BEST: change_checkpoint(change)})
+    return Fault(what, f"{TEST} --ckpt_path {BEST}", says, {BEST: change_checkpoint(change)})
 
 
-def compared(what: str, name: str, content: Content) -> Fault:
+def compared(what: str, says: str, name: str, content: Content) -> Fault:
     """`compare` of a run with one other file."""
-    return Fault(f"compare: {what}", f"compare {RUN}", (RUN, name), {f"{RUN}/{name}": content})
+    return Fault(f"compare: {what}", f"compare {RUN}", (f"{RUN}", says), {f"{RUN}/{name}": content})
 
 
 FAULTS = [
-    Fault("test without a checkpoint", "test --config tiny.yaml", "--ckpt_path best"),
+    Fault("test without a checkpoint", TEST, "test needs trained exits: add --ckpt_path best"),
+    Fault("best, before anything was trained", TEST + "--experiment new --ckpt_path best", "no runs/new/*/checkpoints"),
     Fault(
-        "best, before anything was trained",
-        "test --config tiny.yaml --experiment new --ckpt_path best",
-        "/checkpoints/best.ckpt",
+        "last, in another folder",
+        "fit --config tiny.yaml --trainer.default_root_dir other --ckpt_path last",
+        "--ckpt_path last: no other/tiny/*/checkpoints/last.ckpt",
     ),
-    Fault("a checkpoint that is not there", "test --config tiny.yaml --ckpt_path none.ckpt", "--ckpt_path"),
-    Fault("a run in the place of its checkpoint", f"test --config tiny.yaml --ckpt_path {RUN}", "--ckpt_path"),
-    Fault("a checkpoint that was cut off", TEST, "runs/tiny/version_0/checkpoints/best.ckpt", {BEST: half}),
-    Fault("a checkpoint of zero bytes", TEST, "runs/tiny/version_0/checkpoints/best.ckpt", {BEST: ""}),
-    Fault("a text in the place of a checkpoint", "test --config tiny.yaml --ckpt_path tiny.yaml", "tiny.yaml"),
-    Fault(
-        "a tensor in the place of a checkpoint",
-        "test --config tiny.yaml --ckpt_path other.pt",
-        "/checkpoints/best.ckpt",
-        {"other.pt": lambda p: torch.save(torch.zeros(2), p)},
-    ),
-    Fault(
+    Fault("a checkpoint that is not there", TEST + "--ckpt_path none.ckpt", "--ckpt_path none.ckpt: no such file"),
+    Fault("a run in the place of its checkpoint", TEST + f"--ckpt_path {RUN}", "it is a folder; name the file in it"),
+    Fault("a checkpoint that was cut off", TEST + f"--ckpt_path {BEST}", ("cut off", WHOLE), {BEST: half}),
+    Fault("a checkpoint of zero bytes", TEST + f"--ckpt_path {BEST}", ("an empty file", WHOLE), {BEST: ""}),
+    Fault("a text in the place of a checkpoint", TEST + "--ckpt_path tiny.yaml", "or is some other file"),
+    stored("a tensor in the place of a checkpoint", "other.pt is not a checkpoint of mebert", torch.zeros(2)),
+    stored(
         "a checkpoint of another program",
-        "test --config tiny.yaml --ckpt_path other.ckpt",
-        "/checkpoints/best.ckpt",
-        {"other.ckpt": foreign},
+        "other.pt is not a checkpoint of mebert",
+        {"state_dict": {"weight": torch.zeros(2)}, "epoch": 1, "pytorch-lightning_version": "2.6.0"},
     ),
-    changed(
-        "a checkpoint without its policy",
-        "runs/tiny/version_0/checkpoints/best.ckpt",
-        lambda c: c["mebert"].pop("policy"),
-    ),
-    changed(
-        "a checkpoint of a policy to come",
-        "'mebert.policies.Newer'",
-        lambda c: c["mebert"].update(policy={"class_path": "mebert.policies.Newer", "init_args": {}}),
-    ),
-    changed(
-        "a checkpoint that lacks a weight",
-        "runs/tiny/version_0/checkpoints/best.ckpt",
-        lambda c: c["state_dict"].pop("model.exits.0.classifier.3.bias"),
-    ),
+    changed("a checkpoint without its policy", "lacks policy", lambda c: c["mebert"].pop("policy")),
+    changed("a checkpoint of a policy to come", "'mebert.policies.Newer'", lambda c: c["mebert"].update(policy=NEWER)),
+    changed("a checkpoint that lacks a weight", "Missing key(s)", lambda c: c["state_dict"].pop(BIAS)),
     changed(
         "a checkpoint with a weight too many",
-        "runs/tiny/version_0/checkpoints/best.ckpt",
+        "Unexpected key(s)",
         lambda c: c["state_dict"].update({"model.extra": torch.zeros(2)}),
     ),
     changed(
         "a checkpoint with weights of another size",
-        "runs/tiny/version_0/checkpoints/best.ckpt",
-        lambda c: c["state_dict"].update({"model.exits.0.classifier.3.bias": torch.zeros(9)}),
+        "size mismatch",
+        lambda c: c["state_dict"].update({BIAS: torch.zeros(9)}),
     ),
-    Fault(
-        "a checkpoint for other labels",
-        f"test --config own.yaml --ckpt_path {BEST}",
-        "runs/tiny/version_0/checkpoints/best.ckpt",
-    ),
-    Fault(
-        "a speed-up that is not stored",
-        f"predict --config tiny.yaml --ckpt_path {BEST} --speedup 7",
-        "stored: 1.2, 1.5, 2",
-    ),
-    Fault("a drop that was not calibrated", f"predict --config tiny.yaml --ckpt_path {BEST} --max_drop 0.01", "0.01"),
-    Fault(
-        "an exit predictor that was not trained",
-        f"predict --config tiny.yaml --ckpt_path {BEST} --engine predicted",
-        "predicted",
-    ),
-    Fault("GLUE's files of other data", f"predict --config tiny.yaml --ckpt_path {BEST} --format glue", "glue"),
+    Fault("a checkpoint for other labels", f"test --config own.yaml --ckpt_path {BEST}", "trained for 3 labels, but"),
+    Fault("a speed-up that is not stored", PREDICT + "--speedup 7", "stored: 1.2, 1.5, 2"),
+    Fault("a drop that was not calibrated", PREDICT + "--max_drop 0.01", "a largest drop of 0.01"),
+    Fault("an exit predictor that was not trained", PREDICT + "--engine predicted", "no exit predictor is stored"),
+    Fault("GLUE's files of other data", PREDICT + "--format glue", "is for GLUE's tasks, not for other data"),
     # ---- run folders ----
-    Fault("compare: no such run", "compare runs/none", "runs"),
-    compared("a run that was not tested", "evaluation.json", Path.unlink),
-    compared("a test without its rows", "outputs.safetensors", Path.unlink),
-    compared("rows that were cut off", "outputs.safetensors", half),
-    compared("rows without labels", "outputs.safetensors", change_tensors(labels=None)),
-    compared("a broken evaluation.json", "evaluation.json", BROKEN_JSON),
-    compared(
-        "an evaluation.json of another kind", "evaluation.json", change_json(metric=None, exits=None, policy=None)
-    ),
-    compared("a broken config.yaml", "config.yaml", "model: [1\n"),
-    compared("a config.yaml without a model", "config.yaml", "trainer:\n  max_epochs: 1\n"),
+    Fault("compare: no such run", "compare runs/none", "runs/none is not a folder"),
+    compared("a run that was not tested", "it lacks evaluation.json", "evaluation.json", Path.unlink),
+    compared("a test without its rows", "it lacks outputs.safetensors", "outputs.safetensors", Path.unlink),
+    compared("rows that were cut off", "incomplete metadata", "outputs.safetensors", half),
+    compared("rows without labels", "it lacks labels", "outputs.safetensors", change_tensors(labels=None)),
+    compared("a broken evaluation.json", "line 1 column 29", "evaluation.json", '{"policy": "edr", "metric": '),
+    compared("an evaluation.json of another kind", "lacks policy", "evaluation.json", change_json(policy=None)),
+    compared("a broken config.yaml", "while parsing a flow sequence", "config.yaml", "model: [1\n"),
+    compared("a config.yaml without a model", "lacks model", "config.yaml", "trainer:\n  max_epochs: 1\n"),
     Fault(
         "calibrate: a run without its model",
-        f"calibrate --model {RUN} --speedup 1.5",
-        "'runs/tiny/version_0'",
+        CALIBRATE,
+        "is no folder with exits",
         {f"{RUN}/model/exits.json": Path.unlink},
     ),
-    Fault(
-        "calibrate: a broken config.yaml",
-        f"calibrate --model {RUN} --speedup 1.5",
-        "runs/tiny/version_0/config.yaml",
-        {f"{RUN}/config.yaml": "data: [1\n"},
-    ),
+    Fault("calibrate: a broken config.yaml", CALIBRATE, "is no configuration of a run", {CONFIG: "data: [1\n"}),
     Fault(
         "calibrate: a run whose data is of another class",
-        f"calibrate --model {RUN} --speedup 1.5",
-        "runs/tiny/version_0/config.yaml",
-        {f"{RUN}/config.yaml": "data:\n  class_path: nowhere.Data\n"},
+        CALIBRATE,
+        ("cannot create its data module", "of the class 'nowhere.Data'"),
+        {CONFIG: "data:\n  class_path: nowhere.Data\n"},
     ),
-    Fault("inspect: a folder without a model", 'inspect tokenizer --text "a"', "'tokenizer'"),
-    Fault(
-        "inspect: a checkpoint that was cut off",
-        f'inspect {BEST} --text "a"',
-        "runs/tiny/version_0/checkpoints/best.ckpt",
-        {BEST: half},
-    ),
+    Fault("inspect: a folder without a model", "inspect tokenizer --text a", "model 'tokenizer' holds no exits"),
+    Fault("inspect: a checkpoint that was cut off", f"inspect {BEST} --text a", ("cut off", WHOLE), {BEST: half}),
 ]

@@ -1,7 +1,5 @@
 """Settings that are misspelt, out of range, or at odds with each other; configurations that are no YAML."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +32,13 @@ def bad_yaml(what: str, content: str | bytes, says: str) -> Fault:
 
 FAULTS = [
     # ---- names ----
-    Fault("no command of that name", "fitt --config tiny.yaml", "'fitt'"),
-    Fault("an option misspelt", FIT + "--trainer.max_epoch 3", "--trainer.max_epoch"),
-    Fault("a setting of the module misspelt", FIT + "--model.init_args.learning_rte 1", "'learning_rte'"),
+    Fault("no command of that name", "fitt --config tiny.yaml", "no command 'fitt'; did you mean fit?"),
+    Fault("a word that is like no command", "xyzzy", "no command 'xyzzy' (python -m mebert --help"),
+    Fault("an option before the command", "--experiment x", "no command before --experiment"),
+    Fault("fit without a configuration", "fit", "arguments are required: fit.data, fit.model"),
+    Fault("an option of another command", FIT + "--speedup 2", "unrecognized arguments: --speedup 2"),
+    Fault("an option misspelt", FIT + "--trainer.max_epoch 3", "did you mean --trainer.max_epochs?"),
+    Fault("a setting of the module misspelt", FIT + "--model.init_args.learning_rte 1", "did you mean learning_rate?"),
     bad_yaml("a setting of the trainer misspelt in the YAML", "trainer:\n  max_epoch: 1\n", "'trainer.max_epoch'"),
     Fault("a module that does not exist", FIT + "--model ProtoExitModul", "got ProtoExitModul;"),
     Fault("a package that does not exist", FIT + "--model nowhere.Module", "no package nowhere"),
@@ -45,42 +47,51 @@ FAULTS = [
     Fault("a policy that does not exist", FIT + "--model.init_args.policy mebert.Entropi", "got mebert.Entropi;"),
     Fault("a task that does not exist", data(task="sst-3"), "'sst-3'"),
     Fault("a metric that does not exist", data(train_file="rows.csv", metrics=["accuracy"]), "'accuracy'"),
-    Fault("a monitor that is not measured", FIT + "--checkpoint.monitor val/accuracy", "accuracy", ran=True),
-    Fault("the curve of a policy that is not drawn", FIT + "--checkpoint.monitor val/auc_pcee", "auc_pcee"),
+    Fault(
+        "a monitor that is not measured",
+        FIT + "--checkpoint.monitor val/accuracy",
+        "val/accuracy is not measured",
+        ran=True,
+    ),
+    Fault(
+        "the curve of a policy that is not drawn",
+        FIT + "--checkpoint.monitor val/auc_pcee",
+        "no curve of the policy 'pcee'",
+    ),
     # ---- values ----
-    Fault("a word in the place of a number", FIT + "--trainer.max_epochs many", "trainer.max_epochs"),
+    Fault("a word in the place of a number", FIT + "--trainer.max_epochs many", "expected a whole number, got many"),
     Fault("a fraction in the place of a whole number", FIT + "--data.init_args.batch_size 1.5", "got 1.5"),
     Fault("a choice that is none", FIT + "--model.init_args.pooling cla", "'mean'"),
-    Fault("a learning rate of 0", FIT + "--model.init_args.learning_rate 0", "learning_rate"),
-    Fault("fewer epochs than none", FIT + "--trainer.max_epochs -5", "trainer"),
+    Fault("a learning rate of 0", FIT + "--model.init_args.learning_rate 0", "learning_rate must be above 0"),
+    Fault("fewer epochs than none", FIT + "--trainer.max_epochs -5", "You passed in -5"),
     Fault("an accelerator that is not there", FIT + "--trainer.accelerator tpu", "'torch_xla>=1.13'"),
     Fault("a precision that does not exist", FIT + "--trainer.precision 12", "'transformer-engine-float16'"),
-    Fault("half of the batches and a half", FIT + "--trainer.limit_train_batches 1.5", "trainer"),
-    Fault("a seed below 0", FIT + "--seed_everything -1", "seed_everything"),
-    Fault("a speed-up below 1", FIT + "--curve.points [0.5]", "curve.points"),
-    Fault("an exit after a layer that is not there", module(exit_layers=[1, 9]), "exit_layers"),
-    Fault("more layers than the encoder has", module(encoder_layers=9), "encoder_layers"),
+    Fault("half of the batches and a half", FIT + "--trainer.limit_train_batches 1.5", "invalid value 1.5"),
+    Fault("a seed below 0", FIT + "--seed_everything -1", "seed_everything must be from 0"),
+    Fault("a speed-up below 1", FIT + "--curve.points [0.5]", "speed-up of curve.points must be at least 1"),
+    Fault("an exit after a layer that is not there", module(exit_layers=[1, 9]), "exit_layers must be increasing"),
+    Fault("more layers than the encoder has", module(encoder_layers=9), "encoder_layers must be from 1 to 3"),
     Fault(
         "a width that the heads do not divide",
         FIT + "--model.init_args.encoder_config.num_attention_heads 3",
-        "encoder_config",
+        "is not a multiple of the number of attention heads (3)",
     ),
-    Fault("an encoder of no family", module(encoder_config={"model_type": "gpt2"}), "encoder_config"),
-    Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "encoder_config"),
-    Fault("texts longer than the encoder takes", OWN + "--data.max_length 100", "max_length"),
-    Fault("class weights for other classes", module(class_weights=[1.0, 2.0]), "class_weights"),
-    Fault("more students than layers", module("GEEPModule", num_students=3), "num_students"),
+    Fault("an encoder of no family", module(encoder_config={"model_type": "gpt2"}), "model_type 'gpt2' is not"),
+    Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "mean hidden_size?"),
+    Fault("texts longer than the encoder takes", OWN + "--data.max_length 100", "takes at most 64 tokens"),
+    Fault("class weights for other classes", module(class_weights=[1.0, 2.0]), "must hold 3 numbers above 0"),
+    Fault("more students than layers", module("GEEPModule", num_students=3), "num_students must be from 1 to 2"),
     # ---- at odds ----
     Fault("a task and own files", data(task="sst2", train_file="rows.csv"), "task (sst2)"),
-    Fault("labels and a regression", data(train_file="rows.csv", labels=["a", "b"], regression=True), "regression"),
-    Fault("no data at all", data(), "train_file"),
-    Fault("no validation rows", OWN + "--data.validation_file null", "validation_file"),
+    Fault("labels and a regression", data(train_file="rows.csv", labels=["a", "b"], regression=True), "both given"),
+    Fault("no data at all", data(), "no data: give task"),
+    Fault("no validation rows", OWN + "--data.validation_file null", "no validation rows"),
     Fault(
         "a split of a task, without a task", data(train_file="rows.csv", predict_split="test"), "predict_split (test)"
     ),
-    Fault("a metric of ranking, without questions", data(train_file="rows.csv", metrics=["map"]), "'map'"),
+    Fault("a metric of ranking, without questions", data(train_file="rows.csv", metrics=["map"]), "give query_column"),
     Fault("a policy for regression on classes", module(policy=mebert.ValueChange()), "'entropy'"),
-    Fault("an exit that the model has not", module(policy=mebert.FixedExit(exit=9)), "FixedExit"),
+    Fault("an exit that the model has not", module(policy=mebert.FixedExit(exit=9)), "exit is 9, but"),
     Fault(
         "weights of exits where the recipe has none",
         module("BERxiTModule", exit_weights="depth"),
@@ -89,24 +100,24 @@ FAULTS = [
     Fault(
         "a teacher, and nothing to teach", module("CurriculumDistillModule", distillation="none", teacher="x"), "'none'"
     ),
-    Fault("two stages in one epoch", FIT + "--model DeeBERTModule", "stage1_epochs"),
-    Fault("a curriculum's samples without a curriculum", FIT + "--curriculum.samples 3", "curriculum.samples"),
+    Fault("two stages in one epoch", FIT + "--model DeeBERTModule", "leaves no epoch"),
+    Fault("a curriculum's samples without a curriculum", FIT + "--curriculum.samples 3", "has no curriculum"),
     # ---- YAML ----
-    Fault("no such configuration", "fit --config missing.yaml", "missing.yaml"),
-    Fault("a folder as configuration", "fit --config tokenizer", "tokenizer"),
+    Fault("no such configuration", "fit --config missing.yaml", "File does not exist: 'missing.yaml'"),
+    Fault("a folder as configuration", "fit --config tokenizer", "Path is not a file: 'tokenizer'"),
     bad_yaml("YAML that breaks off", "trainer:\n  max_epochs: [1\nmodel: x\n", "bad.yaml, line 3"),
     bad_yaml("YAML with a tab", "trainer:\n\tmax_epochs: 1\n", "bad.yaml, line 2"),
-    bad_yaml("YAML that is a list", "- trainer\n- model\n", "bad.yaml"),
-    bad_yaml("an empty YAML", "", "bad.yaml"),
+    bad_yaml("YAML that is a list", "- trainer\n- model\n", "bad.yaml is a list"),
+    bad_yaml("an empty YAML", "", "bad.yaml is empty"),
     bad_yaml("a section misspelt in the YAML", "trainr:\n  max_epochs: 1\n", "'trainr.max_epochs'"),
     bad_yaml("a key twice in the YAML", "trainer:\n  max_epochs: 1\n  max_epochs: 2\n", "bad.yaml, line 3"),
-    bad_yaml("YAML that names itself", "trainer: &a\n  callbacks: *a\n", "bad.yaml, line 1"),
+    bad_yaml("YAML that names itself", "trainer: &a\n  callbacks: *a\n", "an alias (*name) inside"),
     bad_yaml(
         "YAML of aliases to aliases",
         "\n".join(["a0: &a0 [1, 1]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))]),
         "bad.yaml, line 7",
     ),
-    bad_yaml("YAML in Latin-1", "experiment: café\n".encode("latin-1"), "bad.yaml"),
-    bad_yaml("a binary file as configuration", b"\x00\x01\x02PK", "bad.yaml"),
-    bad_yaml("a Python object in the YAML", "experiment: !!python/object/apply:os.system [true]\n", "bad.yaml, line 1"),
+    bad_yaml("YAML in Latin-1", "experiment: café\n".encode("latin-1"), "not UTF-8 text"),
+    bad_yaml("a binary file as configuration", b"\x00\x01\x02PK", "unacceptable character"),
+    bad_yaml("a Python object in the YAML", "experiment: !!python/object/apply:os.system [true]\n", "the tag !!python"),
 ]

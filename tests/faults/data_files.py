@@ -1,7 +1,5 @@
 """Own files that cannot be read, or do not say what they should."""
 
-from __future__ import annotations
-
 import gzip
 import os
 from collections.abc import Callable
@@ -74,6 +72,7 @@ FAULTS = [
     Fault("a file that may not be read", forbidden, "bad.csv", {"bad.csv": GOOD}),
     bad("a link to itself", lambda path: path.symlink_to(path.name), "symbolic links"),
     bad("an unknown ending", GOOD, ".parquet", "xlsx"),
+    bad("a compressed file", gzip.compress(GOOD.encode(), mtime=0), "unknown kind of file", "csv.gz"),
     bad("a compressed file with the name of a plain one", gzip.compress(GOOD.encode(), mtime=0), "gzip"),
     bad("an empty file", "", "empty"),
     bad("a header and no rows", HEAD, "no rows"),
@@ -99,6 +98,7 @@ FAULTS = [
     bad("a JSON line that breaks off", JSON + '{"text": \n', "line 2", "jsonl"),
     bad("a JSON line that is a list", JSON + '["b", 1]\n', "line 2", "jsonl"),
     bad("a text that is a list", JSON + '{"text": ["b"], "label": 1}\n', "a list", "jsonl"),
+    bad("a text that is a truth value", JSON + '{"text": true, "label": 1}\n', "holds a truth value", "jsonl"),
     bad("a label that is a list", JSON + '{"text": "b", "label": [1]}\n', "'label'", "jsonl"),
     bad("half a surrogate pair in JSON", JSON + '{"text": "\\ud800", "label": 1}\n', "line 2", "jsonl"),
     bad("a Parquet file that was cut off", torn, "Parquet", "parquet"),

@@ -1,7 +1,5 @@
 """What goes wrong on the way from the Hub."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from faults.fault import Fault
@@ -15,16 +13,6 @@ from mebert.models import build_encoder
 __all__ = ["FAULTS"]
 
 
-def at(answer: Answer | None, do: Callable[[], object]) -> Callable[[], object]:
-    """Do it with a Hub that answers so."""
-
-    def call() -> object:
-        with against(answer):
-            return do()
-
-    return call
-
-
 def encoder() -> object:
     return build_encoder("someone/encoder")
 
@@ -35,31 +23,42 @@ def task() -> object:
     return data
 
 
+def at(what: str, answer: Answer | None, says: str, do: Callable[[], object] = encoder) -> Fault:
+    """Do it with a Hub that answers so."""
+
+    def call() -> object:
+        with against(answer):
+            return do()
+
+    return Fault(what, call, says)
+
+
+GONE = "neither a local folder nor a repository at http://127.0.0.1"
+BUSY = "is overloaded or out of order (HTTP {})"
+UNREACHABLE = "cannot be reached, and the cache has no complete copy"
+WEIGHTS = {"config.json": CONFIG, "model.safetensors": bytes(9000)}
+nobody = refused(404, "RepoNotFound")
+
 FAULTS = [
-    Fault("an id that nobody has", at(refused(404, "RepoNotFound"), encoder), "'someone/encoder'"),
-    Fault("a gated model without a token", at(refused(401, "GatedRepo"), encoder), "'someone/encoder'"),
-    Fault("a private model with a wrong token", at(refused(403), encoder), "'someone/encoder'"),
-    Fault("a Hub that is overloaded (503)", at(refused(503), encoder), "'someone/encoder'"),
-    Fault("too many requests (429)", at(refused(429), encoder), "'someone/encoder'"),
-    Fault("a Hub that does not answer", at(late, encoder), "'someone/encoder'"),
-    Fault("no Hub at that address", at(None, encoder), "'someone/encoder'"),
-    Fault("offline, with nothing in the cache", encoder, "'someone/encoder'"),
-    Fault(
-        "a download that breaks off",
-        at(cut_off({"config.json": CONFIG, "model.safetensors": bytes(9000)}), encoder),
-        "'someone/encoder'",
-    ),
-    Fault("a page for signing in instead of the file", at(file(b"<html>Sign in</html>"), encoder), "'someone/encoder'"),
-    Fault(
-        "a tokenizer that nobody has",
-        at(refused(404, "RepoNotFound"), lambda: load_tokenizer("someone/tokenizer")),
-        "'someone/tokenizer'",
-    ),
-    Fault(
+    at("an id that nobody has", nobody, GONE),
+    at("a gated model without a token", refused(401, "GatedRepo"), "refuses it (HTTP 401)"),
+    at("a private model with a wrong token", refused(403), "refuses it (HTTP 403)"),
+    at("a Hub that is overloaded (503)", refused(503), BUSY.format(503)),
+    at("a Hub that is broken (500)", refused(500), BUSY.format(500)),
+    at("too many requests (429)", refused(429), BUSY.format(429)),
+    at("a Hub that does not answer", late, "did not answer in time"),
+    at("no Hub at that address", None, UNREACHABLE),
+    Fault("offline, with nothing in the cache", encoder, UNREACHABLE),
+    at("a download that breaks off", cut_off(WEIGHTS), "the download from http://127.0.0.1"),
+    at("a page for signing in instead of the file", file(b"<html>Sign in</html>"), "JSONDecodeError"),
+    at("a tokenizer that nobody has", nobody, GONE, lambda: load_tokenizer("someone/tokenizer")),
+    at(
         "a model without exits",
-        at(cut_off({"config.json": CONFIG}), lambda: EarlyExitClassifier.from_pretrained("someone/model")),
-        "'someone/model'",
+        cut_off({"config.json": CONFIG}),
+        "there is no exits.json in it",
+        lambda: EarlyExitClassifier.from_pretrained("someone/model"),
     ),
-    Fault("a task's data, Hub overloaded", at(refused(503), task), "127.0.0.1"),
-    Fault("a task's data, which are gone", at(refused(404, "RepoNotFound"), task), "127.0.0.1"),
+    at("a task's data, Hub overloaded", refused(503), BUSY.format(503), task),
+    at("a task's data, which are gone", nobody, GONE, task),
+    at("a task's data, no Hub at that address", None, UNREACHABLE, task),
 ]

@@ -1,9 +1,8 @@
 """Encoders and saved models that are not there, are damaged, or do not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from faults.fault import ENCODER, RUN, Content, Fault, change_json, change_tensors, half
@@ -18,26 +17,32 @@ __all__ = ["FAULTS"]
 MODEL = f"{RUN}/model"
 
 
+def classifier(path: str = RUN, **settings: Any) -> EarlyExitClassifier:
+    return EarlyExitClassifier.from_pretrained(path, **settings)
+
+
 def open_model(path: str = MODEL) -> MultiExitModel:
     return MultiExitModel.from_pretrained(path)
 
 
-def classifier(path: str = RUN, **settings: object) -> EarlyExitClassifier:
-    return EarlyExitClassifier.from_pretrained(path, **settings)  # type: ignore[arg-type]
+def saved(what: str, says: str, do: Callable[[], object] = open_model, **files: Content) -> Fault:
+    """A model folder with other files, which are named by what stands before and after their dot."""
+    return Fault(what, do, says, {f"{MODEL}/{name.replace('__', '.')}": content for name, content in files.items()})
 
 
-def own_encoder() -> object:
-    return build_encoder(MODEL)
+def exits(what: str, says: str, content: Content = "", do: Callable[[], object] = open_model, **values: Any) -> Fault:
+    """A model folder with another `exits.json`, or with other values in it."""
+    return saved(what, says, do, exits__json=content or change_json(**values))
 
 
-def saved(what: str, do: Callable[[], object], name: str, content: Content) -> Fault:
-    """A model folder with one other file."""
-    return Fault(what, do, MODEL, {f"{MODEL}/{name}": content})
+def weights(what: str, says: str, content: Content) -> Fault:
+    """A model folder with other weights of the exits."""
+    return saved(what, says, open_model, exits__safetensors=content)
 
 
-def exits_json(what: str, content: Content, says: str = "exits.json", do: Callable[[], object] = open_model) -> Fault:
-    """A model folder with another `exits.json`."""
-    return Fault(what, do, says, {f"{MODEL}/exits.json": content})
+def policy(what: str, says: str, name: str, **init_args: Any) -> Fault:
+    """A model folder with another policy."""
+    return exits(what, says, do=classifier, policy={"class_path": name, "init_args": init_args})
 
 
 def encoder(what: str, config: Content, says: str) -> Fault:
@@ -45,86 +50,81 @@ def encoder(what: str, config: Content, says: str) -> Fault:
     return Fault(what, lambda: build_encoder("encoder"), says, {"encoder/config.json": config})
 
 
+def own_encoder() -> object:
+    return build_encoder(MODEL)
+
+
+NAN = torch.full((3,), float("nan"))
+
 FAULTS = [
-    Fault("an encoder that does not exist", lambda: build_encoder("no-such-encoder"), "no-such-encoder"),
-    Fault("an encoder's folder without config.json", lambda: build_encoder("tokenizer"), "config.json"),
-    encoder("a broken config.json", '{"model_type": "bert", ', "'encoder'"),
-    encoder("a config.json of no known model", '{"model_type": "bertie"}', "'encoder'"),
-    encoder("a decoder in the place of an encoder", '{"model_type": "gpt2"}', "'encoder'"),
-    encoder("an encoder without weights", CONFIG, "model.safetensors"),
-    saved("encoder weights that were cut off", own_encoder, "model.safetensors", half),
-    saved("encoder weights of another size", own_encoder, "config.json", change_json(hidden_size=32)),
-    saved("encoder weights for fewer layers", own_encoder, "config.json", change_json(num_hidden_layers=5)),
-    Fault("no model_type in encoder_config", lambda: build_encoder("x", {"hidden_size": 16}), "encoder_config"),
+    Fault("an encoder that does not exist", lambda: build_encoder("no-such-encoder"), "encoder 'no-such-encoder': the"),
+    Fault("an encoder's folder without config.json", lambda: build_encoder("tokenizer"), "Unrecognized model in"),
+    encoder("a broken config.json", '{"model_type": "bert", ', "JSONDecodeError"),
+    encoder("a config.json of no known model", '{"model_type": "bertie"}', "has model type `bertie`"),
+    encoder("a decoder in the place of an encoder", '{"model_type": "gpt2"}', "is of the family 'gpt2'"),
+    encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
+    saved("encoder weights that were cut off", "incomplete metadata", own_encoder, model__safetensors=half),
+    saved(
+        "encoder weights of another size",
+        "is (16,), not (32,)",
+        own_encoder,
+        config__json=change_json(hidden_size=32),
+    ),
+    saved(
+        "encoder weights for fewer layers",
+        "(32 weights are missing)",
+        own_encoder,
+        config__json=change_json(num_hidden_layers=5),
+    ),
+    Fault("no model_type in encoder_config", lambda: build_encoder("x", {"hidden_size": 16}), "needs the key model_ty"),
     Fault(
         "a word for a size in encoder_config",
         lambda: build_encoder("x", {**ENCODER, "hidden_size": "wide"}),
         "got str (value: 'wide')",
     ),
-    Fault("a tokenizer that does not exist", lambda: load_tokenizer("no-such-tokenizer"), "'no-such-tokenizer'"),
+    Fault("a tokenizer that does not exist", lambda: load_tokenizer("no-tokenizer"), "the tokenizer 'no-tokenizer'"),
     Fault(
         "a broken tokenizer.json",
         lambda: load_tokenizer("tokenizer"),
-        "'tokenizer'",
+        "JSONDecodeError",
         {"tokenizer/tokenizer.json": half},
     ),
     Fault(
         "a tokenizer of another vocabulary",
         "fit --config own.yaml --model.init_args.encoder_config.vocab_size 20",
-        "vocabulary has 20",
+        "58 tokens, but the encoder's vocabulary has 20",
     ),
-    Fault("a model that does not exist", lambda: open_model("no-such-model"), "'no-such-model'"),
-    Fault("a folder without exits", lambda: open_model("tokenizer"), "exits.json"),
-    exits_json("a broken exits.json", '{"format": 1, '),
-    exits_json("an exits.json that is a list", "[1]"),
-    exits_json("an exits.json of a later version", change_json(format=99)),
-    exits_json("an exits.json without its labels", change_json(num_labels=None, label_names=None), "num_labels"),
-    exits_json(
-        "an exits.json for other labels", change_json(num_labels=2, label_names=["a", "b"]), "exits.safetensors"
-    ),
-    exits_json("an exits.json with a word for a number", change_json(num_labels="three"), "num_labels"),
-    exits_json(
-        "a saved policy that is not imported",
-        change_json(policy={"class_path": "my.Policy"}),
-        "'my.Policy'",
-        do=classifier,
-    ),
-    exits_json(
-        "a saved policy with other settings",
-        change_json(policy={"class_path": "mebert.policies.Entropy", "init_args": {"tau": 1}}),
-        "got an unexpected keyword argument 'tau'",
-        do=classifier,
-    ),
-    exits_json(
-        "a saved threshold that is out of range",
-        change_json(policy={"class_path": "mebert.policies.Entropy", "init_args": {"threshold": 7}}),
-        "Entropy",
-        do=classifier,
-    ),
-    exits_json("operating points that are none", change_json(operating_points={"edr": {"fast": 0.5}}), do=classifier),
-    saved("exits.safetensors that was cut off", open_model, "exits.safetensors", half),
-    saved("no exits.safetensors", open_model, "exits.safetensors", Path.unlink),
+    Fault("a model that does not exist", lambda: open_model("no-such-model"), "cannot load model 'no-such-model'"),
+    Fault("a folder without exits", lambda: open_model("tokenizer"), "it has no exits.json; fit writes"),
+    exits("a broken exits.json", "is not valid JSON", '{"format": 1, '),
+    exits("an exits.json that is a list", "holds no settings of a model", "[1]"),
+    exits("an exits.json of a later version", "has format 99", format=99),
+    exits("an exits.json without its labels", "lacks the key 'num_labels'", num_labels=None, label_names=None),
+    exits("an exits.json for other labels", "size mismatch for exits.0", num_labels=2, label_names=["a", "b"]),
+    exits("an exits.json for other exits", "does not fit exits.safetensors", exit_layers=[1, 3]),
+    exits("an exits.json with a word for a number", "valid integer, got 'three'", num_labels="three"),
+    exits("a saved class that is not imported", "of the class 'my.package.Model'", model="my.package.Model"),
+    policy("a saved policy that is not imported", "of the class 'my.Policy', which is not imported", "my.Policy"),
+    policy("a saved policy with other settings", "unexpected keyword argument 'tau'", "mebert.policies.Entropy", tau=1),
+    policy("a saved threshold that is out of range", "[0, 1], got 7", "mebert.policies.Entropy", threshold=7),
+    exits("operating points that are none", "operating_points.edr.fast", operating_points={"edr": {"fast": 0.5}}),
+    weights("exits.safetensors that was cut off", "incomplete metadata", half),
+    weights("an empty exits.safetensors", "cannot load model", b""),
+    weights("no exits.safetensors", "has no exits.safetensors", Path.unlink),
+    weights("a weight that is missing", "missing exits.0", change_tensors(exits__0__classifier__3__weight=None)),
+    weights("a weight that is not a number", "is not a number", change_tensors(exits__0__classifier__3__bias=NAN)),
     saved(
-        "a weight that is missing",
-        open_model,
-        "exits.safetensors",
-        change_tensors(exits__0__classifier__3__weight=None),
-    ),
-    saved(
-        "a weight that is not a number",
-        open_model,
-        "exits.safetensors",
-        change_tensors(exits__0__classifier__3__bias=torch.full((3,), float("nan"))),
-    ),
-    Fault(
         "a model folder without its tokenizer",
+        "there are no files of one",
         classifier,
-        "'runs/tiny/version_0/model'",
-        {f"{MODEL}/tokenizer.json": Path.unlink, f"{MODEL}/tokenizer_config.json": Path.unlink},
+        tokenizer__json=Path.unlink,
+        tokenizer_config__json=Path.unlink,
     ),
-    Fault("an unknown device", lambda: classifier(device="gpu"), "'gpu'"),
-    Fault("an unknown precision", lambda: classifier(precision="float8"), "got 'float8'"),
+    Fault("an unknown device", lambda: classifier(device="gpu"), "device 'gpu' cannot be used"),
+    Fault("an unknown precision", lambda: classifier(precision="float8"), "int8, got 'float8'"),
     Fault(
-        "predict with a model folder as checkpoint", f"predict --config tiny.yaml --ckpt_path {MODEL}", "--ckpt_path"
+        "predict with a model folder as checkpoint",
+        f"predict --config tiny.yaml --ckpt_path {MODEL}",
+        "it is a folder; name the file in it",
     ),
 ]

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 from faults.fault import ENCODER
 
-from mebert import callbacks, data, modules, policies
+from mebert import callbacks, curriculum, data, modules, policies
 from mebert.calibration.points import requests
 from mebert.commands.bench.command import bench
 from mebert.commands.bench.settings import BenchSettings
 from mebert.commands.calibrate.run import CalibrationSettings
 from mebert.commands.study.settings import Study
-from mebert.curriculum import CurriculumDataModule, cross_review, pacing
 from mebert.errors import UserError
 
 
@@ -66,9 +65,9 @@ CLASSES = [
     *(each for each in own(policies) if each.name != policies.ExitPolicy.name),
     *own(data),
     *own(callbacks),
-    *own(pacing),
-    cross_review.CrossReview,
-    CurriculumDataModule,
+    *(each for each in own(curriculum) if issubclass(each, curriculum.Pacing)),
+    curriculum.CrossReview,
+    curriculum.CurriculumDataModule,
 ]
 
 

@@ -27,7 +27,7 @@ def main() -> None:
                 folder = Path(place) / str(len(messages))
                 provoked = provoke(fault, trained, folder)
                 if provoked.status != 2:
-                    raise SystemExit(f"{fault.what}: status {provoked.status}, and {provoked.message!r} was said")
+                    print(f"{fault.what}: status {provoked.status}, and {provoked.message!r} was said")
                 messages[group, fault.what] = shortened(provoked.message, folder)
     PAGE.write_text(rendered(messages), encoding="utf-8")
     print(f"Saved: {PAGE} ({len(messages)} faults)")

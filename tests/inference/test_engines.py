@@ -281,23 +281,18 @@ def test_an_exit_that_cannot_fire_is_not_computed():
 
 
 @pytest.mark.parametrize(
-    ("make", "text"),
+    ("settings", "text"),
     [
-        (
-            lambda m: make_engine("fast", m, Entropy()),
-            "engine 'fast' is not known; choose one of: shrink, full, refill",
-        ),
-        (lambda m: make_engine("refill", m, Entropy(), batch_size=0), "batch_size must be at least 1, got 0"),
-        (lambda m: make_engine("refill", m, Entropy(), max_waiting=-1), "max_waiting must be at least 0, got -1"),
-        (lambda m: make_engine("refill", m, Entropy(), max_wait=-1), "max_wait must be at least 0, got -1"),
-        (lambda m: make_engine("predicted", m, Entropy()), "no exit predictor is stored"),
-        (lambda m: prepare_model(m, "float8"), "precision must be float32, bfloat16 or int8, got 'float8'"),
-        (lambda m: prepare_model(m, "int8", device="meta"), "int8 runs on the CPU only"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"max_waiting": -1}, "max_waiting must be at least 0, got -1"),
+        ({"max_wait": -1}, "max_wait must be at least 0, got -1"),
     ],
 )
-def test_mistakes_are_named(make, text):
+def test_mistakes_are_named(settings, text):
     with pytest.raises(UserError, match=text):
-        make(MODELS["bert"])
+        make_engine("refill", MODELS["bert"], Entropy(), **settings)
+    with pytest.raises(UserError, match="int8 runs on the CPU only"):
+        prepare_model(MODELS["bert"], "int8", device="meta")
 
 
 def test_layers_after_the_last_survivor_do_not_run():

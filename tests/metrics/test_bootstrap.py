@@ -10,7 +10,6 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from mebert.errors import UserError
 from mebert.metrics.bootstrap import (
-    agreement,
     bootstrap_intervals,
     bootstrap_values,
     mcnemar,
@@ -127,8 +126,3 @@ def test_paired_bootstrap_of_accuracy():
     assert back.value == -found.value
     assert back.p_value == found.p_value
     assert paired_bootstrap("acc", a, a, labels).p_value == 1.0
-
-
-def test_agreement():
-    full = torch.eye(3)[[0, 1, 2, 0]]
-    assert agreement(torch.eye(3)[[0, 1, 0, 0]], full) == 0.75

@@ -2,12 +2,10 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
 from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecision
 
 from mebert.errors import UserError
@@ -38,13 +36,6 @@ def test_by_hand():
     graded = labels.float() * 0.3
     assert {name: metric_value(name, values, graded, queries) for name in NAMES} == pytest.approx(expected)
     assert metric_value("acc", logits_of(scores), labels, queries) == pytest.approx(4 / 8)
-
-
-def test_average_precision_equals_scikit_learn():
-    torch.manual_seed(0)
-    queries, scores, labels = torch.randint(0, 9, (80,)), torch.randn(80), torch.randint(0, 2, (80,))
-    expected = np.mean([average_precision_score(labels[queries == q], scores[queries == q]) for q in range(9)])
-    assert metric_value("map", logits_of(scores.tolist()), labels, queries) == pytest.approx(expected)
 
 
 rows = st.lists(st.tuples(st.integers(-1, 5), st.integers(-3, 3), st.booleans()), min_size=1, max_size=40)

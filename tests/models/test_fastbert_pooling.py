@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny_batch, tiny_config, tiny_model
+from tiny import tiny_batch, tiny_model
 from torch import nn
 
 from mebert.models import MultiExitModel, PrototypeBank
 from mebert.models.fastbert_pooling import FastBertPooling
-from mebert.modules import ProtoExitModule
 
 
 def plain_attention(pooling: FastBertPooling, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -40,17 +39,6 @@ def test_equals_multi_head_attention_over_all_tokens(padded):
     assert padded == (not torch.allclose(uniform, expected, atol=1e-3))
 
 
-def test_gradients_equal_those_of_multi_head_attention():
-    torch.manual_seed(0)
-    pooling = FastBertPooling(32)
-    mask = tiny_batch()["attention_mask"]
-    hidden = torch.randn(5, 9, 32, requires_grad=True)
-    weight = torch.randn(5, 128)
-    found = torch.autograd.grad((pooling(hidden, mask) * weight).sum(), hidden)[0]
-    expected = torch.autograd.grad((plain_attention(pooling, hidden, mask) * weight).sum(), hidden)[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-
-
 def test_folded_for_inference_it_is_the_same_function_at_the_same_cost():
     model = tiny_model(pooling="fastbert")
     batch, hidden = tiny_batch(), torch.randn(5, 9, 32)
@@ -76,12 +64,3 @@ def test_the_feature_is_of_width_128_and_so_is_what_reads_it(tmp_path):
         loaded = MultiExitModel.from_pretrained(tmp_path)
         torch.testing.assert_close(loaded(**batch).logits, expected.logits, rtol=0, atol=0)
         assert loaded.prototypes.distances(0, expected.features[0]).shape == (5, 3)
-
-
-def test_prototypes_train_on_it():
-    module = ProtoExitModule(encoder_config=tiny_config("bert"), num_labels=3, pooling="fastbert", dropout=0.0)
-    batch = {**tiny_batch(6), "labels": torch.arange(6) % 3}
-    outputs = module(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    module.compute_loss(outputs, batch)["loss"].backward()
-    assert module.model.prototypes.weight.shape == (2, 128, 128)
-    assert module.model.prototypes.weight.grad.abs().sum() > 0

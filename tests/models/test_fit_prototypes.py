@@ -53,6 +53,16 @@ def test_the_hybrid_rule_works_with_them_and_they_are_saved(tmp_path):
     torch.testing.assert_close(policy.bind(loaded).score_exits(out.logits, out.features), scores)
 
 
+def test_a_class_without_rows_has_no_prototype():
+    model = tiny_model("bert", num_labels=4)
+    batch, batches = labelled()
+    model.prototypes = fit_prototypes(model, batches)
+    with torch.no_grad():
+        out = model(batch["input_ids"], batch["attention_mask"])
+    assert model.prototypes.distances(0, out.features[0]).isinf().sum(0).tolist() == [0, 0, 0, 60]
+    assert HybridDistanceEntropy(0.4).bind(model).score_exits(out.logits, out.features).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [

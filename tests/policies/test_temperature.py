@@ -54,6 +54,12 @@ def test_each_exit_has_its_own_minimum_however_far_the_exits_are_apart():
         assert math.log(temperature) == pytest.approx(expected.x, abs=1e-4)
 
 
+def test_unlabelled_rows_do_not_count():
+    logits, labels = drawn()
+    more = torch.cat([logits, 9 * logits], 1), torch.cat([labels, torch.full_like(labels, -1)])
+    torch.testing.assert_close(fit_temperatures(*more), fit_temperatures(logits, labels))
+
+
 def test_temperatures_stay_within_bounds():
     labels = torch.arange(60) % 3
     right = torch.nn.functional.one_hot(labels, 3).float()

@@ -103,11 +103,6 @@ def test_a_pass_written_and_read_is_the_same(tmp_path):
     again, about = load_record(tmp_path / "outputs.safetensors")
     assert about == {"split": "test", "exit_layers": [1, 2, 3]}
     torch.testing.assert_close(vars(again), vars(record))
-    with pytest.raises(UserError, match=r"outputs_x\.safetensors does not exist"):
-        load_record(tmp_path / "outputs_x.safetensors")
-    (tmp_path / "torn").write_bytes((tmp_path / "outputs.safetensors").read_bytes()[:100])
-    with pytest.raises(UserError, match="cannot be read as a recorded pass"):
-        load_record(tmp_path / "torn")
 
 
 def test_through_the_command_line_for_a_recipe_that_trains_no_prototypes(tmp_path, monkeypatch, capsys):

@@ -25,14 +25,7 @@ from mebert.storage.trusted_classes import check_named_classes, imported_class
 FOLDER, MODEL = "runs/tiny/version_0", "runs/tiny/version_0/model"
 CHECKPOINT = f"{FOLDER}/checkpoints/best.ckpt"
 CALLABLES = ["os.system", "subprocess.Popen", "torch.hub.load", "builtins.exec", "runpy.run_path"]
-FOREIGN = [
-    "collections.OrderedDict",
-    "torch.nn.Linear",
-    "mebert.policies.policy_from_spec",
-    "",
-    "Entropy",
-    "no.such.Thing",
-]
+FOREIGN = ["collections.OrderedDict", "torch.nn.Linear", "mebert.policies.policy_from_spec", "", "Entropy", "no.Thing"]
 
 
 @pytest.fixture
@@ -122,7 +115,8 @@ IN_CHECKPOINTS = {
 
 
 @pytest.mark.parametrize(
-    ("command", "name"), [*(("test", name) for name in IN_CHECKPOINTS), ("fit", "its module"), ("fit", "a function")]
+    ("command", "name"),
+    [("test", "its policy, in a file"), ("test", "a command where anything goes"), ("fit", "its module")],
 )
 def test_a_checkpoint_that_names_code(command, name, evil, here, capsys):
     (here / "policy.yaml").write_text(yaml.safe_dump(SPEC))
@@ -151,21 +145,26 @@ def test_settings_under_the_names_of_old_versions(key, evil, here):
         read_checkpoint(here / "changed.ckpt")
 
 
-def test_the_policy_beside_the_weights(evil, here, capsys):
+@pytest.mark.parametrize(
+    ("part", "value", "named"),
+    [
+        ("policy", SPEC, "evil_module.Policy"),
+        ("policy", {"class_path": "os.system", "init_args": {"command": "true"}}, "os.system"),
+        ("exit_predictors", [{**SPEC, "tensors": {}}], "evil_module.Policy"),
+    ],
+)
+def test_what_stands_beside_the_weights(part, value, named, evil, here, capsys):
     content = torch.load(CHECKPOINT, weights_only=True)
-    content["mebert"]["policy"] = SPEC
+    content["mebert"][part] = value
     torch.save(content, "changed.ckpt")
-    assert "evil_module.Policy" in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
-    content["mebert"]["policy"] = {"class_path": "os.system", "init_args": {"command": "true"}}
-    torch.save(content, "changed.ckpt")
-    assert "os.system" in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
+    assert named in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
 
 
 def test_a_recipe_of_the_users_own_goes_on_where_he_names_it(here, capsys, monkeypatch):
     (here / "own_recipe.py").write_text("import mebert\nclass Own(mebert.MultiExitModule):\n    pass\n")
     settings = experiment()
-    settings["trainer"] |= {"max_steps": 2}
-    settings["experiment"] = "own"
+    settings["trainer"]["max_steps"] = 2
+    settings |= {"experiment": "own", "test_after_fit": False}
     settings["model"]["class_path"] = "own_recipe.Own"
     del settings["model"]["init_args"]["prototype_dim"]
     write_config(here, settings, "own.yaml")
@@ -174,11 +173,11 @@ def test_a_recipe_of_the_users_own_goes_on_where_he_names_it(here, capsys, monke
     del sys.modules["own_recipe"]
     with pytest.raises(UserError, match=r"own_recipe\.Own.*--model own_recipe\.Own"):
         read_checkpoint(here / path)
-    assert run("test", "--config", "own.yaml", "--ckpt_path", path) == 0, "his YAML names it"
+    assert run("predict", "--config", "own.yaml", "--ckpt_path", path) == 0, "his YAML names it"
     del sys.modules["own_recipe"]
     del settings["model"]
     write_config(here, settings, "without.yaml")
-    assert run("test", "--config", "without.yaml", "--model", "own_recipe.Own", "--ckpt_path", path) == 0
+    assert run("predict", "--config", "without.yaml", "--model", "own_recipe.Own", "--ckpt_path", path) == 0
     del sys.modules["own_recipe"]
 
 
@@ -197,17 +196,13 @@ def test_names_that_may_stand_in_a_checkpoint(here):
 # ---- folders ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["evil_module.Model", *CALLABLES, "mebert.models.MultiExitModel.from_pretrained"])
-def test_a_model_folder_that_names_its_class(path, evil, here):
-    write_json(here / MODEL / "exits.json", model=path)
-    with pytest.raises(UserError, match="the saved model is of the class"):
-        mebert.EarlyExitClassifier.from_pretrained(MODEL)
-
-
-@pytest.mark.parametrize("path", ["evil_module.Policy", *CALLABLES])
-def test_a_model_folder_that_names_its_policy(path, evil, here):
-    write_json(here / MODEL / "exits.json", policy={"class_path": path, "init_args": {}})
-    with pytest.raises(UserError, match="the saved policy is of the class"):
+@pytest.mark.parametrize("kind", ["model", "policy"])
+@pytest.mark.parametrize("path", ["evil_module.Policy", *CALLABLES, "mebert.models.MultiExitModel.from_pretrained"])
+def test_a_model_folder_that_names_its_class(kind, path, evil, here):
+    write_json(
+        here / MODEL / "exits.json", **{kind: path if kind == "model" else {"class_path": path, "init_args": {}}}
+    )
+    with pytest.raises(UserError, match=f"the saved {kind} is of the class"):
         mebert.EarlyExitClassifier.from_pretrained(MODEL)
 
 
@@ -249,6 +244,13 @@ def test_a_run_whose_config_names_its_data(data, evil, here, capsys):
     config = yaml.safe_load((here / FOLDER / "config.yaml").read_text()) | {"data": data}
     (here / FOLDER / "config.yaml").write_text(yaml.safe_dump(config))
     assert "config.yaml" in error_of(capsys, "calibrate", "--model", MODEL, "--speedup", "1.5")
+
+
+def test_names_in_the_configs_of_runs_that_are_compared_are_text(evil, here):
+    config = yaml.safe_load((here / FOLDER / "config.yaml").read_text())
+    config["model"] = {"class_path": "evil_module.Module", "init_args": {}}
+    (here / FOLDER / "config.yaml").write_text(yaml.safe_dump(config))
+    assert mebert.cli.main.main(["compare", FOLDER]) == 0
 
 
 # ---- a configuration that the user gives: his own will, but held to the kinds of classes -----------------------------

@@ -44,10 +44,10 @@ def leaks(folder):
 def test_no_file_of_a_run_holds_one(environment, capfd, caplog):
     settings = experiment()
     settings["trainer"]["max_epochs"] = 1
+    settings["curve"] = {"wall_samples": 0, "policies": ["entropy"]}
     write_config(environment, settings)
     overlay = str(ROOT / "configs/logger/wandb.yaml")
     assert run("fit", "--config", "tiny.yaml", "--config", overlay) == 0
-    assert run("fit", "--config", "tiny.yaml", "--trainer.max_steps", "1", "--test_after_fit", "false") == 0
     study = ["study", "--config", str(ROOT / "configs/study/quick.yaml"), "--out", "studies", "--list", "true"]
     assert mebert.cli.main.main(study) == 0
     count, found = leaks(environment)

@@ -23,7 +23,7 @@ def commands_in(text):
 
 
 @pytest.fixture(scope="module")
-def odd(finished, tmp_path_factory):
+def odd(trained_run, tmp_path_factory):
     """A run on own files whose labels and texts are not what one would wish for."""
     folder = tmp_path_factory.mktemp("odd")
     with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
@@ -32,10 +32,11 @@ def odd(finished, tmp_path_factory):
         writer.writerows([f"{TEXT} {number}", LABELS[number % 3]] for number in range(24))
     settings = experiment()
     settings["trainer"]["max_epochs"] = 1
+    settings["curve"]["wall_samples"] = 0
     settings["data"] = {
         "class_path": "mebert.TextDataModule",
         "init_args": {
-            "tokenizer": str(finished / "runs/tiny/version_0/model"),
+            "tokenizer": str(trained_run / "runs/tiny/version_0/model"),
             "max_length": 32,
             "batch_size": 8,
             "labels": LABELS,

@@ -12,7 +12,7 @@ import mebert
 from mebert.cli.main import main
 from mebert.storage.model_spec import ModelSpec
 
-FI21222122222212212122222122222222122222122TURE = Path(__file__).parents[1] / "fixtures/v0_1_0/run"
+FIXTURE = Path(__file__).parents[1] / "fixtures/v0_1_0/run"
 COMMON = ["--config", "run/config.yaml", "--ckpt_path", "run/checkpoints/best.ckpt"]
 PAIRS = [
     ("all cats are animals", "some cats sleep"),
@@ -25,7 +25,7 @@ PAIRS = [
 def folder(tmp_path, monkeypatch):
     """A copy of the run, in the working directory."""
     monkeypatch.chdir(tmp_path)
-    return shutil.copytree(FI21222122222212212122222122222222122222122TURE, tmp_path / "run")
+    return shutil.copytree(FIXTURE, tmp_path / "run")
 
 
 def numbers(content):
@@ -74,9 +74,7 @@ def test_predict(asked, exits, folder):
     ],
 )
 def test_classifier(asked, found):
-    classifier = mebert.EarlyExitClassifier.from_pretrained(
-        FI21222122222212212122222122222222122222122TURE, device="cpu", precision="float32"
-    )
+    classifier = mebert.EarlyExitClassifier.from_pretrained(FIXTURE, device="cpu", precision="float32")
     predictions = classifier(PAIRS, **asked)
     assert [(p.label, p.exit) for p in predictions] == [(label, number) for label, number, _ in found]
     assert [max(p.probabilities.values()) for p in predictions] == pytest.approx([p for _, _, p in found], abs=2e-4)

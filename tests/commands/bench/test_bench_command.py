@@ -138,26 +138,3 @@ def test_texts_of_a_file(tmp_path, capsys, monkeypatch):
     pairs = ["--texts", "own.csv", "--text_column", "one", "--text_pair_column", "two"]
     assert main(["bench", *small, *pairs]) == 0
     assert "own.csv: 2 samples of 5.5 tokens on average (5 to 6)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--size", "tiny", "--speedups", "[7]"], "speedups: 7 is out of reach here: 4 exits give"),
-        (["--precisions", "[float32,float32]"], "precisions must be one or more different ones"),
-        (["--policies", "[simulated]", "--size", "tiny"], "policy 'simulated' is not known"),
-        (["--policies", "[fixed]", "--size", "tiny"], "the policy 'fixed' has no speed to choose; name others"),
-        (["--policies", "[entropy,entropy]", "--size", "tiny"], "policies must be one or more different ones"),
-        (["--policies", "[change]", "--size", "tiny"], "policy 'change' does not fit a model with 2 label(s)"),
-        (["--size", "tiny", "--max_length", "4000"], "max_length is 4000 tokens, but tiny size allows 512"),
-        (["--task", "sst2", "--texts", "a.txt"], "task and texts were both given"),
-        (["--task", "sst2", "--split", "dev"], "split must be train, val or test"),
-        (["--texts", "nosuch.txt", "--tokenizer", "nosuch", "--size", "tiny"], "the tokenizer 'nosuch'"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(arguments, message, capsys):
-    assert main(["bench", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-    assert error.startswith("mebert: error: ")

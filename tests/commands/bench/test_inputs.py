@@ -34,7 +34,7 @@ def test_long_ones_are_cut_and_the_seed_decides_the_order():
     assert drawn.tolist() != other.tolist()
 
 
-@pytest.mark.parametrize("spec", ["nosuch", "0,1", "12,-1", "1,2,3", ""])
+@pytest.mark.parametrize("spec", ["0,1", "12,-1", "1,2,3", ""])
 def test_wrong_lengths(spec):
     with pytest.raises(UserError, match="lengths must be one of sst2"):
         draw_lengths(spec, 5, 128, seed=0)

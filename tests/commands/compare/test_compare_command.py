@@ -206,32 +206,21 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
     assert "| run | recipe | layer 1 | layer 2 | layer 3 | layer 4 |" in markdown
     assert main(["compare", "a", "b", "--out", "c.txt"]) == 0
     assert "2 - 1" in (tmp_path / "c.txt").read_text()
-    assert main(["compare", "a", "--out", "c.docx"]) == 2
-    assert "ends in .md, .csv, .txt, .html" in capsys.readouterr().err
 
 
-def test_mistakes(tmp_path, capsys):
+def test_runs_that_cannot_be_compared(tmp_path, capsys):
     a, _ = made_run(tmp_path / "a", 1)
     b, _ = made_run(tmp_path / "b", 2, rows=299)
     c, _ = made_run(tmp_path / "c", 2, task="mrpc")
     d, record = made_run(tmp_path / "d", 2)
     record.labels[0] = 1 - record.labels[0]
     save_record(record, d / "outputs.safetensors", {})
-    untested, _ = made_run(tmp_path / "e", 2)
-    (untested / "outputs.safetensors").unlink()
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    for args, said in [
-        ([a, b], "other rows (300 and 299); test both on the same split: python -m mebert test --config"),
-        ([a, c], "their task differs (rte, mrpc); give runs of one task"),
-        ([a, d], "the labels of their rows differ"),
-        ([a, untested], "was not tested (it lacks outputs.safetensors): python -m mebert test --config"),
-        ([empty], "is not the folder of a run"),
-        ([tmp_path / "nowhere"], "is not a folder"),
-        ([], "runs is missing"),
-        ([a, "--speedups", "0.5"], "speedups must be at least 1, got 0.5"),
+    for other, said in [
+        (b, "other rows (300 and 299); test both on the same split: python -m mebert test --config"),
+        (c, "their task differs (rte, mrpc); give runs of one task"),
+        (d, "the labels of their rows differ"),
     ]:
-        assert main(["compare", *map(str, args)]) == 2
+        assert main(["compare", str(a), str(other)]) == 2
         assert said in capsys.readouterr().err
 
 

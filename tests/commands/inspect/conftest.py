@@ -5,17 +5,10 @@ from contextlib import chdir
 import pytest
 import torch
 from runs import experiment, newest, run, write_config
-from tiny import VOCABULARY, tiny_batch, tiny_model
+from tiny import tiny_batch, tiny_model, words_tokenizer
 from torch import nn
-from transformers import BertTokenizer
 
 from mebert.models import PrototypeBank
-
-
-def words_tokenizer():
-    """Words w0, w1, ... as tokens."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(VOCABULARY - 5))]
-    return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64)
 
 
 @torch.no_grad()

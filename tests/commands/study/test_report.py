@@ -133,8 +133,3 @@ def test_mean_ranks(reported):
     assert "| joint | 1.8 | 1.0 | 1.5 | 1.0 |" in own
     assert "| other | 1.2 | 2.8 | 1.5 | 2.0 |" in own
     assert "| joint |" in best
-
-
-def test_nothing_done_is_said(tmp_path):
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**SETTINGS, "out": str(tmp_path / "new")}), encoding="utf-8")
-    assert main(["study", "--config", str(tmp_path / "s.yaml"), "--report_only"]) == 2

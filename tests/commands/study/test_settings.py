@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
 from mebert.commands.study.settings import Study, cells_of, select
-from mebert.errors import UserError
 
 GOOD = {
     "name": "s",
@@ -95,28 +92,3 @@ def test_only_takes_every_way_of_writing_it():
     assert len(select(cells, ["recipe=joint", "recipe=slow", "task=rte"])) == 4
     for cell in cells:
         assert select(cells, [cell.only]) == [cell]
-    for word in ("joint", "epoch=1"):
-        with pytest.raises(UserError, match="recipe=<name>"):
-            select(cells, [word])
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"name": "a/b"}, "name is 'a/b'"),
-        ({"tasks": {}}, "tasks is missing"),
-        ({"recipes": {"a b": {}}}, "'a b' must consist of"),
-        ({"recipes": {"a": {"model": 3}}}, r"recipes\.a\.model must be a mapping"),
-        ({"recipes": {"a": {"tasks": {"mnli": {}}}}}, r"recipes\.a\.tasks\.mnli: no task 'mnli'.*rte, sst2"),
-        ({"recipes": {"a": {"tasks": {"rte": {"seed": 3}}}}}, r"recipes\.a\.tasks\.rte\.seed is not known"),
-        ({"base": {"trainer": {"default_root_dir": "x"}}}, r"base\.trainer\.default_root_dir.*set `out`"),
-    ],
-)
-def test_a_mistake_is_named(more, said):
-    with pytest.raises(UserError, match=said):
-        checked(**more)
-
-
-def test_a_class_that_nobody_gives_is_missed():
-    with pytest.raises(UserError, match=r"recipe 'joint', task 'rte': no model\.class_path"):
-        cells_of(checked(base={"data": {"class_path": "d"}}))

@@ -145,19 +145,6 @@ def test_results_of_other_settings_are_not_mixed(ran, capsys):
     assert main(["study", "--config", str(other), "--only", "recipe=joint,first_1"]) == 0, "the same after merging"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--nmae", "x"], "nmae"),
-        (["--list", "--report_only"], "exclude each other"),
-    ],
-)
-def test_mistakes_on_the_command_line(ran, arguments, said, capsys):
-    path = ran[0]
-    assert main(["study", "--config", str(path), *arguments]) == 2
-    assert said in capsys.readouterr().err
-
-
 SHIPPED = sorted((ROOT / "configs/study").glob("*.yaml"))
 
 
@@ -170,21 +157,3 @@ def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
     assert study(path, "--list")[0] == 0
     content = yaml.safe_load(Path(f"runs/studies/{path.stem}/study.yaml").read_text(encoding="utf-8"))
     check_settings(cells_of(Study.checked(**content)))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"model": {"poling": "cls"}}, "recipe new, task task: model: Option 'poling' is not accepted"),
-        ({"data": {"batch_size": "many"}}, "batch_size: expected a whole number"),
-        ({"curve": {"pionts": [2]}}, "recipe new, task task: Group 'curve' does not accept option 'pionts'"),
-        ({"last_checkpoint": {"every_n_train_steps": "many"}}, "last_checkpoint.every_n_train_steps"),
-    ],
-)
-def test_settings_that_cannot_work_are_told_before_anything_runs(change, said, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("subprocess.Popen", None)
-    settings = study_settings(tmp_path / "out")
-    settings["recipes"] = {"joint": {}, "new": change}
-    (tmp_path / "new.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    assert main(["study", "--config", str(tmp_path / "new.yaml")]) == 2
-    assert said in capsys.readouterr().err
