@@ -1,4 +1,4 @@
-"""What callbacks that measure have in common: hooks over every split, its metric prefix and its metrics."""
+"""What callbacks have in common: hooks over every split, its metrics, and a checked folder of checkpoints."""
 
 from __future__ import annotations
 
@@ -69,13 +69,6 @@ class CheckedCheckpoint(ModelCheckpoint):
     def is_local(self) -> bool:
         """Whether files go to a local folder and not to a URL."""
         return "://" not in str(self.dirpath)
-
-
-def stage_prefix(trainer: Trainer, stage: str, dataloader_idx: int = 0) -> str:
-    """The prefix of a split's metrics: its name in the data module's `validation_names` or `test_names`, if any."""
-    attribute = {"val": "validation_names", "test": "test_names"}.get(stage, "")
-    names = getattr(getattr(trainer, "datamodule", None), attribute, None) or [stage]
-    return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{stage}_{dataloader_idx}"
 
 
 def main_metrics(trainer: Trainer, num_labels: int) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from mebert.calibration.costs import PolicyCosts
-from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.callbacks.threshold_check import check_monitors, warn_if_useless, warn_of_missing
 from mebert.callbacks.wall_clock import WallClock
 from mebert.errors import check_range
 from mebert.metrics.curve import CurvePoint, ExitRecord
+from mebert.modules.base import stage_prefix
 from mebert.modules.fitted_indicators import check_rows
 from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics
 from mebert.errors import check_range
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import make_metric, metric_input, update_metric
+from mebert.modules.base import stage_prefix
 
 
 class ExitAccuracy(SplitCallback):

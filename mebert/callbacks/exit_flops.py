@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.callbacks.base import BatchPlace, SplitCallback, stage_prefix
+from mebert.callbacks.base import BatchPlace, SplitCallback
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.models.flops import exit_flops, single_exit_flops
+from mebert.modules.base import stage_prefix
 
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule

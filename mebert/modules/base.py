@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from torch import Tensor
+import lightning as L
+from torch import Tensor, nn
 
 from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import check_range
@@ -23,6 +24,13 @@ from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
 from mebert.runtime.precision import inference_precision
+
+
+def stage_prefix(trainer: L.Trainer, stage: str, dataloader_idx: int = 0) -> str:
+    """The prefix of a split's metrics: its name in the data module's `validation_names` or `test_names`, if any."""
+    attribute = {"val": "validation_names", "test": "test_names"}.get(stage, "")
+    names = getattr(getattr(trainer, "datamodule", None), attribute, None) or [stage]
+    return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{stage}_{dataloader_idx}"
 
 
 class MultiExitModule(EarlyExitModule):
@@ -105,22 +113,16 @@ class MultiExitModule(EarlyExitModule):
         self._prediction: EnginePrediction | None = None
         self.loss_parts: dict[str, Tensor] = {}  # of the last training batch, for callbacks
 
-    # ---- what a recipe overrides ---------------------------------------------------------------------------------
-
     def build_model(self) -> MultiExitModel:
         """The multi-exit model of the settings in `self.hparams`."""
         hp = self.hparams
         source = hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"]
         encoder = build_encoder(*source, layers=hp["encoder_layers"])
-        head_dropout = 0.1 if hp["dropout"] is None else hp["dropout"]
-        exit_layers = self.exit_layers(encoder.config.num_hidden_layers)
         return self.model_class(
             encoder,
-            num_labels=hp["num_labels"],
-            exit_layers=exit_layers,
-            pooling=hp["pooling"],
-            head=hp["head"],
-            head_dropout=head_dropout,
+            exit_layers=self.exit_layers(encoder.config.num_hidden_layers),
+            head_dropout=0.1 if hp["dropout"] is None else hp["dropout"],
+            **{name: hp[name] for name in ("num_labels", "pooling", "head")},
         )
 
     def exit_layers(self, num_layers: int) -> list[int] | None:
@@ -150,15 +152,12 @@ class MultiExitModule(EarlyExitModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW (fused where it can be) with linear warm-up and decay."""
-        return adamw_with_linear_decay(
-            self,
-            self.learning_rate,
-            self.weight_decay,
-            self.warmup_ratio,
-            int(self.trainer.estimated_stepping_batches),
-        )
+        steps, rates = int(self.trainer.estimated_stepping_batches), (self.learning_rate, self.weight_decay)
+        return adamw_with_linear_decay(self, *rates, self.warmup_ratio, steps, self.own_rates())
 
-    # ---- shared by all recipes -----------------------------------------------------------------------------------
+    def own_rates(self) -> list[tuple[nn.Parameter, float]]:
+        """Parameters with a peak learning rate of their own."""
+        return []
 
     def weighted_exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the exits' losses, weights summing to 1."""
@@ -181,19 +180,18 @@ class MultiExitModule(EarlyExitModule):
 
     def _step(self, batch: Mapping[str, Tensor], stage: str) -> dict[str, Tensor]:
         outputs = self(**model_inputs(batch))
-        step = {
-            "logits": outputs.logits.detach(),
-            "features": outputs.features.detach(),
-            "index": batch["index"],
-        }
+        step = {"logits": outputs.logits.detach(), "features": outputs.features.detach(), "index": batch["index"]}
         if "labels" in batch:
             step["labels"] = batch["labels"]
             if stage == "train":
                 weight, parts = float(len(batch["index"])), self.compute_loss(outputs, batch)
             else:
                 rows = batch["index"] >= 0
+                # Rows with index -1 only pad a process's share of an evaluation split.
+                kept = ExitOutputs(outputs.logits[:, rows], outputs.features[:, rows])
+                parts = self.compute_loss(kept, {name: value[rows] for name, value in batch.items()})
                 # A float, since Lightning truncates the mean of integers over processes (20.5 would weigh 20).
-                weight, parts = float(rows.sum()), self._loss_of_rows(outputs, batch, rows)
+                weight = float(rows.sum())
                 if not weight:  # nothing but padding: it must not put a NaN into the mean
                     parts = {name: value.new_zeros(()) for name, value in parts.items()}
             values = {name: value.detach() for name, value in parts.items()}
@@ -209,19 +207,14 @@ class MultiExitModule(EarlyExitModule):
             step["loss"] = parts["loss"]
         return step
 
-    def _loss_of_rows(self, outputs: ExitOutputs, batch: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-        """`compute_loss` without the rows (index -1) that only pad a process's share of an evaluation split."""
-        kept = ExitOutputs(outputs.logits[:, rows], outputs.features[:, rows])
-        return self.compute_loss(kept, {name: value[rows] for name, value in batch.items()})
-
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         return self._step(batch, "train")
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        return self._step(batch, self._stage_name("validation_names", "val", dataloader_idx))
+        return self._step(batch, stage_prefix(self.trainer, "val", dataloader_idx))
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        return self._step(batch, self._stage_name("test_names", "test", dataloader_idx))
+        return self._step(batch, stage_prefix(self.trainer, "test", dataloader_idx))
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Feed the engine with the batch.
@@ -232,8 +225,7 @@ class MultiExitModule(EarlyExitModule):
             (the value itself for regression), and `exit` (n,), counted from 1.
         """
         if self._prediction is None:
-            trainer = getattr(self, "_trainer", None)
-            precision = inference_precision(getattr(trainer, "precision", None))
+            precision = inference_precision(getattr(self._trainer, "precision", None))
             settings = self.model, self.policy, self.engine, precision
             self._prediction = EnginePrediction(*settings, len(batch["index"]), self.exit_predictors)
         return self._prediction.feed(batch)
@@ -245,13 +237,7 @@ class MultiExitModule(EarlyExitModule):
     def on_predict_start(self) -> None:
         self._prediction = None  # weights, policy or engine may be others than the last time
 
-    def on_predict_end(self) -> None:
-        self._prediction = None
-
-    def _stage_name(self, attribute: str, default: str, dataloader_idx: int) -> str:
-        datamodule = getattr(self.trainer, "datamodule", None)
-        names = list(getattr(datamodule, attribute, None) or [default])
-        return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{default}_{dataloader_idx}"
+    on_predict_end = on_predict_start
 
     def setup(self, stage: str) -> None:
         """Take label names and balanced class weights from the data; check that texts of its length fit the encoder."""

@@ -25,11 +25,7 @@ def scorer_losses(scorer: nn.Linear, outputs: ExitOutputs, labels: Tensor) -> Te
     """The squared error of the learning-to-exit head for each exit but the last, (E - 1,).
 
     u = sigmoid(scorer(h_i)) against 1 - [exit i is right], mean over the batch; the last exit has nothing to decide.
-
-    Args:
-        scorer: Linear(F -> 1), the same for all exits.
-        outputs: Logits (E, B, C) and features (E, B, F).
-        labels: (B,), int64 classes, or float targets where C = 1.
+    Logits (E, B, C), features (E, B, F), labels (B,), int64 classes, or float targets where C = 1.
     """
     unsure = scorer(outputs.features[:-1]).squeeze(-1).float().sigmoid()
     return (unsure - exit_errors(outputs.logits[:-1], labels)).square().mean(1)

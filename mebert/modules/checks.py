@@ -16,15 +16,7 @@ SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
 def first_class_weights(setting: list[float] | Literal["balanced"] | None, num_labels: int) -> Tensor | None:
-    """The weights (C,) as far as they are known before there is data: ones for `balanced`, None for none.
-
-    Args:
-        setting: The module's `class_weights`.
-        num_labels: C.
-
-    Raises:
-        UserError: Not one positive weight a class, or a regression.
-    """
+    """The module's `class_weights` (C,) as far as they are known before there is data: ones for `balanced`."""
     if setting is None:
         return None
     if num_labels == 1:
@@ -39,14 +31,7 @@ def first_class_weights(setting: list[float] | Literal["balanced"] | None, num_l
 
 
 def train_labels(datamodule: Any) -> Tensor:
-    """The labels of all training rows, (N,) int64.
-
-    Args:
-        datamodule: One of mebert, set up for training; or anything else, or None.
-
-    Raises:
-        UserError: It does not hold its training labels.
-    """
+    """The labels of all training rows, (N,) int64; a UserError where the data module does not hold them."""
     labels = getattr(getattr(datamodule, "splits", {}).get("train"), "labels", None)
     if labels is None:
         raise UserError(
@@ -65,13 +50,10 @@ def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:
 
 
 def check_strategy(strategy: object) -> None:
-    """Raise a UserError for a strategy under which no process has the whole model.
+    """Raise a UserError for a Trainer's strategy under which no process has the whole model.
 
     Fitted prototypes, thresholds, engines and exit predictors run copies of it, or parts, on their own; RomeBERT reads
     whole gradients. An encoder of this kind fits on one device, so that there is nothing to gain.
-
-    Args:
-        strategy: The Trainer's.
     """
     names = {kind.__name__ for kind in type(strategy).__mro__}
     if found := names.intersection(SHARDING):
@@ -82,12 +64,7 @@ def check_strategy(strategy: object) -> None:
 
 
 def check_fit(model: MultiExitModel, datamodule: Any) -> None:
-    """Raise a UserError when texts are longer than the encoder takes, or tokens are none of its vocabulary.
-
-    Args:
-        model: The model to be run.
-        datamodule: Its `max_length` and `tokenizer` are read, if it has them; may be None.
-    """
+    """Raise a UserError when texts are longer than the encoder takes, or tokens are none of its vocabulary."""
     longest, limit = getattr(datamodule, "max_length", None), model.adapter.max_length
     if longest is not None and longest > limit:
         raise UserError(f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length")

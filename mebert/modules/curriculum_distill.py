@@ -85,7 +85,11 @@ class CurriculumDistillModule(MultiExitModule):
         self.projections: nn.ModuleList | None = None
         if projection:
             size = self.model.feature_size
-            self.projections = nn.ModuleList(_identity(size) for _ in range(exits - 1))
+            layers = [nn.Linear(size, size) for _ in range(exits - 1)]
+            for layer in layers:  # it starts as the identity
+                nn.init.eye_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            self.projections = nn.ModuleList(layers)
 
     def on_fit_start(self) -> None:
         """Compute the external teacher's logits, or read them from the cache."""
@@ -127,14 +131,6 @@ class CurriculumDistillModule(MultiExitModule):
         return pairs.average.to(distances.dtype) @ distances
 
 
-def _identity(size: int) -> nn.Linear:
-    """A projection that starts as none at all."""
-    layer = nn.Linear(size, size)
-    nn.init.eye_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class _Pairs(nn.Module):
     """The pairs of a kind of distillation as index tensors on the module's device."""
 
@@ -146,9 +142,7 @@ class _Pairs(nn.Module):
         super().__init__()
         pairs = distillation_pairs(kind, num_students)
         self.num_students = num_students if pairs else 0
-        for name, value in {
-            "students": torch.tensor([student for student, _ in pairs], dtype=torch.long),
-            "teachers": torch.tensor([teacher for _, teacher in pairs], dtype=torch.long),
-            "average": averaging_matrix(pairs, num_students),
-        }.items():
-            self.register_buffer(name, value, persistent=False)
+        students, teachers = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T.contiguous()
+        self.register_buffer("students", students, persistent=False)
+        self.register_buffer("teachers", teachers, persistent=False)
+        self.register_buffer("average", averaging_matrix(pairs, num_students), persistent=False)

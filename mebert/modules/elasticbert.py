@@ -50,10 +50,6 @@ def equilibrium_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
     With exits i = 0..E-1, what exit i reads has its gradient scaled by 1 / (E - i), and on the way on to the deeper
     layers by E - i - 1 besides. So the layers below get the mean of the gradients of the E - i exits that they
     serve, not their sum; heads get their own in full.
-
-    Args:
-        model: Any.
-        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
     """
     logits, features = [], []
     state = model.start(**inputs)

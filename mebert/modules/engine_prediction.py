@@ -19,15 +19,9 @@ from mebert.policies import ExitPolicy
 
 
 class EnginePrediction:
-    """Feeds batches to an engine that runs a prepared copy of a model.
+    """Feeds batches to an engine that runs a prepared copy of a model, on the model's device and without autocast.
 
-    Args:
-        model: The model, with its weights on the device to run on.
-        policy: Decides when samples leave.
-        engine: Name of the engine.
-        precision: The copy's weights are cast to it once; autocast is off.
-        batch_size: Rows of a full batch, for the engines that wait for one.
-        predictors: The engine `predicted` runs by the one fitted to the policy.
+    The engine `predicted` runs by that of the predictors that was fitted to the policy.
     """
 
     def __init__(
@@ -37,13 +31,11 @@ class EnginePrediction:
         engine: EngineName,
         precision: PrecisionName,
         batch_size: int,
-        predictors: Sequence[ExitPredictor] = (),
+        predictors: Sequence[ExitPredictor],
     ) -> None:
         prepared = prepare_model(model, precision)
-        prepared_policy = prepare_policy(policy, prepared)
-        self.engine = make_engine(
-            engine, prepared, prepared_policy, batch_size=max(1, batch_size), predictors=predictors
-        )
+        policy = prepare_policy(policy, prepared)
+        self.engine = make_engine(engine, prepared, policy, batch_size=max(1, batch_size), predictors=predictors)
 
     def feed(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The rows that finished with this batch, as `MultiExitModule.predict_step` returns them."""

@@ -5,7 +5,7 @@ The policies `dr` and `edr` read prototypes, `learned` reads the head. Shapes: E
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import lightning as L
 import numpy as np
@@ -24,16 +24,11 @@ if TYPE_CHECKING:
 
     from mebert.models.multi_exit import MultiExitModel
 
-MAX_ROWS = 2048
-"""Training rows that are read, at most: class means of a few hundred features need no more."""
+MAX_ROWS = 2048  # training rows that are read, at most: class means of a few hundred features need no more
 
 
 def add_missing_parts(model: MultiExitModel, prototypes: bool = True, exit_scorer: bool = True) -> None:
-    """Give a model the parts that it lacks, for `refit` to fill; no gradient trains them.
-
-    Raises:
-        UserError: Prototypes are asked for, and there is a regression or a single exit.
-    """
+    """Give a model the parts that it lacks, for `refit` to fill; no gradient trains them."""
     device, size = next(model.parameters()).device, model.feature_size
     if prototypes and model.prototypes is None:
         if model.num_exits < 2:
@@ -50,17 +45,13 @@ def make_room_for_state(model: MultiExitModel, names: Iterable[str]) -> None:
     add_missing_parts(model, "prototypes" in found, "exit_scorer" in found)
 
 
-def _fitted_bank(model: MultiExitModel) -> bool:
-    return model.prototypes is not None and not model.prototypes.weight.requires_grad
-
-
-def _fitted_scorer(model: MultiExitModel) -> bool:
-    return model.exit_scorer is not None and not model.exit_scorer.weight.requires_grad
+def _is_fitted(part: PrototypeBank | nn.Linear | None) -> TypeGuard[PrototypeBank | nn.Linear]:
+    return part is not None and not part.weight.requires_grad
 
 
 def has_fitted_parts(model: MultiExitModel) -> bool:
     """Whether the model has a part that is fitted and not trained."""
-    return _fitted_bank(model) or _fitted_scorer(model)
+    return _is_fitted(model.prototypes) or _is_fitted(model.exit_scorer)
 
 
 def check_rows(datamodule: Any) -> None:
@@ -86,11 +77,11 @@ def refit(trainer: L.Trainer, model: MultiExitModel) -> None:
         rows = rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_ROWS]))
     with evaluation_mode(model), trainer.precision_plugin.forward_context():
         features, logits, labels = _run(model, rows, data.collate_for(), data.eval_batch_size)
-    if model.prototypes is not None and _fitted_bank(model):
+    if _is_fitted(model.prototypes):
         sums = PrototypeSums(model)
         sums.add(features, labels)
         model.prototypes.load_state_dict(sums.bank().state_dict())
-    if model.exit_scorer is not None and _fitted_scorer(model):
+    if _is_fitted(model.exit_scorer):
         model.exit_scorer.load_state_dict(fit_exit_scorer(features, logits, labels).state_dict())
 
 

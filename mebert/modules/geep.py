@@ -29,9 +29,8 @@ DEFAULT_TARGET = inspect.signature(MultiExitModule).parameters["target_speedup"]
 class SharedExitOutputs(ExitOutputs):
     """What a training step sees: the exits of the model (students, then the teacher) and the teacher's shared exits.
 
-    Attributes:
-        shared: The teacher's logits for the last layer's view of each layer k in {1..E} + {L-1}, (K, B, C). The last
-            of them are those of the full network.
+    `shared` (K, B, C): the teacher's logits for the last layer's view of each layer k in {1..E} + {L-1}, the last of
+    which are those of the full network.
     """
 
     shared: Tensor
@@ -42,10 +41,6 @@ def shared_exit_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
 
     s_k is what k layers make of the input, z_k the last layer applied to s_k, t_k = Teacher(z_k). s_k is the start of
     s_{k+1}, so that L + E layers run and not the sum over k of k + 1; z_{L-1} is the full network and runs once.
-
-    Args:
-        model: Its exits 1..E are the students, at the layers 1..E; its last exit is the teacher.
-        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
     """
     walk, teacher = model.adapter, model.exit(model.num_exits - 1)
     state = model.start(**inputs)

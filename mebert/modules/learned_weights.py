@@ -16,7 +16,6 @@ from mebert.errors import check_range
 from mebert.models.multi_exit import ExitOutputs
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
-from mebert.modules.optimization import adamw_with_linear_decay
 
 
 def uncertainty_loss(losses: Tensor, log_variances: Tensor, regression: bool = False) -> Tensor:
@@ -65,13 +64,6 @@ class LearnedWeightsModule(MultiExitModule):
         parts = {f"weight_{index + 1:02d}": weights[index] for index in range(len(weights))}
         return {"loss": loss, "ce": losses.detach().mean(), **parts}
 
-    def configure_optimizers(self) -> Any:
-        """As the base, with a rate of its own for s."""
-        return adamw_with_linear_decay(
-            self,
-            self.learning_rate,
-            self.weight_decay,
-            self.warmup_ratio,
-            int(self.trainer.estimated_stepping_batches),
-            own_rates=[(self.log_variances, self.weights_learning_rate)],
-        )
+    def own_rates(self) -> list[tuple[nn.Parameter, float]]:
+        """A rate for s."""
+        return [(self.log_variances, self.weights_learning_rate)]

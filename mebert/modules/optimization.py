@@ -24,15 +24,8 @@ def adamw_with_linear_decay(
     """What `configure_optimizers` returns.
 
     Weight decay falls on matrices only. The fused kernel is used on CPU and CUDA, where it exists; it does the same
-    update in one pass over the weights.
-
-    Args:
-        model: Its parameters that require a gradient are trained.
-        learning_rate: Peak rate.
-        weight_decay: For parameters of two or more dimensions.
-        warmup_ratio: Share of `num_steps` with rising rate.
-        num_steps: Optimiser steps of the whole run.
-        own_rates: Parameters of the model with a peak rate of their own.
+    update in one pass over the weights. `warmup_ratio` is the share of the `num_steps` optimiser steps of the whole run
+    with rising rate; the parameters in `own_rates` have a peak rate of their own.
     """
     own = {id(parameter) for parameter, _ in own_rates}
     groups = _groups((p for p in model.parameters() if id(p) not in own), learning_rate, weight_decay)
@@ -54,15 +47,7 @@ def two_stage_adamw(
     """What `configure_optimizers` returns where one part of the parameters is trained after the other.
 
     Each part's rate rises and falls within its own stage and is 0 outside of it. A parameter without a gradient is not
-    touched by AdamW at all, weight decay included.
-
-    Args:
-        first: Parameters of stage 1.
-        second: Parameters of stage 2.
-        learning_rates: Peak rates of the two stages.
-        weight_decay: For parameters of two or more dimensions.
-        warmup_ratio: Share of each stage's steps with rising rate.
-        ends: Optimiser steps after which stage 1 and stage 2 end.
+    touched by AdamW at all, weight decay included. `ends` are the optimiser steps after which stages 1 and 2 end.
     """
     begins = (0, ends[0])
     groups: list[dict[str, Any]] = []
@@ -87,13 +72,7 @@ def allow_unused_parameters(trainer: Trainer) -> None:
 
 
 def warmup_and_decay(step: int, begin: int, end: int, warmup_ratio: float) -> float:
-    """Share of the peak rate at a step: linear up and down again between two steps, 0 outside.
-
-    Args:
-        step: From 0.
-        begin: First step with a rate.
-        end: The step at which the rate is 0 again.
-        warmup_ratio: Share of the steps from `begin` to `end` with rising rate.
+    """Share of the peak rate at a step (from 0): linear up, from `begin`, and down again, to 0 at `end`; 0 outside.
 
     >>> [warmup_and_decay(step, 2, 6, 0.5) for step in range(8)]
     [0.0, 0.0, 0.0, 0.5, 1.0, 0.5, 0.0, 0.0]

@@ -26,11 +26,7 @@ def conflict(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor
     """How much of the reference must be taken off the gradients so that they no longer work against it: a scalar <= 0.
 
     min(0, <g, r> / <r, r>) over all tensors together; g - conflict r is then at a right angle to r, or, where g does
-    not work against r, g itself (EXACT).
-
-    Args:
-        gradients: g, one tensor a parameter.
-        reference: r, of the same shapes.
+    not work against r, g itself (EXACT). Both have one tensor a parameter.
 
     >>> conflict([torch.tensor([-2.0, 1.0])], [torch.tensor([4.0, 0.0])])
     tensor(-0.5000)

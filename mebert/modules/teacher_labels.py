@@ -11,19 +11,10 @@ from mebert.errors import UserError
 def label_order(
     teacher: str, teacher_names: Sequence[str] | None, num_labels: int, task_names: Sequence[str]
 ) -> tuple[list[int], str | None]:
-    """The teacher's class of each class of the task: by name, or by number where the teacher's have no names.
+    """The teacher's class number of each class of the task (C,), and a note for the user where it is a guess.
 
-    Args:
-        teacher: The setting, for messages.
-        teacher_names: Names in the order of the teacher's classes; None where it has none.
-        num_labels: Classes of the teacher; 1 means regression.
-        task_names: Names in the order of the task's classes (C,); one name for a regression.
-
-    Returns:
-        The teacher's class number of each class of the task (C,), and a note for the user where it is a guess.
-
-    Raises:
-        UserError: The numbers of classes differ, or the names cannot be matched.
+    By name, or by number where the teacher's classes have no names. A regression has one label, of any name. Where the
+    numbers of classes differ or the names cannot be matched there is a UserError.
 
     >>> label_order("t", ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"], 3, ["entailment", "neutral", "contradiction"])
     ([2, 1, 0], None)
@@ -41,14 +32,10 @@ def label_order(
             wanted = [spell(name) for name in task_names]
             if len(places) == num_labels and set(wanted) == set(places):
                 return [places[name] for name in wanted], None
-        if not _generic(teacher_names):
+        # Hugging Face writes LABEL_0, LABEL_1, ... for classes without names; others write 0, 1, ...
+        if not all(re.fullmatch(rf"(label_)?{n}", name.strip().lower()) for n, name in enumerate(teacher_names)):
             raise UserError(
                 f"teacher {teacher!r}: its labels cannot be matched by name ({both}); "
                 "give a teacher of this task, or name the labels of own files as the teacher does (data.labels)"
             )
     return list(range(num_labels)), f"Teacher {teacher}: its labels have no names, so they are taken in order ({both})"
-
-
-def _generic(names: Sequence[str]) -> bool:
-    """Names that only number the classes: LABEL_0, LABEL_1, ..., as Hugging Face writes them, or 0, 1, ..."""
-    return all(re.fullmatch(rf"(label_)?{number}", name.strip().lower()) for number, name in enumerate(names))

@@ -17,6 +17,8 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mebert.data.scoring import score_split
@@ -62,32 +64,16 @@ def table_path(teacher: str, key: str) -> Path:
 
 def read_logits(path: Path) -> Tensor | None:
     """The table (N, C) of a file; None if the file is missing or damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         return load_file(path).get(TABLE)
     except (FileNotFoundError, SafetensorError):
         return None
 
 
-def write_logits(path: Path, logits: Tensor) -> None:
-    """Write a table (N, C)."""
-    from safetensors.torch import save_file
-
-    with atomic_path(path) as unfinished:
-        save_file({TABLE: logits.contiguous()}, unfinished)
-
-
 class TeacherLogits:
-    """The logits of a frozen teacher for every training row.
+    """The logits (N, C) of a frozen teacher (see `find_teacher`) for every training row, in the order of the split.
 
-    Args:
-        teacher: Hub id or folder of a classifier with the data's labels, folder or Hub id of a saved mebert model, or a
-            checkpoint of mebert; of the models of mebert the last exit teaches.
-
-    Attributes:
-        logits: (N, C) float32 on the CPU, in the order of the training split, once prepared.
+    They are float32 on the CPU, once prepared.
     """
 
     def __init__(self, teacher: str) -> None:
@@ -98,10 +84,7 @@ class TeacherLogits:
     def prepare(self, trainer: L.Trainer) -> None:
         """Read the logits from the cache or compute them, every process its share; all end with the same table.
 
-        Called on every process, after the data has been set up.
-
-        Raises:
-            UserError: The teacher cannot be loaded or does not fit the data.
+        Called on every process, after the data has been set up. Raises a UserError where the teacher does not fit.
         """
         started = time.perf_counter()
         data = _with_texts(trainer, self.teacher)
@@ -124,33 +107,24 @@ class TeacherLogits:
             computed = _compute(trainer, source, rows or _rows_for(source, data), data.eval_batch_size)
             logits = computed[:, order].contiguous()
             if path is not None:
-                write_logits(path, logits)
+                with atomic_path(path) as unfinished:
+                    save_file({TABLE: logits}, unfinished)
         rank_zero_info(
             f"Teacher {self.teacher}: logits of {len(logits):,} training rows {'read' if found else 'computed'} "
             f"in {time.perf_counter() - started:.1f} s ({'from' if found else 'kept in'} {path})"
         )
-        self._hold(logits, torch.from_numpy(data.split(SPLIT).index))
+        self.logits, index = logits, torch.from_numpy(data.split(SPLIT).index)
+        # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
+        self._by_row = logits.new_full((int(index.max()) + 1, logits.shape[1]), torch.nan)
+        self._by_row[index] = logits
 
     def for_batch(self, index: Tensor) -> Tensor:
-        """The logits of a training batch.
-
-        Args:
-            index: Row numbers (B,) as in the batch.
-
-        Returns:
-            (B, C) float32, on the device of `index`; NaN for a row that is not in the training split.
-        """
+        """The logits (B, C) of a batch's row numbers (B,); NaN for a row that is not in the training split."""
         if self._by_row is None:
             raise RuntimeError("the teacher's logits are missing: call prepare(trainer) before training")
         if self._by_row.device != index.device:
             self._by_row = self._by_row.to(index.device)
         return self._by_row[index]
-
-    def _hold(self, logits: Tensor, index: Tensor) -> None:
-        self.logits = logits
-        # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
-        self._by_row = logits.new_full((int(index.max()) + 1, logits.shape[1]), torch.nan)
-        self._by_row[index] = logits
 
 
 def _with_texts(trainer: L.Trainer, teacher: str) -> Any:

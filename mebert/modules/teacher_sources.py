@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import inspect
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,55 +32,41 @@ from mebert.storage.run_folder import RunFolder
 IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SPEC_FILE)
 
 
-class Teacher(nn.Module, ABC):
-    """A built teacher, in evaluation mode and without gradients.
+class Teacher(nn.Module):
+    """A Hugging Face classifier, or the last exit of a multi-exit model; without gradients."""
 
-    Args:
-        model: What computes.
-        config: Its Hugging Face configuration, or that of its encoder.
-    """
-
-    def __init__(self, model: nn.Module, config: Any) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.config = config
+        self.model: Any = model
+        self.config: Any = (model.adapter if isinstance(model, MultiExitModel) else self.model).config
         self.eval().requires_grad_(False)
 
-    @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, C) of a batch with `input_ids`, `attention_mask` and perhaps `token_type_ids` (B, S)."""
+        inputs = model_inputs(batch)
+        if isinstance(self.model, MultiExitModel):
+            return self.model.last_exit(**inputs)
+        takes = inspect.signature(self.model.forward).parameters
+        logits: Tensor = self.model(**{k: v for k, v in inputs.items() if k in takes}).logits
+        return logits
 
 
 @dataclass(frozen=True)
 class TeacherSource:
-    """A teacher that has not been built yet.
-
-    Attributes:
-        name: The setting.
-        label_names: Names in the order of its classes; None where they have none.
-        num_labels: C; 1 means regression.
-        tokenizer: Hub id or folder of its tokenizer; None where only the user's data has it.
-        identity: Returns a string that changes with its weights; reads whole files.
-        build: Builds it on the CPU.
-    """
+    """A teacher that has not been built yet."""
 
     name: str
-    label_names: list[str] | None
-    num_labels: int
-    tokenizer: str | None
-    identity: Callable[[], str]
-    build: Callable[[], Teacher]
+    label_names: list[str] | None  # in the order of its classes; None where they have none
+    num_labels: int  # 1 means regression
+    tokenizer: str | None  # Hub id or folder; None where only the user's data has it
+    identity: Callable[[], str]  # returns a string that changes with its weights; reads whole files
+    build: Callable[[], Teacher]  # on the CPU
 
 
 def find_teacher(name: str) -> TeacherSource:
-    """The teacher that a setting names.
+    """The teacher that a setting names; a UserError where it does not exist or is no classifier.
 
-    Args:
-        name: A checkpoint of mebert (`.ckpt`), a folder or Hub id of a saved mebert model, or a folder or Hub id of a
-            classifier.
-
-    Raises:
-        UserError: It does not exist or is no classifier.
+    A checkpoint of mebert (`.ckpt`), or a folder or Hub id of a saved mebert model or of a classifier.
     """
     if Path(name).suffix == ".ckpt":
         return _from_checkpoint(name)
@@ -89,18 +74,6 @@ def find_teacher(name: str) -> TeacherSource:
         quietly = ("gated_repo", "missing_entries", "connection_errors")
         found = cached_file(name, SPEC_FILE, **{f"_raise_exceptions_for_{what}": False for what in quietly})
     return _from_hub(name) if found is None else _from_saved(name)
-
-
-# ---- a classifier of the Hub -----------------------------------------------------------------------------------
-
-
-class _Classifier(Teacher):
-    """A Hugging Face classifier, which reads of a batch what its forward takes."""
-
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        takes = inspect.signature(self.model.forward).parameters
-        logits: Tensor = self.model(**{k: v for k, v in model_inputs(batch).items() if k in takes}).logits
-        return logits
 
 
 def _from_hub(name: str) -> TeacherSource:
@@ -131,7 +104,7 @@ def _load_classifier(name: str) -> Teacher:
             f"teacher {name!r} is no trained classifier: it has no weights for {', '.join(missing[:3])}; "
             "give a model that was fine-tuned for this task"
         )
-    return _Classifier(model, model.config)
+    return Teacher(model)
 
 
 def _folder_identity(name: str) -> str:
@@ -149,21 +122,6 @@ def _digest(*files: Path) -> str:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-# ---- models of mebert ------------------------------------------------------------------------------------------
-
-
-class _LastExit(Teacher):
-    """The last exit of a multi-exit model."""
-
-    model: MultiExitModel
-
-    def __init__(self, model: MultiExitModel) -> None:
-        super().__init__(model, model.adapter.config)
-
-    def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return self.model.last_exit(**model_inputs(batch))
 
 
 @contextmanager
@@ -191,7 +149,7 @@ def _from_saved(name: str) -> TeacherSource:
 
 def _load_saved(name: str) -> Teacher:
     with _own_errors(name):
-        return _LastExit(MultiExitModel.from_pretrained(name))
+        return Teacher(MultiExitModel.from_pretrained(name))
 
 
 def _from_checkpoint(name: str) -> TeacherSource:
@@ -225,15 +183,11 @@ def _load_checkpoint(path: Path) -> Teacher:
             named = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
             if not isinstance(named, MultiExitModule):
                 raise UserError(f"its class {type(named).__name__} is no MultiExitModule")
-            return _LastExit(named.model)
+            return Teacher(named.model)
         # Written from Python, a checkpoint names no class; all recipes build the encoder and the exits alike.
         known = inspect.signature(MultiExitModule).parameters
         module = MultiExitModule(**{key: value for key, value in settings.items() if key in known})
-        module.model.load_state_dict(_shared_state(content["state_dict"]))
-        return _LastExit(module.model)
-
-
-def _shared_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of the encoder and the exits, without a recipe's own parts."""
-    own = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
-    return {key: value for key, value in own.items() if not key.startswith("prototypes.")}
+        weights = content["state_dict"].items()
+        own = {key.removeprefix("model."): value for key, value in weights if key.startswith("model.")}
+        module.model.load_state_dict({k: value for k, value in own.items() if not k.startswith("prototypes.")})
+        return Teacher(module.model)

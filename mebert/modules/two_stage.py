@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 
 from mebert.errors import UserError, check_range
 from mebert.losses import per_exit_losses
@@ -27,10 +27,7 @@ from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
 def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: bool) -> ExitOutputs:
     """All exits of a batch, with a graph only through what the stage trains.
 
-    Args:
-        model: Its last exit is trained in stage 1 with the layers, the others in stage 2.
-        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
-        second: Stage 2: only the earlier exits get gradients. Stage 1: only the layers and the last exit do.
+    In the `second` only the earlier exits get gradients, in the first only the layers and the last exit do.
     """
     logits, features = [], []
     with torch.set_grad_enabled(not second):
@@ -112,12 +109,7 @@ class TwoStageModule(MultiExitModule):
     @property
     def stage1_steps(self) -> int:
         """Optimiser steps of stage 1."""
-        trainer = self.trainer
-        return self.stage1_epochs * ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-
-    def earlier_exits(self) -> list[nn.Module]:
-        """The heads that stage 2 trains."""
-        return list(self.model.exits)[:-1]
+        return self.stage1_epochs * ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     def forward(self, **inputs: Tensor) -> ExitOutputs:
         """All exits of a batch; in training with a graph through what the stage trains."""
@@ -137,7 +129,7 @@ class TwoStageModule(MultiExitModule):
     def configure_optimizers(self) -> Any:
         """One AdamW and one schedule over both stages; what a stage does not train has rate 0 and no gradient."""
         total = int(self.trainer.estimated_stepping_batches)
-        second = [p for head in self.earlier_exits() for p in head.parameters()]
+        second = [p for head in list(self.model.exits)[:-1] for p in head.parameters()]
         own = {id(p) for p in second}
         return two_stage_adamw(
             [p for p in self.parameters() if id(p) not in own],

@@ -63,8 +63,7 @@ def no_collectives() -> Iterator[None]:
 
 def gather_rows(rows: Tensor) -> Tensor:
     """Rows (n, ...) of every process, one after another: (W n, ...). All processes must hold equally many."""
-    world = world_size()
-    if world == 1:
+    if (world := world_size()) == 1:
         return rows
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(world)]
     torch.distributed.all_gather(parts, rows.contiguous())

@@ -51,14 +51,13 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 @contextmanager
 def quiet_trainer() -> Iterator[None]:
     """Silence a trainer inside a run, whose lines on devices and precision would look like the run's own."""
-    loggers = [logging.getLogger(name) for name in LIGHTNING_LOGGERS]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, LIGHTNING_LOGGERS)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(logging.WARNING)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
+            for logger, level in levels.items():
                 logger.setLevel(level)

@@ -12,43 +12,30 @@ FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
 
 
 def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
-    """bfloat16 mixed precision where the hardware multiplies it fast, float32 elsewhere.
+    """The Trainer's `precision`, and the reason: bf16-mixed where the hardware multiplies it fast, else float32.
 
     Emulated bfloat16 does not count: it is slower than float32.
-
-    Returns:
-        The Trainer's `precision`, and the reason.
     """
-    wants_gpu = accelerator in ("auto", "gpu", "cuda")
-    if wants_gpu and torch.cuda.is_available():
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         name = torch.cuda.get_device_name()
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed", f"{name} has fast bfloat16"
         return "32-true", f"{name} has no fast bfloat16"
     if accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
         capabilities = torch.cpu.get_capabilities()
-        found = [name for name in FAST_BF16_CPU if capabilities.get(name)]
-        if found:
+        if found := [name for name in FAST_BF16_CPU if capabilities.get(name)]:
             return "bf16-mixed", f"this CPU has {found[0]}"
         return "32-true", "this CPU has no fast bfloat16"
     return "32-true", f"bfloat16 is not known to be fast on {accelerator!r}"
 
 
 def inference_precision(trainer_precision: object) -> PrecisionName:
-    """The precision of a prepared model for a Trainer: bfloat16 for its bf16 settings, float32 for all others.
-
-    Args:
-        trainer_precision: `trainer.precision`, such as `bf16-mixed` or `32-true`.
-    """
+    """The precision of a prepared model for a Trainer: bfloat16 for its bf16 settings, float32 for all others."""
     return "bfloat16" if str(trainer_precision).startswith("bf16") else "float32"
 
 
 def pick_device(name: str) -> torch.device:
-    """The device with this name; `auto`: an accelerator if there is one.
-
-    Raises:
-        UserError: It cannot be used.
-    """
+    """The device with this name, which must be usable; `auto`: an accelerator if there is one."""
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator()
         return torch.device("cpu") if accelerator is None else accelerator

@@ -10,12 +10,10 @@ import logging
 import os
 import sys
 import time
-from types import TracebackType
 from typing import Any, Self
 
 import rich
 from rich import progress as bars
-from rich.console import Console
 
 REFRESH_SECONDS = 0.1
 
@@ -45,17 +43,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """A bar that counts steps; a context.
-
-    Args:
-        text: Stands before the bar.
-        total: Number of steps.
-        shown: False for no bar, such as on other processes than the first.
-    """
+    """A context with a bar that counts steps; without one unless `shown`, such as on other processes than the first."""
 
     def __init__(self, text: str, total: int, shown: bool = True) -> None:
-        self._text = text
-        self._total = total
+        self._text, self._total = text, total
         self._shown = shown and bars_wanted()
         self._bar: bars.Progress | None = None
         self._drawn = 0.0
@@ -63,12 +54,14 @@ class Progress:
     def __enter__(self) -> Self:
         if self._shown:
             send_logs_to_current_stderr()
+            if not rich.get_console().stderr:
+                rich.reconfigure(stderr=True)
             self._bar = bars.Progress(
                 bars.TextColumn("{task.description}", markup=False),
                 bars.BarColumn(bar_width=30),
                 bars.MofNCompleteColumn(),
                 bars.TimeRemainingColumn(compact=True),
-                console=_console(),
+                console=rich.get_console(),
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=sys.stdout.isatty(),  # a file gets what is printed into it
@@ -78,9 +71,7 @@ class Progress:
             self._bar.refresh()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -95,22 +86,12 @@ class Progress:
 
 
 def rows_pass(text: str, trainer: Any, rows: int, batch_size: int) -> Progress:
-    """The bar of a pass over rows that a trainer's processes share (`mebert.data.scoring.score_split`).
-
-    Args:
-        text: Stands before the bar.
-        trainer: Decides whether a bar may be shown; has the number of processes.
-        rows: Number of rows of all processes together.
-        batch_size: Rows of a batch of one process.
-    """
+    """The bar of a pass over rows of a trainer's processes together, each of which has batches of `batch_size`."""
     return Progress(text, -(-rows // (batch_size * trainer.world_size)), shown_by(trainer))
 
 
 def send_logs_to_current_stderr() -> None:
-    """Let log handlers write to whatever `sys.stderr` is at that moment, so that lines appear above a live bar.
-
-    A `logging.StreamHandler` keeps the stream that it was created with, and would write into the bar.
-    """
+    """Let log handlers, which keep the stream they were created with, write above a live bar and not into it."""
     for name in [None, *logging.root.manager.loggerDict]:
         for handler in logging.getLogger(name).handlers:
             own_stream = vars(handler).get("stream")
@@ -121,10 +102,3 @@ def send_logs_to_current_stderr() -> None:
 class _CurrentStderr:
     def __getattr__(self, name: str) -> Any:
         return getattr(sys.stderr, name)
-
-
-def _console() -> Console:
-    console = rich.get_console()
-    if not console.stderr:
-        rich.reconfigure(stderr=True)
-    return console

@@ -1,7 +1,6 @@
-"""Jobs that SLURM requeues: the same command resumes its last run.
+"""Jobs that SLURM requeues, on request or after a node has failed: the same command resumes its last run.
 
-Environment variables: https://slurm.schedmd.com/sbatch.html (SLURM_RESTART_COUNT counts both requeues, those that were
-asked for and those after a node has failed).
+Environment variables: https://slurm.schedmd.com/sbatch.html
 """
 
 from __future__ import annotations
