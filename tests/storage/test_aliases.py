@@ -42,8 +42,9 @@ def test_a_path_of_0_1_0_resolves(path):
 @pytest.mark.parametrize(("old", "new"), MODULES.items())
 def test_a_module_of_0_1_0_has_the_names_of_its_successor(old, new):
     successor = import_module(new)
-    for name in successor.__all__:
-        assert getattr(import_module(old), name) is getattr(successor, name)
+    for name, value in vars(successor).items():
+        if getattr(value, "__module__", None) == new:
+            assert getattr(import_module(old), name) is value
     with pytest.raises(AttributeError, match="no_such"):
         _ = import_module(old).no_such
 
