@@ -18,7 +18,6 @@ from mebert.errors import check_range
 from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.base import stage_prefix
 from mebert.modules.fitted_indicators import check_rows
-from mebert.policies import ExitPolicy
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, curve_of, evaluate
 from mebert.report.exit_prediction import prediction_reports
@@ -123,17 +122,15 @@ class AccuracySpeedCurve(SplitCallback):
         metrics = main_metrics(trainer, pl_module.model.num_labels)
         for loader, record in records.items():
             prefix = stage_prefix(trainer, "val", loader)
-            policy = pl_module.policy
-            # A further split is scored with what was just chosen on the first one (lambda, temperatures).
-            if loader > 0 and policy.name in record.scores and type(policy).fitted is not ExitPolicy.fitted:
-                record.scores[policy.name] = policy.score_record(record)
+            if loader > 0:
+                pl_module.rescore(record)
             costs = PolicyCosts(pl_module.model, record, metrics[0])
             areas = {
-                f"{prefix}/auc_{name}": costs.area(curve_of(costs, scored, num_points=40))
-                for name, scored in pl_module.score_policies().items()
+                f"{prefix}/auc_{name}": costs.area(curve_of(costs, policy, num_points=40))
+                for name, policy in pl_module.score_policies().items()
                 if name in record.scores
             }
-            own = f"{prefix}/auc_{policy.name}"
+            own = f"{prefix}/auc_{pl_module.policy.name}"
             if own in areas:
                 areas[f"{prefix}/auc"] = float(pl_module.score_of_curve(areas[own]))
             pl_module.log_dict(areas, sync_dist=True)

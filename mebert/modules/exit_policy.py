@@ -97,6 +97,11 @@ class EarlyExitModule(L.LightningModule):
             self.policy = fitted.bind(self.model)
             record.scores[fitted.name] = fitted.score_record(record)
 
+    def rescore(self, record: ExitRecord) -> None:
+        """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
+        if self.policy.name in record.scores and type(self.policy).fitted is not ExitPolicy.fitted:
+            record.scores[self.policy.name] = self.policy.score_record(record)
+
     def _given_policy(self, given: Any) -> ExitPolicy:
         """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
         policy = given if isinstance(given, ExitPolicy) else policy_from_spec(dict(given))

@@ -11,7 +11,6 @@ from runs import experiment, newest, run, write_config
 from tiny import tiny_config
 
 from mebert import EarlyExitClassifier, MultiExitModule, ProtoExitModule
-from mebert.callbacks.curve import _rescore
 from mebert.metrics.curve import ExitRecord
 from mebert.policies import Entropy, FixedExit, Margin, Patience, PatientEntropy, Stacked, TemperatureScaled
 
@@ -120,7 +119,7 @@ def test_a_further_validation_split_is_scored_with_what_the_first_one_chose():
     first, second = record_for(module), record_for(module, samples=30)
     before = second.scores["pcee"]
     module.choose_operating_points(first)
-    _rescore(module, second)
+    module.rescore(second)
     assert module.policy.patience == 1
     assert not torch.equal(second.scores["pcee"], before)
     torch.testing.assert_close(second.scores["pcee"], Entropy().score_exits(second.logits, second.logits))
