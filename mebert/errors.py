@@ -40,6 +40,15 @@ class UserError(ValueError):
         super().__init__(without_userinfo(escape_control_chars(" ".join(message.split()))))
 
 
+def error_chain(error: BaseException | None) -> list[BaseException]:
+    """An error and what it was raised from, the outermost first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
 def check_range(
     name: str,
     value: float | None,

@@ -1,8 +1,7 @@
-"""The table of mebert's own commands, beside Lightning's: one typed function each.
+"""The table of mebert's own commands: one typed function each, imported only when its command is given.
 
 To add one: write `mebert/commands/<name>/command.py` with a function `<name>` whose arguments have types and whose
-docstring explains them (Google style), and add its lines to `COMMANDS` and `MODULES`. It returns nothing, or an exit
-status. The function is imported only when its command is given.
+docstring explains them (Google style), and add it to `COMMANDS`. It returns nothing, or an exit status.
 """
 
 from __future__ import annotations
@@ -30,39 +29,27 @@ def command_function(name: str) -> Callable[..., int | None]:
     return getattr(import_module(MODULES.get(name, f"mebert.commands.{name}.command")), name)
 
 
-def description_of(function: Callable[..., object]) -> str:
-    """What a docstring says before its arguments, in paragraphs (jsonargparse alone would take its first line)."""
-    text = (getdoc(function) or "").partition("\nArgs:")[0]
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip())
-
-
 def run_command(name: str, args: Sequence[str]) -> int:
-    """Parse the arguments of one command by its function's signature, and run it.
-
-    Returns:
-        The exit status: what the function returns, 0 for nothing.
-
-    Raises:
-        UserError: An argument is wrong.
-    """
+    """Parse the arguments of one command by its function's signature, and run it; returns the exit status."""
     from jsonargparse import auto_cli
 
     from mebert.cli.config_files import use_strict_loader
     from mebert.cli.examples import examples_of
-    from mebert.commands.parser import CommandParser, normalize_args
+    from mebert.commands.parser import UserErrorParser, normalize_args
 
     use_strict_loader()
     function = command_function(name)
+    # Paragraphs of the docstring before its arguments; jsonargparse alone would take its first line.
+    paragraphs = (getdoc(function) or "").partition("\nArgs:")[0].split("\n\n")
     status = auto_cli(
         function,
         args=normalize_args(function, args),
         as_positional=False,
-        parser_class=CommandParser,
+        parser_class=UserErrorParser,
         prog=f"python -m mebert {name}",
         usage=f"python -m mebert {name} [options]",
-        description=description_of(function),
+        description="\n\n".join(" ".join(text.split()) for text in paragraphs if text.strip()),
         epilog=examples_of(name),
-        # An option cut short is a typing error, not an abbreviation.
-        allow_abbrev=False,
+        allow_abbrev=False,  # an option cut short is a typing error
     )
     return int(status or 0)

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, auto_parser, capture_parser
 import mebert
 from mebert.cli.commands import COMMANDS, command_function
 from mebert.cli.help import DATA_MODULES, LIGHTNING_COMMANDS, RECIPES
-from mebert.commands.parser import CommandParser
+from mebert.commands.parser import UserErrorParser
 from mebert.errors import UserError
 
 CLASSES = {"model": RECIPES, "data": DATA_MODULES}
@@ -60,7 +60,7 @@ def _plain_parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text)
         function = command_function(name)
-        _copy(auto_parser(function, as_positional=False, parser_class=CommandParser)._actions, sub)
+        _copy(auto_parser(function, as_positional=False, parser_class=UserErrorParser)._actions, sub)
         first = next(iter(inspect.signature(function).parameters))
         if name == "completion":
             sub.add_argument(first, nargs="?", choices=shtab.SUPPORTED_SHELLS)

@@ -24,32 +24,24 @@ def use_strict_loader() -> None:
 
 
 def load_yaml(text: str, path: str = "") -> Any:
-    """Parse a configuration file, or a single value.
+    """Parse a configuration file (`path` is given where it must be a mapping of sections), or a single value.
 
-    Args:
-        text: YAML.
-        path: The name of the file if it must hold a mapping of sections (`--config FILE`); empty for any other text.
-
-    Raises:
-        ConfigFileError: A file is not valid YAML, has a key twice, or has a tag or an alias that is not allowed.
-        yaml.YAMLError: A value is not YAML; jsonargparse then takes it as a string.
+    A `ConfigFileError` names the fault of a file; after a YAMLError jsonargparse takes a value as a string.
     """
     files = config_load_stack.get()
     if not files:
         return _load_word(text)
-    absolute, shown = files[-1]
+    absolute, file = files[-1]
     try:
         value = StrictLoader(text).get_single_data()
     except (yaml.YAMLError, RecursionError) as error:
         # Strings in a file are loaded one by one, too: they may be anything.
         if path or text == Path(absolute).read_text(encoding="utf-8"):
-            raise ConfigFileError(f"{shown}{_describe(error)}") from error
+            raise ConfigFileError(f"{file}{_describe(error)}") from error
         raise yaml.YAMLError(str(error)) from error
     if path and not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "empty" if value is None else "a single value"
-        raise ConfigFileError(
-            f"{shown} is {kind}; it must be a mapping of sections, such as trainer: {{max_epochs: 3}}"
-        )
+        raise ConfigFileError(f"{file} is {kind}; it must be a mapping of sections, such as trainer: {{max_epochs: 3}}")
     return value
 
 
@@ -82,13 +74,7 @@ class StrictLoader(yaml.SafeLoader):
         return node
 
     def count_values(self, node: yaml.Node, counts: dict[int, int], parents: set[int]) -> int:
-        """How many values a node stands for, itself included; each node is checked once.
-
-        Args:
-            node: The root of a tree in which aliases lead to the same node again.
-            counts: The counts of nodes already checked, by `id`.
-            parents: Nodes that this one is part of, by `id`.
-        """
+        """How many values a node stands for, itself included; `counts` has the nodes checked already, by `id`."""
         if id(node) in counts:
             return counts[id(node)]
         if id(node) in parents:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -14,21 +13,13 @@ from mebert.errors import UserError
 from mebert.runtime.distributed import lost_process
 from mebert.storage.run_folder import run_folder
 
-LARGEST_SEED = 2**32 - 1  # NumPy's
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 # PyTorch has no type of its own for weights that do not fit a module; the fault is in the second line.
 WRONG_WEIGHTS = re.compile(r"Error\(s\) in loading state_dict.*\n\s*(.*)")
-LEVELS = 3  # runs/<experiment>/<version>
 
 
 def check_seed(seed: bool | int | None) -> None:
-    """Refuse a seed that NumPy does not take.
-
-    Args:
-        seed: Of `seed_everything`; a boolean asks for a random seed, or for none.
-
-    Raises:
-        UserError: It is out of range.
-    """
+    """Refuse a seed out of range; a boolean asks for a random seed, or for none."""
     if isinstance(seed, int) and not 0 <= seed <= LARGEST_SEED:
         raise UserError(f"seed_everything must be from 0 to {LARGEST_SEED}, got {seed}")
 
@@ -46,16 +37,15 @@ def trainer_errors() -> Iterator[None]:
 
 @contextmanager
 def convert_lightning_errors(trainer: Any) -> Iterator[None]:
-    """Convert what Lightning refuses during a run into a `UserError`, and remove the run's folder if it is empty.
-
-    Raises:
-        UserError: A mistake.
-    """
+    """Convert what Lightning refuses during a run into a `UserError`, and remove the run's folder if it is empty."""
     try:
         yield
     except (MisconfigurationException, UserError, RuntimeError) as error:
         if trainer.is_global_zero:
-            _remove_empty(run_folder(trainer))  # loggers make it before anything has been checked
+            folder = run_folder(trainer)  # loggers make it before anything has been checked
+            with suppress(OSError):  # it holds something, or is not there
+                for path in (folder, folder.parent, folder.parent.parent):  # runs/<experiment>/<version>
+                    path.rmdir()
         if isinstance(error, MisconfigurationException):
             raise UserError(_unknown_monitor(trainer) or _plain(error)) from error
         if trainer.ckpt_path is not None and (found := WRONG_WEIGHTS.search(str(error))):
@@ -79,12 +69,3 @@ def _unknown_monitor(trainer: Any) -> str | None:
 
 def _plain(error: Exception) -> str:
     return " ".join(str(error).replace("`", "").split())
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove a folder, and those that held nothing else."""
-    for path in (folder, *folder.parents)[:LEVELS]:
-        try:
-            path.rmdir()
-        except OSError:  # it holds something, or is not there
-            return

@@ -5,26 +5,31 @@ from __future__ import annotations
 import shutil
 import textwrap
 from argparse import SUPPRESS, Action, ArgumentParser
-from collections.abc import Mapping
 
 from mebert import MODULE_OF
 from mebert.cli.commands import COMMANDS
 from mebert.cli.examples import examples_of
 
-LIGHTNING_COMMANDS: Mapping[str, str] = {
+LIGHTNING_COMMANDS = {
     "fit": "Train, then test the best checkpoint and save it as a folder.",
     "validate": "Evaluate a checkpoint on the validation split.",
     "test": "Evaluate a checkpoint on the test split: exits, curve, operating points.",
     "predict": "Classify texts at a chosen speed.",
 }
 
+OPTIONS = {"-h, --help": "Show this help.", "--version": "Show the version."}
 # In the order of the work.
-GROUPS: Mapping[str, tuple[str, ...]] = {
+GROUPS = {
     "train and use": ("fit", "validate", "test", "predict"),
     "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect"),
     "many models": ("cascade", "study"),
     "more": ("completion",),
+    "options": tuple(OPTIONS),
 }
+PURPOSE = (
+    "Early-exit BERT: train one encoder with an exit after every layer, choose a point on its accuracy-speed curve, "
+    "and classify texts at that speed."
+)
 
 START = """\
 start:
@@ -36,29 +41,19 @@ start:
 def overview() -> str:
     """The help, as wide as the terminal but not wider than lines are easily read."""
     width = min(shutil.get_terminal_size().columns, 100)
-    known = {**LIGHTNING_COMMANDS, **COMMANDS}
-    options = {"-h, --help": "Show this help.", "--version": "Show the version."}
-    longest = max(map(len, [*known, *options]))
-    parts = [
-        "usage: python -m mebert COMMAND [options]",
-        textwrap.fill(
-            "Early-exit BERT: train one encoder with an exit after every layer, choose a point on its accuracy-speed "
-            "curve, and classify texts at that speed.",
-            width,
-        ),
-    ]
-    groups = {title: {name: known[name] for name in names} for title, names in GROUPS.items()}
-    for title, texts in {**groups, "options": options}.items():
-        parts.append("\n".join([f"{title}:", *(_line(name, text, longest, width) for name, text in texts.items())]))
-    return "\n\n".join(parts) + "\n\n" + START.rstrip("\n")
+    known = {**LIGHTNING_COMMANDS, **COMMANDS, **OPTIONS}
+    longest = max(map(len, known))
+    parts = ["usage: python -m mebert COMMAND [options]", textwrap.fill(PURPOSE, width)]
+    for title, names in GROUPS.items():
+        lines = [f"{title}:"]
+        for name in names:
+            first, others = f"    {name:<{longest}}  ", " " * (longest + 6)
+            lines.append(textwrap.fill(known[name], width, initial_indent=first, subsequent_indent=others))
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, START.rstrip("\n")])
 
 
-def _line(name: str, text: str, longest: int, width: int) -> str:
-    indent = " " * (4 + longest + 2)
-    return textwrap.fill(text, width, initial_indent=f"    {name:<{longest}}  ", subsequent_indent=indent)
-
-
-SECTIONS: Mapping[str, str] = {
+SECTIONS = {
     "model": "model: the recipe, by name (its own settings: --model.help CLASS)",
     "data": "data: a task of the Hub, own files or the built-in task (its settings: --data.help CLASS)",
     "predictions": "predictions: what `predict` writes, and at which speed",
@@ -77,18 +72,13 @@ SECTIONS: Mapping[str, str] = {
 DATA_MODULES = tuple(sorted(name for name in MODULE_OF if name.endswith("DataModule")))
 RECIPES = tuple(sorted(name for name in MODULE_OF if name.endswith("Module") and name not in DATA_MODULES))
 
-SHORT_OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "predict": {
-        "predictions.path": "--out",
-        "predictions.format": "--format",
-        "predictions.speedup": "--speedup",
-        "predictions.max_drop": "--max_drop",
-        "predictions.engine": "--engine",
-    }
+SHORT_OPTIONS = {
+    "predictions.path": "--out",
+    **{f"predictions.{name}": f"--{name}" for name in ("format", "speedup", "max_drop", "engine")},
 }
 
 # In plain words; the other options of the Trainer and of both checkpoints are left to `--help_all`.
-OFTEN: Mapping[str, str] = {
+OFTEN = {
     "config": "The experiment's YAML; may be given several times, the later wins.",
     "seed_everything": "Determines all that is drawn at random; true draws a seed.",
     "ckpt_path": "best or last: the newest run of the experiment that has one; or a file. `fit` goes on from it.",
@@ -117,8 +107,6 @@ OFTEN: Mapping[str, str] = {
     "last_checkpoint.every_n_train_steps": "Save after so many steps, too, for long epochs.",
 }
 
-LONG_SECTIONS = ("trainer", "checkpoint", "last_checkpoint")
-
 TRAINING = (
     *("test_after_fit", "exit_prediction", "curriculum", "finite_loss", "checkpoint", "last_checkpoint"),
     *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
@@ -126,7 +114,7 @@ TRAINING = (
 )
 
 # Sections and options that a command does not read, or that nobody needs to set.
-NOT_SHOWN: Mapping[str, tuple[str, ...]] = {
+NOT_SHOWN = {
     "fit": ("predictions", "weights_only"),
     "validate": (*TRAINING, "predictions", "wandb", "weights_only", "verbose", "trainer.limit_test_batches"),
     "test": (*TRAINING, "predictions", "weights_only", "verbose", "trainer.limit_val_batches"),
@@ -141,26 +129,24 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
     """Give a command its description, its short options, and the order of its help."""
     parser.description = LIGHTNING_COMMANDS[command]
     parser.usage = f"python -m mebert {command} --config FILE [options]"
-    more = "" if whole else f"All options: python -m mebert {command} --help_all"
-    parser.epilog = "\n\n".join(part for part in (more, examples_of(command)) if part)
+    more = "" if whole else f"All options: python -m mebert {command} --help_all\n\n"
+    parser.epilog = more + examples_of(command)
     for action in parser._actions:
-        if short := SHORT_OPTIONS.get(command, {}).get(action.dest):
+        if command == "predict" and (short := SHORT_OPTIONS.get(action.dest)):
             action.option_strings = [short, *action.option_strings]
             parser._option_string_actions[short] = action
         if not whole:
             _shorten(action, command)
-    places = {"ckpt_path": -1} | {section: place for place, section in enumerate(SECTIONS)}
+    start = "checkpoint to start from" if command == "fit" else "checkpoint to run"
+    titles = {"ckpt_path": start, **SECTIONS}
     for group in parser._action_groups:
-        section = _section(group)
-        if section == "ckpt_path":
-            group.title = "checkpoint to start from" if command == "fit" else "checkpoint to run"
-            group.description = None
         if group.title == "Linked arguments" and not whole:
             for action in group._group_actions:
                 action.help = SUPPRESS
-        elif section in SECTIONS:
-            group.title, group.description = SECTIONS[section], None
-    parser._action_groups.sort(key=lambda group: places.get(_section(group), -2))
+        elif (section := _section(group)) in titles:
+            group.title, group.description = titles[section], None
+    order = ["", *titles]
+    parser._action_groups.sort(key=lambda group: order.index(s) if (s := _section(group)) in order else 0)
 
 
 def _shorten(action: Action, command: str) -> None:
@@ -176,7 +162,7 @@ def _shorten(action: Action, command: str) -> None:
     elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
         action.help = OFTEN[action.dest]
         action.plain_help = True  # type: ignore[attr-defined]
-    elif section in LONG_SECTIONS:
+    elif section in ("trainer", "checkpoint", "last_checkpoint"):
         action.hidden = True  # type: ignore[attr-defined]
 
 

@@ -22,12 +22,7 @@ from mebert.storage.run_folder import RunFolder, run_folder
 
 @contextmanager
 def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
-    """End a command without a stack trace after a signal, a full disk or the like.
-
-    Raises:
-        SystemExit: A signal; its status is 128 + the signal's number, as shells and schedulers expect.
-        UserError: A file could not be written.
-    """
+    """End a command without a stack trace after a signal (status 128 + its number), or if a file cannot be written."""
     try:
         yield
     except SystemExit as error:
@@ -44,7 +39,7 @@ def ends_cleanly(trainer: Any, training: bool) -> Iterator[None]:
         raise SystemExit(128 + signum) from None
     except (NotWritten, OSError) as error:
         text = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        if text is None:
+        if text is None:  # a fault of the program
             raise
         if training and (command := _command_to_continue(trainer)):
             text += f"; to go on from the last checkpoint, which is whole: {command}"

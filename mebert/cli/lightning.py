@@ -1,8 +1,4 @@
-"""Lightning's commands: `python -m mebert {fit,validate,test,predict}` (`mebert.cli.main` starts them).
-
-LightningCLI does the parsing; this file adds mebert's callbacks and checkpoint format, the final test and the saved
-model of `fit`, and the list of what was saved and what to type next. The configuration is changed in `settings.py`.
-"""
+"""Lightning's commands, `fit`, `validate`, `test` and `predict`: LightningCLI with mebert's callbacks and rules."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.cli.checkpoint_match import check_match
 from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
-from mebert.cli.help import DATA_MODULES, RECIPES, arrange
+from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
 from mebert.commands.parser import UserErrorParser, user_error_in
@@ -46,8 +42,21 @@ from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoints import AtomicCheckpointIO
 from mebert.storage.run_folder import run_folder
 
-# Imported, so that the parser knows them by their short names.
-SHORT_NAMES = tuple(getattr(mebert, name) for name in (*RECIPES, *DATA_MODULES))
+DEFAULTS = {
+    "checkpoint.monitor": "val/score",
+    "checkpoint.mode": "max",
+    "checkpoint.filename": "best",
+    "checkpoint.enable_version_counter": False,
+    # Not `save_last`: with a monitor it writes last.ckpt only when the best one changes.
+    "last_checkpoint.filename": "last",
+    "last_checkpoint.enable_version_counter": False,
+}
+# Our own tables say more than Lightning's, and the predictions are written: no second copy in memory.
+COMMAND_DEFAULTS = {
+    "validate": {"verbose": False},
+    "test": {"verbose": False},
+    "predict": {"return_predictions": False},
+}
 
 
 class MebertParser(UserErrorParser, LightningArgumentParser):
@@ -67,40 +76,19 @@ class MebertCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--experiment",
-            type=str,
-            default="mebert",
-            help="Name: runs go to <trainer.default_root_dir or runs>/<experiment>/version_<n>.",
-        )
-        parser.add_argument(
-            "--test_after_fit",
-            type=bool,
-            default=True,
-            help="After `fit`, test the best checkpoint (the other commands do not read this).",
-        )
+        runs = "Name: runs go to <trainer.default_root_dir or runs>/<experiment>/version_<n>."
+        parser.add_argument("--experiment", type=str, default="mebert", help=runs)
+        tests = "After `fit`, test the best checkpoint (the other commands do not read this)."
+        parser.add_argument("--test_after_fit", type=bool, default=True, help=tests)
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
-        parser.set_defaults(
-            {
-                "checkpoint.monitor": "val/score",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.enable_version_counter": False,
-                # Not `save_last`: with a monitor it writes last.ckpt only when the best one changes.
-                "last_checkpoint.filename": "last",
-                "last_checkpoint.enable_version_counter": False,
-            }
-        )
+        parser.set_defaults(DEFAULTS)
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand in ("validate", "test"):
-            parser.set_defaults({"verbose": False})  # our own tables say it better
-        if subcommand == "predict":
-            parser.set_defaults({"return_predictions": False})  # the table is written; keep no second copy
+        parser.set_defaults(COMMAND_DEFAULTS.get(subcommand, {}))
         arrange(parser, subcommand, self.whole_help)
         return parser
 
@@ -126,11 +114,11 @@ class MebertCLI(LightningCLI):
     @override
     def before_instantiate_classes(self) -> None:
         config = self._command.config
-        if self.subcommand == "fit":
+        first_process = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+        if self.subcommand == "fit" and first_process:
             for folder in experiment_folder(config)[0].glob("*/checkpoints"):
-                rank_zero_only(clear_unfinished)(folder)
-        other_process = rank_zero_only.rank != 0  # type: ignore[attr-defined]  # its bars would mix with the first's
-        if other_process or config.trainer.enable_progress_bar is False or not bars_wanted():
+                clear_unfinished(folder)
+        if not first_process or config.trainer.enable_progress_bar is False or not bars_wanted():
             silence_library_bars()
 
     @override
@@ -142,9 +130,8 @@ class MebertCLI(LightningCLI):
 
     @override
     def after_instantiate_classes(self) -> None:
-        command = self._command
-        if command.checkpoint is not None:
-            check_match(command.name, command.config, command.checkpoint, self.datamodule, self.model)
+        if self._command.checkpoint is not None:
+            check_match(self._command, self.datamodule, self.model)
 
     @override
     def _set_seed(self) -> None:
@@ -178,8 +165,6 @@ class MebertCLI(LightningCLI):
         finally:
             end_runs(self.trainer.loggers, failed)  # so that the next one of this process is a run of its own
 
-    # ---- around training -----------------------------------------------------------------------------------
-
     def after_fit(self) -> None:
         """Test the best checkpoint, save the model as a folder, and say what is where and what comes next."""
         trainer = self.trainer
@@ -192,10 +177,8 @@ class MebertCLI(LightningCLI):
         if not best:
             rank_zero_info("no checkpoint was written, so nothing is tested or saved")
             return
-        tested = self._command.config.test_after_fit and is_overridden(
-            "test_dataloader", self.datamodule, L.LightningDataModule
-        )
-        if tested:
+        has_test = is_overridden("test_dataloader", self.datamodule, L.LightningDataModule)
+        if has_test and self._command.config.test_after_fit:
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         else:
             content = torch.load(best, map_location="cpu", weights_only=True)
@@ -203,10 +186,9 @@ class MebertCLI(LightningCLI):
             self.model.load_state_dict(content["state_dict"])
         if trainer.is_global_zero:
             folder = run_folder(trainer)
-            tokenizer = getattr(self.datamodule, "tokenizer", None)
             self.model.model.save_pretrained(
                 folder / "model",
-                tokenizer,
+                getattr(self.datamodule, "tokenizer", None),
                 self.model.policy,
                 operating_points=self.model.operating_points,
                 max_length=getattr(self.datamodule, "max_length", None),
@@ -223,15 +205,10 @@ class MebertCLI(LightningCLI):
 
 
 def lightning_command(given: ArgsType) -> None:
-    """Run `fit`, `validate`, `test` or `predict`.
-
-    Args:
-        given: The command's name and its arguments; `--help_all` among them is `--help` with every option.
-
-    Raises:
-        UserError: A mistake in what the user gave.
-    """
+    """Run `fit`, `validate`, `test` or `predict`; `--help_all` among the arguments is `--help` with every option."""
     use_strict_loader()
+    for name in mebert.MODULE_OF:  # jsonargparse finds a class by its short name once it is imported
+        getattr(mebert, name)
     whole_help = isinstance(given, list) and "--help_all" in given
     if isinstance(given, list):
         given = ["--help" if word == "--help_all" else word for word in given]

@@ -1,7 +1,4 @@
-"""The entry point: help, version, mistyped commands and dispatch, without what training needs.
-
-PyTorch and Lightning are imported by the command that runs, so that `--help` answers at once.
-"""
+"""The entry point; PyTorch and Lightning are imported by the command that runs, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import mebert
 from mebert.cli.commands import COMMANDS, run_command
 from mebert.cli.help import LIGHTNING_COMMANDS, overview
 from mebert.errors import UserError
@@ -23,14 +21,10 @@ if TYPE_CHECKING:
 
 
 def main(args: ArgsType = None) -> int:
-    """Run one command.
-
-    Args:
-        args: Command-line arguments; None takes those of the process.
+    """Run one command; without `args`, that of the process.
 
     Returns:
-        The exit status: 0, 2 for a mistake in what the user gave, told in one line on standard error, or 130 after
-        Ctrl-C.
+        The exit status: 0, 2 for a mistake in what the user gave (one line on standard error), or 130 after Ctrl-C.
     """
     silence_known_noise()
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
@@ -63,9 +57,7 @@ def _run(given: Sequence[str]) -> int:
             print(overview())
             raise SystemExit(0)
         if command == "--version":
-            from mebert import __version__
-
-            print(f"mebert {__version__}")
+            print(f"mebert {mebert.__version__}")
             raise SystemExit(0)
         raise UserError(f"no command before {command}; such as: python -m mebert fit {command} (--help lists them)")
     if command in COMMANDS:

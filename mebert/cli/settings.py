@@ -1,18 +1,14 @@
 """What changes a configuration between parsing and the creation of objects, all of it in one place and in this order.
 
-Before Lightning merges the checkpoint's hyperparameters into the configuration:
-
 1. `_set_default_logger`: CSV files in the experiment's folder, which is also where `best` and `last` are looked for.
 2. `_require_weights_only`: no checkpoint is opened that could run code.
 3. `_continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.
 4. `_open_checkpoint`: `best` and `last` become a file, which is read and checked.
-
-Lightning's merge, in which the checkpoint's hyperparameters win over the command line. Then:
-
-5. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
-6. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
-7. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
-8. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
+5. Lightning's merge, in which the checkpoint's hyperparameters win over the command line.
+6. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
+7. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
+8. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
+9. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
 """
 
 from __future__ import annotations
@@ -39,30 +35,17 @@ DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].de
 
 @dataclass
 class Command:
-    """One of Lightning's commands with its configuration.
-
-    Attributes:
-        name: fit, validate, test or predict.
-        words: The command line.
-        config: The command's section of the configuration; the steps change it in place.
-        given_model: The model's settings before the checkpoint's replace them, by dotted name.
-        checkpoint: The content of `ckpt_path`; None without one.
-    """
+    """One of Lightning's commands; the steps change its section of the configuration in place."""
 
     name: str
     words: Sequence[str]
     config: Namespace
-    given_model: dict[str, Any] = field(default_factory=dict)
-    checkpoint: dict[str, Any] | None = None
+    given_model: dict[str, Any] = field(default_factory=dict)  # before the checkpoint's replace it, by dotted name
+    checkpoint: dict[str, Any] | None = None  # the content of `ckpt_path`
 
 
 def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None:
-    """Carry out the steps above.
-
-    Args:
-        command: Its configuration as parsed.
-        merge_checkpoint: Has Lightning merge the checkpoint's hyperparameters; returns the configuration.
-    """
+    """Carry out the steps above; `merge_checkpoint` is Lightning's and returns the new configuration."""
     command.given_model = _flat(command.config.get("model"))
     for step in (_set_default_logger, _require_weights_only, _continue_requeued_run, _open_checkpoint):
         step(command)
@@ -74,11 +57,8 @@ def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None
 def _set_default_logger(command: Command) -> None:
     config = command.config
     if config.trainer.logger in (None, True):
-        root = config.trainer.default_root_dir or "runs"
-        config.trainer.logger = Namespace(
-            class_path="lightning.pytorch.loggers.CSVLogger",
-            init_args=Namespace(save_dir=str(root), name=config.experiment),
-        )
+        files = Namespace(save_dir=str(config.trainer.default_root_dir or "runs"), name=config.experiment)
+        config.trainer.logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=files)
 
 
 def _require_weights_only(command: Command) -> None:
@@ -129,8 +109,11 @@ def _report_overrides(command: Command) -> None:
         return
     after = _flat(command.config.get("model"))
     for key, value in command.given_model.items():
-        if not key.endswith("num_labels") and key in after and not _is_same(key, after[key], value):
-            rank_zero_info(f"model.{key}: the checkpoint's {after[key]!r} is used, not {value!r}")
+        used = after.get(key, value)
+        # A class may be given by its short or its full path.
+        same = _last(used) == _last(value) if key.endswith("class_path") else used == value
+        if not same and not key.endswith("num_labels"):
+            rank_zero_info(f"model.{key}: the checkpoint's {used!r} is used, not {value!r}")
 
 
 def _share_tokenizer(command: Command) -> None:
@@ -166,8 +149,5 @@ def _flat(group: Namespace | None) -> dict[str, Any]:
     return {} if group is None else dict(vars(group.as_flat()))
 
 
-def _is_same(key: str, value: Any, other: Any) -> bool:
-    """Whether two settings are equal; a class may be given by its short or its full path."""
-    if key.endswith("class_path"):
-        return str(value).rpartition(".")[2] == str(other).rpartition(".")[2]
-    return bool(value == other)
+def _last(class_path: object) -> str:
+    return str(class_path).rpartition(".")[2]

@@ -6,7 +6,8 @@ import inspect
 import json
 import re
 from argparse import Action
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
@@ -17,7 +18,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse._paths import PathError
 
 from mebert import MODULE_OF
-from mebert.errors import UserError
+from mebert.errors import UserError, error_chain
 from mebert.storage.trusted_classes import strict_parsing
 
 # jsonargparse's errors have a text and nothing else; what stands for it, in the words of a reader of YAML.
@@ -46,7 +47,6 @@ UNKNOWN_OPTION = re.compile(
 )
 UNKNOWN_CLASS = re.compile(r"no class ([\w.]+)")
 LONGEST_VALUE = 60
-PRINT_CONFIG = "Print the configuration that all arguments make, and exit."
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -63,13 +63,21 @@ class HelpFormatter(DefaultHelpFormatter):
             super().add_argument(action)
 
     def _get_help_string(self, action: Action) -> str:
+        if "--print_config" in action.option_strings:
+            return "Print the configuration that all arguments make, and exit."
         if getattr(action, "plain_help", False):  # the text says what may be given: no list of all types
             return f"{action.help} (default: %(default)s)"
         return super()._get_help_string(action)
 
     def _get_type_str(self, action: Action) -> str | None:
-        found = super()._get_type_str(action)
-        return None if found is None else plain_type(found)
+        """`a | b | null` for `Optional[Literal['a', 'b']]`."""
+        text = super()._get_type_str(action)
+        if text is None:
+            return None
+        text = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), text)
+        text = re.sub(r"^Optional\[(.*)\]$", r"\1 | null", text)
+        union = re.fullmatch(r"Union\[(.*)\]", text)
+        return text if union is None else re.sub(r", (?![^\[]*\])", " | ", union[1])
 
     def _format_action_invocation(self, action: Action) -> str:
         names = action.option_strings
@@ -101,44 +109,27 @@ class UserErrorParser(ArgumentParser):
             raise UserError(f"{', '.join(given)}: not UTF-8 text; save the file as UTF-8") from error
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        causes = [] if ex is None else list(_causes(ex))
+        causes = error_chain(ex)
         in_file = next((str(link) for link in causes if isinstance(link, ConfigFileError)), None)
         text = in_file or summarize_parse_error(message)
         if any(isinstance(link, PathError) for link in causes):
             text += f"; check the path (it is relative to {Path.cwd()})"
-        raise UserError(text + self._suggestion(text)) from ex
-
-    def _suggestion(self, message: str) -> str:
-        """The nearest class or option to one that is not known."""
-        near: list[str] = []
-        dashes = ""
-        if named := UNKNOWN_CLASS.search(message):
+        near, dashes = list[str](), ""
+        if named := UNKNOWN_CLASS.search(text):
             near = get_close_matches(named[1].rpartition(".")[2], MODULE_OF, n=1, cutoff=0.8)
-        elif found := UNKNOWN_OPTION.search(message):
-            near = get_close_matches(found["name"], _options(self), n=1, cutoff=0.7)
-            dashes = found["dashes"] or ""
-        return f"; did you mean {dashes}{near[0]}?" if near and "did you mean" not in message else ""
-
-    def format_help(self) -> str:
-        for action in self._actions:
-            if "--print_config" in action.option_strings:
-                action.help = PRINT_CONFIG
-        return super().format_help()
-
-
-class CommandParser(UserErrorParser):
-    """The parser of mebert's own commands."""
+        elif found := UNKNOWN_OPTION.search(text):
+            near, dashes = get_close_matches(found["name"], set(_options(self)), n=1, cutoff=0.7), found["dashes"] or ""
+        if near and "did you mean" not in text:
+            text += f"; did you mean {dashes}{near[0]}?"
+        raise UserError(text) from ex
 
 
 def normalize_args(function: Callable[..., Any], args: Sequence[str]) -> list[str]:
     """The arguments of a command as jsonargparse wants them: `--list` as `--list true`, `--only a b` as one list.
 
-    A list of strings that is given twice is one list. Words before the first option belong to the first parameter if
-    that is a list; if it is a string, the first of them does.
-
-    Args:
-        function: The command's; its parameters' annotations say which options are switches and which lists.
-        args: What follows the command's name.
+    The annotations of the command's function say which options are switches and which lists. A list of strings that is
+    given twice is one list. Words before the first option belong to the first parameter if that is a list; if it is a
+    string, the first of them does.
     """
     kinds = {f"--{p.name}": str(p.annotation) for p in inspect.signature(function).parameters.values()}
     found: list[str] = []
@@ -176,31 +167,15 @@ def normalize_args(function: Callable[..., Any], args: Sequence[str]) -> list[st
 
 def _is_yaml_list(words: Sequence[str]) -> bool:
     """Whether words are one list as YAML writes it, and not strings of which the first begins with a bracket."""
-    if len(words) != 1 or not words[0].startswith("["):
-        return False
-    try:
-        return isinstance(yaml.safe_load(words[0]), list)
-    except yaml.YAMLError:
-        return False
-
-
-def plain_type(written: str) -> str:
-    """A type in the words of the help.
-
-    >>> plain_type("Optional[Literal['a', 'b']]"), plain_type("Union[float, list[float], null]")
-    ('a | b | null', 'float | list[float] | null')
-    """
-    written = re.sub(r"Literal\[([^\]]*)\]", lambda found: found[1].replace("'", "").replace(", ", " | "), written)
-    written = re.sub(r"^Optional\[(.*)\]$", r"\1 | null", written)
-    union = re.fullmatch(r"Union\[(.*)\]", written)
-    return written if union is None else re.sub(r", (?![^\[]*\])", " | ", union[1])
+    with suppress(yaml.YAMLError):
+        return len(words) == 1 and words[0].startswith("[") and isinstance(yaml.safe_load(words[0]), list)
+    return False
 
 
 def summarize_parse_error(message: str) -> str:
     """The line of a jsonargparse message that says what is wrong.
 
-    For a value that fits none of several types jsonargparse lists all types and their errors, most of them about
-    `None`, and the whole value; what helps is the one error about the type that was meant.
+    For a value that fits none of several types jsonargparse lists the errors of all; the one about None does not help.
     """
     message = re.sub(r'Parser key "([^"]+)":', r"\1:", message)
     head, found, errors = message.partition("Errors:")
@@ -220,22 +195,12 @@ def summarize_parse_error(message: str) -> str:
 
 def user_error_in(error: BaseException) -> UserError | None:
     """The `UserError` among an error and its causes; None where there is none."""
-    return next((link for link in _causes(error) if isinstance(link, UserError)), None)
+    return next((link for link in error_chain(error) if isinstance(link, UserError)), None)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    yield error
-    for behind in (error.__cause__, error.__context__):
-        if behind is not None:
-            yield from _causes(behind)
-
-
-def _options(parser: ArgumentParser) -> set[str]:
-    names: set[str] = set()
+def _options(parser: ArgumentParser) -> Iterator[str]:
     for action in parser._actions:
-        names |= {option.lstrip("-").rstrip("+") for option in action.option_strings if option.startswith("--")}
-        parsers: Iterable[object] = action.choices.values() if isinstance(action.choices, dict) else ()
-        for inner in parsers:
-            if isinstance(inner, ArgumentParser):
-                names |= _options(inner)
-    return names
+        yield from (name.lstrip("-").rstrip("+") for name in action.option_strings if name.startswith("--"))
+        if isinstance(action.choices, dict):
+            for inner in action.choices.values():
+                yield from _options(inner)

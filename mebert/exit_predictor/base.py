@@ -21,7 +21,8 @@ from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
 from mebert.storage.atomic import write_text
-from mebert.storage.predictor_spec import PredictorFile, PredictorOrigin, PredictorSpec, check_values
+from mebert.storage.model_spec import check_values
+from mebert.storage.predictor_spec import PredictorFile, PredictorOrigin, PredictorSpec
 from mebert.storage.trusted_classes import imported_class
 
 if TYPE_CHECKING:

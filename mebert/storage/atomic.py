@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from mebert.errors import error_chain
+
 UNFINISHED = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<process>\d+)(?:-[0-9a-f]+)?\.unfinished$")
 ABANDONED = 3600.0  # seconds without a write after which an unfinished file of another machine is removed
 BLOCK = 2**20
@@ -55,25 +57,17 @@ def write_text(text: str, path: Path) -> None:
 
 
 def atomic_write(content: Any, path: Path) -> None:
-    """Write what `torch.save` takes, whole or not at all.
-
-    Args:
-        content: Tensors and plain values.
-        path: Takes the place of the file of that name; its folder is made.
-
-    Raises:
-        OSError: It cannot be written, with this path as its name; what was there is there still.
-    """
+    """Write what `torch.save` takes, whole or not at all; an OSError has this path as its name."""
     import torch
 
     try:
         with atomic_path(path) as unfinished, unfinished.open("wb") as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # PyTorch's writer hides the system's error behind its own
-        cause = _system_error(error)
-        if cause is None:
-            raise
-        raise OSError(cause.errno, cause.strerror, str(path)) from error
+        for cause in error_chain(error):
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
 
 
 def copy_whole(source: Path, target: Path) -> None:
@@ -91,17 +85,19 @@ def previous_of(path: Path) -> Path:
 def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
     """Keep the old version of a checkpoint that is written inside; until that is done, the version kept before stays.
 
-    Args:
-        path: The file; nothing is kept where there is none.
-        replaced: Whether a new file will take its place, whole or not at all: a second name for the old one is enough
-            then, and where writing fails, the old one still has its first. Else it is copied.
+    Where a new file takes the place of the old one whole (`replaced`), a second name for the old one is enough, and
+    where writing fails, it still has its first. Else it is copied.
     """
     if not path.is_file():
         yield
         return
     kept = _unfinished(previous_of(path))
     try:
-        _second_name(path, kept) if replaced else copy_whole(path, kept)
+        with suppress(OSError):  # a file system without hard links
+            if replaced:
+                os.link(path, kept)
+        if not kept.exists():
+            copy_whole(path, kept)
         yield
     except BaseException:
         if replaced or not kept.is_file() or find_corruption(kept) is not None:
@@ -113,10 +109,7 @@ def keeping_previous(path: Path, replaced: bool) -> Iterator[None]:
 
 
 def find_corruption(path: Path) -> str | None:
-    """What is wrong with a file of `torch.save`; None where nothing is, or where it is of another kind.
-
-    PyTorch writes a checksum (CRC-32) of every tensor, but does not look at it when it reads.
-    """
+    """What is wrong with a file of `torch.save`, by its checksums (which PyTorch does not read); None: nothing seen."""
     if not path.stat().st_size:
         return "an empty file"
     with path.open("rb") as file:
@@ -126,8 +119,14 @@ def find_corruption(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             # Others are none that PyTorch writes, and could be small files of endless contents.
             stored = [info for info in archive.infolist() if info.compress_type == zipfile.ZIP_STORED]
-            torn = next((info.filename for info in stored if _torn(archive, info)), None)
-            return None if torn is None else f"damaged, {torn} is not as it was written"
+            for info in stored:
+                try:
+                    with archive.open(info) as part:
+                        while part.read(BLOCK):
+                            pass
+                except TORN:
+                    return f"damaged, {info.filename} is not as it was written"
+            return None
     except TORN:
         return f"{path.stat().st_size:,} bytes that were cut off"
 
@@ -144,14 +143,6 @@ def clear_unfinished(folder: Path) -> None:
                 path.unlink()
 
 
-def _second_name(path: Path, name: Path) -> None:
-    name.unlink(missing_ok=True)
-    try:
-        os.link(path, name)
-    except OSError:  # a file system without hard links
-        copy_whole(path, name)
-
-
 def _unfinished(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_host()}.{os.getpid()}-{uuid4().hex[:8]}.unfinished")
 
@@ -163,29 +154,6 @@ def _host() -> str:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # the process of another user
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # else the process of another user
     return True
-
-
-def _torn(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    try:
-        with archive.open(info) as part:
-            while part.read(BLOCK):
-                pass
-    except TORN:
-        return True
-    return False
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """The operating system's error behind another."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        error = error.__cause__ or error.__context__
-    return None

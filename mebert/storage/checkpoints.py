@@ -25,7 +25,7 @@ class NotWritten(UserError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, as long as its folder is on a disk.
+    """Writes a checkpoint whole or not at all, as long as its folder is on a disk; raises `NotWritten`.
 
     Lightning's own writes to the folder of temporary files first; where that is another disk, what is moved from there
     is copied over the old file, and a kill leaves neither. It also holds a second copy in memory.
@@ -33,11 +33,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            NotWritten: It cannot be written; what was there under that name is there still.
-        """
         if storage_options is not None or "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -47,42 +42,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise NotWritten(describe_os_error(error) or f"cannot write {path}: {error.strerror}") from error
 
 
-KEYWORDS = ("last", "best")
-
-REQUIRED = ("policy", "operating_points")  # of what mebert adds to a checkpoint
-
-
 class DamagedCheckpoint(UserError):
-    """A file that is a checkpoint no more.
-
-    Args:
-        path: The file.
-        fault: What is wrong with it.
-
-    Attributes:
-        other: A whole one beside it, the newest; None where there is none.
-    """
+    """A file that is a checkpoint no more; `other` is the newest whole one beside it, if any."""
 
     def __init__(self, path: Path, fault: str) -> None:
         self.other = _other_than(path)
-        advice = "give another one, or train anew"
-        if self.other is not None:
-            advice = f"there is also {self.other}, which is whole"
-        super().__init__(f"{path} is not a readable checkpoint: {fault}; {advice}")
+        whole = "" if self.other is None else ", which is whole"
+        super().__init__(f"{path} is not a readable checkpoint: {fault}; {_advice(self.other)}{whole}")
 
 
 def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None) -> Path:
-    """The file that `--ckpt_path` means.
-
-    Args:
-        given: A path, or `last` or `best` of the newest run of this experiment that has one.
-        experiment_folder: Holds the experiment's runs, each with its `checkpoints/`.
-        run: The run's folder that comes before the others, where it has one.
-
-    Raises:
-        UserError: There is none.
-    """
-    if given not in KEYWORDS:
+    """The file that `--ckpt_path` means: a path, or `last` or `best` of this run or else of the newest that has one."""
+    if given not in ("last", "best"):
         path = Path(given)
         if not path.is_file():
             hint = "it is a folder; name the file in it" if path.is_dir() else "no such file; give another"
@@ -110,7 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         fault = find_corruption(path)
     except OSError as error:
-        fault = f"{error.strerror}"
+        fault = str(error.strerror)
     if fault is not None:
         raise DamagedCheckpoint(path, fault)
     try:
@@ -123,23 +94,26 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         size = path.stat().st_size
         fault = "it was cut off, or is some other file" if size else "it is empty"
-        raise UserError(f"{path} is not a readable checkpoint: {fault}; {_others(path)}") from error
+        raise UserError(f"{path} is not a readable checkpoint: {fault}; {_advice(_other_than(path))}") from error
     if not isinstance(content, dict) or "state_dict" not in content or "mebert" not in content:
         raise UserError(
             f"{path} is not a checkpoint of mebert; `fit` writes them as <run folder>/checkpoints/best.ckpt"
         )
-    lost = [name for name in REQUIRED if not isinstance(content["mebert"].get(name), Mapping)]
-    if lost:
-        raise UserError(
-            f"{path} lacks {lost[0]}: another version of mebert wrote it, or it is damaged; {_others(path)}"
-        )
-    _check_classes(path, content)
+    for name in ("policy", "operating_points"):
+        if not isinstance(content["mebert"].get(name), Mapping):
+            advice = _advice(_other_than(path))
+            raise UserError(f"{path} lacks {name}: another version of mebert wrote it, or it is damaged; {advice}")
+    # Lightning hands the saved settings to a parser, which would import and call what they name.
+    strict_parsing()
+    for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):
+        settings = dict(content.get(key) or {})
+        named = [settings.pop(name) for name in ("_class_path", "class_path") if name in settings]
+        kinds = [imported_class(name, L.LightningModule, f"{path}: its module") for name in named]
+        check_named_classes(settings, str(path), kinds[0] if kinds else None)
     return content
 
 
-def _others(path: Path) -> str:
-    """What to do without a checkpoint: take one beside it, the newest first."""
-    other = _other_than(path)
+def _advice(other: Path | None) -> str:
     return "give another one, or train anew" if other is None else f"there is also {other}"
 
 
@@ -150,13 +124,3 @@ def _other_than(path: Path) -> Path | None:
         if find_corruption(other) is None:
             return other
     return None
-
-
-def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
-    """Lightning hands the saved settings to a parser, which would import and call what they name."""
-    strict_parsing()
-    for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):
-        settings = dict(content.get(key) or {})
-        named = [settings.pop(name) for name in ("_class_path", "class_path") if name in settings]
-        kinds = [imported_class(name, L.LightningModule, f"{path}: its module") for name in named]
-        check_named_classes(settings, str(path), kinds[0] if kinds else None)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mebert.errors import UserError
+from mebert.errors import UserError, error_chain
 
 # Packages whose exceptions mean that a download, or a downloaded file, is at fault.
 NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
@@ -20,12 +20,8 @@ NOT_FOUND = {
 }
 UNREACHABLE = {"ConnectionError", "ConnectError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
 CODE_TEXTS = ("trust_remote_code", "custom code", "dataset scripts are no longer supported", "weights only load failed")
+INSTEAD = "give a local folder or own files"
 LACKS = re.compile(r"does not appear to have a file named (\S+)")
-
-
-def hub_url() -> str:
-    """Return the address of the Hub in use."""
-    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 
 
 @contextmanager
@@ -33,34 +29,25 @@ def hub_errors(what: str) -> Iterator[None]:
     """Turn what goes wrong while something is fetched from the Hub or read from a folder into a `UserError`.
 
     Args:
-        what: What is fetched, with its id or path, to stand after "cannot load".
-
-    Raises:
-        UserError: With the original error as its cause.
+        what: What is fetched, with its id or path; it stands after "cannot load".
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        chain = _chain(error)
+        chain = error_chain(error)
         if not any(_is_expected(link) for link in chain):
             raise
         raise UserError(f"cannot load {what}: {_explain(chain)}") from error
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return the error and what it was raised from, the outermost first."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    return chain
-
-
 def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
     return any(base.__module__.partition(".")[0].startswith(packages) for base in type(error).__mro__)
+
+
+def _brings_code(text: str) -> bool:
+    return any(part in text.lower() for part in CODE_TEXTS)
 
 
 def _is_expected(error: BaseException) -> bool:
@@ -70,11 +57,8 @@ def _is_expected(error: BaseException) -> bool:
     return plain or _comes_from(error, NETWORK + FILES) or _brings_code(str(error))
 
 
-def _brings_code(text: str) -> bool:
-    return any(part in text.lower() for part in CODE_TEXTS)
-
-
 def _explain(chain: list[BaseException]) -> str:
+    hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     names = {base.__name__ for link in chain for base in type(link).__mro__}
     text = " ".join(str(link) for link in chain).lower()
     if _brings_code(text):
@@ -82,42 +66,35 @@ def _explain(chain: list[BaseException]) -> str:
             "it brings code of its own, which mebert never runs; take one that is weights or rows alone (safetensors, "
             "CSV, JSONL, Parquet), or convert it yourself where you trust it"
         )
-    status = next((code for link in chain if (code := _status(link))), 0)
+    codes = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
+    status = int(next(filter(None, codes), 0))
     # The Hub also answers 401 for an id that does not exist, to users who are not logged in.
     if status in (401, 403) and ("GatedRepoError" in names or "RepositoryNotFoundError" not in names):
         return (
-            f"the Hub at {hub_url()} refuses it (HTTP {status}): check the spelling; if the repository is gated or"
-            " private, accept its terms on its page and log in (hf auth login, or set HF_TOKEN)"
+            f"the Hub at {hub} refuses it (HTTP {status}): check the spelling; if the repository is gated or private, "
+            "accept its terms on its page and log in (hf auth login, or set HF_TOKEN)"
         )
     if status == 429 or status >= 500:
-        return (
-            f"the Hub at {hub_url()} is overloaded or out of order (HTTP {status}); try again later, or give a local"
-            " folder or own files"
-        )
+        return f"the Hub at {hub} is overloaded or out of order (HTTP {status}); try again later, or {INSTEAD}"
     if any(type(link).__name__.endswith("Timeout") for link in chain):
-        return f"the Hub at {hub_url()} did not answer in time; try again, or give a local folder or own files"
+        return f"the Hub at {hub} did not answer in time; try again, or {INSTEAD}"
     if names & UNREACHABLE:  # before NOT_FOUND: what is not in the cache is an EntryNotFoundError, too
         return (
-            f"the Hub at {hub_url()} cannot be reached, and the cache has no complete copy; check the network"
-            " and HF_ENDPOINT, or give a local folder or own files"
+            f"the Hub at {hub} cannot be reached, and the cache has no complete copy; check the network and "
+            f"HF_ENDPOINT, or {INSTEAD}"
         )
     if names & NOT_FOUND:
-        return f"neither a local folder nor a repository at {hub_url()} (or one that needs a login); check the spelling"
+        return f"neither a local folder nor a repository at {hub} (or one that needs a login); check the spelling"
     if lacks := LACKS.search(text):
         return f"there is no {lacks[1].rstrip('.')} in it; check the id or the folder"
     if network := [link for link in chain if _comes_from(link, NETWORK)]:
         return (
-            f"the download from {hub_url()} broke off ({_first_line(network[-1])}); try again, check the"
-            " network and HF_ENDPOINT, or give a local folder or own files"
+            f"the download from {hub} broke off ({_first_line(network[-1])}); try again, check the network and "
+            f"HF_ENDPOINT, or {INSTEAD}"
         )
     # The innermost is the most specific, but the text of a KeyError is a key alone.
     telling = [link for link in chain if not isinstance(link, KeyError | StopIteration)] or chain
     return f"the files are not usable ({_first_line(telling[-1])}); check what is there, or fetch it anew"
-
-
-def _status(error: BaseException) -> int:
-    """The HTTP status of an error; 0 without one."""
-    return int(getattr(getattr(error, "response", None), "status_code", None) or 0)
 
 
 def _first_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
@@ -25,6 +25,7 @@ from mebert.storage.hub import hub_errors
 SPEC_FILE = "exits.json"
 FORMAT: Literal[1] = 1
 ADVICE = "fetch or save the model anew"
+T = TypeVar("T", bound=BaseModel)
 
 
 class _Values(BaseModel):
@@ -127,7 +128,7 @@ class ModelSpec(_Values):
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:
-            raise UserError(f"{file}: {first_fault(error)}; {ADVICE}") from error
+            raise UserError(f"{file}: {_first_fault(error)}; {ADVICE}") from error
 
     def write(self, folder: str | Path) -> None:
         """Write `exits.json` whole; values that were never set are left out."""
@@ -146,15 +147,8 @@ class ModelSpec(_Values):
             spec.write(folder)
 
     def with_values(self, **values: Any) -> ModelSpec:
-        """A copy with other values, checked.
-
-        Raises:
-            UserError: A value does not fit; the text names the key.
-        """
-        try:
-            return ModelSpec.model_validate(self.model_dump(exclude_unset=True) | values)
-        except ValidationError as error:
-            raise UserError(f"{SPEC_FILE}: {first_fault(error)}") from error
+        """A copy with other values; a UserError names the key of one that does not fit."""
+        return check_values(ModelSpec, self.model_dump(exclude_unset=True) | values, SPEC_FILE)
 
     def thresholds_for_max_drop(self) -> dict[str, dict[float, float]]:
         """Policy name to drop to threshold; a guarantee replaces a measurement for the same number."""
@@ -165,11 +159,7 @@ class ModelSpec(_Values):
 
 
 def check_label_names(names: Sequence[str], num_labels: int) -> None:
-    """Refuse label names that do not fit.
-
-    Raises:
-        UserError: They are not `num_labels`, or not distinct.
-    """
+    """Refuse label names that are not `num_labels`, or not distinct."""
     if len(names) != num_labels:
         raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
     if len(set(names)) != len(names):
@@ -191,7 +181,15 @@ def saved_model_folder(model: str | Path) -> str | None:
     return None if found is None else str(model)
 
 
-def first_fault(error: ValidationError) -> str:
+def check_values(schema: type[T], values: Mapping[str, Any], where: str) -> T:
+    """The values as the schema has them; a UserError begins with `where` and names the key that does not fit."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
     """The key and what is wrong with its value, of the first of pydantic's errors."""
     fault: Mapping[str, Any] = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])

@@ -1,20 +1,11 @@
-"""What a saved exit predictor is, in plain values: the schema of `exit_predictor.json` and of checkpoints' predictors.
-
-Predictors are built from it in `mebert.exit_predictor`; nothing in it is executed.
-"""
+"""What a saved exit predictor is, in plain values: the schema of `exit_predictor.json` and of a checkpoint's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
-
-from mebert.errors import UserError
-from mebert.storage.model_spec import first_fault
-
-T = TypeVar("T", bound=BaseModel)
+from pydantic import BaseModel
 
 
 @dataclass(frozen=True)
@@ -49,15 +40,3 @@ class PredictorFile(BaseModel):
 
     format: Literal[1] = 1
     predictors: list[PredictorSpec]
-
-
-def check_values(schema: type[T], values: Mapping[str, Any], where: str) -> T:
-    """The values as the schema has them.
-
-    Raises:
-        UserError: A value does not fit; the text begins with `where` and names the key.
-    """
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {first_fault(error)}") from error

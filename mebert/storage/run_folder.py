@@ -1,4 +1,4 @@
-"""What a run is on disk: one folder for everything that it leaves behind, and the names of the files in it."""
+"""What a run is on disk: one folder with all that it leaves behind."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ CONFIG, EVALUATION, OUTPUTS, METRICS = "config.yaml", "evaluation.json", "output
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The files of a run.
-
-    Args:
-        path: `<save_dir>/<experiment>/<version>`.
-    """
+    """The files of a run, in `<save_dir>/<experiment>/<version>`."""
 
     path: Path
 
@@ -70,29 +66,23 @@ class RunFolder:
 
 
 def newest_run(runs: Iterable[Path]) -> Path:
-    """The newest of an experiment's runs: by number (`version_10`), else, with ids of W&B's, by the files' age.
-
-    Args:
-        runs: Folders, at least one.
-    """
+    """The newest of an experiment's runs: by number (`version_10`), else, with ids of W&B's, by the files' age."""
     found = list(runs)
-    numbers = [re.fullmatch(r"version_(\d+)", path.name) for path in found]
-    if all(numbers):
+    if all(re.fullmatch(r"version_(\d+)", path.name) for path in found):
         return max(found, key=lambda path: int(path.name.removeprefix("version_")))
-    return max(found, key=_age)
 
+    def age(path: Path) -> tuple[int, str]:
+        run = RunFolder(path)
+        files = [*run.checkpoints.glob("*.ckpt"), run.evaluation, run.config]
+        return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0), path.name
 
-def _age(path: Path) -> tuple[int, str]:
-    run = RunFolder(path)
-    files = [*run.checkpoints.glob("*.ckpt"), run.evaluation, run.config]
-    return max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0), path.name
+    return max(found, key=age)
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """The folder of a trainer's run: `save_dir/name/version` of its first logger.
+    """The folder of a trainer's run, where `ModelCheckpoint` puts `checkpoints/`: that of its first logger.
 
-    This is where `ModelCheckpoint` puts `checkpoints/`, for every logger alike; without a logger it is the
-    Trainer's `default_root_dir`. Only that of rank 0 counts: a logger may number its versions differently elsewhere.
+    Without a logger it is `default_root_dir`. On other ranks than 0 a logger may number its versions differently.
     """
     logger = trainer.logger
     root = Path(trainer.default_root_dir)

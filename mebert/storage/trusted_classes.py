@@ -45,11 +45,7 @@ def subclasses_of(cls: type[T]) -> Iterator[type[T]]:
 
 
 def imported_class(path: object, base: type[T], what: str) -> type[T]:
-    """The class that a file names.
-
-    Raises:
-        UserError: Its module is not imported, or it is no such class.
-    """
+    """The class that a file names; a UserError if its module is not imported, or it is no such class."""
     module, _, name = str(path).rpartition(".")
     home, moved = sys.modules.get(module), find_moved(str(path))
     if home is None and moved is None:
@@ -67,15 +63,9 @@ def imported_class(path: object, base: type[T], what: str) -> type[T]:
 
 
 def check_named_classes(settings: Mapping[str, Any], where: str, cls: type | None = None) -> None:
-    """Refuse settings of a file that would have the parser import something.
+    """Refuse settings of a file, arguments of `cls` if that is known, that would have the parser import something.
 
-    Args:
-        settings: Plain values; a class is named by a mapping with `class_path`, as saved configurations do.
-        where: The file, to begin the error with.
-        cls: Whose arguments they are; None: not known.
-
-    Raises:
-        UserError: A class is not imported, or a text stands where a class belongs.
+    A class is named by a mapping with `class_path`, as saved configurations do; it must be imported already.
     """
     takes_class = {} if cls is None else _take_classes(cls)
     for name, value in settings.items():
@@ -115,19 +105,12 @@ def _take_classes(cls: type) -> dict[str, bool]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "its", fail_untyped=False)
     hints = {action.dest.removeprefix("its."): getattr(action, "_typehint", None) for action in parser._actions}
-    return {name: hint is not None and not all(map(_is_plain, _leaves(hint))) for name, hint in hints.items()}
-
-
-def _leaves(hint: Any) -> Iterator[Any]:
-    parts = get_args(hint)
-    if get_origin(hint) is Literal or not parts:
-        yield hint
-    else:
-        for part in parts:
-            yield from _leaves(part)
+    return {name: hint is not None and not _is_plain(hint) for name, hint in hints.items()}
 
 
 def _is_plain(hint: Any) -> bool:
     if get_origin(hint) is Literal or hint in PLAIN:
         return True
+    if parts := get_args(hint):
+        return all(map(_is_plain, parts))
     return isinstance(hint, type) and issubclass(hint, Enum | Path)

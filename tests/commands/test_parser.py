@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from torch import nn
 
-from mebert.commands.parser import CommandParser, normalize_args
+from mebert.commands.parser import UserErrorParser, normalize_args
 from mebert.errors import UserError
 
 
@@ -74,7 +74,7 @@ def test_words_are_gathered_and_switches_thrown(typed, meant):
 )
 def test_errors_of_jsonargparse_in_plain_words(typed, message):
     """The real library, for each row of its texts that the parser rewords."""
-    parser = CommandParser(exit_on_error=False)
+    parser = UserErrorParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_argument("--whole", type=int | None)
     parser.add_argument("--number", type=float)

@@ -15,10 +15,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
+from mebert import modules
 from mebert.callbacks import ExitAccuracy, PredictionWriter
 from mebert.callbacks.exit_prediction import ExitPrediction
 from mebert.cli.errors import convert_lightning_errors
-from mebert.cli.lightning import SHORT_NAMES
 from mebert.curriculum import CrossReview, KnownDifficulty, Loss, RootCompetence, SyntheticCurriculumDataModule
 from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.modules import MultiExitModule
@@ -37,7 +37,7 @@ ENCODER = {
     "max_position_embeddings": 64,
     "initializer_range": 0.2,
 }
-MODULES = {kind.__name__: kind for kind in SHORT_NAMES if issubclass(kind, L.LightningModule)}
+MODULES = {name: getattr(modules, name) for name in modules.__all__}
 SETTINGS: dict[str, dict[str, Any]] = {
     "CurriculumDistillModule": {"distillation": "both", "feature_weight": 0.5, "projection": True},
     "ProtoExitModule": {"prototype_dim": 8, "lam": 0.5, "class_weights": "balanced"},

@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentError
 
 from mebert.callbacks.default_callbacks import CALLBACKS
-from mebert.commands.parser import CommandParser
+from mebert.commands.parser import UserErrorParser
 from mebert.commands.study.cell import Cell, refuse_changed
 from mebert.commands.study.owner import exclusive_owner
 from mebert.commands.study.report import write_report
@@ -113,7 +113,7 @@ def _run(
 
 def check_settings(cells: Sequence[Cell]) -> None:
     """Parse the sections of every recipe on every task as `fit` would; a UserError if a setting is invalid."""
-    parser = CommandParser(exit_on_error=False)
+    parser = UserErrorParser(exit_on_error=False)
     parser.add_subclass_arguments(MultiExitModule, "model")
     parser.add_subclass_arguments(L.LightningDataModule, "data")
     parser.add_class_arguments(L.Trainer, "trainer")
