@@ -20,11 +20,8 @@ def distillation_pairs(kind: DistillationKind, num_students: int) -> list[tuple[
     """Pairs for distillation: (student, teacher), 0-based, where number `num_students` is the deepest teacher.
 
     `vanilla`: the deepest teaches all others. `layerwise`: a chain, each learns from the next deeper one. `both`: the
-    pairs of both, each once (the last student has the same teacher in both).
-
-    Args:
-        kind: Which pairs; `none` has no pairs.
-        num_students: The positions that learn: all exits but the last, or all exits below an external teacher.
+    pairs of both, each once (the last student has the same teacher in both). The students are all exits but the last,
+    or all exits below an external teacher.
 
     >>> distillation_pairs("layerwise", 3)
     [(0, 1), (1, 2), (2, 3)]
@@ -37,14 +34,10 @@ def distillation_pairs(kind: DistillationKind, num_students: int) -> list[tuple[
 
 
 def logit_distances(students: Tensor, teachers: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch, (M,) (Hinton et al. 2015).
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch: (M, B, C) twice to (M,).
 
-    T^2 keeps the gradient's size when T changes. For regression (C = 1) the squared difference, without T.
-
-    Args:
-        students: (M, B, C).
-        teachers: (M, B, C); taken without gradient.
-        temperature: T, above 0.
+    T^2 keeps the gradient's size when T changes. For regression (C = 1) the squared difference, without T. Teachers
+    are taken without gradient. Source: Hinton et al. 2015.
 
     >>> logit_distances(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]]]), 3.0)
     tensor([0.])
@@ -58,15 +51,10 @@ def logit_distances(students: Tensor, teachers: Tensor, temperature: float) -> T
 
 
 def feature_distances(students: Tensor, teachers: Tensor, kind: FeatureLossKind) -> Tensor:
-    """How far each student's features are from its teacher's, mean over the batch, (M,).
+    """How far each student's features are from its teacher's, mean over the batch: (M, B, H) twice to (M,).
 
     `cosine` is 1 - cos, in [0, 2]: half the squared distance of the normalised features (as in patient distillation,
-    Sun et al. 2019). `mse` is the mean squared difference over the H features as they are.
-
-    Args:
-        students: (M, B, H).
-        teachers: (M, B, H); taken without gradient.
-        kind: Which distance.
+    Sun et al. 2019). `mse` is the mean squared difference over H. Teachers are taken without gradient.
 
     >>> feature_distances(torch.tensor([[[3.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]]), "cosine")
     tensor([1.])
@@ -78,11 +66,7 @@ def feature_distances(students: Tensor, teachers: Tensor, kind: FeatureLossKind)
 
 
 def averaging_matrix(pairs: list[tuple[int, int]], num_students: int) -> Tensor:
-    """Maps one value a pair (M,) to the mean over each student's teachers: (num_students, M), made once.
-
-    Args:
-        pairs: (student, teacher) of each value.
-        num_students: How many students there are.
+    """Maps one value for each (student, teacher), (M,), to the mean over each student's teachers: (num_students, M).
 
     >>> averaging_matrix([(0, 1), (0, 2), (1, 2)], 2) @ torch.tensor([1.0, 3.0, 5.0])
     tensor([2., 5.])
@@ -111,11 +95,7 @@ def depth_weights(num_exits: int) -> Tensor:
 def balanced_weights(labels: Tensor, num_labels: int) -> Tensor:
     """Weights (C,) by which every class counts the same over N samples: w_c = N / (C n_c).
 
-    A class that does not occur weighs as if it occurred once.
-
-    Args:
-        labels: (N,) int64.
-        num_labels: C.
+    A class that does not occur weighs as if it occurred once. Labels are (N,) int64.
 
     >>> balanced_weights(torch.tensor([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])
@@ -169,36 +149,24 @@ def dar_hinge(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
     Mean over exits and samples of max(0, d(g, c_y) - min_{k != y} d(g, c_k) + margin): pulls a sample to its own
     class's prototype and pushes it from the nearest other's.
 
-    Args:
-        distances: (M, B, C), infinite for classes without a prototype.
-        labels: (B,) int64.
-        margin: At least 0.
+    Distances are (M, B, C), infinite for classes without a prototype, labels (B,) int64, the margin at least 0.
 
     >>> dar_hinge(torch.tensor([[[1.0, 1.5]]]), torch.tensor([0]), 1.0)
     tensor(0.5000)
     """
-    own, others = _own_and_others(distances, labels)
-    return (own - others.amin(-1) + margin).clamp_min(0).mean()
+    index = labels.view(1, -1, 1).expand(distances.shape[0], -1, 1)
+    others = distances.scatter(-1, index, float("inf"))
+    return (distances.gather(-1, index).squeeze(-1) - others.amin(-1) + margin).clamp_min(0).mean()
 
 
 def dar_softmax(distances: Tensor, labels: Tensor) -> Tensor:
     """Distance-aware regulariser, softmax form (DE3-BERT; form RECONSTRUCTED).
 
     Cross-entropy of the softmax over negative distances, mean over exits and samples, as prototypical networks train.
-
-    Args:
-        distances: (M, B, C), infinite for classes without a prototype.
-        labels: (B,) int64.
+    Distances are (M, B, C), infinite for classes without a prototype, labels (B,) int64.
 
     >>> dar_softmax(torch.tensor([[[2.0, 2.0]]]), torch.tensor([0]))
     tensor(0.6931)
     """
     num_exits, _, num_labels = distances.shape
     return F.cross_entropy(-distances.reshape(-1, num_labels), labels.repeat(num_exits))
-
-
-def _own_and_others(distances: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to the own class's prototype (M, B), and all distances with the own one set to infinity (M, B, C)."""
-    index = labels.view(1, -1, 1).expand(distances.shape[0], -1, 1)
-    own = distances.gather(-1, index).squeeze(-1)
-    return own, distances.scatter(-1, index, float("inf"))

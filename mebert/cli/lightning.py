@@ -31,7 +31,8 @@ from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_erro
 from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
-from mebert.commands.parser import UserErrorParser, user_error_in
+from mebert.commands.parser import UserErrorParser
+from mebert.errors import UserError, error_chain
 from mebert.exit_predictor import save_predictors
 from mebert.loggers.describe import describe_runs, end_runs
 from mebert.modules import MultiExitModule
@@ -52,11 +53,8 @@ DEFAULTS = {
     "last_checkpoint.enable_version_counter": False,
 }
 # Our own tables say more than Lightning's, and the predictions are written: no second copy in memory.
-COMMAND_DEFAULTS = {
-    "validate": {"verbose": False},
-    "test": {"verbose": False},
-    "predict": {"return_predictions": False},
-}
+QUIET = {"verbose": False}
+COMMAND_DEFAULTS = {"validate": QUIET, "test": QUIET, "predict": {"return_predictions": False}}
 
 
 class MebertParser(UserErrorParser, LightningArgumentParser):
@@ -126,7 +124,7 @@ class MebertCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            raise user_error_in(error) or error from None
+            raise next((link for link in error_chain(error) if isinstance(link, UserError)), error) from None
 
     @override
     def after_instantiate_classes(self) -> None:

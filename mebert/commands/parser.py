@@ -46,7 +46,6 @@ UNKNOWN_OPTION = re.compile(
     r"(?:unrecognized arguments: (?P<dashes>--)|does not accept option '|Option ')(?P<name>[\w.]+)"
 )
 UNKNOWN_CLASS = re.compile(r"no class ([\w.]+)")
-LONGEST_VALUE = 60
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -185,17 +184,12 @@ def summarize_parse_error(message: str) -> str:
         meant = [part for part in parts if "NoneType" not in part and not part.startswith("Subtypes:")]
         message = f"{head.split(':')[0].strip()}: " + "; ".join(meant or parts)
         value = given.partition("Given value:")[2].strip()
-        if value and len(value) < LONGEST_VALUE and "NestedArg" not in value:
+        if value and len(value) < 60 and "NestedArg" not in value:
             message += f", got {value}"
     message = " ".join(message.split())
     for pattern, plain in REWORDED.items():
         message = re.sub(pattern, plain, message)
     return message
-
-
-def user_error_in(error: BaseException) -> UserError | None:
-    """The `UserError` among an error and its causes; None where there is none."""
-    return next((link for link in error_chain(error) if isinstance(link, UserError)), None)
 
 
 def _options(parser: ArgumentParser) -> Iterator[str]:

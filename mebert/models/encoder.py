@@ -1,8 +1,7 @@
 """Run a Hugging Face encoder layer by layer, one small adapter a family.
 
 Shapes: B batch, S tokens, H hidden. An adapter calls the library's own embedding, mask and layer code, so its
-layer outputs equal `output_hidden_states` for the same weights; what it adds is that a caller may stop after
-any layer and may drop samples from the batch on the way.
+layer outputs equal `output_hidden_states`; a caller may stop after any layer and may drop samples on the way.
 """
 
 from __future__ import annotations
@@ -42,11 +41,7 @@ class LayerState:
     memory: Tensor | None = None
 
     def keep(self, rows: Tensor) -> LayerState:
-        """The same state for some rows of the batch only.
-
-        Args:
-            rows: Row numbers to keep, (B',) int64, on any device. The layer mask is filtered with them.
-        """
+        """The same state for some rows of the batch only: their numbers, (B',) int64, on any device."""
         rows = rows.to(self.hidden.device)
         mask = None if self.layer_mask is None else self.layer_mask.index_select(0, rows)
         memory = None if self.memory is None else self.memory.index_select(0, rows)
@@ -82,17 +77,7 @@ class EncoderAdapter:
 
     @classmethod
     def keep_first_layers(cls, config: Any, layers: int) -> None:
-        """Change a configuration, before the encoder is made, so that it has only its first layers.
-
-        The weights of the other layers are then left where they are: nothing of them is loaded or saved.
-
-        Args:
-            config: The Hugging Face configuration.
-            layers: How many, 1..L.
-
-        Raises:
-            UserError: The encoder has no such number of layers.
-        """
+        """Change a configuration, before the encoder is made: only its first layers (1..L) are loaded and saved."""
         if not 1 <= layers <= config.num_hidden_layers:
             raise UserError(
                 f"encoder_layers must be from 1 to {config.num_hidden_layers}, the layers of this encoder; got {layers}"
@@ -151,11 +136,7 @@ class EncoderAdapter:
         return head.pool(*state.padded())
 
     def join(self, states: Sequence[LayerState]) -> LayerState:
-        """The rows of several states of one depth as one state, padded to the longest.
-
-        Args:
-            states: At least one.
-        """
+        """The rows of several states (at least one) of one depth as one state, padded to the longest."""
         if len(states) == 1:
             return states[0]
         width = max(state.attention_mask.shape[1] for state in states)
@@ -174,11 +155,7 @@ class EncoderAdapter:
     def flops(self, lengths: Tensor, depth: int) -> Tensor:
         """Counted cost of the embeddings' projection and the first `depth` layers, (N,) float64.
 
-        2 x multiply-adds; one layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
-
-        Args:
-            lengths: Tokens of each sample, (N,), special tokens included.
-            depth: Number of layers.
+        2 x multiply-adds for samples of `lengths` (N,) tokens; one layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
         """
         s = lengths.double()
         h, i, e = self.hidden_size, self.intermediate_size, self.embedding_size

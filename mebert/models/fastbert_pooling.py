@@ -21,9 +21,6 @@ class FastBertPooling(nn.Module):
 
     Only what the first token reads is computed: its query is taken to the tokens' own space, so that no token needs a
     key or a value of its own. A bias of the keys would move all scores alike and is left out.
-
-    Args:
-        hidden_size: H.
     """
 
     width = 128
@@ -70,11 +67,7 @@ class FastBertPooling(nn.Module):
 
 
 class FoldedFastBertPooling(nn.Module):
-    """`FastBertPooling` with its linear maps multiplied out; not for training, where it would be another model.
-
-    Args:
-        project: Linear(H -> 128), shared with the pooling that was folded.
-    """
+    """`FastBertPooling` with its linear maps multiplied out; not for training, where it would be another model."""
 
     def __init__(self, project: nn.Linear) -> None:
         super().__init__()

@@ -49,14 +49,7 @@ def fit_prototypes(
 
 
 class PrototypeSums:
-    """Sums over rows, in float64, from which prototypes are made at the end.
-
-    Args:
-        model: Whose exits' features are added.
-
-    Raises:
-        UserError: A regression, or a single exit.
-    """
+    """Sums over rows of the exits' features, in float64, from which prototypes are made at the end."""
 
     def __init__(self, model: MultiExitModel) -> None:
         if model.num_exits < 2:
@@ -70,12 +63,7 @@ class PrototypeSums:
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:
-        """Add the rows with a label that is not negative.
-
-        Args:
-            features: (M + 1, B, F), those of the last exit are not read.
-            labels: (B,).
-        """
+        """Add features (M + 1, B, F), without those of the last exit, where the label (B,) is not negative."""
         known = labels >= 0
         h = features[:-1, known].double()
         one_hot = F.one_hot(labels[known], len(self._counts)).double()
@@ -85,7 +73,7 @@ class PrototypeSums:
 
     @torch.no_grad()
     def bank(self, shrinkage: float = 0.1) -> PrototypeBank:
-        """The prototypes of all rows that were added; arguments and errors as of `fit_prototypes`."""
+        """The prototypes of all rows that were added, as `fit_prototypes` returns them."""
         if not 0 < shrinkage <= 1:
             raise UserError(f"shrinkage must be in (0, 1], got {shrinkage}")
         total = self._counts.sum()

@@ -19,12 +19,7 @@ def exit_flops(model: MultiExitModel, lengths: Tensor, policy: PolicyLike | None
     """Cost of leaving at each exit when the exits are tried one after another, (E, N) float64.
 
     Counts the layers up to the exit, the heads of all exits up to it, and the policy's own products at every exit but
-    the last (where there is nothing to decide).
-
-    Args:
-        model: The multi-exit model.
-        lengths: Tokens of each sample, (N,).
-        policy: Its `flops()` are added; None adds nothing.
+    the last (where there is nothing to decide), for samples of `lengths` (N,) tokens.
     """
     decision = 0 if policy is None else policy.flops()
     asked = torch.arange(1, model.num_exits + 1, device=lengths.device).clamp_max(model.num_exits - 1)
@@ -32,12 +27,7 @@ def exit_flops(model: MultiExitModel, lengths: Tensor, policy: PolicyLike | None
 
 
 def direct_exit_flops(model: MultiExitModel, lengths: Tensor) -> Tensor:
-    """Cost of running straight to each exit, which alone is asked, (E, N) float64: fixed and predicted exits.
-
-    Args:
-        model: The multi-exit model.
-        lengths: Tokens of each sample, (N,).
-    """
+    """Cost of running straight to each exit, which alone is asked, (E, N) float64: fixed and predicted exits."""
     return model.direct_exit_flops(lengths)
 
 

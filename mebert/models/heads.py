@@ -6,8 +6,6 @@ the [CLS] vector of a shallow layer has seen little of the sentence, the masked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -44,12 +42,7 @@ class MaxPooling(ClsPooling):
 
 
 class AttentionPooling(nn.Module):
-    """A small additive attention over tokens: softmax(v . tanh(W h)) weights, padding masked.
-
-    Args:
-        hidden_size: H.
-        width: Width of the attention's own space.
-    """
+    """A small additive attention over tokens: softmax(v . tanh(W h)) weights, W of `width` rows, padding masked."""
 
     def __init__(self, hidden_size: int, width: int = 128) -> None:
         super().__init__()
@@ -90,7 +83,7 @@ class ExitHead(nn.Module):
         num_labels: C.
         pooling: What the exit reads.
         head: `mlp` is Linear, tanh, dropout, Linear (as BERT's pooler and classifier); `linear` is dropout and one
-            Linear; `shared` is `mlp` whose first Linear all exits of a model share (`share_first_linear`).
+            Linear; `shared` is `mlp` whose first Linear all exits of a model share (PABEE's pooler).
         dropout: Dropout rate in the head, 0..1.
     """
 
@@ -133,9 +126,3 @@ class ExitHead(nn.Module):
         linear = sum(2 * m.in_features * m.out_features for m in self.classifier if isinstance(m, nn.Linear))
         pooled: Tensor = self.pooling.flops(tokens)  # type: ignore[operator]
         return pooled + linear
-
-
-def share_first_linear(heads: Sequence[ExitHead]) -> None:
-    """Let all heads classify through the first one's first Linear (PABEE's pooler), each with its own last one."""
-    for head in heads[1:]:
-        head.classifier[0] = heads[0].classifier[0]

@@ -20,7 +20,7 @@ from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.families import adapter_for, build_encoder
-from mebert.models.heads import ExitHead, feature_size_of, share_first_linear
+from mebert.models.heads import ExitHead, feature_size_of
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.storage.model_spec import ModelSpec, PrototypeSpec, check_label_names
@@ -85,10 +85,15 @@ class MultiExitModel(PretrainedModel):
         self.pooling: PoolingKind = pooling
         self.head: HeadKind = head
         self.head_dropout = head_dropout
-        self.label_names = _checked_label_names(label_names, num_labels)
+        if num_labels < 1:
+            raise UserError(f"num_labels must be at least 1 (1 means regression), got {num_labels}")
+        names = [f"LABEL_{i}" for i in range(num_labels)] if label_names is None else label_names
+        self.label_names = [str(name) for name in names]
+        check_label_names(self.label_names, num_labels)
         self.exits = nn.ModuleList(self.make_head() for _ in self.exit_layers)
         if head == "shared":
-            share_first_linear([self.exit(index) for index in range(self.num_exits)])
+            for index in range(1, self.num_exits):
+                self.exit(index).classifier[0] = self.exit(0).classifier[0]
         self.prototypes = prototypes
         self.exit_scorer = exit_scorer
 
@@ -126,12 +131,7 @@ class MultiExitModel(PretrainedModel):
             attention_mask: (B, S), 1 for a token and 0 for padding.
             token_type_ids: (B, S) or None.
         """
-        state = self.start(input_ids, attention_mask, token_type_ids)
-        logits, features = [], []
-        for exit_index in range(self.num_exits):
-            state, exit_logits, feature = self.step(state, exit_index)
-            logits.append(exit_logits)
-            features.append(feature)
+        _, logits, features = zip(*self.forward_layers(input_ids, attention_mask, token_type_ids), strict=True)
         return ExitOutputs(torch.stack(logits), torch.stack(features))
 
     def forward_layers(
@@ -167,20 +167,12 @@ class MultiExitModel(PretrainedModel):
         return torch.zeros_like(tokens)
 
     def sequential_exit_flops(self, lengths: Tensor) -> Tensor:
-        """Counted cost of leaving at each exit where all exits up to it are asked, (E, N) float64.
-
-        Args:
-            lengths: Tokens of each sample, (N,).
-        """
+        """Counted cost of leaving at each exit where all exits up to it are asked: tokens (N,) to (E, N) float64."""
         heads = torch.stack([self.head_flops(index, lengths.double()) for index in range(self.num_exits)])
         return self._layers_flops(lengths) + heads.cumsum(0)
 
     def direct_exit_flops(self, lengths: Tensor) -> Tensor:
-        """Counted cost of leaving at each exit if no earlier exit is computed, (E, N) float64.
-
-        Args:
-            lengths: Tokens of each sample, (N,).
-        """
+        """Counted cost of leaving at each exit if no earlier exit is computed: tokens (N,) to (E, N) float64."""
         s, exits = lengths.double(), range(self.num_exits)
         passed = torch.stack([self.skipped_exit_flops(index, s) for index in exits])
         heads = torch.stack([self.head_flops(index, s) for index in exits])
@@ -235,11 +227,3 @@ def _checked_exit_layers(exit_layers: Sequence[int] | None, num_layers: int) -> 
             f"the encoder's last layer; got {list(layers)}"
         )
     return layers
-
-
-def _checked_label_names(label_names: Sequence[str] | None, num_labels: int) -> list[str]:
-    if num_labels < 1:
-        raise UserError(f"num_labels must be at least 1 (1 means regression), got {num_labels}")
-    names = [f"LABEL_{i}" for i in range(num_labels)] if label_names is None else [str(n) for n in label_names]
-    check_label_names(names, num_labels)
-    return names

@@ -93,12 +93,7 @@ class PastFutureModel(MultiExitModel):
         return state, self._logits(exit_index, feature, votes), feature
 
     def imagine(self, exit_index: int, feature: Tensor) -> Tensor:
-        """What an exit, from its own feature c_i (B, F), takes the features of all later exits to be, (B, J, F).
-
-        Args:
-            exit_index: 0-based.
-            feature: c_i.
-        """
+        """What an exit, from its own feature c_i (B, F), takes the features of all later exits to be, (B, J, F)."""
         first = exit_index * feature.shape[-1]
         imagined = F.linear(feature, self.imitate.weight[first:], self.imitate.bias[first:])
         return imagined.tanh().unflatten(-1, (self.num_exits - 1 - exit_index, -1))
@@ -143,15 +138,11 @@ class PastFutureModel(MultiExitModel):
 def imitation_loss(imagined: Sequence[Tensor], features: Tensor) -> Tensor:
     """How far the features that exits imagine are from the true ones, a scalar (EXACT).
 
-    Mean over all exits but the last of the mean over samples and later exits of 1 - cos(imagined, true); the true
-    features are without gradient.
-
-    Args:
-        imagined: Of each exit but the last what it takes the later ones' features to be, (B, J, F) each.
-        features: c, (E, B, F).
+    Mean over all exits but the last of the mean over samples and later exits of 1 - cos(imagined, true). An exit's
+    imagined features are (B, J, F), the true ones c (E, B, F), without gradient.
     """
     true = features.detach().float().transpose(0, 1)
-    distances = [
-        1 - F.cosine_similarity(ahead.float(), true[:, index + 1 :], dim=-1) for index, ahead in enumerate(imagined)
-    ]
-    return torch.stack([distance.mean() for distance in distances]).mean()
+    distances = []
+    for index, ahead in enumerate(imagined):
+        distances.append((1 - F.cosine_similarity(ahead.float(), true[:, index + 1 :], dim=-1)).mean())
+    return torch.stack(distances).mean()

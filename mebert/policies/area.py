@@ -1,7 +1,4 @@
-"""How good a policy's scores are, for policies that choose a setting of their own on validation data.
-
-Shapes: E exits, N samples.
-"""
+"""How good a policy's scores are, for policies that choose a setting on validation data (E exits, N samples)."""
 
 from __future__ import annotations
 
@@ -15,14 +12,7 @@ from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points
 
 
 def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int], regression: bool = False) -> float:
-    """The area under accuracy (for regression: minus the mean squared error) over layers.
-
-    Args:
-        record: A pass over validation data.
-        scores: Those of the policy on it, (E, N).
-        exit_layers: The layer of each exit, (E,).
-        regression: Whether the logits are estimates.
-    """
+    """The area under accuracy (for regression: minus the mean squared error) over layers, for scores (E, N)."""
     ones = record.logits.new_ones(record.logits.shape[:2])  # by layers: FLOPs do not matter here
     metric = _minus_squared_error if regression else _accuracy
     points = sweep(replace(record, scores={"its": scores}), "its", exit_layers, ones, ones[0], metric)

@@ -69,23 +69,16 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return self
 
     def fitted(self, record: ExitRecord) -> Self:
-        """The policy with what it has to choose besides its threshold chosen on a recorded pass over validation data.
-
-        Args:
-            record: The pass; `record.scores` holds this policy's scores as it is now.
-        """
+        """The policy with its settings besides the threshold chosen on a recorded pass over validation data."""
         return self
 
     def score_record(self, record: ExitRecord) -> Tensor:
-        """The scores (E, N) of a recorded pass, which has kept logits and scores but no features.
-
-        A policy that reads features takes what it needs from `record.scores`.
-        """
+        """The scores (E, N) of a recorded pass; a policy that reads features takes what it needs from its scores."""
         nothing = record.logits.new_zeros(*record.logits.shape[:2], 0)
         return self.score_exits(record.logits, nothing)
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
-        """How uncertain an exit is of each sample, (B,) float32, whatever the threshold; lower is more confident.
+        """How uncertain an exit (0-based) is of each sample, (B,) float32; lower is more confident.
 
         Args:
             exit_index: 0-based.
@@ -95,11 +88,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         raise TypeError(f"{type(self).__name__} has no score of a single exit: it must define score or observe")
 
     def start(self, attention_mask: Tensor) -> Any:
-        """The state before the first exit, for a policy that looks at the texts themselves; None for most.
-
-        Args:
-            attention_mask: (B, S), 1 for a token and 0 for padding.
-        """
+        """The state before the first exit, for a policy that looks at the texts' mask (B, S) itself; None for most."""
         return None
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -107,17 +96,11 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return self.score(exit_index, logits, features), state
 
     def score_exits(self, logits: Tensor, features: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """The scores of all exits, (E, B) float32, as `decide` would see them exit by exit.
-
-        Args:
-            logits: (E, B, C).
-            features: (E, B, H).
-            attention_mask: (B, S), for `start`; None where it is not known.
-        """
+        """The scores of all exits, (E, B) float32, of logits (E, B, C), features (E, B, H) and, for `start`, a mask."""
         state: Any = None if attention_mask is None else self.start(attention_mask)
         scores = []
-        for exit_index in range(logits.shape[0]):
-            score, state = self.observe(exit_index, logits[exit_index], features[exit_index], state)
+        for exit_index, (exit_logits, feature) in enumerate(zip(logits, features, strict=True)):
+            score, state = self.observe(exit_index, exit_logits, feature, state)
             scores.append(score.float())
         return torch.stack(scores)
 
@@ -128,9 +111,8 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
             exit_index: 0-based.
             logits: (B, C).
             features: (B, H).
-            state: What `decide` returned at the exit before for these same samples; at the first exit what `start`
-                gave, or None. A tensor or a tuple of tensors with B first, so that an engine can filter it with the
-                batch.
+            state: What `decide` returned at the exit before for these samples; at the first exit what `start` gave, or
+                None. A tensor or a tuple of tensors with B first: an engine filters it with the batch.
 
         Returns:
             leave (B,) bool, and the new state.
@@ -139,12 +121,9 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return score < self.threshold, state
 
     def may_leave(self, exit_index: int) -> bool:
-        """Whether `decide` has to be asked at this exit; where not, an engine need not compute the exit at all.
+        """Whether `decide` has to be asked at this exit (0-based); where not, an engine need not compute the exit.
 
         A policy that overrides `decide` is asked everywhere, unless it overrides this, too.
-
-        Args:
-            exit_index: 0-based.
         """
         return self.threshold > 0.0 or type(self).decide is not ExitPolicy.decide
 
@@ -165,11 +144,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
 
 
 def policy_by_name(name: str) -> type[ExitPolicy]:
-    """The class of the policy with this `name`, one of ours or of an imported subclass.
-
-    Raises:
-        UserError: There is none; the text lists those that there are.
-    """
+    """The class of the policy with this `name`, one of ours or of an imported subclass; a UserError lists them."""
     # A base that several share has no name of its own.
     found = {policy.name: policy for policy in subclasses_of(ExitPolicy) if "name" in vars(policy)}
     if name not in found:
@@ -180,10 +155,8 @@ def policy_by_name(name: str) -> type[ExitPolicy]:
 def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
     """The policy that `ExitPolicy.spec` described; not bound to a model yet.
 
-    A class is only looked up in modules that are imported already, so that no file can name code to be loaded.
-
     Raises:
-        UserError: The class is unknown, is no policy, or its settings do not fit.
+        UserError: The class is not imported already, is no policy, or its settings do not fit.
     """
     path = str(spec.get("class_path", ""))
     found = imported_class(path, ExitPolicy, "the saved policy")
@@ -196,11 +169,7 @@ def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
 
 
 def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:
-    """Scores (E, N) that a pass has recorded and `policy` needs.
-
-    Raises:
-        UserError: They were not recorded.
-    """
+    """Scores (E, N) that a pass has recorded and `policy` needs."""
     if needed not in record.scores:
         raise UserError(
             f"the policy {policy!r} needs the scores of {needed!r}, which this pass has not recorded "

@@ -1,7 +1,4 @@
-"""Rules on the probabilities of one exit: entropy, largest probability, margin.
-
-Shapes: B batch.
-"""
+"""Rules on the probabilities of one exit: entropy, largest probability, margin."""
 
 from __future__ import annotations
 
@@ -31,11 +28,7 @@ class Entropy(ExitPolicy):
 
     @classmethod
     def nats(cls, limit: float, num_labels: int) -> Self:
-        """The policy of DeeBERT's rule H(p) < S.
-
-        Args:
-            limit: S in nats, in [0, ln C].
-            num_labels: C, at least 2.
+        """The policy of DeeBERT's rule H(p) < S, with the limit S in nats, in [0, ln C].
 
         >>> round(Entropy.nats(0.34657, num_labels=2).threshold, 4)
         0.5

@@ -51,17 +51,15 @@ class Patience(ExitPolicy):
         super().__post_init__()
 
     def with_threshold(self, threshold: float) -> Self:
-        if threshold == self.threshold:
-            return super().with_threshold(threshold)
         other = copy.copy(self)
-        other.patience = None  # the new threshold replaces it
+        if threshold != self.threshold:
+            other.patience = None  # the new threshold replaces it
         return super(Patience, other).with_threshold(threshold)
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         prediction = logits.argmax(-1)
-        if state is None:
-            agreements = torch.zeros_like(prediction)
-        else:
+        agreements = torch.zeros_like(prediction)
+        if state is not None:
             before, run = state
             agreements = torch.where(prediction == before, run + 1, 0)
         score = torch.where(agreements > 0, 1.0 / (1.0 + agreements.float()), math.inf)
@@ -98,21 +96,16 @@ class ConsecutiveExits(ExitPolicy):
     def fitted(self, record: ExitRecord) -> Self:
         if not self.patience_grid:
             return self
-        layers = self._exit_layers
-        areas = {}
-        for patience in self.patience_grid:
-            other = replace(self, patience=patience)
-            areas[patience] = area_of_scores(record, other.score_record(record), layers, self.regression is True)
-        return replace(self, patience=max(areas, key=areas.__getitem__))  # of equals the first
+
+        def area(patience: int) -> float:
+            scores = replace(self, patience=patience).score_record(record)
+            return area_of_scores(record, scores, self._exit_layers, self.regression is True)
+
+        return replace(self, patience=max(self.patience_grid, key=area))  # of equals the first
 
     @abstractmethod
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """How unsure this exit is, (B,), infinite where it cannot tell yet; and what the next one must remember.
-
-        Args:
-            logits: (B, C).
-            memory: What this returned at the exit before; None at the first.
-        """
+        """How unsure this exit is, (B,), infinite where it cannot tell yet; and the `memory` for the next exit."""
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         window, memory = (None, None) if state is None else state
@@ -142,9 +135,8 @@ class PatientEntropy(ConsecutiveExits):
 class PatientDivergence(ConsecutiveExits):
     """F-PABEE: leave when t times in a row an exit's distribution diverged from the one before by less than delta.
 
-    The divergence is Jensen-Shannon's in bits, in [0, 1]: delta in nats is the threshold times ln 2. The earliest exit
-    is t + 1. Source: Gao et al., "F-PABEE", ICASSP 2023, arXiv 2305.11916; that the
-    divergence is measured in bits is ours.
+    The divergence is Jensen-Shannon's in bits (ours), in [0, 1]: delta in nats is the threshold times ln 2. The
+    earliest exit is t + 1. Source: Gao et al., "F-PABEE", ICASSP 2023, arXiv 2305.11916.
     """
 
     name = "f_pabee"

@@ -1,7 +1,4 @@
-"""DE3-BERT's rules on distances to prototypes.
-
-Shapes: B batch, E exits, N samples of a recorded pass.
-"""
+"""DE3-BERT's rules on distances to prototypes (E exits, N samples of a recorded pass)."""
 
 from __future__ import annotations
 
@@ -105,14 +102,5 @@ class HybridDistanceEntropy(DistanceRatio):
 def choose_lambda(
     record: ExitRecord, dr: Tensor, entropy: Tensor, grid: Sequence[float], exit_layers: Sequence[int]
 ) -> float:
-    """The lambda whose EDR has the largest area under accuracy over layers; of equals the first.
-
-    Args:
-        record: A pass over validation data.
-        dr: The distance ratios, (E, N).
-        entropy: The normalised entropies, (E, N).
-        grid: Lambdas to choose from, in the order of preference.
-        exit_layers: The layer of each exit, (E,).
-    """
-    areas = [area_of_scores(record, hybrid_indicator(dr, entropy, lam), exit_layers) for lam in grid]
-    return grid[max(range(len(grid)), key=areas.__getitem__)]
+    """The lambda whose EDR, of distance ratios and entropies (E, N), has the largest area; of equals the first."""
+    return max(grid, key=lambda lam: area_of_scores(record, hybrid_indicator(dr, entropy, lam), exit_layers))

@@ -1,7 +1,4 @@
-"""Every sample at the same exit.
-
-Shapes: B batch.
-"""
+"""Every sample at the same exit."""
 
 from __future__ import annotations
 
@@ -44,12 +41,10 @@ class FixedExit(ExitPolicy):
         return super().bind(model)
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
-        value = 0.0 if exit_index + 1 >= self.exit else 1.0
-        return torch.full((logits.shape[0],), value, device=logits.device)
+        return torch.full((len(logits),), float(not self.may_leave(exit_index)), device=logits.device)
 
     def may_leave(self, exit_index: int) -> bool:
         return exit_index + 1 >= self.exit
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        leave = torch.full((logits.shape[0],), exit_index + 1 >= self.exit, device=logits.device)
-        return leave, state
+        return torch.full((len(logits),), self.may_leave(exit_index), device=logits.device), state

@@ -1,7 +1,4 @@
-"""BERxiT's learning to exit: a small head, trained with the model, estimates how likely an exit is to be wrong.
-
-Shapes: B batch, F feature.
-"""
+"""BERxiT's learning to exit: a small head, trained with the model, estimates how likely an exit is to be wrong."""
 
 from __future__ import annotations
 
@@ -35,13 +32,12 @@ class LearnedToExit(ExitPolicy):
 
     def bind(self, model: MultiExitModel) -> Self:
         super().bind(model)
-        scorer = getattr(model, "exit_scorer", None)
-        if not isinstance(scorer, nn.Linear):
+        if model.exit_scorer is None:
             raise UserError(
                 f"the policy {self.name!r} needs a learning-to-exit head, and this model has none; "
                 "train it with BERxiTModule or choose another policy"
             )
-        self._scorer = scorer
+        self._scorer = model.exit_scorer
         return self
 
     @property

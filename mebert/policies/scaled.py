@@ -1,7 +1,4 @@
-"""Any policy on calibrated probabilities: one temperature an exit.
-
-Shapes: B batch, C classes, E exits, N samples of a recorded pass.
-"""
+"""Any policy on calibrated probabilities: one temperature an exit."""
 
 from __future__ import annotations
 

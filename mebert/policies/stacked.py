@@ -1,7 +1,4 @@
-"""Several indicators, weighted by a logistic model that is fitted to validation data.
-
-Shapes: B batch, C classes, E exits, K indicators, N samples of a recorded pass.
-"""
+"""Several indicators, weighted by a logistic model (E exits, K indicators, N samples of a recorded pass)."""
 
 from __future__ import annotations
 
@@ -33,8 +30,7 @@ class Stacked(ExitPolicy):
     the exit before (0 at the first), the logarithm of the text's length over the usual one and, where the model has
     prototypes, the log-odds of the distance ratio. One logistic model an exit is fitted on validation data
     (`fit_logistic`) to "wrong here and right at the end", since a text that is never put right gains nothing by
-    staying.
-    Ours. Until it is fitted the score is the normalised entropy.
+    staying. Ours. Until it is fitted the score is the normalised entropy.
 
     Args:
         threshold: On that chance, in [0, 1].
@@ -87,7 +83,7 @@ class Stacked(ExitPolicy):
         return torch.stack([self._weigh(index, x) for index, x in enumerate(self._recorded(record, self.usual_length))])
 
     def start(self, attention_mask: Tensor) -> Any:
-        return None, None, _relative(attention_mask.sum(1), self.usual_length)
+        return _start(attention_mask.sum(1), self.usual_length)
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         indicators, state = _from_logits(logits, exit_index, state)
@@ -100,7 +96,7 @@ class Stacked(ExitPolicy):
 
     def _recorded(self, record: ExitRecord, usual_length: float) -> list[list[Tensor]]:
         """The indicators, each (N,), of every exit of a recorded pass."""
-        state: Any = (None, None, _relative(record.lengths, usual_length))
+        state = _start(record.lengths, usual_length)
         found = []
         for index, logits in enumerate(record.logits):
             indicators, state = _from_logits(logits, index, state)
@@ -146,6 +142,6 @@ def _fit_standardised(x: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([weights, fitted[:, -1:] - (weights * mean).sum(1, keepdim=True)], dim=1)
 
 
-def _relative(lengths: Tensor, usual_length: float) -> Tensor:
-    """ln(length / usual length), (n,) float32."""
-    return (lengths.float().clamp_min(1) / usual_length).log()
+def _start(lengths: Tensor, usual_length: float) -> tuple[None, None, Tensor]:
+    """No votes and no exit before, and ln(length / usual length), (n,) float32."""
+    return None, None, (lengths.float().clamp_min(1) / usual_length).log()

@@ -50,17 +50,8 @@ def stored_threshold(
 ) -> float | None:
     """The threshold that is stored for a speed-up by layers or a largest drop; None where neither is asked for.
 
-    Args:
-        policy: Name of the policy.
-        operating_points: By speed-up.
-        max_drops: By largest drop.
-        speedup: One of those stored.
-        max_drop: One of those stored; it has priority.
-        where: Where they are stored, for the error.
-        instead: What to do without, for the error about a speed-up.
-
-    Raises:
-        UserError: It is not stored; the text lists those that are.
+    A largest drop has priority. If it is not stored, the error lists those that are, `where` they are stored, and what
+    to do `instead`.
     """
     if max_drop is not None:
         asked, stored, what, where = max_drop, max_drops.get(policy, {}), "largest drop", "with this model"
@@ -90,14 +81,11 @@ def checkpoint_threshold(
 
     Args:
         checkpoint: `<run>/checkpoints/<name>.ckpt`; None where there is no file.
-        state: The module's, as in the checkpoint.
-        policy: The checkpoint's.
-        operating_points: The checkpoint's; those that `calibrate` stored in the run's model folder are added.
+        state: The module's, as in the checkpoint, as are the policy and the operating points.
+        policy: Whose threshold it is.
+        operating_points: Those that `calibrate` stored in the run's model folder are added.
         speedup: By layers.
         max_drop: Largest drop of the metric; only `calibrate` stores thresholds for it.
-
-    Raises:
-        UserError: No threshold is stored, or the model folder does not belong to the checkpoint.
     """
     drops = {} if max_drop is None else _spec_beside(str(checkpoint), state, policy).thresholds_for_max_drop()
     points = {} if speedup is None else thresholds_beside(checkpoint, state, policy, operating_points)[0]
@@ -125,12 +113,7 @@ def thresholds_beside(
 
 
 def _spec_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: ExitPolicy) -> ModelSpec:
-    """The spec of the model folder of a checkpoint's run, if that folder holds the checkpoint's own weights.
-
-    Raises:
-        UserError: There is no such folder, its exits are those of another checkpoint (any step of training changes
-            them), or its thresholds for the policy are for other settings of it.
-    """
+    """The spec of the model folder of a checkpoint's run, if it holds the checkpoint's own exits and policy."""
     folder = RunFolder.of_checkpoint(checkpoint).model
     advice = f"calibrate the model with python -m mebert calibrate --model {folder}, or give predictions.threshold"
     if not (folder / SPEC_FILE).is_file():
@@ -152,11 +135,9 @@ def _spec_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: Ex
 
 
 def store_thresholds(folder: str | Path, found: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
-    """Add thresholds to a model folder; those stored for the same policy and number are replaced, all others stay.
+    """Add thresholds to a model folder, which replace those stored for the same policy and number.
 
-    Args:
-        folder: Of the model.
-        found: Section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
+    `found` maps section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
     """
     with ModelSpec.change(folder) as spec:
         for section in SECTIONS:
@@ -172,10 +153,7 @@ def store_policy(folder: str | Path, policy: ExitPolicy) -> list[str]:
 
     A policy's name means the model's own of that name, with its settings, and else the plain one. So the thresholds
     stored for the old and the new policy are removed if the settings that they belong to (temperatures, weights,
-    lambda) are replaced.
-
-    Returns:
-        The policies whose stored thresholds were removed.
+    lambda) are replaced; returns the policies whose thresholds were.
     """
     lost = []
     with ModelSpec.change(folder) as spec:

@@ -1,7 +1,4 @@
-"""Temperature scaling, one temperature an exit, and the calibration error of each exit.
-
-Shapes: E exits, N samples, C classes.
-"""
+"""Temperature scaling and the calibration error of each exit (E exits, N samples, C classes)."""
 
 from __future__ import annotations
 

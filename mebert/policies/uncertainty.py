@@ -75,11 +75,7 @@ def hybrid_indicator(dr: Tensor, entropy: Tensor, lam: float) -> Tensor:
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """The Jensen-Shannon divergence in bits, in [0, 1]: H((p + q) / 2) - (H(p) + H(q)) / 2, 0 where p = q.
-
-    Args:
-        p: Probabilities (..., C).
-        q: Probabilities (..., C).
+    """The Jensen-Shannon divergence of probabilities (..., C) in bits, in [0, 1]: H((p + q) / 2) - (H(p) + H(q)) / 2.
 
     >>> jensen_shannon(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[0.0, 1.0], [0.5, 0.5]])).tolist()
     [1.0, 0.0]
@@ -93,11 +89,8 @@ def value_change(values: Tensor, before: Tensor) -> Tensor:
     """How far an estimate moved from one exit to the next: d / (1 + d) in [0, 1) with d = |z_i - z_{i-1}|.
 
     That d is compared with a threshold is PABEE's rule for regression with patience 1 (Zhou et al., arXiv 2006.04152);
-    the map to [0, 1) only gives all policies one range of thresholds: d < tau / (1 - tau).
-
-    Args:
-        values: Estimates of this exit (...), in the unit of the labels.
-        before: Those of the exit before (...).
+    the map to [0, 1) only gives all policies one range of thresholds: d < tau / (1 - tau). The estimates (...) are in
+    the unit of the labels.
 
     >>> value_change(torch.tensor([2.0, 3.0]), torch.tensor([2.0, 2.0])).tolist()
     [0.0, 0.5]

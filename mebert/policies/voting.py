@@ -1,7 +1,4 @@
-"""Leave when most of the exits so far agree with this one.
-
-Shapes: B batch, C classes.
-"""
+"""Leave when most of the exits so far agree with this one."""
 
 from __future__ import annotations
 

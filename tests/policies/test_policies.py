@@ -8,6 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from tiny import tiny_model
 
 from mebert.errors import UserError
+from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,
     Entropy,
@@ -62,6 +63,25 @@ def test_hybrid_lies_between_its_parts_and_equals_the_formula(dr, u, lam):
     assert min(dr, u) - 1e-6 <= got <= max(dr, u) + 1e-6
     if dr > 1e-6 and u > 1e-6:
         assert got == pytest.approx((lam + 1) / (lam / dr + 1 / u), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [Entropy(), MaxProbability(), DistanceRatio(), HybridDistanceEntropy(lam=0.7), FixedExit(exit=2)],
+    ids=lambda p: p.name,
+)
+def test_a_laxer_threshold_never_makes_a_sample_stay(policy):
+    model = tiny_model()
+    model.prototypes = PrototypeBank(2, 32, 3, dim=8)
+    model.prototypes.update(torch.randn(2, 9, 8), torch.arange(9) % 3)
+    policy = policy.bind(model)
+    logits, features = torch.randn(200, 3) * 3, torch.randn(200, 32)
+    for exit_index in range(3):
+        score = policy.score(exit_index, logits, features)
+        assert ((score >= 0) & (score <= 1)).all()
+        limits = [policy.with_threshold(limit) for limit in torch.linspace(0, 1, 21).tolist()]
+        leave = torch.stack([one.decide(exit_index, logits, features)[0] for one in limits])
+        assert (leave[1:] >= leave[:-1]).all()
 
 
 @pytest.mark.parametrize(
