@@ -63,4 +63,4 @@ def fit_logistic(features: Tensor, targets: Tensor, penalty: float = 1.0) -> Ten
             return loss
 
         optimizer.step(closure)
-    return weights.detach().float()
+        return weights.detach().float()
