@@ -12,6 +12,8 @@ from mebert.models import PrototypeBank
 from mebert.policies import (
     DistanceRatio,
     Entropy,
+    FixedExit,
+    HybridDistanceEntropy,
     MaxProbability,
     ValueChange,
     distance_ratio,
