@@ -17,16 +17,7 @@ from torch import Tensor
 
 
 def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
-    """P(Binomial(n, limit) <= errors): exact for losses that are 0 or 1.
-
-    Args:
-        errors: Number of losses that are 1, (...), whole numbers.
-        n: Number of losses.
-        limit: In (0, 1).
-
-    Returns:
-        (...) float64.
-    """
+    """P(Binomial(n, limit) <= errors) for the number of errors (...) among n losses: exact if they are 0 or 1."""
     return torch.as_tensor(binom.cdf(errors.numpy(), n, limit), dtype=torch.float64)
 
 
@@ -34,15 +25,7 @@ def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
     """The Hoeffding-Bentkus p-value, for any losses in [0, 1].
 
     min(exp(-n h(min(r, a), a)), e P(Binomial(n, a) <= ceil(n r))) with r the mean loss, a the limit and
-    h(r, a) = r ln(r/a) + (1-r) ln((1-r)/(1-a)).
-
-    Args:
-        total: Sum of the losses, (...), in [0, n]; sums of halves and whole numbers are exact.
-        n: Number of losses.
-        limit: In (0, 1).
-
-    Returns:
-        (...) float64, at most 1.
+    h(r, a) = r ln(r/a) + (1-r) ln((1-r)/(1-a)). `total` (...) is their sum; sums of halves and whole numbers are exact.
     """
     total = total.double()
     mean = (total / n).clamp(max=limit).numpy()
@@ -52,14 +35,9 @@ def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
 
 
 def fixed_sequence(p_values: Tensor, delta: float) -> Tensor:
-    """How many hypotheses are rejected when they are tested in order until the first that is not, (...) int64.
+    """How many of G hypotheses (..., G) are rejected, tested in order at level delta until the first is not, (...).
 
-    The chance that a true one is among them is at most delta, however many there are, provided their order was fixed
-    beforehand.
-
-    Args:
-        p_values: (..., G).
-        delta: Level of every single test, in (0, 1).
+    The chance that a true one is among them is at most delta, provided their order was fixed beforehand.
     """
     return (p_values <= delta).long().cumprod(-1).sum(-1)
 

@@ -22,11 +22,7 @@ def threshold_for_cost(scores: Tensor, costs: Tensor, most: float) -> float | No
     """The strictest threshold whose mean cost is within a budget, or None where the fastest threshold exceeds it.
 
     The mean cost falls as the threshold rises and changes only at scores that occur, so a bisection over them is exact.
-
-    Args:
-        scores: (E, N).
-        costs: Cost of leaving at each exit, (E, N), rising from exit to exit; in any unit.
-        most: The budget: mean cost per sample, in that unit.
+    `scores` and `costs` (of leaving at each exit, rising from exit to exit) are (E, N), `most` is the mean per sample.
     """
 
     def cost(threshold: float) -> float:
@@ -51,12 +47,8 @@ def threshold_for_drop(
 
     A measurement, not a guarantee: the threshold is chosen on the samples on which it is measured. The metric need not
     fall monotonically; the largest threshold within the drop is taken. 0 (no early exit) always is within it.
-
-    Args:
-        scores: (E, N).
-        metric_at: The metric when each sample leaves at its exit (N,); higher is better.
-        max_drop: In the metric's unit, at least 0.
-        most_candidates: Most thresholds that are tried, evenly spaced among those that change an exit.
+    `metric_at` is the metric when each sample leaves at its exit (N,), higher is better. At most `most_candidates`
+    thresholds are tried, evenly spaced among those that change an exit.
     """
     wanted = metric_at(replay(scores, 0.0)) - max_drop
     candidates = _candidates(scores)
@@ -135,10 +127,8 @@ def guaranteed_threshold(
     if record.logits.shape[-1] == 1:
         raise UserError("a guarantee needs classes, and this is a regression; use max_drop, a measurement")
     if record.queries is not None:  # errors within one query are correlated: the test would overestimate n
-        raise UserError(
-            "a guarantee needs independent rows, and these are candidates of common queries; use max_drop, a "
-            "measurement"
-        )
+        told = "a guarantee needs independent rows, and these are candidates of common queries"
+        raise UserError(f"{told}; use max_drop, a measurement")
     samples = len(record.labels)
     needed = risk.smallest_split(epsilon, delta)
     if samples < needed:

@@ -19,14 +19,9 @@ from mebert.policies import ExitPolicy
 
 
 class ExitCosts:
-    """FLOPs of a model on some samples, counted once for many policies.
+    """FLOPs of a model on samples with `lengths` tokens (N,), counted once for many policies.
 
-    Args:
-        model: The multi-exit model.
-        lengths: Tokens of each sample, (N,).
-
-    Attributes:
-        plain: Cost of the model without early exits, (N,).
+    `plain` is the cost of the model without early exits, (N,).
     """
 
     def __init__(self, model: MultiExitModel, lengths: Tensor) -> None:
@@ -48,13 +43,7 @@ class ExitCosts:
 
 
 class PolicyCosts(ExitCosts):
-    """The costs of a recorded split, and the operating points of policies on it.
-
-    Args:
-        model: The multi-exit model.
-        record: The pass.
-        metric: Name of the metric of the points.
-    """
+    """The costs of a recorded split, and the operating points of policies on it, with the metric of this name."""
 
     def __init__(self, model: MultiExitModel, record: ExitRecord, metric: str) -> None:
         super().__init__(model, record.lengths)

@@ -32,14 +32,7 @@ ROUNDING = 1 + 1e-12  # of a budget that is a quotient
 
 @dataclass(frozen=True)
 class Request:
-    """One criterion for a threshold.
-
-    Attributes:
-        kind: A speed-up by layers or FLOPs, mean layers or GFLOPs per sample, a drop of the metric, or a guarantee.
-        value: The number; of a guarantee, epsilon.
-        delta: Of a guarantee.
-        loss: Of a guarantee: a key of `RISKS`.
-    """
+    """One criterion for a threshold; of a guarantee `value` is epsilon, and `loss` a key of `RISKS`."""
 
     kind: Kind
     value: float
@@ -68,13 +61,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The operating point for a request.
+    """The operating point for a request on the calibration rows; `point` is None where the policy cannot be so fast.
 
-    Attributes:
-        point: The operating point on the calibration rows; None where the policy cannot be so fast.
-        full: The metric of the full model on them.
-        guarantee: The guarantee, if one was requested.
-        fastest: The largest speed-up by layers that the policy reaches on them.
+    `full` is the metric of the full model, `fastest` the largest speed-up by layers that the policy reaches.
     """
 
     policy: str
@@ -98,11 +87,7 @@ class Calibrated:
 def requests(
     delta: float, loss: str, epsilon: float | Sequence[float] | None, **values: float | Sequence[float] | None
 ) -> list[Request]:
-    """One request for each number among the arguments of `calibrate`.
-
-    Raises:
-        UserError: No number is given, or one is out of range.
-    """
+    """One request for each number among the arguments of `calibrate`; a UserError if there is none."""
     found = [Request(kind, value) for kind, given in values.items() for value in _numbers(given)]  # type: ignore[arg-type]
     found += [Request("guarantee", value, delta, loss) for value in _numbers(epsilon)]
     if not found:
@@ -113,24 +98,17 @@ def requests(
 
 
 def calibrate_policy(policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts) -> list[Calibrated]:
-    """Meet all requests for one policy from one recorded pass.
-
-    Raises:
-        UserError: Too few samples for a guarantee.
-    """
+    """Meet all requests for one policy from one recorded pass; a UserError for too few samples for a guarantee."""
     scores = costs.record.scores[policy.name]
     full = costs.point(policy, 0.0).metric
     fastest = speedup_layers(replay(scores, 1.0), costs.model.exit_layers)
     found = []
     for request in asked:
         guarantee = None
-        threshold: float | None
         if request.kind == "guarantee":
             risk = RISKS[request.loss]
             guarantee = guaranteed_threshold(costs.record, scores, request.value, request.delta, risk)
-            threshold = guarantee.threshold
-        else:
-            threshold = _threshold(policy, request, costs)
+        threshold = _threshold(policy, request, costs) if guarantee is None else guarantee.threshold
         point = None if threshold is None else costs.point(policy, threshold)
         found.append(Calibrated(policy.name, request, point, full, guarantee, fastest))
     return found

@@ -1,14 +1,16 @@
 """The table of mebert's own commands: one typed function each, imported only when its command is given.
 
 To add one: write `mebert/commands/<name>/command.py` with a function `<name>` whose arguments have types and whose
-docstring explains them (Google style), and add it to `COMMANDS`. It returns nothing, or an exit status.
+docstring explains them (Google style), and add it to `COMMANDS`. It returns nothing, or an exit status. A dataclass
+does as well: its fields are the arguments, and `run_<name>` in the module `run` beside it takes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import getdoc  # by name: `inspect` is a command here
+from inspect import getdoc, isclass  # by name: `inspect` is a command here
+from typing import Any
 
 COMMANDS = {
     "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
@@ -24,8 +26,8 @@ COMMANDS = {
 MODULES = {"cascade": "mebert.commands.cascade", "completion": "mebert.cli.completion"}
 
 
-def command_function(name: str) -> Callable[..., int | None]:
-    """The function of a command."""
+def command_function(name: str) -> Callable[..., Any]:
+    """The function of a command, or the dataclass of its arguments."""
     return getattr(import_module(MODULES.get(name, f"mebert.commands.{name}.command")), name)
 
 
@@ -41,8 +43,9 @@ def run_command(name: str, args: Sequence[str]) -> int:
     function = command_function(name)
     # Paragraphs of the docstring before its arguments; jsonargparse alone would take its first line.
     paragraphs = (getdoc(function) or "").partition("\nArgs:")[0].split("\n\n")
-    status = auto_cli(
+    result = auto_cli(
         function,
+        return_instance=True,
         args=normalize_args(function, args),
         as_positional=False,
         parser_class=UserErrorParser,
@@ -52,4 +55,6 @@ def run_command(name: str, args: Sequence[str]) -> int:
         epilog=examples_of(name),
         allow_abbrev=False,  # an option cut short is a typing error
     )
-    return int(status or 0)
+    if isclass(function):
+        result = getattr(import_module(f"mebert.commands.{name}.run"), f"run_{name}")(result)
+    return int(result or 0)

@@ -60,7 +60,8 @@ def _plain_parser() -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text)
         function = command_function(name)
-        _copy(auto_parser(function, as_positional=False, parser_class=UserErrorParser)._actions, sub)
+        own = auto_parser(function, as_positional=False, return_instance=True, parser_class=UserErrorParser)
+        _copy(own._actions, sub)
         first = next(iter(inspect.signature(function).parameters))
         if name == "completion":
             sub.add_argument(first, nargs="?", choices=shtab.SUPPORTED_SHELLS)

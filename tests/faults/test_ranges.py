@@ -12,9 +12,8 @@ from faults.fault import ENCODER
 
 from mebert import callbacks, curriculum, data, modules, policies
 from mebert.calibration.points import requests
-from mebert.commands.bench.command import bench
-from mebert.commands.bench.settings import BenchSettings
-from mebert.commands.calibrate.run import CalibrationSettings
+from mebert.commands.bench.command import BenchSettings
+from mebert.commands.calibrate.command import CalibrationSettings
 from mebert.commands.study.settings import Study
 from mebert.errors import UserError
 
@@ -101,7 +100,6 @@ def test_what_is_no_number_in_range_is_refused_by_name_and_value(setting):
         assert str(value).removesuffix(".0") in str(caught.value)
 
 
-BENCH = {name: parameter.default for name, parameter in inspect.signature(bench).parameters.items()}
 STUDY = {"name": "s", "out": None, "base": {}, "tasks": {"t": {}}, "recipes": {"r": {}}, "seeds": [1], "targets": [1.0]}
 
 
@@ -109,7 +107,7 @@ STUDY = {"name": "s", "out": None, "base": {}, "tasks": {"t": {}}, "recipes": {"
     ("name", "value", "make"),
     [
         *(
-            (name, [value] if name.endswith("s") and isinstance(BENCH[name], list) else value, "bench")
+            (name, [value] if name == "batch_sizes" else value, "bench")
             for name in ("max_length", "samples", "rounds", "threads", "num_labels", "seed", "batch_sizes")
             for value in (-7,)
         ),
@@ -126,8 +124,8 @@ STUDY = {"name": "s", "out": None, "base": {}, "tasks": {"t": {}}, "recipes": {"
 )
 def test_what_commands_are_given(name, value, make):
     makers = {
-        "bench": lambda: BenchSettings(**{**BENCH, name: value}),
-        "calibrate": lambda: CalibrationSettings("model", [], **{name: value}),
+        "bench": lambda: BenchSettings(**{name: value}),
+        "calibrate": lambda: CalibrationSettings("model", **{name: value}),
         "requests": lambda: requests(**{"delta": 0.1, "loss": "mistakes", "epsilon": 0.1, name: value}),
         "study": lambda: Study.checked(**{**STUDY, "keep": "models", name: value}),
     }

@@ -1,5 +1,5 @@
 """`python -m mebert bench`: the speed of early exit against the models that it has to beat.
 
-Settings, model (`bench_model`) and texts; operating points (`points`, `simulated`); what is timed (`variants`,
-`baselines`); the measurement (`timing`, `breakdown`); results, tables and files (`results`, `output`, `picture`).
+Model (`bench_model`) and texts; operating points (`points`, `simulated`); what is timed (`variants`, `baselines`); the
+measurement (`timing`, `breakdown`); results, tables and files (`results`, `output`).
 """

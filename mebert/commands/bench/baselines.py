@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from mebert.inference import Finished, PrecisionName
+from mebert.inference import Engine, Finished, PrecisionName
 from mebert.models import MultiExitModel
 from mebert.models.families import quiet_loading
 
@@ -29,8 +29,8 @@ def hugging_face_model(
 ) -> PreTrainedModel:
     """`AutoModelForSequenceClassification` of the same encoder and weights, in evaluation mode.
 
-    Its head is Hugging Face's own with random weights, because only its cost matters here. With `layers` it has only so
-    many layers, the first ones.
+    Its head is Hugging Face's own with random weights, because only its cost matters here. `layers`: only the first so
+    many.
     """
     config = copy.deepcopy(model.encoder.config)
     config.num_labels = model.num_labels
@@ -42,7 +42,13 @@ def hugging_face_model(
     missing, unexpected = classifier.base_model.load_state_dict(model.encoder.state_dict(), strict=False)
     assert not unexpected and all("pooler" in name for name in missing)  # noqa: PT018
     if layers is not None:
-        _cut(classifier, layers)
+        for name in LAYER_COUNTS:
+            if name in classifier.config.to_dict():
+                setattr(classifier.config, name, layers)
+        for name in ("encoder", "transformer"):
+            stack: Any = getattr(classifier.base_model, name, None)
+            if hasattr(stack, "layer"):  # ALBERT shares its layers, and goes by its configuration alone
+                stack.layer = stack.layer[:layers]
     classifier.eval().requires_grad_(False)
     if precision == "int8":
         with warnings.catch_warnings():
@@ -54,29 +60,16 @@ def hugging_face_model(
     return torch.compile(classifier, dynamic=True) if compile else classifier
 
 
-def _cut(classifier: Any, layers: int) -> None:
-    for name in LAYER_COUNTS:
-        if name in classifier.config.to_dict():
-            setattr(classifier.config, name, layers)
-    base = classifier.base_model
-    stacks: list[Any] = [getattr(base, "encoder", None), getattr(base, "transformer", None)]
-    for stack in stacks:
-        if hasattr(stack, "layer"):  # ALBERT shares its layers, and goes by its configuration alone
-            stack.layer = stack.layer[:layers]
-
-
-class HuggingFaceModel:
-    """A Hugging Face classifier behind the interface of the engines; every sample takes its only exit."""
+class HuggingFaceModel(Engine):
+    """A Hugging Face classifier as an engine; every sample takes its only exit, and none ever waits."""
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         self.classifier = classifier
 
     @torch.inference_mode()
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        """Run a batch and return all of it."""
         logits = self.classifier(**inputs).logits
         return Finished(rows, logits.float(), torch.zeros_like(rows))
 
     def flush(self) -> Finished:
-        """No rows: none ever waits."""
         return Finished.empty(self.classifier.config.num_labels, torch.device("cpu"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.policies import fresh_policies, trained_policies
-from mebert.commands.bench.settings import BenchSettings
 from mebert.errors import UserError
 from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
@@ -27,12 +27,9 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class BenchModel:
-    """A model to measure.
+    """A float32 model in evaluation mode, with policies bound to it, whose thresholds are not used.
 
-    Attributes:
-        model: In float32, in evaluation mode.
-        policies: Bound to the model; their thresholds are not used.
-        trained: Whether its exits were trained, so that policies decide; otherwise exits are simulated.
+    Where its exits are `trained`, policies decide; otherwise exits are simulated.
     """
 
     name: str
@@ -43,11 +40,7 @@ class BenchModel:
 
 
 def open_bench_model(settings: BenchSettings) -> BenchModel:
-    """The model that the settings describe.
-
-    Raises:
-        UserError: More than one of model, size and encoder_config; an unknown size or policy; or it cannot be opened.
-    """
+    """The model that the settings describe; a UserError for more than one, or an unknown size or policy."""
     given = [name for name in ("model", "size", "encoder_config") if getattr(settings, name)]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
@@ -56,9 +49,8 @@ def open_bench_model(settings: BenchSettings) -> BenchModel:
     if name is not None and (folder := saved_model_folder(name)) is not None:
         opened = MultiExitModel.from_pretrained(folder)
         if isinstance(opened, CascadeModel):
-            raise UserError(
-                f"{name} is a cascade of {opened.num_exits} models, and bench measures one: give one of them"
-            )
+            many = f"a cascade of {opened.num_exits} models"
+            raise UserError(f"{name} is {many}, and bench measures one: give one of them")
         policies = trained_policies(settings.policies, opened, load_policy(folder, opened))
         return BenchModel(name, opened, policies, trained=True, tokenizer=folder)
     if name is not None:

@@ -1,7 +1,6 @@
 """Where the time of an engine goes: embeddings, layers, exit heads, policy, and the rest.
 
-Measured in separate runs, with a clock around each part. The clock itself takes time: the results are shares, not
-speeds.
+Measured in separate runs, with a clock around each part, which itself takes time: shares, not speeds.
 """
 
 from __future__ import annotations
@@ -29,12 +28,7 @@ RUNS = 3  # the fastest one counts
 class Shares:
     """Shares of an engine's time, summing to 1.
 
-    Attributes:
-        target: Wanted speed-up by FLOPs.
-        embeddings: Embeddings and the layers' mask.
-        heads: Exit heads, pooling included.
-        deciding: The policy.
-        rest: Dropping and regrouping samples, synchronisation; the simulation of exits.
+    `heads` has the pooling, `rest` the regrouping of samples, synchronisation and the simulation of exits.
     """
 
     engine: str
@@ -75,8 +69,8 @@ def _clocked(model: MultiExitModel, policy: ExitPolicy, device: torch.device) ->
         (model.adapter, "advance", "layers"),
         (model.adapter, "pool", "heads"),  # includes the head's own pooling
         (policy.indicator if isinstance(policy, SimulatedExits) else policy, "decide", "deciding"),
+        *((head, "classify", "heads") for head in model.exits),
     ]
-    parts += [(head, "classify", "heads") for head in model.exits]
     for owner, name, part in parts:
         object.__setattr__(owner, name, timed(part, getattr(owner, name)))
     try:
@@ -91,24 +85,15 @@ def shares_of(
 ) -> list[Shares]:
     """The shares of every `shrink` engine among the variants."""
     found = []
-    for variant in variants:
-        if variant.name != "shrink" or variant.point is None:
+    for v in variants:
+        if v.name != "shrink" or v.point is None:
             continue
         runs: list[tuple[float, dict[str, float]]] = []
         for _ in range(RUNS):
-            with _clocked(models[variant.precision], variant.point.policy, device) as seconds:
-                runs.append((run_pass(variant.make(), variant.batches, device).seconds, seconds))
+            with _clocked(models[v.precision], v.point.policy, device) as seconds:
+                runs.append((run_pass(v.make(), v.batches, device).seconds, seconds))
         total, seconds = min(runs, key=lambda run: run[0])
-        named = {part: seconds.get(part, 0.0) / total for part in ("embeddings", "layers", "heads", "deciding")}
-        found.append(
-            Shares(
-                variant.name,
-                variant.precision,
-                variant.batch_size,
-                variant.policy,
-                variant.target,
-                **named,
-                rest=max(0.0, 1.0 - sum(named.values())),
-            )
-        )
+        parts = {part: seconds[part] / total for part in ("embeddings", "layers", "heads", "deciding")}
+        rest = max(0.0, 1.0 - sum(parts.values()))
+        found.append(Shares(v.name, v.precision, v.batch_size, v.policy, v.target, **parts, rest=rest))
     return found

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from mebert.choices import EngineName, HeadKind, PoolingKind, PrecisionName
+from mebert.errors import UserError
+from mebert.storage.paths import check_output
 
 Baseline = Literal["unsorted", "padded", "sorted", "first_layers"]
 
 
-def bench(
-    model: str | None = None,
-    size: str | None = None,
-    encoder_config: dict[str, Any] | None = None,
-    task: str | None = None,
-    split: str = "test",
-    texts: str | None = None,
-    text_column: str = "text",
-    text_pair_column: str | None = None,
-    lengths: str = "snli",
-    tokenizer: str | None = None,
-    max_length: int = 128,
-    policies: list[str] | None = None,
-    speedups: list[float] = [2.0, 3.0],  # noqa: B006  (jsonargparse copies it)
-    engines: list[EngineName] = ["full", "shrink", "refill", "predicted"],  # noqa: B006
-    baselines: list[Baseline] = ["unsorted", "sorted", "first_layers"],  # noqa: B006
-    batch_sizes: list[int] = [1, 32],  # noqa: B006
-    precisions: list[PrecisionName] | None = None,
-    samples: int = 256,
-    rounds: int = 3,
-    breakdown: bool = True,
-    threads: int | None = None,
-    device: str = "auto",
-    compile: bool = False,
-    num_labels: int = 2,
-    pooling: PoolingKind = "cls",
-    head: HeadKind = "mlp",
-    seed: int = 0,
-    out: Path | None = None,
-) -> None:
+@dataclass
+class BenchSettings:
     """Measure the speed of early exit against the models that it has to beat, in turn, in one process.
 
     Prints a table for each batch size and one line that says whether early exit is worth it on this machine. With
@@ -82,8 +58,56 @@ def bench(
         seed: Determines random weights, tokens and draws.
         out: Folder for bench.json, bench.csv and bench.png; null for bench/<model>.
     """
-    arguments = dict(locals())
-    from mebert.commands.bench.run import run_bench
-    from mebert.commands.bench.settings import BenchSettings
 
-    run_bench(BenchSettings(**arguments))
+    model: str | None = None
+    size: str | None = None
+    encoder_config: dict[str, Any] | None = None
+    task: str | None = None
+    split: str = "test"
+    texts: str | None = None
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    lengths: str = "snli"
+    tokenizer: str | None = None
+    max_length: int = 128
+    policies: list[str] | None = None
+    speedups: list[float] = field(default_factory=lambda: [2.0, 3.0])
+    engines: list[EngineName] = field(default_factory=lambda: ["full", "shrink", "refill", "predicted"])
+    baselines: list[Baseline] = field(default_factory=lambda: ["unsorted", "sorted", "first_layers"])
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 32])
+    precisions: list[PrecisionName] | None = None
+    samples: int = 256
+    rounds: int = 3
+    breakdown: bool = True
+    threads: int | None = None
+    device: str = "auto"
+    compile: bool = False
+    num_labels: int = 2
+    pooling: PoolingKind = "cls"
+    head: HeadKind = "mlp"
+    seed: int = 0
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "rounds", "max_length", "num_labels", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise UserError(f"batch_sizes must be numbers of at least 1, got {self.batch_sizes}")
+        if not self.speedups or not all(1 < speedup < math.inf for speedup in self.speedups):
+            raise UserError(f"speedups must be numbers above 1, got {self.speedups}")
+        if self.seed < 0:
+            raise UserError(f"seed must be at least 0, got {self.seed}")
+        if self.out is not None:
+            check_output("out", self.out, folder=True)
+        if self.task is not None and self.texts is not None:
+            raise UserError(f"task and texts were both given ({self.task}, {self.texts}); give one of them")
+
+    def __call__(self) -> None:
+        from mebert.commands.bench.run import run_bench
+
+        run_bench(self)
+
+
+bench = BenchSettings

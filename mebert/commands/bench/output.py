@@ -1,4 +1,4 @@
-"""The tables that `bench` prints, and the files that it writes."""
+"""The tables that `bench` prints, and the files that it writes, one of them a picture."""
 
 from __future__ import annotations
 
@@ -11,14 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import mebert
 from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.breakdown import Shares
+from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.results import Row
-from mebert.commands.bench.settings import BenchSettings
 from mebert.data.tokenised import TokenisedSplit
 from mebert.report.layout import console, print_table, report_table
+
+CUT = "HF layers"  # any "HF k layers"
+# Baselines in greys, engines in colours that are distinct for colour-blind readers.
+COLOURS = {"HF": "#c8c8c8", "HF padded": "#e4e4e4", "HF sorted": "#9a9a9a", CUT: "#e7c894", "plain": "#5f5f5f"}
+COLOURS |= {"full": "#b3cde3", "shrink": "#1f77b4", "refill": "#d95f02", "predicted": "#2ca02c"}
+
+COLUMNS = ["samples/s", "p50 ms", "p95", "p99", "layers", "FLOPs", "wall", "wall/FLOPs", "vs HF"]
+EXPLAINED = """\
+HF: Hugging Face's own classifier, input order, padded to the longest row of a batch.
+plain: this package's model without early exits, sorted by length.
+wall: speed-up in seconds; of engines over plain, of plain and HF k layers over HF sorted. vs HF: over HF.
+FLOPs: speed-up by FLOPs, at true lengths. wall/FLOPs: 1 where all saved arithmetic is saved time.
+p50, p95, p99: ms from feeding a batch to a sample's result; refill and predicted let samples wait."""
+DRAWN = "\nExits are drawn, and predicted knows them in advance."
 
 
 def describe(
@@ -49,30 +65,13 @@ def describe(
     }
 
 
-def explain_columns(measured: BenchModel) -> str:
-    """The meaning of the columns."""
-    lines = [
-        "HF: Hugging Face's own classifier, input order, padded to the longest row of a batch.",
-        "plain: this package's model without early exits, sorted by length.",
-        "wall: speed-up in seconds; of engines over plain, of plain and HF k layers over HF sorted. vs HF: over HF.",
-        "FLOPs: speed-up by FLOPs, at true lengths. wall/FLOPs: 1 where all saved arithmetic is saved time.",
-        "p50, p95, p99: ms from feeding a batch to a sample's result; refill and predicted let samples wait.",
-    ]
-    if not measured.trained:
-        lines.append("Exits are drawn, and predicted knows them in advance.")
-    return "\n".join(lines)
-
-
 def _cpu_name() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-COLUMNS = ["samples/s", "p50 ms", "p95", "p99", "layers", "FLOPs", "wall", "wall/FLOPs", "vs HF"]
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def print_rows(rows: Sequence[Row], caption: str) -> None:
@@ -85,7 +84,19 @@ def print_rows(rows: Sequence[Row], caption: str) -> None:
         table = report_table(title, ["precision", "what", "policy"], COLUMNS, caption if size == sizes[-1] else None)
         for _, group in groupby(mine, key=lambda row: row.precision):
             for number, row in enumerate(group):
-                table.add_row("" if number else row.precision, *_cells(row))
+                speeds = (row.samples_per_second, row.p50, row.p95, row.p99)
+                ratios = ["" if v is None else f"{v:.2f}x" for v in (row.speedup_wall, row.versus_unsorted)]
+                table.add_row(
+                    "" if number else row.precision,
+                    row.name,
+                    _policy(row.policy, row.target),
+                    *(f"{v:,.0f}" if v >= 100 else f"{v:.3g}" for v in speeds),
+                    f"{row.mean_layers:.2f}",
+                    f"{row.speedup_flops:.2f}x",
+                    ratios[0],
+                    "" if row.wall_per_flops is None else f"{row.wall_per_flops:.2f}",
+                    ratios[1],
+                )
             table.add_section()
         print_table(table, out, keys=3)
 
@@ -117,36 +128,51 @@ def write_files(
     }
     (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     with (folder / "bench.csv").open("w", newline="", encoding="utf-8") as file:
-        table = [{k: v for k, v in vars(row).items() if k != "seconds"} for row in rows]
-        writer = csv.DictWriter(file, [*table[0], "median_seconds"])  # None is written as an empty cell
+        names = [name for name in vars(rows[0]) if name != "seconds"]
+        writer = csv.DictWriter(file, [*names, "median_seconds"], extrasaction="ignore")  # None is an empty cell
         writer.writeheader()
-        for values, row in zip(table, rows, strict=True):
-            writer.writerow({**values, "median_seconds": sorted(row.seconds)[len(row.seconds) // 2]})
-
-
-def _cells(row: Row) -> list[str]:
-    return [
-        row.name,
-        _policy(row.policy, row.target),
-        _short(row.samples_per_second),
-        _short(row.p50),
-        _short(row.p95),
-        _short(row.p99),
-        f"{row.mean_layers:.2f}",
-        f"{row.speedup_flops:.2f}x",
-        _times(row.speedup_wall),
-        "" if row.wall_per_flops is None else f"{row.wall_per_flops:.2f}",
-        _times(row.versus_unsorted),
-    ]
+        writer.writerows({**vars(row), "median_seconds": sorted(row.seconds)[len(row.seconds) // 2]} for row in rows)
 
 
 def _policy(policy: str, target: float | None) -> str:
     return f"{policy} {target:g}x" if target is not None else policy
 
 
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}x"
+def save_bars(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Write a PNG of the baselines and, of the engines, the first policy at the smallest speed-up."""
+    policy = next((row.policy for row in rows if row.policy), "")
+    target = min((row.target for row in rows if row.target is not None), default=None)
+    # Of the models with fewer layers the deepest one is as fast as the smallest speed-up.
+    deepest = max((row.mean_layers for row in rows if _kind(row.name) == CUT), default=0.0)
+    shown = [row for row in rows if row.policy in ("", policy) and row.target in (None, target)]
+    shown = [row for row in shown if _kind(row.name) != CUT or row.mean_layers == deepest]
+    precisions = list(dict.fromkeys(row.precision for row in shown))
+    sizes = sorted({row.batch_size for row in shown})
+    labels = sorted({row.name for row in shown}, key=lambda name: list(COLOURS).index(_kind(name)))
+    figure = Figure(figsize=(11, 1.0 + 2.9 * len(precisions)), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(precisions), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    width = 0.84 / len(labels)
+    for axes, precision in zip(panels, precisions, strict=True):
+        found = {(row.batch_size, row.name): row for row in shown if row.precision == precision}
+        for number, label in enumerate(labels):
+            here = [(place, found[size, label]) for place, size in enumerate(sizes) if (size, label) in found]
+            xs = [place + (number - (len(labels) - 1) / 2) * width for place, _ in here]
+            colour = COLOURS[_kind(label)]
+            axes.bar(xs, [row.samples_per_second for _, row in here], width * 0.94, color=colour, label=label)
+        axes.set_ylabel(f"{precision}\nsamples/s")
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    panels[-1].set_xticks(range(len(sizes)), [f"batch {size}" for size in sizes])
+    second = f"engines at {target:g}x fewer FLOPs; grey: no exits" if target is not None else "grey: no exits"
+    figure.suptitle(f"{title}\n{second}", fontsize=11)
+    legend: dict[str, Any] = {}
+    for axes in panels:  # a baseline may be in one panel only
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            legend.setdefault(name, handle)
+    figure.legend([*legend.values()], [*legend], loc="outside lower center", ncols=min(len(legend), 9), fontsize=9)
+    figure.savefig(path)
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _kind(name: str) -> str:
+    return name if name in COLOURS else CUT

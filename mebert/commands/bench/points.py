@@ -6,7 +6,7 @@ Shapes: N samples, E exits.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -24,12 +24,9 @@ RECORD_BATCH = 64
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A policy at a speed-up, for one prepared model.
+    """A policy at its threshold for a speed-up by FLOPs (`target`), bound to one prepared model.
 
-    Attributes:
-        target: Wanted speed-up by FLOPs.
-        policy: The policy at its threshold, bound to the prepared model.
-        predictor: Predicts the exits for the engine `predicted`; None where that is not measured.
+    `predictor` names the exits for the engine `predicted`; None where that is not measured.
     """
 
     name: str
@@ -59,11 +56,7 @@ def simulated_points(
     speedups: Sequence[float],
     seed: int,
 ) -> list[OperatingPoint]:
-    """Drawn exits for a prepared model with random weights; the same draws for every precision.
-
-    Raises:
-        UserError: A speed-up is out of reach.
-    """
+    """Drawn exits for a prepared model with random weights; the same draws for every precision."""
     features = features_of(prepared, rows, RECORD_BATCH)
     ids = [rows[i]["input_ids"] for i in range(len(rows))]
     found = []
@@ -84,13 +77,10 @@ def trained_points(
     speedups: Sequence[float],
     predict: bool,
 ) -> tuple[list[OperatingPoint], list[str]]:
-    """Thresholds that meet the speed-ups on these very rows (no labels are needed), and predictors fitted to them.
+    """Thresholds that meet the speed-ups on these very rows (no labels are needed), and a line for each out of reach.
 
-    A predictor is more accurate on the rows that it was fitted to than on others. That does not affect its speed, which
-    is matched to the policy's, and accuracy is not measured here.
-
-    Returns:
-        The points, bound to `model`, and a line for each that is out of reach and left out.
+    With `predict`, each gets a predictor fitted to the same rows. It is more accurate on them than on others, which
+    does not affect its speed: that is matched to the policy's, and accuracy is not measured here.
     """
     found, notes = [], []
     for policy in policies:
@@ -104,12 +94,6 @@ def trained_points(
             chosen = policy.with_threshold(threshold)
             predictor = None
             if predict:
-                settings = PredictorSettings()
-                predictor = fit_from_scores(model, scored, chosen, settings, speedup, "bench", fresh=scored)
+                predictor = fit_from_scores(model, scored, chosen, PredictorSettings(), speedup, "bench", fresh=scored)
             found.append(OperatingPoint(policy.name, speedup, chosen, predictor))
     return found, notes
-
-
-def rebind(points: Sequence[OperatingPoint], prepared: MultiExitModel) -> list[OperatingPoint]:
-    """The same points for another prepared copy of their model."""
-    return [replace(point, policy=prepare_policy(point.policy, prepared)) for point in points]

@@ -27,58 +27,50 @@ FITTED_POLICIES = (Stacked, TemperatureScaled)
 
 
 def trained_policies(names: Sequence[str] | None, model: MultiExitModel, own: ExitPolicy | None) -> list[ExitPolicy]:
-    """The policies with these names for a trained model, bound to it; `own`, saved with it, keeps its settings.
-
-    Raises:
-        UserError: A policy is unknown, does not fit the model, or needs a part that the model lacks.
-    """
+    """The policies with these names for a trained model, bound to it; `own`, saved with it, keeps its settings."""
     if names is None and own is not None:
-        _check_sweepable([own.name])
-        return [own]
+        if not isinstance(own, FixedExit):
+            return [own]
+        names = [own.name]  # is refused
     found = []
-    for name, policy in _by_names(names, model):
-        if own is not None and own.name == name:
+    for policy in _by_names(names, model):
+        if own is not None and own.name == policy.name:
             found.append(own)
             continue
         if isinstance(policy, FITTED_POLICIES):
             saved = "no policy" if own is None else repr(own.name)
             raise UserError(
-                f"the policy {name!r} is fitted to validation data, and this model was saved with {saved}; train one "
-                f"with --model.policy mebert.{type(policy).__name__}, or choose another policy"
+                f"the policy {policy.name!r} is fitted to validation data, and this model was saved with {saved}; "
+                f"train one with --model.policy mebert.{type(policy).__name__}, or choose another policy"
             )
         found.append(policy.bind(model))
     return found
 
 
 def fresh_policies(names: Sequence[str] | None, model: MultiExitModel) -> list[ExitPolicy]:
-    """The policies with these names for a model with random exits: prototypes, heads and fitted values are random.
-
-    Raises:
-        UserError: A policy is unknown or does not fit the model.
-    """
-    policies = [policy for _, policy in _by_names(names, model)]
+    """The policies with these names for a model with random exits: prototypes, heads and fitted values are random."""
+    policies = _by_names(names, model)
     if model.prototypes is None and any(policy.needs_prototypes for policy in policies):
-        model.prototypes = _random_prototypes(model)
+        features = model.exit(0).feature_size
+        model.prototypes = PrototypeBank(model.num_exits - 1, features, model.num_labels, dim=PROTOTYPE_DIM)
+        model.prototypes.prototypes.normal_()
+        model.prototypes.seen.fill_(True)
     if model.exit_scorer is None and any(isinstance(policy, LearnedToExit) for policy in policies):
         model.exit_scorer = nn.Linear(model.feature_size, 1)
     return [_as_if_fitted(policy, model).bind(model) for policy in policies]
 
 
-def _by_names(names: Sequence[str] | None, model: MultiExitModel) -> list[tuple[str, ExitPolicy]]:
+def _by_names(names: Sequence[str] | None, model: MultiExitModel) -> list[ExitPolicy]:
     if names is None:
         names = [ValueChange.name if model.num_labels == 1 else Entropy.name]
     if not names or len(set(names)) < len(names):
         raise UserError(f"policies must be one or more different ones, got {list(names)}")
-    _check_sweepable(names)
-    return [(name, policy_by_name(name)()) for name in names]
-
-
-def _check_sweepable(names: Sequence[str]) -> None:
     if FixedExit.name in names:
         raise UserError(
             f"the policy {FixedExit.name!r} has no speed to choose; name others by --policies "
             "(the baseline first_layers is a fixed exit)"
         )
+    return [policy_by_name(name)() for name in names]
 
 
 def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
@@ -95,10 +87,3 @@ def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
         scores={"dr": torch.rand(exits, FITTING_ROWS)},
     )
     return policy.bind(model).fitted(random_record)
-
-
-def _random_prototypes(model: MultiExitModel) -> PrototypeBank:
-    bank = PrototypeBank(model.num_exits - 1, model.exit(0).feature_size, model.num_labels, dim=PROTOTYPE_DIM)
-    bank.prototypes.normal_()
-    bank.seen.fill_(True)
-    return bank

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median
 
 import numpy as np
 import torch
 
+from mebert.commands.bench.simulated import flops_speedup
 from mebert.commands.bench.timing import Pass
 from mebert.commands.bench.variants import PLAIN, UNSORTED, Variant
 
@@ -28,12 +30,9 @@ class Row:
         p50: Median latency in ms (and below its 95th and 99th percentile), from feeding a batch to a sample's result.
         samples_per_second: N over the median of `seconds`.
         speedup_flops: The plain model's FLOPs over those spent, heads and policy included, at true lengths.
-        speedup_wall: Seconds of its base over its own, the median over rounds. The base of an engine is `plain`, that
-            of `plain` and of `HF k layers` is the whole Hugging Face model in batches sorted by length; same precision
-            and batch size. None for the other baselines.
+        speedup_wall: Seconds of its base (`Variant.base`) over its own, the median over rounds; None without a base.
         wall_per_flops: `speedup_wall` / `speedup_flops`: 1 where all saved arithmetic is saved time.
-        versus_unsorted: Seconds of Hugging Face's model (float32, input order, padded to the longest of a batch) over
-            its own: the median over rounds.
+        versus_unsorted: The same as `speedup_wall`, relative to Hugging Face's model in float32 and input order.
     """
 
     name: str
@@ -61,38 +60,34 @@ def ratio(base: Sequence[float], own: Sequence[float]) -> float:
 
 def results(variants: Sequence[Variant], timed: Sequence[Sequence[Pass]]) -> list[Row]:
     """The rows of all variants of one batch size, from the R runs of each."""
-    seconds_of = [[run.seconds for run in runs] for runs in timed]
-    by_name = {(v.name, v.precision): seconds for v, seconds in zip(variants, seconds_of, strict=True)}
-    plain = next(v for v in variants if v.name == PLAIN).flops[0].sum()
-
-    def faster_than(base: Sequence[float] | None, seconds: Sequence[float]) -> float | None:
-        return None if base is None else ratio(base, seconds)
-
+    seconds_of = {(v.name, v.precision): [run.seconds for run in runs] for v, runs in zip(variants, timed, strict=True)}
+    unsorted = seconds_of.get((UNSORTED, "float32"))
+    plain = next(v for v in variants if v.name == PLAIN).flops[0]
     found = []
-    for variant, runs, seconds in zip(variants, timed, seconds_of, strict=True):
-        exits = runs[-1].exits
+    for v, runs in zip(variants, timed, strict=True):
+        exits, seconds = runs[-1].exits, [run.seconds for run in runs]
         latencies = np.concatenate([run.latencies for run in runs])
-        by_flops = float(plain / variant.flops.gather(0, exits.unsqueeze(0)).sum())
-        wall = faster_than(by_name.get((variant.base or "", variant.precision)), seconds)
         p50, p95, p99 = (float(1000 * np.percentile(latencies, q)) for q in (50, 95, 99))
+        by_flops, base = flops_speedup(exits, v.flops, plain), seconds_of.get((v.base or "", v.precision))
+        wall = None if base is None else ratio(base, seconds)
         found.append(
             Row(
-                name=variant.name,
-                precision=variant.precision,
-                batch_size=variant.batch_size,
-                policy=variant.policy,
-                target=variant.target,
+                name=v.name,
+                precision=v.precision,
+                batch_size=v.batch_size,
+                policy=v.policy,
+                target=v.target,
                 samples=len(exits),
                 seconds=seconds,
                 p50=p50,
                 p95=p95,
                 p99=p99,
                 samples_per_second=len(exits) / median(seconds),
-                mean_layers=float(variant.layers[exits].to(torch.float64).mean()),
+                mean_layers=float(v.layers[exits].to(torch.float64).mean()),
                 speedup_flops=by_flops,
                 speedup_wall=wall,
                 wall_per_flops=None if wall is None else wall / by_flops,
-                versus_unsorted=faster_than(by_name.get((UNSORTED, "float32")), seconds),
+                versus_unsorted=None if unsorted is None else ratio(unsorted, seconds),
             )
         )
     return found
@@ -108,14 +103,15 @@ def verdict(rows: Sequence[Row]) -> str:
     if not early:
         return "No engine leaves early here: nothing to say about early exit."
     target = min(row.target for row in early if row.target is not None)
+    rate = attrgetter("samples_per_second")
     gains: list[str] = []
     losses: list[str] = []
     for size in sorted({row.batch_size for row in rows}):
-        engine = max((r for r in early if r.batch_size == size and r.target == target), key=_rate, default=None)
+        engine = max((r for r in early if r.batch_size == size and r.target == target), key=rate, default=None)
         whole = [r for r in rows if r.batch_size == size and r.target is None and "layer" not in r.name]
         if engine is None or not whole:
             continue
-        rival = max(whole, key=_rate)
+        rival = max(whole, key=rate)
         gain = ratio(rival.seconds, engine.seconds)
         text = (
             f"at batch {size} {engine.name} in {engine.precision} gives {gain:.2f}x the samples/s of the fastest whole "
@@ -124,10 +120,4 @@ def verdict(rows: Sequence[Row]) -> str:
         (gains if gain >= WORTH else losses).append(text)
     if gains and losses:
         return f"Early exit pays here in part: {'; '.join(gains)}. It does not {'; nor '.join(losses)}."
-    if gains:
-        return f"Early exit pays here: {'; '.join(gains)}."
-    return f"Early exit does not pay here: {'; '.join(losses)}."
-
-
-def _rate(row: Row) -> float:
-    return row.samples_per_second
+    return f"Early exit {'pays' if gains else 'does not pay'} here: {'; '.join(gains or losses)}."

@@ -1,14 +1,13 @@
-"""The measurement from end to end: open, prepare, time in turn, print, write.
-
-Shapes: N samples.
-"""
+"""The measurement from end to end: open, prepare, time in turn, print, write."""
 
 from __future__ import annotations
 
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,31 +15,26 @@ import torch
 from mebert.calibration import ExitCosts
 from mebert.commands.bench.bench_model import BenchModel, open_bench_model
 from mebert.commands.bench.breakdown import RUNS, Shares, shares_of
-from mebert.commands.bench.output import describe, explain_columns, print_breakdown, print_rows, write_files
-from mebert.commands.bench.picture import save_bars
-from mebert.commands.bench.points import OperatingPoint, rebind, simulated_points, trained_points
+from mebert.commands.bench.command import BenchSettings
+from mebert.commands.bench.output import DRAWN, EXPLAINED, describe, print_breakdown, print_rows, save_bars, write_files
+from mebert.commands.bench.points import OperatingPoint, simulated_points, trained_points
 from mebert.commands.bench.results import Row, results, verdict
-from mebert.commands.bench.settings import BenchSettings, pick_precisions
-from mebert.commands.bench.texts import file_texts, random_texts, task_texts
+from mebert.commands.bench.texts import open_texts, random_texts
 from mebert.commands.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass
 from mebert.commands.bench.variants import Variant, make_variants
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
-from mebert.inference import PrecisionName, prepare_model
+from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.report.layout import print_pairs
-from mebert.runtime.precision import pick_device
+from mebert.runtime.precision import pick_device, pick_precision
 from mebert.runtime.progress import Progress
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 
 
 def run_bench(settings: BenchSettings) -> list[Row]:
-    """Measure, print, write; returns the rows.
-
-    Raises:
-        UserError: A setting that cannot work.
-    """
+    """Measure, print, write; returns the rows. A UserError for a setting that cannot work."""
     device = pick_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -57,7 +51,7 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     found, shares = _measure(settings, variants, models, device)
 
     line = verdict(found)
-    print_rows(found, explain_columns(measured))
+    print_rows(found, EXPLAINED + ("" if measured.trained else DRAWN))
     if shares:
         print_breakdown(shares)
     print(line)
@@ -70,20 +64,29 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     return found
 
 
+def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device) -> list[PrecisionName]:
+    """The precisions to measure; None: float32 and those that this machine multiplies fast."""
+    if given is None:
+        chosen: list[PrecisionName] = ["float32"]
+        if pick_precision(device.type)[0].startswith("bf16"):
+            chosen.append("bfloat16")
+        return chosen + (["int8"] if device.type == "cpu" else [])
+    if not given or len(set(given)) < len(given):
+        raise UserError(f"precisions must be one or more different ones, got {list(given)}")
+    if "int8" in given and device.type != "cpu":
+        raise UserError(f"precision int8 runs on the CPU only, and the device is {device}; leave it out of precisions")
+    return list(given)
+
+
 def _rows(settings: BenchSettings, measured: BenchModel) -> TokenisedSplit:
     limit = measured.model.adapter.max_length
     if settings.max_length > limit:
         raise UserError(f"max_length is {settings.max_length} tokens, but {measured.name} allows {limit}")
     vocabulary = int(measured.model.adapter.config.vocab_size)
-    n, longest, seed = settings.samples, settings.max_length, settings.seed
+    if settings.task is None and settings.texts is None:
+        return random_texts(settings.lengths, settings.samples, settings.max_length, vocabulary, settings.seed)
     tokenizer = settings.tokenizer or measured.tokenizer or DEFAULT_TOKENIZER
-    if settings.task is not None:
-        rows = task_texts(settings.task, settings.split, tokenizer, n, longest, seed)
-    elif settings.texts is not None:
-        columns = settings.text_column, settings.text_pair_column
-        rows = file_texts(settings.texts, tokenizer, n, longest, seed, *columns)
-    else:
-        return random_texts(settings.lengths, n, longest, vocabulary, seed)
+    rows = open_texts(settings, tokenizer)
     if int(rows.tokens.max()) >= vocabulary:
         raise UserError(
             f"the tokenizer {tokenizer!r} gives token ids that {measured.name} does not have (it has {vocabulary}); "
@@ -93,10 +96,7 @@ def _rows(settings: BenchSettings, measured: BenchModel) -> TokenisedSplit:
 
 
 def _points(
-    settings: BenchSettings,
-    measured: BenchModel,
-    rows: TokenisedSplit,
-    models: Mapping[PrecisionName, MultiExitModel],
+    settings: BenchSettings, measured: BenchModel, rows: TokenisedSplit, models: Mapping[PrecisionName, MultiExitModel]
 ) -> tuple[dict[PrecisionName, list[OperatingPoint]], list[str]]:
     """The operating points of each precision, and notes on those that are out of reach."""
     policies, speedups = measured.policies, settings.speedups
@@ -107,7 +107,8 @@ def _points(
     points, notes = trained_points(measured.model, policies, rows, costs, speedups, "predicted" in settings.engines)
     if not points:
         raise UserError("speedups: none is reached on these texts; " + "; ".join(notes))
-    return {precision: rebind(points, model) for precision, model in models.items()}, notes
+    bound = {p: [replace(o, policy=prepare_policy(o.policy, m)) for o in points] for p, m in models.items()}
+    return bound, notes
 
 
 def _measure(
@@ -118,8 +119,8 @@ def _measure(
 ) -> tuple[list[Row], list[Shares]]:
     every = [variant for group in variants.values() for variant in group]
     passes = settings.rounds * (1 if device.type == "cpu" else 2)
+    estimate = 0.0
     with Progress("warming up", len(every)) as progress:
-        estimate = 0.0
         for v in every:
             if settings.compile or device.type != "cpu":  # compilation and choice of kernels for every shape
                 run_pass(v.make(), v.batches, device)
@@ -133,7 +134,7 @@ def _measure(
     start = time.perf_counter()
     with Progress("measuring", len(every) * settings.rounds) as progress:
         for group in variants.values():
-            runs = [lambda v=v: timed_pass(v.make, v.batches, device) for v in group]
+            runs = [partial(timed_pass, v.make, v.batches, device) for v in group]
             found += results(group, time_in_turn(runs, settings.rounds, progress.tick))
             if settings.breakdown:
                 shares += shares_of(group, models, device)

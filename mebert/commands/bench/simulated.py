@@ -34,16 +34,7 @@ def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tenso
 
     At every exit the same share of the remaining samples leaves; the rest reaches the last one. Trained models show
     roughly that shape: many samples at the first exits, fewer and fewer, and a peak at the end. The draw does not
-    depend on a sample's length.
-
-    Args:
-        flops: Cost of leaving at each exit, (E, N).
-        plain: Cost of the model without early exits, (N,).
-        speedup: Wanted `plain` over cost of the exits taken.
-        seed: Determines the draw.
-
-    Raises:
-        UserError: The speed-up is out of reach.
+    depend on a sample's length. `flops` (E, N) and `plain` (N,) as in `flops_speedup`; a UserError if out of reach.
     """
     exits, samples = flops.shape
     # The second number makes the draw independent of that of the lengths, which has the same seed.
@@ -55,24 +46,22 @@ def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tenso
         raise UserError(
             f"speedups: {speedup:g} is out of reach here: {exits} exits give {slowest:.2f}x to {fastest:.2f}x by FLOPs"
         )
+
+    def leaving(share: float) -> Tensor:
+        # Leaving at exit e or before has the probability 1 - (1 - share)^(e+1).
+        if share >= 1.0:
+            return first
+        steps = torch.log1p(-uniform) / float(np.log1p(-share))
+        return steps.floor().clamp(0, exits - 1).long()
+
     low, high = 0.0, 1.0  # share of the remaining samples that leave at each exit; the speed-up rises with it
     for _ in range(BISECTIONS):
         share = (low + high) / 2
-        if flops_speedup(_exits_at(uniform, share, exits), flops, plain) < speedup:
+        if flops_speedup(leaving(share), flops, plain) < speedup:
             low = share
         else:
             high = share
-    return _exits_at(uniform, high, exits)
-
-
-def _exits_at(uniform: Tensor, share: float, exits: int) -> Tensor:
-    # Leaving at exit e or before has the probability 1 - (1 - share)^(e+1).
-    if share >= 1.0:
-        return torch.zeros_like(uniform, dtype=torch.int64)
-    if share <= 0.0:
-        return torch.full_like(uniform, exits - 1, dtype=torch.int64)
-    steps = torch.log1p(-uniform) / float(np.log1p(-share))
-    return steps.floor().clamp(0, exits - 1).long()
+    return leaving(high)
 
 
 def features_of(model: MultiExitModel, rows: TokenisedSplit, batch_size: int) -> Tensor:
@@ -131,11 +120,10 @@ class SimulatedExits(ExitPolicy):
 class KnownExits(ExitPredictor):
     """An exit predictor that is always right: it looks up each sample's exit (N,) by a hash of its token ids."""
 
-    def __init__(self, rows: Sequence[np.ndarray], exits: Tensor, device: torch.device, seed: int = 0) -> None:
+    def __init__(self, rows: Sequence[np.ndarray], exits: Tensor, device: torch.device) -> None:
         super().__init__(int(exits.max()) + 1)
         longest = max(len(row) for row in rows)
-        generator = torch.Generator().manual_seed(seed)
-        weights = torch.randint(-(2**62), 2**62, (longest,), generator=generator)
+        weights = torch.randint(-(2**62), 2**62, (longest,), generator=torch.Generator().manual_seed(0))
         keys = torch.stack([(torch.from_numpy(row.astype(np.int64)) * weights[: len(row)]).sum() for row in rows])
         order = keys.argsort()
         self._weights = weights.to(device)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from mebert.commands.bench.command import BenchSettings
 from mebert.data.datamodule import TextDataModule
 from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
@@ -22,9 +22,6 @@ from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import plan_batches
 from mebert.models import model_inputs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 QUANTILES = (0.0, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
 
@@ -38,21 +35,18 @@ LENGTHS = {
     "ag_news": (8, 24, 28, 34, 41, 48, 56, 65, 113, 267),
     "imdb": (22, 91, 121, 161, 217, 352, 567, 754, 1170, 2875),
 }
-
 SHORTEST = 3  # a word between [CLS] and [SEP]
+SMALLEST_ID = 10  # below are the special tokens of most vocabularies
+
+Batch = tuple[dict[str, Tensor], Tensor]
+"""The model's inputs, each (B, S), and the rows' numbers (B,) int64 on the CPU."""
 
 
 def draw_lengths(spec: str, samples: int, max_length: int, seed: int) -> np.ndarray:
     """Lengths in tokens (N,) int64 that follow a distribution as closely as N samples can, in random order.
 
-    Args:
-        spec: A key of `LENGTHS`; or "mean,std" for a log-normal distribution; or one number for equal lengths.
-        samples: N.
-        max_length: Longer ones are cut, as texts would be.
-        seed: Determines the order.
-
-    Raises:
-        UserError: `spec` is none of these.
+    `spec` is a key of `LENGTHS`, "mean,std" for a log-normal distribution, or one number for equal lengths; a
+    UserError if it is none of these. Longer lengths than `max_length` are cut, as texts would be.
     """
     generator = np.random.default_rng(seed)
     ranks = (generator.permutation(samples) + 0.5) / samples  # every quantile once, not a random sample of them
@@ -73,13 +67,6 @@ def draw_lengths(spec: str, samples: int, max_length: int, seed: int) -> np.ndar
     return np.clip(np.rint(values), min(SHORTEST, max_length), max_length).astype(np.int64)
 
 
-Batch = tuple[dict[str, Tensor], Tensor]
-
-"""The model's inputs, each (B, S), and the rows' numbers (B,) int64 on the CPU."""
-
-SMALLEST_ID = 10  # below are the special tokens of most vocabularies
-
-
 def random_texts(lengths: str, samples: int, max_length: int, vocab_size: int, seed: int) -> TokenisedSplit:
     """Random tokens with the lengths of a distribution; see `draw_lengths`."""
     counts = draw_lengths(lengths, samples, max_length, seed)
@@ -89,50 +76,48 @@ def random_texts(lengths: str, samples: int, max_length: int, vocab_size: int, s
     return TokenisedSplit(tokens, offsets, None, index=np.arange(samples))
 
 
-def task_texts(task: str, split: str, tokenizer: str, samples: int, max_length: int, seed: int) -> TokenisedSplit:
-    """Rows of a split of a named task, drawn by `seed`.
+def open_texts(settings: BenchSettings, tokenizer: str) -> TokenisedSplit:
+    """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column), drawn by the seed.
 
     Raises:
-        UserError: No such task or split, or it cannot be opened.
+        UserError: There is no such task, split or column, or it cannot be opened.
     """
-    data = TextDataModule(task, tokenizer, max_length, max_train_samples=samples, max_eval_samples=samples, seed=seed)
-    return _without_labels(open_split(data, split))
-
-
-def file_texts(
-    path: str, tokenizer: str, samples: int, max_length: int, seed: int, text_column: str, pair_column: str | None
-) -> TokenisedSplit:
-    """Texts of a file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column), drawn by `seed`.
-
-    Raises:
-        UserError: The file cannot be read, or has no such column.
-    """
-    if Path(path).suffix.lower() == ".txt":
-        rows = _lines(path, load_tokenizer(tokenizer), max_length)
+    path, n, longest, seed = str(settings.texts), settings.samples, settings.max_length, settings.seed
+    if settings.task is not None:
+        data = TextDataModule(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
+        rows = open_split(data, settings.split)
+    elif Path(path).suffix.lower() == ".txt":
+        rows = _lines(path, tokenizer, longest)
     else:
         data = TextDataModule(
             tokenizer=tokenizer,
-            max_length=max_length,
+            max_length=longest,
             predict_file=path,
             streaming=False,  # rows are drawn from all
-            text_column=text_column,
-            text_pair_column=pair_column,
+            text_column=settings.text_column,
+            text_pair_column=settings.text_pair_column,
             labels=["unknown", "not known"],  # a data module of files must have labels; they are not used
         )
         data.setup("predict")
         rows = data.split("predict")
-    if len(rows) > samples:
-        rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:samples])
-    return _without_labels(rows)
+    if len(rows) > n:
+        rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:n])
+    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
+
+
+def _lines(path: str, name: str, max_length: int) -> TokenisedSplit:
+    tokenizer = load_tokenizer(name)
+    texts = [part.strip() for line in text_lines(path) for part in line.splitlines() if part.strip()]
+    if not texts:
+        raise UserError(f"{path} is empty; it must hold a text a line")
+    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in encoded["input_ids"]])])
+    types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
+    return TokenisedSplit(np.concatenate(encoded["input_ids"]), offsets, types, index=np.arange(len(texts)))
 
 
 def make_batches(
-    rows: TokenisedSplit,
-    size: int,
-    pad_token_id: int,
-    device: torch.device,
-    sort: bool,
-    pad_to: int | None = None,
+    rows: TokenisedSplit, size: int, pad_token_id: int, device: torch.device, sort: bool, pad_to: int | None = None
 ) -> list[Batch]:
     """All rows in batches on the device, by length (the longest first) or in their order, padded to `pad_to` tokens."""
     chosen: Sequence[np.ndarray]
@@ -146,18 +131,3 @@ def make_batches(
         inputs = {name: value.to(device) for name, value in model_inputs(padded).items()}
         batches.append((inputs, torch.from_numpy(np.asarray(numbers, dtype=np.int64))))
     return batches
-
-
-def _lines(path: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
-    texts = [part.strip() for line in text_lines(path) for part in line.splitlines() if part.strip()]
-    if not texts:
-        raise UserError(f"{path} is empty; it must hold a text a line")
-    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in encoded["input_ids"]])])
-    types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
-    return TokenisedSplit(np.concatenate(encoded["input_ids"]), offsets, types, index=np.arange(len(texts)))
-
-
-def _without_labels(rows: TokenisedSplit) -> TokenisedSplit:
-    """The same rows without labels, numbered by their places."""
-    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))

@@ -1,6 +1,6 @@
 """Timing several things against each other: in one process, in turn, round after round.
 
-Shapes: N samples, R rounds. Nothing here knows of models: what is timed takes batches and returns finished rows.
+Shapes: N samples, R rounds.
 """
 
 from __future__ import annotations
@@ -8,23 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from mebert.commands.bench.texts import Batch
-from mebert.inference import Finished
-
-
-class Runs(Protocol):
-    """What is timed: an engine, or a model behind the same two methods."""
-
-    def feed(self, inputs: dict[str, torch.Tensor], rows: torch.Tensor) -> Finished:
-        """Take a batch; return rows that finished, of this batch or of earlier ones."""
-
-    def flush(self) -> Finished:
-        """Return all waiting rows."""
+from mebert.inference import Engine, Finished
 
 
 @dataclass
@@ -50,7 +39,7 @@ def wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def timed_pass(make: Callable[[], Runs], batches: Sequence[Batch], device: torch.device) -> Pass:
+def timed_pass(make: Callable[[], Engine], batches: Sequence[Batch], device: torch.device) -> Pass:
     """Run all batches; on an accelerator twice: for latency waiting after each batch, for throughput at the end."""
     result = run_pass(make(), batches, device)
     if device.type != "cpu":
@@ -58,7 +47,7 @@ def timed_pass(make: Callable[[], Runs], batches: Sequence[Batch], device: torch
     return result
 
 
-def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: bool = True) -> Pass:
+def run_pass(engine: Engine, batches: Sequence[Batch], device: torch.device, each: bool = True) -> Pass:
     """Run all batches (rows 0..N-1, each once), waiting for the device at the end and, with `each`, after each."""
     samples = sum(len(rows) for _, rows in batches)
     given, taken = np.zeros(samples), np.zeros(samples)
@@ -67,11 +56,11 @@ def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: b
     start = time.perf_counter()
     for inputs, rows in batches:
         given[rows.numpy()] = time.perf_counter()
-        finished = runs.feed(inputs, rows)
+        finished = engine.feed(inputs, rows)
         if each:
             wait_for(device)
         done.append((finished, time.perf_counter()))
-    finished = runs.flush()
+    finished = engine.flush()
     wait_for(device)
     end = time.perf_counter()
     done.append((finished, end))
@@ -87,11 +76,7 @@ def run_pass(runs: Runs, batches: Sequence[Batch], device: torch.device, each: b
 def time_in_turn(
     passes: Sequence[Callable[[], Pass]], rounds: int, tick: Callable[[], None] = lambda: None
 ) -> list[list[Pass]]:
-    """Run everything once per round, each round starting with another one, so that a slow moment affects all equally.
-
-    Returns:
-        The R runs of each, in the order of `passes`.
-    """
+    """The R runs of each, one per round; each round starts with another one, so that no one is always first."""
     found: list[list[Pass]] = [[] for _ in passes]
     for round_index in range(rounds):
         for turn in range(len(passes)):
@@ -101,13 +86,12 @@ def time_in_turn(
     return found
 
 
-def estimate_seconds(runs: Runs, batches: Sequence[Batch], device: torch.device) -> float:
+def estimate_seconds(engine: Engine, batches: Sequence[Batch], device: torch.device) -> float:
     """Warm up on the largest batch (kernels are chosen, caches filled); returns an estimate for all batches."""
     largest = max(batches, key=lambda batch: batch[0]["input_ids"].numel())
     only = [(largest[0], torch.arange(len(largest[1])))]
-    run_pass(runs, only, device)
-    seconds = run_pass(runs, only, device).seconds
+    run_pass(engine, only, device)
+    seconds = run_pass(engine, only, device).seconds
     tokens = [inputs["input_ids"].numel() for inputs, _ in batches]
     # A batch of few tokens costs more than its share of tokens: half of the time is counted by batches.
-    share = sum(tokens) / max(tokens)
-    return seconds * (share + len(batches)) / 2
+    return seconds * (sum(tokens) / max(tokens) + len(batches)) / 2

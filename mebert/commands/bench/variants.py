@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -14,12 +15,11 @@ from torch import Tensor
 
 from mebert.calibration import ExitCosts
 from mebert.commands.bench.baselines import HuggingFaceModel, hugging_face_model
+from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.points import OperatingPoint, engine_flops
-from mebert.commands.bench.settings import BenchSettings
 from mebert.commands.bench.texts import Batch, make_batches
-from mebert.commands.bench.timing import Runs
 from mebert.data.tokenised import TokenisedSplit
-from mebert.inference import PrecisionName, make_engine
+from mebert.inference import Engine, PrecisionName, make_engine
 from mebert.models import MultiExitModel
 from mebert.policies import FixedExit
 
@@ -29,23 +29,18 @@ FEWEST_SAMPLES, FEWEST_BATCHES = 64, 8
 
 @dataclass(kw_only=True)
 class Variant:
-    """One thing that is timed.
+    """One thing that is timed: a baseline, `plain`, or an engine by its name.
 
-    Attributes:
-        name: `HF`, `HF sorted`, `HF padded`, `HF k layers`, `plain`, or an engine's name.
-        make: Makes a fresh engine, for every run.
-        flops: Cost of each sample at each exit that it may report, (E', N).
-        layers: Layers that run up to each such exit, (E',).
-        point: Its operating point; None where no sample leaves early.
-        target: Wanted speed-up by FLOPs; None where all layers run.
-        base: Name of the variant (same precision and batch size) that its speed-up is relative to, or None.
+    `make` makes a fresh engine for every run. `flops` (E', N) is the cost of each sample at each exit that the variant
+    may report, `layers` (E',) the layers up to it. `point` is None where no sample leaves early, `target` (the wanted
+    speed-up by FLOPs) where all layers run. `base` names the variant that its speed-up is relative to.
     """
 
     name: str
     precision: PrecisionName
     batch_size: int
     batches: Sequence[Batch]
-    make: Callable[[], Runs]
+    make: Callable[[], Engine]
     flops: Tensor
     layers: Tensor
     point: OperatingPoint | None = None
@@ -67,65 +62,69 @@ def make_variants(
 ) -> dict[int, list[Variant]]:
     """Batch size to its variants, precision by precision."""
     device = next(model.parameters()).device
-    classifiers: dict[tuple[PrecisionName, int | None], HuggingFaceModel] = {}
+    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
 
-    def hugging_face(precision: PrecisionName, depth: int | None) -> Callable[[], Runs]:
-        if (precision, depth) not in classifiers:
-            made = hugging_face_model(model, device, precision, depth, settings.compile)
-            classifiers[precision, depth] = HuggingFaceModel(made)
-        classifier = classifiers[precision, depth]
-        return lambda: classifier
+    @cache
+    def hugging_face(precision: PrecisionName, depth: int | None) -> HuggingFaceModel:
+        return HuggingFaceModel(hugging_face_model(model, device, precision, depth, settings.compile))
 
     found = {}
     for size in settings.batch_sizes:
         chosen = rows.select(np.arange(min(len(rows), max(FEWEST_SAMPLES, FEWEST_BATCHES * size))))
-        batches = _batches(settings, model, chosen, size)
+        batched = partial(make_batches, chosen, size, pad, device)
+        batches = {UNSORTED: batched(sort=False), SORTED: batched(sort=True)}
+        if "padded" in settings.baselines:
+            batches[PADDED] = batched(sort=False, pad_to=settings.max_length)
         costs = ExitCosts(model, torch.from_numpy(chosen.lengths))
         found[size] = [
             variant
-            for precision in points
-            for variant in [
-                *_baselines(settings, precision, size, batches, costs, points[precision], hugging_face),
-                *_engines(settings, precision, size, batches[SORTED], costs, points[precision], models[precision]),
-            ]
+            for precision, prepared in models.items()
+            for variant in _variants(
+                settings, precision, size, batches, costs, points[precision], prepared, hugging_face
+            )
         ]
     return found
 
 
-def _batches(settings: BenchSettings, model: MultiExitModel, rows: TokenisedSplit, size: int) -> dict[str, list[Batch]]:
-    device = next(model.parameters()).device
-    pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
-    found = {
-        UNSORTED: make_batches(rows, size, pad, device, sort=False),
-        SORTED: make_batches(rows, size, pad, device, sort=True),
-    }
-    if "padded" in settings.baselines:
-        found[PADDED] = make_batches(rows, size, pad, device, sort=False, pad_to=settings.max_length)
-    return found
-
-
-def _baselines(
+def _variants(
     settings: BenchSettings,
     precision: PrecisionName,
     size: int,
-    batches: Mapping[str, list[Batch]],
+    batches: Mapping[str, Sequence[Batch]],
     costs: ExitCosts,
     points: Sequence[OperatingPoint],
-    hugging_face: Callable[[PrecisionName, int | None], Callable[[], Runs]],
+    prepared: MultiExitModel,
+    hugging_face: Callable[[PrecisionName, int | None], HuggingFaceModel],
 ) -> list[Variant]:
+    """The baselines, the plain model, and the engines, of one batch size in one precision."""
     model = costs.model
+    layers = torch.tensor(model.exit_layers, dtype=torch.float64)
+    never = FixedExit(exit=model.num_exits)
+    # The base of whole models: Hugging Face's in batches sorted by length, which at batch 1 is the unsorted one.
+    key, name = ("unsorted", UNSORTED) if size == 1 else ("sorted", SORTED)
+    whole = name if key in settings.baselines else None
+    plain = Variant(
+        name=PLAIN,
+        precision=precision,
+        batch_size=size,
+        batches=batches[SORTED],
+        make=lambda: make_engine("full", prepared, never),
+        flops=costs.plain.expand(model.num_exits, -1),
+        layers=layers,
+        base=whole,
+    )
 
-    def variant(name: str, given: list[Batch], depth: int | None = None) -> Variant:
-        layers = model.num_layers if depth is None else depth
+    def baseline(name: str, depth: int | None = None) -> Variant:
+        classifier, depths = hugging_face(precision, depth), depth or model.num_layers
         head = model.exit(model.num_exits - 1).flops(costs.lengths.double())
-        return Variant(
+        return replace(
+            plain,
             name=name,
-            precision=precision,
-            batch_size=size,
-            batches=given,
-            make=hugging_face(precision, depth),
-            flops=(model.adapter.flops(costs.lengths, layers) + head).unsqueeze(0),
-            layers=torch.tensor([layers], dtype=torch.float64),
+            batches=batches.get(name, batches[SORTED]),
+            make=lambda: classifier,
+            flops=(model.adapter.flops(costs.lengths, depths) + head).unsqueeze(0),
+            layers=torch.tensor([depths], dtype=torch.float64),
+            base=None if depth is None else whole,
         )
 
     found = []
@@ -133,46 +132,19 @@ def _baselines(
         # Sorting batches of one row changes nothing; padding to the maximum is measured in float32 only.
         idle = (key == "sorted" and size == 1) or (key == "padded" and precision != "float32")
         if key in settings.baselines and not idle:
-            found.append(variant(name, batches[name]))
+            found.append(baseline(name))
     if "first_layers" in settings.baselines:
         depths = {max(1, round(model.num_layers / point.target)) for point in points}
-        for depth in sorted(depths, reverse=True):
-            cut = variant(f"HF {depth} layer{'s' if depth > 1 else ''}", batches[SORTED], depth)
-            found.append(replace(cut, base=_whole_model(settings, size)))
-    return found
-
-
-def _engines(
-    settings: BenchSettings,
-    precision: PrecisionName,
-    size: int,
-    batches: list[Batch],
-    costs: ExitCosts,
-    points: Sequence[OperatingPoint],
-    model: MultiExitModel,
-) -> list[Variant]:
-    """The plain model, then the engines."""
-    layers = torch.tensor(costs.model.exit_layers, dtype=torch.float64)
-    never = FixedExit(exit=model.num_exits)
-    plain = Variant(
-        name=PLAIN,
-        precision=precision,
-        batch_size=size,
-        batches=batches,
-        make=lambda: make_engine("full", model, never),
-        flops=costs.plain.expand(model.num_exits, -1),
-        layers=layers,
-        base=_whole_model(settings, size),
-    )
-    found = [plain]
+        found += [baseline(f"HF {k} layer{'s' * (k > 1)}", k) for k in sorted(depths, reverse=True)]
+    found.append(plain)
+    firsts = {point.name: point for point in reversed(points)}
     for engine in settings.engines:
         full = engine == "full"  # runs all layers whatever the exits: one speed-up stands for all
-        firsts = {point.name: point for point in reversed(points)}
         found += [
             replace(
                 plain,
                 name=engine,
-                make=point.engine(engine, model, size),
+                make=point.engine(engine, prepared, size),
                 flops=engine_flops(costs, engine, point.policy),
                 layers=torch.full_like(layers, model.num_layers) if full else layers,
                 point=point,
@@ -183,9 +155,3 @@ def _engines(
             if not full or point is firsts[point.name]
         ]
     return found
-
-
-def _whole_model(settings: BenchSettings, size: int) -> str | None:
-    """The base of whole models: Hugging Face's in batches sorted by length, which at batch 1 is the unsorted one."""
-    key, name = ("unsorted", UNSORTED) if size == 1 else ("sorted", SORTED)
-    return name if key in settings.baselines else None

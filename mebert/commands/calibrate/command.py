@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from mebert.choices import PrecisionName
+from mebert.errors import UserError
 
 Loss = Literal["mistakes", "disagreement", "difference"]
 
 
-def calibrate(
-    model: str | None = None,
-    task: str | None = None,
-    file: str | None = None,
-    split: str = "val",
-    text_column: str = "text",
-    text_pair_column: str | None = None,
-    label_column: str = "label",
-    max_length: int | None = None,
-    policies: list[str] | None = None,
-    speedup: float | list[float] | None = None,
-    speedup_flops: float | list[float] | None = None,
-    layers: float | list[float] | None = None,
-    gflops: float | list[float] | None = None,
-    max_drop: float | list[float] | None = None,
-    epsilon: float | list[float] | None = None,
-    delta: float = 0.1,
-    loss: Loss = "mistakes",
-    precision: PrecisionName | None = None,
-    batch_size: int = 64,
-    device: str = "auto",
-    save: bool = True,
-    use: str | None = None,
-) -> None:
+@dataclass
+class CalibrationSettings:
     """Choose thresholds for a trained model from one pass over labelled rows, and store them with it.
 
     A speed-up, a budget and a drop are met on these very rows. A guarantee (epsilon and delta) is about new rows; with
@@ -68,25 +48,49 @@ def calibrate(
         use: One of the policies: make it, fitted and at the threshold of the first request (in the order of these
             arguments), the model's own.
     """
-    from mebert.calibration.points import requests
-    from mebert.commands.calibrate.run import CalibrationSettings, run_calibration
-    from mebert.errors import UserError
 
-    if model is None:
-        raise UserError("model is missing: give a run or its folder model")
-    asked = requests(
-        delta,
-        loss,
-        epsilon,
-        speedup=speedup,
-        speedup_flops=speedup_flops,
-        layers=layers,
-        gflops=gflops,
-        max_drop=max_drop,
-    )
-    columns = text_column, text_pair_column, label_column
-    run_calibration(
-        CalibrationSettings(
-            model, asked, task, file, split, *columns, max_length, policies, precision, batch_size, device, save, use
-        )
-    )
+    model: str | None = None
+    task: str | None = None
+    file: str | None = None
+    split: str = "val"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    max_length: int | None = None
+    policies: list[str] | None = None
+    speedup: float | list[float] | None = None
+    speedup_flops: float | list[float] | None = None
+    layers: float | list[float] | None = None
+    gflops: float | list[float] | None = None
+    max_drop: float | list[float] | None = None
+    epsilon: float | list[float] | None = None
+    delta: float = 0.1
+    loss: Loss = "mistakes"
+    precision: PrecisionName | None = None
+    batch_size: int = 64
+    device: str = "auto"
+    save: bool = True
+    use: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise UserError("model is missing: give a run or its folder model")
+        if self.use is not None and (not self.save or self.use not in (self.policies or ())):
+            raise UserError(f"use {self.use!r} must be one of policies ({self.policies}), and save must be true")
+        if self.task is not None and self.file is not None:
+            raise UserError(f"task and file were both given ({self.task}, {self.file}); give one of them")
+        for name in ("batch_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+
+    def __call__(self) -> None:
+        from mebert.calibration.points import requests
+        from mebert.commands.calibrate.run import run_calibration
+
+        kinds = ("speedup", "speedup_flops", "layers", "gflops", "max_drop")
+        values = {kind: getattr(self, kind) for kind in kinds}
+        run_calibration(self, requests(self.delta, self.loss, self.epsilon, **values))
+
+
+calibrate = CalibrationSettings

@@ -25,10 +25,15 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
     table.add_column("guaranteed")
     for row in found:
         if row.point is not None:
-            point = row.point
+            point, bound = row.point, row.guarantee
+            guaranteed = "nothing: measured here"
+            if bound is not None:
+                guaranteed = f"{bound.loss} ≤ {bound.epsilon:g}, {100 * (1 - bound.delta):.4g} % confidence"
+                guaranteed += f" (here {bound.measured:.3g})"
+                guaranteed = guaranteed if bound.threshold else "the full model, nothing faster"
             numbers = [f"{point.threshold:.6g}", f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
             speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
-            table.add_row(row.policy, str(row.request), *numbers, *speeds, _guarantee(row))
+            table.add_row(row.policy, str(row.request), *numbers, *speeds, guaranteed)
     if table.row_count:
         print_table(table, keys=2)
     for row in found:
@@ -54,16 +59,6 @@ def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, A
         asked = f"policy={policy!r}, {option}={number!r}"
         call = f"mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})"
         print_pairs("Next:", {"in Python": call})
-
-
-def _guarantee(row: Calibrated) -> str:
-    if row.guarantee is None:
-        return "nothing: measured here"
-    if row.guarantee.threshold == 0.0:
-        return "the full model, nothing faster"
-    confidence = 100 * (1 - row.guarantee.delta)
-    bound = f"{row.guarantee.loss} ≤ {row.guarantee.epsilon:g}"
-    return f"{bound}, {confidence:.4g} % confidence (here {row.guarantee.measured:.3g})"
 
 
 def _caption(found: Sequence[Calibrated]) -> str | None:

@@ -26,11 +26,7 @@ def record_rows(
     collate_batch: Callable[..., dict[str, Tensor]],
     batch_size: int = 64,
 ) -> ExitRecord:
-    """Run all exits on all rows; the record is in the order of the rows, on the CPU.
-
-    Raises:
-        UserError: The rows have no labels, or there are none.
-    """
+    """Run all exits on all rows, which must have labels; the record is in their order, on the CPU."""
     if rows.labels is None or not len(rows):
         raise UserError("calibration needs rows with labels, and there are none")
 

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from mebert.commands.inspect.inspection import GLYPHS, STAR, Inspection
+from mebert.commands.inspect.samples import Samples
 from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tables import written
 from mebert.commands.inspect.trace import shorten
@@ -22,20 +23,20 @@ def space_legend(found: Inspection) -> Markup:
     """The legend of all charts, in one line."""
     from markupsafe import Markup
 
+    entries = []
+    if found.samples is not None and found.regression:
+        entries.append(("var(--ink)", "", "●", f"sample, coloured by {found.label_names[0]}"))
+    entries += [(style.colour, "", GLYPHS[style.symbol], name) for name, style in found.class_legend.items()]
+    if found.mark_kinds:
+        entries.append(("var(--ink)", "font-size: 1.3em", "✖", found.mark_kinds))
+    if found.traces:
+        edge = "-webkit-text-stroke: 1px var(--ink); font-size: 1.2em"
+        entries.append((STAR, edge, "★", "inspected text, by its number"))
     entry = Markup(
         '<span style="white-space: nowrap; margin-right: 1.2em"><span style="color: {}; {}">{}</span> {}</span>'
     )
-    entries = []
-    if found.samples is not None and found.regression:
-        entries.append(entry.format("var(--ink)", "", "●", f"sample, coloured by {found.label_names[0]}"))
-    for name, style in found.class_legend.items():
-        entries.append(entry.format(style.colour, "", GLYPHS[style.symbol], name))
-    if found.mark_kinds:
-        entries.append(entry.format("var(--ink)", "font-size: 1.3em", "✖", found.mark_kinds))
-    if found.traces:
-        edge = "-webkit-text-stroke: 1px var(--ink); font-size: 1.2em"
-        entries.append(entry.format(STAR, edge, "★", "inspected text, by its number"))
-    return Markup('<p style="max-width: none">{}</p>').format(Markup(" ").join(entries))
+    line = Markup(" ").join(entry.format(*parts) for parts in entries)
+    return Markup('<p style="max-width: none">{}</p>').format(line)
 
 
 def space_charts(found: Inspection) -> list[Figure]:
@@ -55,16 +56,29 @@ def _chart(found: Inspection, space: ExitSpace) -> Any:
         figure.layout[axis].update({"title": {"text": title, "font": {"size": 12}}, "automargin": False})
     if not space.stretched:
         figure.update_yaxes(scaleanchor="x")  # the same scale in both directions
-    _add_samples(figure, found, space)
-    _add_marks(figure, found, space)
+    if found.samples is not None:
+        _add_samples(figure, found, found.samples, space)
+    # A white cross with a black edge below the coloured one: seen on white, on black, and on points of its colour.
+    edge = {"symbol": "x", "size": 20, "color": "#ffffff", "line": {"color": "#000000", "width": 1}}
+    figure.add_scatter(**_places(space.marks), mode="markers", hoverinfo="skip", marker=edge)
+    kind = space.mark_kind.removesuffix("s")
+    colours = [found.class_styles[label].colour for label in space.mark_labels]
+    figure.add_scatter(
+        **_places(space.marks),
+        mode="markers",
+        hovertext=[f"{kind} of {plain(found.label_names[label])}" for label in space.mark_labels],
+        hoverinfo="text",
+        marker={"symbol": "x", "size": 14, "color": colours},
+    )
+    texts = list(enumerate(found.traces, 1))
     figure.add_scatter(
         **_places(space.texts),
         mode="markers+text",
-        text=[str(number) for number in range(1, len(found.traces) + 1)],
+        text=[str(n) for n, _ in texts],
         textposition="middle center",
         hovertext=[
             _hover(space, f"{n}. {shorten(t.text, HOVER_LENGTH)}", "", t.steps[space.exit - 1].answer, t.exit)
-            for n, t in enumerate(found.traces, 1)
+            for n, t in texts
         ],
         hoverinfo="text",
         marker={"symbol": "star", "size": 23, "color": STAR, "line": {"color": "#000000", "width": 1}},
@@ -73,24 +87,15 @@ def _chart(found: Inspection, space: ExitSpace) -> Any:
     return figure
 
 
-def _add_samples(figure: Any, found: Inspection, space: ExitSpace) -> None:
-    samples = found.samples
-    if samples is None:
-        return
-    texts: list[Text] = samples.texts or [""] * len(samples)
+def _add_samples(figure: Any, found: Inspection, samples: Samples, space: ExitSpace) -> None:
     gold, names = samples.labels.tolist(), found.label_names
-    predicted = samples.outputs.predictions[space.exit - 1].tolist()
+    texts: list[Text] = samples.texts or [""] * len(gold)
+    labels, predicted = gold, samples.predictions[space.exit - 1].tolist()
     if not found.regression:
-        predicted = [names[number] for number in predicted]
+        labels, predicted = ([names[number] for number in column] for column in (gold, predicted))
     hover = [
-        _hover(
-            space,
-            shorten(text, HOVER_LENGTH),
-            f"label {plain(written(label if found.regression else names[label]))}; ",
-            prediction,
-            taken,
-        )
-        for text, label, prediction, taken in zip(texts, gold, predicted, samples.outputs.exits + 1, strict=True)
+        _hover(space, shorten(text, HOVER_LENGTH), f"label {plain(written(label))}; ", prediction, taken)
+        for text, label, prediction, taken in zip(texts, labels, predicted, samples.exits + 1, strict=True)
     ]
     for number, style in enumerate(found.class_styles):
         rows = [row for row, label in enumerate(gold) if found.regression or label == number]
@@ -100,24 +105,8 @@ def _add_samples(figure: Any, found: Inspection, space: ExitSpace) -> None:
             values = [round(value, 4) for value in gold]
             marker |= {"color": values, "colorscale": "Cividis", "showscale": True, "colorbar": bar}
         hovered = [hover[row] for row in rows]
-        figure.add_scatter(
-            **_places(space.points[rows]), mode="markers", hovertext=hovered, hoverinfo="text", marker=marker
-        )
-
-
-def _add_marks(figure: Any, found: Inspection, space: ExitSpace) -> None:
-    places = {**_places(space.marks), "mode": "markers"}
-    # A white cross with a black edge below the coloured one: seen on white, on black, and on points of its colour.
-    edge = {"symbol": "x", "size": 20, "color": "#ffffff", "line": {"color": "#000000", "width": 1}}
-    figure.add_scatter(**places, hoverinfo="skip", marker=edge)
-    kind = space.mark_kind.removesuffix("s")
-    colours = [found.class_styles[label].colour for label in space.mark_labels]
-    figure.add_scatter(
-        **places,
-        hovertext=[f"{kind} of {plain(found.label_names[label])}" for label in space.mark_labels],
-        hoverinfo="text",
-        marker={"symbol": "x", "size": 14, "color": colours},
-    )
+        places = _places(space.points[rows])
+        figure.add_scatter(**places, mode="markers", hovertext=hovered, hoverinfo="text", marker=marker)
 
 
 def _places(points: Any) -> dict[str, list[float]]:

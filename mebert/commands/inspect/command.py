@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mebert.choices import PrecisionName
-from mebert.commands.inspect.settings import InspectFormat
+from mebert.errors import UserError
+
+InspectFormat = Literal["text", "json", "html", "png"]
+
+ENDINGS: dict[str, InspectFormat] = {".html": "html", ".png": "png", ".pdf": "png", ".svg": "png", ".json": "json"}
 
 
-def inspect(
-    model: str | None = None,
-    text: list[str] = [],  # noqa: B006  (jsonargparse copies it)
-    pair: list[str] = [],  # noqa: B006
-    policy: str | None = None,
-    threshold: float | None = None,
-    speedup: float | None = None,
-    max_drop: float | None = None,
-    task: str | None = None,
-    file: str | None = None,
-    split: str = "val",
-    text_column: str = "text",
-    text_pair_column: str | None = None,
-    label_column: str = "label",
-    samples: int = 500,
-    precision: PrecisionName | None = None,
-    device: str = "auto",
-    format: InspectFormat | None = None,
-    out: Path | None = None,
-) -> None:
+@dataclass
+class InspectSettings:
     """Look inside one model: a text exit by exit, its tokens, and what each exit sees.
 
     Each text gets a table: prediction and confidence of every exit, the policy's score beside its threshold, where the
@@ -56,16 +44,67 @@ def inspect(
         out: File to write instead of standard output: .html (all of it, one file, no network), .png (the exits in two
             dimensions; also .pdf, .svg) or .json.
     """
-    from mebert.commands.inspect.run import run_inspection
-    from mebert.commands.inspect.settings import InspectSettings
-    from mebert.errors import UserError
-    from mebert.inference.stream import Text
 
-    if model is None:
-        raise UserError("model is missing: give a checkpoint, a run, or its folder model")
-    if len(pair) % 2:
-        raise UserError(f"pair takes two texts at a time, got {len(pair)}; quote each of them")
-    texts: list[Text] = [*text, *zip(pair[::2], pair[1::2], strict=True)]
-    chosen = policy, threshold, speedup, max_drop, task, file, split
-    columns = text_column, text_pair_column, label_column
-    run_inspection(InspectSettings(model, texts, *chosen, *columns, samples, precision, device, format, out))
+    model: str | None = None
+    text: list[str] = field(default_factory=list)
+    pair: list[str] = field(default_factory=list)
+    policy: str | None = None
+    threshold: float | None = None
+    speedup: float | None = None
+    max_drop: float | None = None
+    task: str | None = None
+    file: str | None = None
+    split: str = "val"
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str = "label"
+    samples: int = 500
+    precision: PrecisionName | None = None
+    device: str = "auto"
+    format: InspectFormat | None = None
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise UserError("model is missing: give a checkpoint, a run, or its folder model")
+        if len(self.pair) % 2:
+            raise UserError(f"pair takes two texts at a time, got {len(self.pair)}; quote each of them")
+        if self.task is not None and self.file is not None:
+            raise UserError("task and file were both given; give one of them")
+        if self.samples < 0:
+            raise UserError(f"samples must be at least 0, got {self.samples}")
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
+        for number, text in enumerate(self.texts, 1):
+            if not "".join(text).strip():
+                raise UserError(f"text {number} is empty: give a text with at least one word")
+        if self.out is None:
+            if self.format in ("html", "png"):
+                raise UserError(f"format {self.format} is written to a file: give --out report.{self.format}")
+        elif self.out.suffix.lower() not in ENDINGS:
+            raise UserError(f"out {self.out} must end in {', '.join(ENDINGS)}")
+        elif self.format not in (None, ENDINGS[self.out.suffix.lower()]):
+            raise UserError(f"format {self.format} does not fit out {self.out}; leave one of them out")
+
+    @property
+    def texts(self) -> list[str | tuple[str, str]]:
+        """The texts, then the pairs."""
+        return [*self.text, *zip(self.pair[::2], self.pair[1::2], strict=True)]
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether other rows than the run's are shown beside the texts."""
+        return self.task is not None or self.file is not None
+
+    @property
+    def wanted(self) -> InspectFormat:
+        """The output format, by `format` or the ending of `out`."""
+        return self.format or ("text" if self.out is None else ENDINGS[self.out.suffix.lower()])
+
+    def __call__(self) -> None:
+        from mebert.commands.inspect.run import run_inspection
+
+        run_inspection(self)
+
+
+inspect = InspectSettings

@@ -28,12 +28,8 @@ GLYPHS |= {"cross": "✚", "x": "✖", "star": "★"}
 class Inspection:
     """The content of every output of `inspect`.
 
-    Attributes:
-        traces: One for each inspected text.
-        views: Exit prediction of each text; None where there is no predictor.
-        spaces: One for each exit; empty where no projection was asked for.
-        notes: Remarks for the reader.
-        next: Commands to run next, by purpose.
+    A trace for each inspected text, with its exit prediction in `views` (None without a predictor); a space for each
+    exit, unless no projection was asked for; `next` has commands to run next, by purpose.
     """
 
     opened: Opened
@@ -96,7 +92,7 @@ class Inspection:
                 "what": self.samples.what,
                 "texts": [list(text) if isinstance(text, tuple) else text for text in self.samples.texts],
                 "labels": gold if self.regression else [names[label] for label in gold],
-                "exits": (self.samples.outputs.exits + 1).tolist(),
+                "exits": (self.samples.exits + 1).tolist(),
             }
         spaces = []
         for space in self.spaces:
@@ -119,12 +115,7 @@ class Inspection:
 
 
 def layer_colours(index: int, count: int) -> tuple[str, str]:
-    """Background and ink (`#rrggbb`) of one of several exits in their order, readable on any page.
-
-    Args:
-        index: 0-based exit.
-        count: Number of exits.
-    """
+    """Background and ink (`#rrggbb`) of a 0-based exit of several in their order, readable on any page."""
     place = (len(STEPS) - 1) * (index / (count - 1) if count > 1 else 0.0)
     low = min(int(place), len(STEPS) - 2)
     share = place - low

@@ -22,36 +22,43 @@ UNSEEN = "outline: 2px dotted var(--ink); "
 def page_sections(found: Inspection) -> list[Section]:
     """The page's sections: texts, spaces, next commands."""
     sections = []
+    columns = step_columns(found)
     if found.traces:
+        words = ["A text leaves at the first exit whose score is below the threshold; rows in grey were not reached."]
+        if not found.regression:
+            words.append("Confidence is the probability of the label, entropy is normalised to [0, 1].")
+        if any(column.short == "ratio" for column in columns):
+            words.append(
+                "Distances are to the label's own prototype and to the nearest other one; ratio is made of both."
+            )
+        words.append("GFLOPs are the cost of leaving there; the last columns are speed-ups, by layers and by FLOPs.")
         texts = zip(found.traces, found.views, strict=True)
-        inner = [_text_section(found, trace, view, number) for number, (trace, view) in enumerate(texts, 1)]
-        sections.append(Section("Exit by exit", lead=_explained(found), sections=inner))
+        inner = [_text_section(columns, trace, view, number) for number, (trace, view) in enumerate(texts, 1)]
+        sections.append(Section("Exit by exit", lead=" ".join(words), sections=inner))
     if found.spaces:
-        sections.append(_space_section(found))
+        lead = (
+            f"Shown: {found.shown_rows}, in the plane in which they spread most (principal components). Projected is "
+            "the output of the prototypical network of an exit, where it has one, else its pooled features."
+        )
+        about = separation_columns(found)
+        rows = [[_cell(column, space) for column in about] for space in found.spaces]
+        caption = "How well each exit keeps the classes apart, in all dimensions"
+        table = Table([column.name for column in about], rows, caption)
+        parts: list[Part] = [Html(space_legend(found)), Grid(space_charts(found), width=340), table]
+        sections.append(Section("What each exit sees", parts, lead=lead))
     notes = [Note(note) for note in found.notes]
     commands = [Note(f"{what.capitalize()}:", command) for what, command in found.next.items()]
     return [*sections, Section("Next", [*notes, *commands])]
 
 
-def _explained(found: Inspection) -> str:
-    words = ["A text leaves at the first exit whose score is below the threshold; rows in grey were not reached."]
-    if not found.regression:
-        words.append("Confidence is the probability of the label, entropy is normalised to [0, 1].")
-    if any(column.short == "ratio" for column in step_columns(found)):
-        words.append("Distances are to the label's own prototype and to the nearest other one; ratio is made of both.")
-    words.append("GFLOPs are the cost of leaving there; the last columns are speed-ups, by layers and by FLOPs.")
-    return " ".join(words)
-
-
-def _text_section(found: Inspection, trace: TextTrace, view: TokenView | None, number: int) -> Section:
-    columns = step_columns(found)
+def _text_section(columns: Sequence[Column], trace: TextTrace, view: TokenView | None, number: int) -> Section:
     looks = {"leaves here": "strong", "not reached": "dim"}
     rows = []
     for step in trace.steps:
         shares = ", ".join(f"{name} {share:.1%}" for name, share in step.probabilities.items())
         rows.append([_cell(c, step, shares, looks.get(step.decision, "")) for c in columns])
     table = Table([c.short or c.name for c in columns], rows, f"Text {number}, exit by exit", sortable=False)
-    tokens = [] if view is None else _token_parts(view, len(found.opened.model.exit_layers))
+    tokens = [] if view is None else _token_parts(view)
     return Section(f"{number}. {shorten(trace.text, 120)}", [table, *tokens], lead=summary(trace))
 
 
@@ -61,23 +68,10 @@ def _cell(column: Column, item: Any, shares: str = "", look: str = "") -> Cell:
     return Cell(column.text(item), None if isinstance(value, str) else value, title=title, look=look)
 
 
-def _space_section(found: Inspection) -> Section:
-    """A legend, a chart for each exit, a table of how well each separates the classes."""
-    lead = (
-        f"Shown: {found.shown_rows}, in the plane in which they spread most (principal components). What is projected "
-        "is the output of the prototypical network of an exit, where it has one, else its pooled features."
-    )
-    columns = separation_columns(found)
-    rows = [[_cell(column, space) for column in columns] for space in found.spaces]
-    caption = "How well each exit keeps the classes apart, in all dimensions"
-    table = Table([column.name for column in columns], rows, caption)
-    return Section(
-        "What each exit sees", [Html(space_legend(found)), Grid(space_charts(found), width=340), table], lead=lead
-    )
-
-
-def _token_parts(view: TokenView, count: int) -> Sequence[Part]:
+def _token_parts(view: TokenView) -> list[Part]:
+    """Tokens as coloured chips, and the distribution of the text over exits as a table."""
     parts: list[Part] = []
+    count = len(view.distribution)
     if view.by_token:
         origin = ""
         if view.origin is not None:
@@ -102,12 +96,10 @@ def _chips(view: TokenView, count: int) -> Markup:
     """Every token with its predicted layer as a colour and a number; the pointer shows the distribution."""
     from markupsafe import Markup
 
-    chips = []
+    chip, chips = Markup('<span style="{}" title="{}">{}<sub>{}</sub></span>'), []
     for note in view.tokens:
         ground, ink = ("var(--raised)", "var(--soft)") if note.special else layer_colours((note.exit or 1) - 1, count)
         look = f"{CHIP}background: {ground}; color: {ink}; {'' if note.counted else UNSEEN}"
         shares = ", ".join(f"exit {number} {share:.0%}" for number, share in enumerate(note.distribution, 1))
-        title = f"seen {note.counted:,} times: {shares}"
-        chip = Markup('<span style="{}" title="{}">{}<sub>{}</sub></span>')
-        chips.append(chip.format(look, title, note.text, note.layer))
+        chips.append(chip.format(look, f"seen {note.counted:,} times: {shares}", note.text, note.layer))
     return Markup('<p class="tokens" style="max-width: none">{}</p>').format(Markup(" ").join(chips))

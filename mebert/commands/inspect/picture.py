@@ -13,7 +13,6 @@ from mebert.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 MAX_COLUMNS = 3
 
@@ -27,6 +26,7 @@ def save_picture(found: Inspection, path: Path) -> None:
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     if not found.spaces:
         raise UserError("there is nothing to draw: give text, or rows by task or file")
@@ -43,11 +43,17 @@ def save_picture(found: Inspection, path: Path) -> None:
         axes.set_axis_off()
     if coloured is not None:
         figure.colorbar(coloured, ax=panels, label=found.label_names[0], shrink=0.6)
-    titles = (found.opened.name, found.heading)
-    lines = [line for part in titles for line in textwrap.wrap(_plain(part), 36 * columns)]
+    titles = (_plain(part) for part in (found.opened.name, found.heading))
+    lines = [line for part in titles for line in textwrap.wrap(part, 36 * columns)]
     figure.suptitle("\n".join(lines), fontsize=11)
-    handles = _legend(found)
-    if handles:
+    shown: list[tuple[str, dict[str, Any]]] = []
+    shown += [(s.marker, {"color": s.colour, "label": _plain(name)}) for name, s in found.class_legend.items()]
+    if found.mark_kinds:
+        shown.append(("X", {"color": "#666666", "ms": 10, "label": found.mark_kinds}))
+    if found.traces:
+        shown.append(("*", {"color": STAR, "mec": "black", "ms": 12, "label": "inspected text"}))
+    if shown:
+        handles = [Line2D([], [], marker=marker, ls="none", **looks) for marker, looks in shown]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 + columns), fontsize=9)
     figure.savefig(path)
 
@@ -83,20 +89,6 @@ def _panel(axes: Axes, found: Inspection, space: ExitSpace) -> Any:
     if not space.stretched:
         axes.set_aspect("equal", adjustable="datalim")  # the same scale in both directions
     return coloured
-
-
-def _legend(found: Inspection) -> list[Line2D]:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], marker=style.marker, color=style.colour, ls="none", label=_plain(name))
-        for name, style in found.class_legend.items()
-    ]
-    if found.mark_kinds:
-        handles.append(Line2D([], [], marker="X", color="#666666", ms=10, ls="none", label=found.mark_kinds))
-    if found.traces:
-        handles.append(Line2D([], [], marker="*", color=STAR, mec="black", ms=12, ls="none", label="inspected text"))
-    return handles
 
 
 def _plain(text: str) -> str:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 
+from mebert.commands.inspect.command import InspectSettings
 from mebert.commands.inspect.inspection import Inspection
-from mebert.commands.inspect.samples import Samples, run_rows
-from mebert.commands.inspect.settings import InspectSettings
+from mebert.commands.inspect.samples import run_rows
 from mebert.commands.inspect.source import Opened, open_model
 from mebert.commands.inspect.spaces import exit_spaces
 from mebert.commands.inspect.tables import print_inspection
 from mebert.commands.inspect.tokens import find_predictor, view_tokens
 from mebert.commands.inspect.trace import trace_texts
 from mebert.errors import UserError
-from mebert.policies import ExitPolicy
 from mebert.storage.run_folder import RunFolder
 
 
@@ -22,15 +21,16 @@ def run_inspection(settings: InspectSettings) -> None:
     """Inspect a model; print the result, or write it."""
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
+    content = json.dumps(found.as_dict(), indent=2, allow_nan=False) if wanted == "json" else ""
     if out is None:  # html and png need one
         if wanted == "text":
             print_inspection(found)
         else:
-            print(json.dumps(found.as_dict(), indent=2, allow_nan=False))
+            print(content)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     if wanted == "json":
-        out.write_text(json.dumps(found.as_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        out.write_text(content + "\n", encoding="utf-8")
     elif wanted == "png":
         from mebert.commands.inspect.picture import save_picture
 
@@ -52,7 +52,7 @@ def inspect_model(settings: InspectSettings) -> Inspection:
         UserError: A setting is invalid, or there is neither a text nor a row to inspect.
     """
     wanted = settings.wanted
-    opened = open_model(settings.model, settings.device, settings.precision)
+    opened = open_model(str(settings.model), settings.device, settings.precision)
     numbers = settings.threshold, settings.speedup, settings.max_drop
     policy = opened.classifier.choose_policy(settings.policy, *numbers)
     traces = trace_texts(opened, policy, settings.texts)
@@ -61,7 +61,14 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     views = [None if predictor is None else view_tokens(opened, predictor, trace) for trace in traces]
     # Rows cost a pass over them, and a table of texts does not show them.
     shows_rows = settings.own_rows or not traces or wanted != "text"
-    samples = _samples(settings, opened, policy, notes) if shows_rows else None
+    samples = None
+    if shows_rows and settings.samples and (settings.own_rows or opened.run is not None):
+        try:
+            samples = run_rows(opened, policy, settings)
+        except UserError as error:
+            if settings.own_rows or not traces:
+                raise
+            notes.append(f"no rows of the run beside the texts: {error}")  # its data is not here: texts can do without
     if samples is None and not traces:
         raise UserError("there is nothing to look at: give --text, or rows by --task or --file")
     spaces = exit_spaces(opened.model, traces, samples) if shows_rows else []
@@ -70,33 +77,15 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     return Inspection(opened, policy, traces, views, samples, spaces, notes, _next(settings, opened))
 
 
-def _samples(settings: InspectSettings, opened: Opened, policy: ExitPolicy, notes: list[str]) -> Samples | None:
-    if settings.samples == 0 or (not settings.own_rows and opened.run is None):
-        return None
-    try:
-        return run_rows(opened, policy, settings)
-    except UserError as error:
-        if settings.own_rows or not settings.texts:
-            raise
-        notes.append(f"no rows of the run beside the texts: {error}")  # its data is not here: texts can do without
-        return None
-
-
 def _next(settings: InspectSettings, opened: Opened) -> dict[str, str]:
     """The commands that come next, by purpose."""
     found = {}
     if settings.wanted != "html":
-        single = [text for text in settings.texts if isinstance(text, str)]
-        words = ["--text", *single] if single else []
-        for pair in settings.texts:
-            words += ["--pair", *pair] if isinstance(pair, tuple) else []
-        default = vars(InspectSettings(settings.model))
+        words, default = ["inspect", opened.name], vars(InspectSettings(opened.name))
         for name, value in vars(settings).items():
-            if value != default[name] and name not in ("texts", "precision", "device", "format", "out"):
-                words += [f"--{name}", str(value)]
-        found["page"] = shlex.join(
-            ["python", "-m", "mebert", "inspect", settings.model, *words, "--out", "report.html"]
-        )
+            if value != default[name] and name not in ("precision", "device", "format", "out"):
+                words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        found["page"] = f"python -m mebert {shlex.join(words)} --out report.html"
     if opened.run is None or opened.checkpoint is None:
         found["in Python"] = f"mebert.EarlyExitClassifier.from_pretrained({opened.name!r})(texts)"
         return found

@@ -25,10 +25,9 @@ from mebert.storage.run_folder import RunFolder
 
 @dataclass
 class Opened:
-    """An opened model.
+    """An opened model, `name` as the user gave it.
 
     Attributes:
-        name: As the user gave it.
         classifier: Has the copy that runs, the policy, thresholds and exit predictors.
         model: As it was trained; the cost of its exits is computed from it.
         tokenizer: Folder or Hub id of its tokenizer.
@@ -50,12 +49,7 @@ class Opened:
 
 
 def open_model(name: str, device: str = "auto", precision: PrecisionName | None = None) -> Opened:
-    """Open a model for inspection.
-
-    Args:
-        name: A checkpoint (a file), a run (its folder `model`, else its best checkpoint), a model folder, or a Hub id.
-        device: auto, cpu, cuda, cuda:1, mps.
-        precision: As the classifier's.
+    """Open a checkpoint (a file), a run (its folder `model`, else its best checkpoint), a model folder, or a Hub id.
 
     Raises:
         UserError: There is no such thing, it has no exits, or it cannot be read.
@@ -66,10 +60,10 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
     if not path.exists() and (path.suffix == ".ckpt" or name.startswith((".", "/")) or name.count("/") > 1):
         raise UserError(f"model {name!r}: no such file or folder; give a checkpoint, a run, or a model folder")
     folder = saved_model_folder(name)
-    best = RunFolder(path).checkpoint()
-    if folder is None and best.is_file():
-        return _open_checkpoint(name, best, device, precision)
     if folder is None:
+        best = RunFolder(path).checkpoint()
+        if best.is_file():
+            return _open_checkpoint(name, best, device, precision)
         raise UserError(
             f"model {name!r} holds no exits; give a checkpoint, a run, or its folder model, as `fit` writes them"
         )
@@ -82,7 +76,7 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
 
 def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionName | None) -> Opened:
     content = read_checkpoint(path)
-    settings = content["hyper_parameters"]
+    settings, saved = content["hyper_parameters"], content["mebert"]
     if "_class_path" not in settings:
         raise UserError(
             f"{path} does not name its class (it was written from Python, not by `fit`): save its model by "
@@ -91,8 +85,15 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     beside = RunFolder.of_checkpoint(path.resolve()).model
     folder = str(beside) if (beside / SPEC_FILE).is_file() else None
     configured = bool(settings.get("encoder_config"))
-    module = _load(path, None if configured else folder)
-    saved = content["mebert"]
+    # The encoder is built from the model folder beside it where there is one, without the Hub.
+    changes: dict[str, Any] = {} if configured or folder is None else {"encoder": folder}
+    try:
+        # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
+        module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
+    except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
+        raise UserError(f"{path} cannot be loaded: {summarize_parse_error(str(error))}") from error
+    if not isinstance(module, EarlyExitModule):
+        raise UserError(f"{path} is of {type(module).__name__}, which has no exits to inspect")
     model = module.model.eval()
     model.label_names = list(saved.get("label_names") or model.label_names)
     tokenizer = folder or (None if configured else settings.get("encoder"))
@@ -102,30 +103,9 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
             "give a model folder that has one"
         )
     points, drops = thresholds_beside(path, content["state_dict"], module.policy, saved["operating_points"])
-    classifier = EarlyExitClassifier(
-        model,
-        load_tokenizer(tokenizer),
-        module.policy,
-        points,
-        module.exit_predictors,
-        pick_device(device),
-        precision,
-        max_drops=drops,
-    )
+    loaded = model, load_tokenizer(tokenizer), module.policy, points, module.exit_predictors
+    classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, max_drops=drops)
     return Opened(name, classifier, model, tokenizer, _run_of(path.parent), path)
-
-
-def _load(path: Path, encoder: str | None) -> EarlyExitModule:
-    """The module of a checkpoint; its encoder is built from a folder if one is given, without the Hub."""
-    settings: dict[str, Any] = {} if encoder is None else {"encoder": encoder}
-    try:
-        # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
-        module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **settings)
-    except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
-        raise UserError(f"{path} cannot be loaded: {summarize_parse_error(str(error))}") from error
-    if not isinstance(module, EarlyExitModule):
-        raise UserError(f"{path} is of {type(module).__name__}, which has no exits to inspect")
-    return module
 
 
 def _run_of(folder: Path) -> Path | None:

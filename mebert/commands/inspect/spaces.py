@@ -38,10 +38,8 @@ class Plane(NamedTuple):
 def fit_plane(vectors: Tensor) -> Plane:
     """The plane of the first two principal components (exact, by singular value decomposition in float64).
 
-    An axis along which the points do not spread is zero.
-
-    The largest weight of an axis is positive, so that the same points (N, D) give the same picture everywhere
-    (`torch.pca_lowrank` is randomised, and scikit-learn is no dependency).
+    An axis along which the points (N, D) do not spread is zero; the largest weight of an axis is positive, so that the
+    picture is the same everywhere (`torch.pca_lowrank` is randomised, and scikit-learn is no dependency).
 
     >>> fit_plane(torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])).explained
     (1.0, 0.0)
@@ -64,17 +62,14 @@ def fit_plane(vectors: Tensor) -> Plane:
 
 @dataclass
 class ExitSpace:
-    """The space of one exit.
+    """The space of one exit (numbered from 1), of `dims` dimensions, and what is in its plane.
 
     Attributes:
-        exit: Number of the exit, from 1.
-        dims: D.
         vectors: What is projected: outputs of the `prototypical network` (whose means are the prototypes), or the
             pooled `features`.
-        points: Samples in the plane, (N, 2).
-        marks: Prototypes or class means in the plane, (marks, 2).
-        mark_labels: Class of each mark, (marks,).
-        texts: Inspected texts in the plane, (T, 2).
+        points: Samples, (N, 2).
+        marks: Prototypes or class means, (marks, 2), of the classes `mark_labels`.
+        texts: Inspected texts, (T, 2).
         exit_right: Accuracy of the exit on the samples; None without samples, and in a regression.
         nearest_right: Accuracy of the class of the nearest mark, in all D dimensions; None as `exit_right`.
     """
@@ -116,18 +111,16 @@ class ExitSpace:
 
 def exit_spaces(model: MultiExitModel, traces: Sequence[TextTrace], samples: Samples | None) -> list[ExitSpace]:
     """Every exit's space, projected to the plane in which its samples (else texts and prototypes) spread most."""
-    features = [] if samples is None else [samples.outputs.features]
-    features += [trace.outputs.features for trace in traces]
-    every = torch.cat(features, 1)
-    return [_space(model, index, every[index], samples) for index in range(model.num_exits)]
+    features = [] if samples is None else [samples.features]
+    features += [trace.features for trace in traces]
+    return [_space(model, index, vectors, samples) for index, vectors in enumerate(torch.cat(features, 1))]
 
 
-def _space(model: MultiExitModel, index: int, features: Tensor, samples: Samples | None) -> ExitSpace:
+def _space(model: MultiExitModel, index: int, vectors: Tensor, samples: Samples | None) -> ExitSpace:
     bank = model.prototypes if model.prototypes is not None and index < model.prototypes.num_networks else None
-    vectors = features
     if bank is not None:
         weight, bias = (value[index].detach().float().cpu() for value in (bank.weight, bank.bias))
-        vectors = features @ weight.T + bias
+        vectors = vectors @ weight.T + bias
     gold = None if samples is None else samples.labels
     own, texts = vectors.tensor_split([0 if gold is None else len(gold)])
     kind: MarkKind = "none"
@@ -147,7 +140,7 @@ def _space(model: MultiExitModel, index: int, features: Tensor, samples: Samples
             plane.axes[0].neg_()
     exit_right = nearest_right = None
     if samples is not None and gold is not None and model.num_labels > 1:
-        exit_right = float((samples.outputs.predictions[index] == gold).double().mean())
+        exit_right = float((samples.predictions[index] == gold).double().mean())
         if labels:
             nearest = torch.tensor(labels)[torch.cdist(own.double(), marks.double()).argmin(1)]
             nearest_right = float((nearest == gold).double().mean())

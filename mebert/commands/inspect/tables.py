@@ -17,16 +17,13 @@ from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import ExitStep, TextTrace, shorten
 from mebert.report.layout import console, print_pairs, print_table, report_table
 
+LEFT = ("prediction", "decision", "vectors")
+LOOKS = {"leaves here": "bold", "not reached": "dim"}
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table of steps or spaces, in the terminal as on a page.
-
-    Attributes:
-        name: Header; on a page `short`, with explanations beside it.
-        value: Of an item; None for an empty cell.
-        shown: A value as text.
-    """
+    """A column of a table of steps or spaces: its header (on a page `short`), an item's value, a value as text."""
 
     name: str
     value: Callable[[Any], str | float | None]
@@ -42,13 +39,20 @@ class Column:
 def step_columns(found: Inspection) -> list[Column]:
     """The columns of a text's table: those in which this model and this policy have values."""
     threshold = found.policy.threshold
+
+    def compared(score: float) -> str:
+        return f"{'∞' if math.isinf(score) else f'{score:.4f}'} {'<' if score < threshold else '≥'} {threshold:.4f}"
+
+    def decision(step: ExitStep) -> str:
+        return f"would predict {written(step.answer)}" if step.decision == "not reached" else step.decision
+
     columns = [  # the most important first: on a narrow terminal the others follow below
         Column("exit", attrgetter("exit")),
         Column("layer", attrgetter("layer")),
         Column("prediction", attrgetter("answer"), written),
         Column("confidence", attrgetter("confidence"), "{:.1%}".format),
-        Column("decision", decision_text),
-        Column(f"{found.policy.name} score", attrgetter("score"), lambda score: compared_score(score, threshold)),
+        Column("decision", decision),
+        Column(f"{found.policy.name} score", attrgetter("score"), compared),
         Column("entropy", attrgetter("entropy"), _number),
         Column("own prototype", attrgetter("distance"), _number, "to own"),
         Column("nearest other", attrgetter("other_distance"), _number, "to other"),
@@ -69,22 +73,11 @@ def separation_columns(found: Inspection) -> list[Column]:
         Column("vectors", attrgetter("vectors")),
         Column("dimensions", attrgetter("dims")),
         Column("variance in the plane", lambda space: sum(space.explained), "{:.0%}".format),
+        Column("exit is right", attrgetter("exit_right"), "{:.1%}".format),
+        Column("nearest is right", attrgetter("nearest_right"), "{:.1%}".format),
+        Column("to", attrgetter("mark_kind")),
     ]
-    if found.samples is not None and not found.regression:
-        columns.append(Column("exit is right", attrgetter("exit_right"), "{:.1%}".format))
-        columns.append(Column("nearest is right", attrgetter("nearest_right"), "{:.1%}".format))
-        columns.append(Column("to", attrgetter("mark_kind")))
-    return columns
-
-
-def compared_score(score: float, threshold: float) -> str:
-    """A score beside the threshold that it is compared with."""
-    return f"{'∞' if math.isinf(score) else f'{score:.4f}'} {'<' if score < threshold else '≥'} {threshold:.4f}"
-
-
-def decision_text(step: ExitStep) -> str:
-    """The decision; the prediction of an exit that is not reached."""
-    return f"would predict {written(step.answer)}" if step.decision == "not reached" else step.decision
+    return columns if found.samples is not None and not found.regression else columns[:-3]
 
 
 def written(prediction: str | float) -> str:
@@ -110,18 +103,16 @@ def print_inspection(found: Inspection) -> None:
     out = console()
     out.print(f"{found.opened.name}: {found.heading}", style="bold", markup=False)
     out.print()
-    looks = {"leaves here": "bold", "not reached": "dim"}
     for number, (trace, view) in enumerate(zip(found.traces, found.views, strict=True), 1):
         out.print(f"{number}. {shorten(trace.text)}", style="bold", markup=False)
         out.print(f"   {summary(trace)}", markup=False)
-        table = _table("", step_columns(found), trace.steps, [looks.get(step.decision, "") for step in trace.steps])
-        print_table(table, out, keys=2)
+        print_table(_table("", step_columns(found), trace.steps), out, keys=2)
         if view is not None:
-            _print_tokens(out, view, trace, len(found.opened.model.exit_layers))
+            _print_tokens(out, view, trace)
             out.print()
     if found.spaces:
         columns = separation_columns(found)
-        table = _table(f"What each exit sees: {found.shown_rows}", columns, found.spaces, [""] * len(found.spaces))
+        table = _table(f"What each exit sees: {found.shown_rows}", columns, found.spaces)
         table.caption = "Variance: share of all that a plane of two directions shows."
         if any(column.name == "nearest is right" for column in columns):
             table.caption += " Nearest: the class whose prototype (or mean) is nearest."
@@ -131,30 +122,29 @@ def print_inspection(found: Inspection) -> None:
     print_pairs("Next:", found.next)
 
 
-def _table(title: str, columns: Sequence[Column], items: Sequence[Any], looks: Sequence[str]) -> Table:
+def _table(title: str, columns: Sequence[Column], items: Sequence[Any]) -> Table:
     table = report_table(title)
     for column in columns:
-        left = column.name in ("prediction", "decision", "vectors")
-        table.add_column(column.name, justify="left" if left else "right")
-    for item, look in zip(items, looks, strict=True):
+        table.add_column(column.name, justify="left" if column.name in LEFT else "right")
+    for item in items:
+        look = LOOKS.get(getattr(item, "decision", ""), "")
         table.add_row(*(RichText(column.text(item), look) for column in columns))
     return table
 
 
-def _print_tokens(out: Console, view: TokenView, trace: TextTrace, count: int) -> None:
+def _print_tokens(out: Console, view: TokenView, trace: TextTrace) -> None:
     """The tokens with their predicted layers as colours and numbers, and how the text's exit follows from them."""
     if view.by_token:
         line = RichText("   ")
         for note in view.tokens:
-            ground, ink = layer_colours((note.exit or 1) - 1, count)
+            ground, ink = layer_colours((note.exit or 1) - 1, len(view.distribution))
             style = "dim" if note.special else f"{ink} on {ground}"
-            line.append(f"{note.text}_{note.layer}{'' if note.counted else '?'}", style)
-            line.append(" ")
+            line.append(f"{note.text}_{note.layer}{'' if note.counted else '?'}", style).append(" ")
         out.print("   Predicted layer of each token by itself:")
         out.print(line)
         if any(note.counted == 0 for note in view.tokens):
             out.print("   ? did not occur in fitting: the prediction is the one for any text", style="dim")
     shares = ", ".join(f"exit {e} {share:.0%}" for e, share in enumerate(view.distribution, 1))
-    out.print(f"   {view.source}:", markup=False)
-    out.print(f"   {shares}", markup=False)
-    out.print(f"   Predicted: exit {view.exit} ({view.rule}); the policy takes exit {trace.exit}.", markup=False)
+    predicted = f"Predicted: exit {view.exit} ({view.rule}); the policy takes exit {trace.exit}."
+    for words in (f"{view.source}:", shares, predicted):
+        out.print(f"   {words}", markup=False)

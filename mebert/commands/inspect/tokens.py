@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenNote:
-    """One token.
+    """One token; `special`: one of the tokenizer's own ([CLS], [SEP], ...), which counts like any other.
 
-    Attributes:
-        special: Whether it is one of the tokenizer's own ([CLS], [SEP], ...); it counts like any other.
-        exit: Predicted exit of a text of this token alone, from 1; None where tokens are not judged one by one.
-        counted: How often it occurred in fitting; with 0, the prediction is the one for any text.
-        distribution: Over exits, (E,); empty where `exit` is None.
+    `exit` (from 1) and `distribution` (E,) are those of a text of this token alone, None and empty where tokens are not
+    judged one by one. It was `counted` so many times in fitting; with 0, they are those of any text.
     """
 
     text: str
@@ -42,10 +39,9 @@ class TokenNote:
 
 @dataclass(frozen=True)
 class TokenView:
-    """A text as an exit predictor sees it.
+    """A text as an exit predictor of the class `kind` sees it.
 
     Attributes:
-        kind: Class of the predictor.
         reads: What its distribution is made of, in words.
         coverage: The first exit whose cumulative share reaches it is predicted; None: the likeliest exit.
         origin: The policy whose exits it was fitted to, if known.
@@ -111,12 +107,12 @@ def view_tokens(opened: Opened, predictor: ExitPredictor, trace: TextTrace) -> T
     notes = []
     for place, (token, is_special) in enumerate(zip(trace.input_ids, special, strict=True)):
         text, own = _written(tokenizer, token), bool(is_special) and token != tokenizer.unk_token_id
-        if evidence is None:
-            notes.append(TokenNote(text, own, None, None, 0, []))
-        else:
+        note = TokenNote(text, own, None, None, 0, [])
+        if evidence is not None:
             index = int(choose_exits(evidence.distribution[place : place + 1], predictor.coverage)[0])
             shares = evidence.distribution[place].tolist()
-            notes.append(TokenNote(text, own, index + 1, layers[index], int(evidence.counted[place]), shares))
+            note = TokenNote(text, own, index + 1, layers[index], int(evidence.counted[place]), shares)
+        notes.append(note)
     return TokenView(
         kind=type(predictor).__name__,
         reads=predictor.reads,

@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mebert.calibration.costs import ExitCosts
 from mebert.inference.stream import Text, TextEncoder
 from mebert.metrics.task import predictions_of
-from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy, FixedExit
 from mebert.policies.uncertainty import distance_ratio, normalised_entropy
@@ -27,51 +27,22 @@ if TYPE_CHECKING:
 Decision = Literal["goes on", "leaves here", "not reached", "not asked"]
 
 
-@dataclass
-class ExitPass:
-    """Outputs of all exits for a batch, on the CPU.
+class ExitPass(NamedTuple):
+    """Outputs of all exits for a batch, on the CPU, and what the policy makes of them."""
 
-    Attributes:
-        logits: (E, B, C).
-        features: Pooled features of each exit, (E, B, F) float32.
-        scores: The policy's, (E, B); lower is more confident.
-        asked: Whether the policy is asked at each exit, (E,) bool; never at the last.
-        exits: 0-based exit that each text takes, (B,) int64.
-        distances: To the prototypes, (M, B, C); None if the model has none.
-    """
-
-    logits: Tensor
-    features: Tensor
-    scores: Tensor
-    asked: Tensor
-    exits: Tensor
-    distances: Tensor | None
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[ExitPass], order: Tensor) -> ExitPass:
-        """Several batches as one, reordered by the indices `order` (B,)."""
-
-        def joined(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in parts], 1)[:, order]
-
-        exits = torch.cat([part.exits for part in parts])[order]
-        distances = None if parts[0].distances is None else joined("distances")
-        return cls(joined("logits"), joined("features"), joined("scores"), parts[0].asked, exits, distances)
-
-    @property
-    def predictions(self) -> Tensor:
-        """Class of each exit, (E, B) int64; its estimate (float32) in a regression."""
-        return predictions_of(self.logits)
+    logits: Tensor  # (E, B, C)
+    features: Tensor  # pooled, (E, B, F) float32
+    scores: Tensor  # (E, B); lower is more confident
+    asked: Tensor  # whether the policy is asked at each exit, (E,) bool; never at the last
+    exits: Tensor  # 0-based exit that each text takes, (B,) int64
+    distances: Tensor | None  # to the prototypes, (M, B, C)
 
 
 @torch.inference_mode()
 def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitPass:
     """Run all layers, then decide as the engines do: exits at which nobody may leave are not asked.
 
-    Args:
-        model: The prepared copy, for the exits that the classifier takes.
-        policy: Bound to the model, at its threshold.
-        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
+    `model` is the prepared copy, and `policy` bound to it, for the exits that the classifier takes.
     """
     outputs = model(**inputs)
     mask = inputs["attention_mask"]
@@ -95,15 +66,13 @@ def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tenso
 
 @dataclass(frozen=True)
 class ExitStep:
-    """One exit of a trace.
+    """One exit (numbered from 1) of a trace; None in a regression, or without prototypes, where that has no value.
 
     Attributes:
-        exit: Number of the exit, from 1.
         answer: The predicted label, or in a regression the estimate.
         probabilities: Of each label; empty in a regression.
-        entropy: Normalised, in [0, 1]; None in a regression.
-        distance: To the prototype of the predicted label; None without prototypes, as the next two.
-        other_distance: To the nearest prototype of another label.
+        entropy: Normalised, in [0, 1].
+        distance: To the prototype of the predicted label; `other_distance`: to the nearest other one.
         score: The policy's, lower is more confident; infinite where it cannot decide yet. None where there is nothing
             to decide: at the last exit, and with a fixed exit.
         decision: `not reached` after the exit taken, `not asked` where the policy can let nobody leave.
@@ -135,18 +104,15 @@ class ExitStep:
 class TextTrace:
     """A text's way through the exits.
 
-    Attributes:
-        input_ids: Its tokens, special ones included, truncated to what the model reads.
-        steps: One for each exit, also those after the exit taken.
-        exit: The exit taken, from 1.
-        outputs: The same as tensors, for a batch of one.
+    `input_ids` are its tokens, special ones included, truncated to what the model reads; `steps` has all exits, also
+    those after the one taken, `exit` (from 1); `features` (E, 1, F) are the pooled ones.
     """
 
     text: Text
     input_ids: list[int]
     steps: list[ExitStep]
     exit: int
-    outputs: ExitPass
+    features: Tensor
 
     @property
     def taken(self) -> ExitStep:
@@ -177,18 +143,21 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
     rows = encoder.encode([text])
     outputs = run_exits(classifier.model, policy, encoder.collate(rows, np.zeros(1, dtype=np.int64)))
     ids = rows["input_ids"][0]
-    costs, plain = _flops(model, policy, len(ids))
+    # Of the model that was trained: fused copies count the same work differently. With a fixed exit, or a policy that
+    # lets nobody leave, only the head of the exit taken is run.
+    costs, fixed = ExitCosts(model, torch.tensor([len(ids)])), isinstance(policy, FixedExit)
+    flops = costs.direct() if fixed or not outputs.asked.any() else costs.sequential(policy)
     taken, names = int(outputs.exits[0]), model.label_names
     steps = []
     for index, layer in enumerate(model.exit_layers):
-        predicted = outputs.predictions[index, 0].item()
-        shares = outputs.logits[index, 0].softmax(-1).tolist() if len(names) > 1 else []
+        logits, cost = outputs.logits[index], float(flops[index, 0])
+        predicted = predictions_of(logits)
+        shares = logits[0].softmax(-1).tolist() if len(names) > 1 else []
         distance = other = ratio = None
         if outputs.distances is not None and index < len(outputs.distances):
-            ratio = float(distance_ratio(outputs.distances[index], outputs.predictions[index])[0])
+            ratio = float(distance_ratio(outputs.distances[index], predicted)[0])
             distances = outputs.distances[index, 0].tolist()
             distance, other = distances.pop(int(predicted)), min(distances)
-        undecided = index == model.num_exits - 1 or isinstance(policy, FixedExit)
         before: Decision = "goes on" if outputs.asked[index] else "not asked"
         steps.append(
             ExitStep(
@@ -196,31 +165,18 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
                 layer=layer,
                 answer=names[int(predicted)] if shares else float(predicted),
                 probabilities=dict(zip(names, shares, strict=False)),
-                entropy=float(normalised_entropy(outputs.logits[index])[0]) if shares else None,
+                entropy=float(normalised_entropy(logits)[0]) if shares else None,
                 distance=distance,
                 other_distance=other,
                 ratio=ratio,
-                score=None if undecided else float(outputs.scores[index, 0]),
+                score=None if fixed or index == model.num_exits - 1 else float(outputs.scores[index, 0]),
                 decision="not reached" if index > taken else "leaves here" if index == taken else before,
-                gflops=costs[index] / 1e9,
+                gflops=cost / 1e9,
                 speedup_layers=model.exit_layers[-1] / layer,
-                speedup_flops=plain / costs[index],
+                speedup_flops=float(costs.plain) / cost,
             )
         )
-    return TextTrace(text, ids, steps, taken + 1, outputs)
-
-
-def _flops(model: MultiExitModel, policy: ExitPolicy, tokens: int) -> tuple[list[float], float]:
-    """FLOPs of leaving at each exit, (E,), and of the plain model (all layers and the last head alone).
-
-    The model is the one that was trained: fused copies count the same work differently. With a fixed exit, or a policy
-    that lets nobody leave, only the head of the exit taken is run.
-    """
-    lengths = torch.tensor([tokens])
-    never = not any(policy.may_leave(index) for index in range(model.num_exits - 1))
-    direct = never or isinstance(policy, FixedExit)
-    flops = direct_exit_flops(model, lengths) if direct else exit_flops(model, lengths, policy)
-    return flops[:, 0].tolist(), float(single_exit_flops(model, lengths)[0])
+    return TextTrace(text, ids, steps, taken + 1, outputs.features)
 
 
 def shorten(text: Text, limit: int = 200) -> str:

@@ -35,8 +35,7 @@ class Done:
 
     def evaluation(self) -> dict[str, Any]:
         """The content of evaluation.json."""
-        content: dict[str, Any] = json.loads(RunFolder(self.run).evaluation.read_text(encoding="utf-8"))
-        return content
+        return dict(json.loads(RunFolder(self.run).evaluation.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,12 @@ class Cell:
         return found if RunFolder(found.run).evaluation.is_file() else None
 
     def finish(self, seconds: float, keep: str) -> Done:
-        """Mark the cell as done and remove what is not to be kept (`Study.keep`).
-
-        Raises:
-            UserError: The run has left no evaluation.json.
-        """
+        """Mark the cell as done and remove what is not to be kept; a UserError if it has left no evaluation.json."""
         evaluated = [run for run in self._runs() if RunFolder(run).evaluation.is_file()]
         if not evaluated:
             raise UserError(f"{self.folder} has no evaluation.json: is test_after_fit off, or the data without test?")
-        done = {"run": evaluated[-1].name, "seconds": round(seconds, 1)}
-        write_text(json.dumps(done) + "\n", self.folder / "done.json")
+        marker = {"run": evaluated[-1].name, "seconds": round(seconds, 1)}
+        write_text(json.dumps(marker) + "\n", self.folder / "done.json")
         unwanted = {"results": ("checkpoints", "model"), "models": ("checkpoints",), "all": ()}[keep]
         for run in self._runs():
             for name in unwanted:
@@ -94,7 +89,7 @@ class Cell:
 
     def prepare(self) -> Path | None:
         """Write the configuration, remove runs of other settings; returns the checkpoint to resume from, if any."""
-        if self.changed():
+        if self.changed() is not None:
             for run in self._runs():
                 shutil.rmtree(run)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,13 +97,13 @@ class Cell:
         places = [RunFolder(run).checkpoint(name) for run in self._runs() for name in ("last-previous", "last")]
         return next((path for path in reversed(places) if path.is_file() and _readable(path)), None)
 
-    def changed(self) -> bool:
-        """Whether the settings in the folder differ from the cell's."""
+    def changed(self) -> tuple[str, Any, Any] | None:
+        """A setting in the folder that differs from the cell's: (dotted key, old value, new value)."""
         try:
             before = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, yaml.YAMLError):
-            return False
-        return next(_differences(before, self.config), None) is not None
+            return None
+        return next(_differences(before, self.config), None)
 
     def last_lines(self, count: int = 3) -> str:
         """The end of the log, indented."""
@@ -123,10 +118,9 @@ class Cell:
 
 def refuse_changed(cells: Sequence[Cell]) -> None:
     """Raise a UserError if finished cells were run with other settings."""
-    changed = [cell for cell in cells if cell.done() is not None and cell.changed()]
+    changed = [(cell, change) for cell in cells if cell.done() is not None and (change := cell.changed())]
     if changed:
-        first = changed[0]
-        key, old, new = next(_differences(yaml.safe_load(first.config_file.read_text(encoding="utf-8")), first.config))
+        first, (key, old, new) = changed[0]
         raise UserError(
             f"{len(changed)} of the study's runs were done with other settings (first: {first.name}, {key}: "
             f"{old!r}, now {new!r}); give the study another name, or delete their folders, such as {first.folder}"
@@ -134,7 +128,7 @@ def refuse_changed(cells: Sequence[Cell]) -> None:
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, old value, new value) wherever two configurations differ, but for the folder that they write to."""
+    """As `changed`, wherever two configurations differ, but for the folder that they write to."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*now, *before]):
             if f"{key}{name}" != "trainer.default_root_dir":

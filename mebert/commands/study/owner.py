@@ -16,13 +16,9 @@ from mebert.errors import UserError
 
 @contextmanager
 def exclusive_owner(folder: Path) -> Iterator[None]:
-    """Hold the lock `study.lock` of a folder. The operating system releases it when the process ends, also by kill -9.
+    """Hold the lock `study.lock` of a folder, which is created; a UserError names the process that has it already.
 
-    Args:
-        folder: Is created. While the lock is held, `running.json` in it has the owner's process id and host.
-
-    Raises:
-        UserError: Another process has it; the message names the process.
+    The operating system releases the lock when the process ends, also by kill -9.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock, about = FileLock(folder / "study.lock", timeout=0), folder / "running.json"

@@ -1,8 +1,7 @@
 """A run ends with the process that started it, however that ended.
 
-The parent holds one end of a pipe, the run has the other as its standard input: the operating system closes the first
-when the parent ends (also by kill -9, on Linux and macOS), and the run sees the end of its input. Processes that the
-run starts itself (DDP) inherit its standard input and end in the same way.
+The parent holds one end of a pipe, and the run has the other as its standard input, which ends when the parent does
+(also by kill -9). Processes that the run starts itself (DDP) inherit it.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ import signal
 import threading
 import time
 
-WATCH_STDIN = "MEBERT_WATCH_STDIN"
-"""Environment variable; a process in which it is set ends when its standard input does."""
-
-GRACE_SECONDS = 30.0
-"""For the last checkpoint, between SIGTERM and SIGKILL."""
+WATCH_STDIN = "MEBERT_WATCH_STDIN"  # set in the environment of a process that ends when its standard input does
+GRACE_SECONDS = 30.0  # for the last checkpoint, between SIGTERM and SIGKILL
 
 
 def end_with_parent() -> None:

@@ -6,11 +6,11 @@ import csv
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 
 from scipy.stats import rankdata
 
-from mebert.commands.study.cell import Cell
 from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, TaskResult, read_results
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
@@ -31,20 +31,7 @@ FIGURES = (
     "`2x` is the metric at a speed-up of 2 by layers on the test rows, `area` the mean metric over all speeds "
     "(share of layers run, from all of them to those of the first exit)."
 )
-CSV_COLUMNS = [
-    "task",
-    "metric",
-    "recipe",
-    "layers",
-    "choice",
-    "policies",
-    "at",
-    "mean",
-    "low",
-    "high",
-    "deviation",
-    "seeds",
-]
+CSV_COLUMNS = ["task", "metric", "recipe", "layers", "choice", "policies", "at", *(f.name for f in fields(Estimate))]
 MOST_NAMED = 12
 LINE_STYLES = ("-", "--", ":")
 
@@ -52,8 +39,7 @@ LINE_STYLES = ("-", "--", ":")
 def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     """Name to its mean rank over tasks, the best first; equal values get the mean of their ranks.
 
-    Args:
-        tables: For each task, name to value. Only names with a value on every task are ranked.
+    A table has the values of one task by name. Only names with a value on every task are ranked.
     """
     names = [name for name in tables[0] if all(table.get(name) is not None for table in tables)] if tables else []
     # To nine digits: sums in another order are no difference.
@@ -63,17 +49,25 @@ def mean_ranks(tables: Sequence[Mapping[str, float | None]]) -> dict[str, float]
 
 
 def write_report(study: Study, command: str) -> Path:
-    """Write the report about the finished runs into the study's folder; returns the path of report.md.
-
-    Raises:
-        UserError: No run has finished.
-    """
+    """Write the report about the finished runs into the study's folder; returns the path of report.md."""
     cells = cells_of(study)
     results = read_results(cells, study.targets)
     if not results:
         raise UserError(f"no run of {study.out} is done, so there is nothing to report; first: {command}")
+    done = [(cell, found) for cell in cells if (found := cell.done()) is not None]
+    missing = [cell.name for cell in cells if cell.done() is None]
+    missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"] if len(missing) > MOST_NAMED else []
+    seconds = sum(found.seconds for _, found in done)
+    spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+    blocks = [
+        f"# Study {study.name}",
+        f"{len(done)} of {len(cells)} runs: {len(study.recipes)} recipes, {len(study.tasks)} tasks, seeds "
+        f"{', '.join(map(str, study.seeds))}; {spent} of runs in all.",
+    ]
+    if missing:
+        blocks.append(f"**Not done: {', '.join(missing)}.** The figures are those of the other runs.")
+    blocks.append(FIGURES)
     columns = [*(f"{target:g}x" for target in study.targets), AREA]
-    blocks = _opening(study, cells)
     if len(results) > 1:
         blocks += ["## Mean rank over tasks", RANKS, *(_rank_table(results, columns, choice) for choice in TITLES)]
     for result in results:
@@ -84,36 +78,13 @@ def write_report(study: Study, command: str) -> Path:
     path = study.out / "report.md"
     path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
     print(f"Report: {path}")
-    pair = _comparable(cells)
-    if pair:
-        print_pairs("Next:", {"test a difference": f"python -m mebert compare {shlex.join(map(str, pair))}"})
+    same: dict[tuple[str, int], list[str]] = {}  # runs on the same task with the same seed
+    for cell, found in done:
+        same.setdefault((cell.task, cell.seed), []).append(str(found.run))
+    pair = next((runs[:2] for runs in same.values() if len(runs) > 1), None)
+    if pair is not None:
+        print_pairs("Next:", {"test a difference": f"python -m mebert compare {shlex.join(pair)}"})
     return path
-
-
-def _opening(study: Study, cells: Sequence[Cell]) -> list[str]:
-    done = [found for cell in cells if (found := cell.done()) is not None]
-    missing = [cell.name for cell in cells if cell.done() is None]
-    missing[MOST_NAMED:] = [f"and {len(missing) - MOST_NAMED} more"] if len(missing) > MOST_NAMED else []
-    seconds = sum(found.seconds for found in done)
-    spent = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
-    blocks = [
-        f"# Study {study.name}",
-        f"{len(done)} of {len(cells)} runs: {len(study.recipes)} recipes, {len(study.tasks)} tasks, seeds "
-        f"{', '.join(map(str, study.seeds))}; {spent} of runs in all.",
-    ]
-    if missing:
-        blocks.append(f"**Not done: {', '.join(missing)}.** The figures are those of the other runs.")
-    return [*blocks, FIGURES]
-
-
-def _comparable(cells: Sequence[Cell]) -> list[Path]:
-    """The runs of two recipes on the same task with the same seed; empty where there are none yet."""
-    found: dict[tuple[str, int], list[Path]] = {}
-    for cell in cells:
-        done = cell.done()
-        if done is not None:
-            found.setdefault((cell.task, cell.seed), []).append(done.run)
-    return next((runs[:2] for runs in found.values() if len(runs) > 1), [])
 
 
 def _task_blocks(result: TaskResult, columns: Sequence[str]) -> list[str]:
@@ -179,16 +150,14 @@ def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
         for recipe in result.recipes:
             for choice, figures in recipe.figures.items():
                 at = {f"{recipe.slowest:g}x": figures.full} if recipe.single else {c: figures.at[c] for c in columns}
+                policies = " ".join(dict.fromkeys(figures.policies))
+                start = [result.task, result.metric, recipe.recipe, recipe.layers, choice, policies]
                 for column, found in at.items():
-                    start = [result.task, result.metric, recipe.recipe, recipe.layers, choice]
-                    policies = " ".join(dict.fromkeys(figures.policies))
-                    values = [] if found is None else [found.mean, found.low, found.high, found.deviation, found.seeds]
-                    writer.writerow([*start, policies, column, *values])
+                    writer.writerow([*start, column, *(() if found is None else astuple(found))])
 
 
 def _save_plot(result: TaskResult, path: Path) -> None:
     """A PNG: metric against speed-up of every recipe with its best policy, mean over seeds; single exits as markers."""
-    # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,9 +1,8 @@
 """Figures of the finished runs: for every task and recipe the metric at several speed-ups, the area and the curve.
 
 The intervals say what another draw of test rows would change: rows are resampled once for all seeds, and a figure is
-averaged over the seeds in each resample. The standard deviation says what another seed would change.
-
-Speed-ups count against the deepest recipe of the task: a recipe with the first k of L layers alone is a point at L / k.
+averaged over the seeds in each resample. The standard deviation says what another seed would change. Speed-ups count
+against the deepest recipe of the task: the first k of L layers alone are a point at L / k.
 
 Shapes: E exits, N rows, C classes, R resamples.
 """
@@ -49,35 +48,22 @@ class Estimate:
 
 @dataclass
 class PolicyFigures:
-    """A recipe on a task with its own policy, or with the one that was best on validation data.
+    """A recipe on a task with its own policy, or with the one that was best on validation data."""
 
-    Attributes:
-        policies: The policy of each seed.
-        full: The metric at the last exit.
-        at: Column (a speed-up such as `1.5x`, or `area`) to the figure; None where it is not attained.
-        curve: (speed-up, metric) from slow to fast, mean over seeds.
-    """
-
-    policies: list[str]
-    full: Estimate
-    at: dict[str, Estimate | None]
-    curve: list[tuple[float, float]]
+    policies: list[str]  # of each seed
+    full: Estimate  # at the last exit
+    at: dict[str, Estimate | None]  # by column (a speed-up such as `1.5x`, or `area`); None where it is not attained
+    curve: list[tuple[float, float]]  # (speed-up, metric) from slow to fast, mean over seeds
 
 
 @dataclass
 class RecipeResult:
-    """A recipe on a task.
-
-    Attributes:
-        layers: Layers of the deepest exit.
-        slowest: Speed-up without leaving early, 1 for a recipe with all layers.
-        single: Whether it has one exit only: a point, no curve.
-    """
+    """A recipe on a task."""
 
     recipe: str
-    layers: int
-    slowest: float
-    single: bool
+    layers: int  # of the deepest exit
+    slowest: float  # speed-up without leaving early, 1 for a recipe with all layers
+    single: bool  # one exit only: a point, no curve
     figures: dict[Choice, PolicyFigures]
 
 
@@ -113,9 +99,8 @@ class _Run:
     def at_speed(self, policy: str, speedup: float) -> Mixture | None:
         """The exits at a speed-up by layers against the recipe's own depth; None where it is not attained.
 
-        As evaluation.json's `at`: the threshold is the strictest that gives this speed on the test rows themselves,
-        which needs no labels, so that all are compared at the same speed. Where it overshoots, since many scores are
-        equal, it is mixed with the threshold one step below, as a coin toss for each of these rows would.
+        As evaluation.json's `at`: by the strictest threshold that gives this speed on the test rows themselves. Where
+        it overshoots, since many scores are equal, it is mixed with the threshold one step below.
         """
         if abs(speedup - 1.0) < 1e-9:
             return [(self.last_exit, 1.0)]
@@ -131,7 +116,12 @@ class _Run:
         """A policy's curve on the test rows, from slow to fast, down to the first exit."""
         record, layers = self.record, torch.tensor(self.exit_layers, dtype=torch.float64)
         spent = layers.unsqueeze(1).expand(-1, len(record.index))
-        arguments = (self.exit_layers, spent, spent[-1], lambda z, y: value(metric, z, y, record.queries))
+
+        def value(logits: Tensor, labels: Tensor) -> float:  # float64 where it is a mean over rows or questions
+            units = unit_values(metric, logits, labels, record.queries)
+            return metric_value(metric, logits, labels, record.queries) if units is None else float(units.mean())
+
+        arguments = (self.exit_layers, spent, spent[-1], value)
         fixed = fixed_exit_points(record, *arguments)
         if policy not in record.scores:  # a fixed exit
             return fixed
@@ -142,16 +132,13 @@ class _Run:
 
 def read_results(cells: Sequence[Cell], targets: Sequence[float]) -> list[TaskResult]:
     """The results of finished cells, task by task, at some speed-ups by layers."""
-    results = []
-    for task in dict.fromkeys(cell.task for cell in cells):
-        runs: dict[str, list[_Run]] = {}
-        for cell in cells:
-            done = cell.done() if cell.task == task else None
-            if done is not None:
-                runs.setdefault(cell.recipe, []).append(_Run.read(done))
-        if runs:
-            results.append(_task_result(task, runs, targets))
-    return results
+    found: dict[str, dict[str, list[_Run]]] = {}
+    for cell in cells:
+        done = cell.done()
+        if done is not None:
+            found.setdefault(cell.task, {}).setdefault(cell.recipe, []).append(_Run.read(done))
+    tasks = dict.fromkeys(cell.task for cell in cells)
+    return [_task_result(task, found[task], targets) for task in tasks if task in found]
 
 
 def _task_result(task: str, runs: dict[str, list[_Run]], targets: Sequence[float]) -> TaskResult:
@@ -161,11 +148,10 @@ def _task_result(task: str, runs: dict[str, list[_Run]], targets: Sequence[float
     # Areas are means over the cost axis: those of curves that begin or end elsewhere cannot be compared.
     span = (min((e[0] for e in curves), default=1), layers)
     result = TaskResult(task, every[0].evaluation["metric"], len(every[0].record.labels))
+    choices: tuple[Choice, Choice] = ("own", "best")
     for recipe, of_recipe in runs.items():
         own = of_recipe[0].exit_layers
-        slowest = layers / own[-1]
-        with_area = len(own) > 1 and (own[0], own[-1]) == span
-        choices: tuple[Choice, Choice] = ("own", "best")
+        slowest, with_area = layers / own[-1], len(own) > 1 and (own[0], own[-1]) == span
         figures = {c: _figures(of_recipe, c, result.metric, targets, slowest, with_area) for c in choices}
         result.recipes.append(RecipeResult(recipe, own[-1], slowest, len(own) == 1, figures))
     return result
@@ -205,12 +191,6 @@ def _mean_curve(curves: Sequence[Sequence[CurvePoint]], slowest: float) -> list[
         points = sorted((1.0 / point.speedup_layers, point.metric) for point in curve)
         means += np.interp(costs, [c for c, _ in points], [m for _, m in points]) / len(curves)
     return [(float(slowest / c), float(m)) for c, m in zip(costs, means, strict=True)]
-
-
-def value(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | None) -> float:
-    """A metric of logits (N, C), labels (N,) and questions (N,); float64 where it is a mean over rows or questions."""
-    units = unit_values(metric, logits, labels, queries)
-    return metric_value(metric, logits, labels, queries) if units is None else float(units.mean())
 
 
 def estimate(metric: str, records: Sequence[ExitRecord], mixtures: Sequence[Mixture]) -> Estimate:

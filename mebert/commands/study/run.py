@@ -7,8 +7,6 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
 
 import lightning as L
 import yaml
@@ -53,21 +51,13 @@ class Runs:
 
 
 def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_only: bool, report_only: bool) -> int:
-    """List, run or report the cells of a study that `only` selects; returns the exit status.
-
-    Raises:
-        UserError: An argument or a setting of a run is invalid, finished runs had other settings, or another process
-            runs these cells.
-    """
+    """List, run or report the cells of a study that `only` selects; returns the exit status."""
     if list_only and report_only:
         raise UserError("list and report_only exclude each other: give one of them")
     every = cells_of(study)
     cells = select(every, only)
     refuse_changed(every if report_only else cells)
     waiting = [cell for cell in cells if cell.done() is None]
-    if not list_only and not report_only:  # before the study has a folder
-        check_output("out", study.out, folder=True)
-        check_settings(waiting)
     if report_only:
         write_report(study, _command(study))
         return 0
@@ -75,6 +65,8 @@ def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_onl
         again = _command(study)
         print("".join(f"{again} --only {cell.only}\n" for cell in waiting), end="")
         return 0
+    check_output("out", study.out, folder=True)  # before the study has a folder
+    check_settings(waiting)
     # A line of --list locks its cell alone, so that a launcher may run many at a time.
     with exclusive_owner(study.out) if len(cells) > 1 else nullcontext():
         return _run(study, every, cells, waiting, runs, narrowed=only is not None)
@@ -89,10 +81,8 @@ def _run(
     done = len(cells) - len(waiting)
     if done:
         print(f"{done} of {len(cells)} runs are done already", flush=True)
-    if runs.ray is None:
-        results = run_locally(waiting, threads, study.keep, runs.jobs)
-    else:
-        results = run_on_ray(waiting, threads, study.keep, runs.ray, runs.ray_gpus)
+    given = waiting, threads, study.keep
+    results = run_locally(*given, runs.jobs) if runs.ray is None else run_on_ray(*given, runs.ray, runs.ray_gpus)
     try:
         failed = follow(results, len(cells), done)
     except KeyboardInterrupt:
@@ -105,9 +95,8 @@ def _run(
         refuse_changed(every)  # also the cells that were not selected
         write_report(study, again)
     elif unfinished:
-        print(
-            f"{unfinished} of the study's {len(every)} runs are not done; a report on the others: {again} --report_only"
-        )
+        there = f"{unfinished} of the study's {len(every)} runs are not done"
+        print(f"{there}; a report on the others: {again} --report_only")
     return 1 if failed else 0
 
 
@@ -128,13 +117,10 @@ def check_settings(cells: Sequence[Cell]) -> None:
 
 def _command(study: Study) -> str:
     """The command that runs the study again; saves its settings, options of the command line included."""
-    recipes: dict[str, dict[str, Any]] = {name: dict(fragment) for name, fragment in study.recipes.items()}
-    for (recipe, task), fragment in study.exceptions.items():
-        recipes[recipe].setdefault("tasks", {})[task] = fragment
-    content = {**dataclasses.asdict(study), "out": str(study.out), "recipes": recipes}
-    content |= {"seeds": list(study.seeds), "targets": list(study.targets)}
-    del content["exceptions"]
+    content = dataclasses.asdict(study) | {"out": str(study.out), "seeds": [*study.seeds], "targets": [*study.targets]}
+    for (recipe, task), fragment in content.pop("exceptions").items():
+        content["recipes"][recipe].setdefault("tasks", {})[task] = fragment
     study.out.mkdir(parents=True, exist_ok=True)
-    path: Path = study.out / "study.yaml"
+    path = study.out / "study.yaml"
     write_text(yaml.safe_dump(content, sort_keys=False), path)
     return f"python -m mebert study --config {shlex.quote(str(path))}"

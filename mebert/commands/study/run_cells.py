@@ -20,19 +20,14 @@ from mebert.commands.study.parent import GRACE_SECONDS, WATCH_STDIN
 from mebert.errors import UserError
 from mebert.runtime.progress import Progress, duration
 
-Result = tuple[Cell, Done | str]
-"""A cell with its finished run, or with the reason why there is none."""
+Result = tuple[Cell, Done | str]  # a cell with its finished run, or with the reason why there is none
 
 
 def run_cell(cell: Cell, threads: int, keep: str, folder: Path, stdin: int = subprocess.PIPE) -> Done | str:
     """Run one cell, from its last checkpoint if there is one; returns its finished run, or why it failed.
 
-    Args:
-        cell: The cell; one that is done meanwhile is not run again.
-        threads: Threads of PyTorch (OMP_NUM_THREADS).
-        keep: As `Study.keep`.
-        folder: Working directory of the run.
-        stdin: A pipe; the run stops when its other end is closed. By default, when this process ends.
+    `folder` is the run's working directory, `keep` as `Study.keep`, and `stdin` a pipe: the run stops when its other
+    end is closed, by default when this process ends. A cell that is done meanwhile is not run again.
     """
     try:
         with exclusive_owner(cell.folder):
@@ -83,13 +78,8 @@ def run_locally(cells: Sequence[Cell], threads: int, keep: str, jobs: int) -> Ge
 def run_on_ray(cells: Sequence[Cell], threads: int, keep: str, address: str, gpus: float) -> Generator[Result]:
     """Run cells on a cluster; when the generator is closed, what still runs is stopped.
 
-    mebert must be installed on every machine, and this working directory be there under the same path. A task whose
-    machine is lost is started again by Ray, and resumes from its last checkpoint.
-
-    Args: as of `run_cell`; a task takes `threads` CPUs and `gpus` GPUs, and `address` is that of `ray.init`.
-
-    Raises:
-        UserError: Ray is not installed, or there is no cluster at the address.
+    mebert must be installed on every machine, and this working directory be there under the same path. A task takes
+    `threads` CPUs and `gpus` GPUs; if its machine is lost, Ray starts it again, and it resumes.
     """
     try:
         import ray
@@ -123,7 +113,7 @@ def run_on_ray(cells: Sequence[Cell], threads: int, keep: str, address: str, gpu
 def follow(results: Generator[Result], total: int, done: int) -> list[Cell]:
     """Print a line for each run that has ended, with the time left; returns the cells that failed.
 
-    The results are closed at the end, also on Ctrl-C and SIGTERM. Of all `total` cells, `done` were done before.
+    Closes the results at the end, also on Ctrl-C and SIGTERM. Of `total` cells, `done` were done before.
     """
     failed: list[Cell] = []
     begin, before = time.monotonic(), done

@@ -1,8 +1,8 @@
 """The settings of a study, checked before anything runs, and the cells that follow from them.
 
-Three kinds of *fragments* of a run's configuration are merged for each run: the common one (`base`), the task's and the
-recipe's. A fragment has the sections of a configuration of `fit`; in `model` and `data`, keys beside `class_path` and
-`init_args` count as arguments.
+*Fragments* of a run's configuration are merged for each run: the common one (`base`), the task's and the recipe's. A
+fragment has sections of a configuration of `fit`; in `model` and `data`, keys beside `class_path` and `init_args` count
+as arguments.
 """
 
 from __future__ import annotations
@@ -26,18 +26,14 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of a folder, and of a value of --only
 
 @dataclass(frozen=True)
 class Study:
-    """The arguments of the command `study`, checked.
-
-    Attributes:
-        exceptions: (recipe, task) to a fragment that wins over all others.
-    """
+    """The arguments of the command `study`, checked; `exceptions` are fragments that win over all others."""
 
     name: str
     out: Path
     base: dict[str, Any]
     tasks: dict[str, dict[str, Any]]
     recipes: dict[str, dict[str, Any]]
-    exceptions: dict[tuple[str, str], dict[str, Any]]
+    exceptions: dict[tuple[str, str], dict[str, Any]]  # by recipe and task
     seeds: tuple[int, ...]
     targets: tuple[float, ...]
     keep: str
@@ -54,11 +50,7 @@ class Study:
         targets: Iterable[float],
         keep: str,
     ) -> Study:
-        """A study from the plain values of its YAML.
-
-        Raises:
-            UserError: A setting is missing, unknown or of the wrong type; the message names it.
-        """
+        """A study from the plain values of its YAML; a UserError names a setting that is missing, unknown or wrong."""
         if name is None:
             raise UserError("name is missing: give the YAML of a study, such as --config configs/study/quick.yaml")
         if not NAME.fullmatch(name):
@@ -69,12 +61,9 @@ class Study:
         targets = tuple(sorted(set(targets)))
         if not targets or not all(1 <= target < math.inf for target in targets):
             raise UserError(f"targets must be speed-ups of at least 1, got {list(targets)}")
-        tasks = _named("tasks", tasks)
-        recipes = _named("recipes", recipes)
-        exceptions = {}
+        tasks, recipes, exceptions = _named("tasks", tasks), _named("recipes", recipes), {}
         for recipe, content in recipes.items():
-            special = _mapping(f"recipes.{recipe}.tasks", content.pop("tasks", None))
-            for task, fragment in special.items():
+            for task, fragment in _mapping(f"recipes.{recipe}.tasks", content.pop("tasks", None)).items():
                 where = f"recipes.{recipe}.tasks.{task}"
                 if task not in tasks:
                     raise UserError(f"{where}: no task {task!r} in this study; it has {', '.join(tasks)}")
@@ -139,8 +128,9 @@ def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
     for fragment in (study.base, study.tasks[task], study.recipes[recipe], study.exceptions.get((recipe, task), {})):
         for section, content in fragment.items():
             # Arguments stay when a recipe brings another class: they are the common ones.
-            over = {k: v for k, v in content.items() if k != "class_path"} if section in CLASSES else content
-            named = {k: v for k, v in content.items() if k == "class_path"}
+            over, named = dict(content), {}
+            if section in CLASSES and "class_path" in over:
+                named = {"class_path": over.pop("class_path")}
             merged[section] = _merge(merged.get(section, {}), over) | named
     for section in CLASSES:
         if "class_path" not in merged.get(section, {}):
@@ -154,20 +144,18 @@ def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` laid over `base`, key by key; a mapping with a class_path replaces the value as a whole."""
-    merged = dict(base)
-    for key, value in over.items():
-        before = merged.get(key)
+    merged = base | over
+    for key in base.keys() & over.keys():
+        before, value = base[key], over[key]
         if isinstance(value, dict) and isinstance(before, dict) and "class_path" not in value:
-            value = _merge(before, value)
-        merged[key] = value
+            merged[key] = _merge(before, value)
     return merged
 
 
 def select(cells: list[Cell], only: Iterable[str] | None) -> list[Cell]:
-    """The cells that `--only` selects; None selects all. A UserError for an unknown key or value.
+    """The cells that `--only` selects, None all of them; a UserError for an unknown key or value.
 
-    Words are such as `recipe=joint`, `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`; values of one key add up,
-    different keys must all be met.
+    Words are such as `task=rte,mrpc` or `recipe=joint,task=rte,seed=1`: any of a key's values, and all of the keys.
     """
     wanted: dict[str, set[str]] = {}
     for word in only or []:

@@ -16,7 +16,8 @@ from tiny import tiny_model, words_tokenizer
 from mebert import EarlyExitClassifier, SyntheticEntailmentDataModule
 from mebert.calibration.points import Request
 from mebert.cli.main import main
-from mebert.commands.calibrate.run import CalibrationSettings, run_calibration
+from mebert.commands.calibrate.command import CalibrationSettings
+from mebert.commands.calibrate.run import run_calibration
 from mebert.policies import Entropy
 from mebert.storage.model_spec import ModelSpec
 
@@ -98,9 +99,9 @@ def test_the_table_says_what_was_guaranteed_and_what_was_not(trained):
 def test_the_exits_are_those_that_the_classifier_takes(trained, rows, classify):
     asked = [Request("layers", 2.3), Request("max_drop", 0.1), Request("gflops", 1.0), Request("speedup_flops", 1.1)]
     asked += [Request("guarantee", 0.2, 0.05, name) for name in ("disagreement", "mistakes")]
-    settings = CalibrationSettings(str(trained[0]), asked, precision="float32", device="cpu", save=False, batch_size=7)
+    settings = CalibrationSettings(str(trained[0]), precision="float32", device="cpu", save=False, batch_size=7)
     before = (trained[0] / "model/exits.json").read_bytes()
-    found = run_calibration(settings)
+    found = run_calibration(settings, asked)
     assert (trained[0] / "model/exits.json").read_bytes() == before, "save=False"
     for answer in found:
         exits = [a.exit for a in classify(rows[0], threshold=answer.point.threshold)]

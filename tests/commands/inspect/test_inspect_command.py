@@ -11,8 +11,8 @@ import pytest
 import mebert
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
+from mebert.commands.inspect.command import InspectSettings
 from mebert.commands.inspect.run import inspect_model
-from mebert.commands.inspect.settings import InspectSettings
 from mebert.commands.inspect.source import open_model
 from mebert.commands.inspect.tokens import view_tokens
 from mebert.commands.inspect.trace import trace_texts
@@ -88,7 +88,11 @@ def test_token_view(geep_run, capsys, monkeypatch):
 def test_the_predicted_exit_follows_from_the_tokens(geep_run):
     classify = EarlyExitClassifier.from_pretrained(geep_run, device="cpu", precision="float32")
     texts = [tuple(PAIR), ("no dog is red", "a dog is red"), ("zebra", "not known")]
-    found = inspect_model(InspectSettings(str(geep_run), texts, device="cpu", precision="float32"))
+    found = inspect_model(
+        InspectSettings(
+            str(geep_run), pair=[part for text in texts for part in text], device="cpu", precision="float32"
+        )
+    )
     predicted = [answer.exit for answer in classify(texts, engine="predicted")]
     assert [view.exit for view in found.views] == predicted
     for view in found.views:

@@ -10,8 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import mebert
 from mebert import MultiExitModel
+from mebert.commands.inspect.command import InspectSettings
 from mebert.commands.inspect.samples import run_rows
-from mebert.commands.inspect.settings import InspectSettings
 from mebert.commands.inspect.source import open_model
 from mebert.commands.inspect.spaces import exit_spaces, fit_plane
 from mebert.commands.inspect.trace import trace_texts
@@ -58,7 +58,7 @@ def found(request, rows, tmp_path_factory):
     saved(folder, 3, mebert.Entropy(0.6), request.param, label_names=["no", "maybe", "yes"])
     opened = open_model(str(folder), **CPU)
     policy = opened.classifier.choose_policy()
-    samples = run_rows(opened, policy, InspectSettings("", file=str(rows), samples=60))
+    samples = run_rows(opened, policy, InspectSettings("model", file=str(rows), samples=60))
     traces = trace_texts(opened, policy, ["w1 w2 w3", "w9"])
     return MultiExitModel.from_pretrained(folder), samples, traces, exit_spaces(opened.model, traces, samples)
 
@@ -121,7 +121,9 @@ def test_texts_alone_span_the_plane_with_the_prototypes(tmp_path):
 def test_a_regressions_values_rise_from_left_to_right(tmp_path):
     opened = open_model(str(saved(tmp_path / "model", 1, mebert.ValueChange(0.4))), **CPU)
     (tmp_path / "own.csv").write_text("text,label\n" + "".join(f"w{i} w{i // 2},{i}\n" for i in range(40)))
-    samples = run_rows(opened, opened.classifier.choose_policy(), InspectSettings("", file=str(tmp_path / "own.csv")))
+    samples = run_rows(
+        opened, opened.classifier.choose_policy(), InspectSettings("model", file=str(tmp_path / "own.csv"))
+    )
     for space in exit_spaces(opened.model, [], samples):
         assert np.corrcoef(space.points[:, 0], samples.labels)[0, 1] >= 0
         assert (space.mark_kind, space.exit_right) == ("none", None)
