@@ -104,10 +104,5 @@ class BenchSettings:
         if self.task is not None and self.texts is not None:
             raise UserError(f"task and texts were both given ({self.task}, {self.texts}); give one of them")
 
-    def __call__(self) -> None:
-        from mebert.commands.bench.run import run_bench
-
-        run_bench(self)
-
 
 bench = BenchSettings

@@ -84,13 +84,5 @@ class CalibrationSettings:
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
 
-    def __call__(self) -> None:
-        from mebert.calibration.points import requests
-        from mebert.commands.calibrate.run import run_calibration
-
-        kinds = ("speedup", "speedup_flops", "layers", "gflops", "max_drop")
-        values = {kind: getattr(self, kind) for kind in kinds}
-        run_calibration(self, requests(self.delta, self.loss, self.epsilon, **values))
-
 
 calibrate = CalibrationSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 from mebert.calibration.costs import PolicyCosts
 from mebert.calibration.fitting import fit_policy
-from mebert.calibration.points import Calibrated, Request, calibrate_policy
+from mebert.calibration.points import Calibrated, Request, calibrate_policy, requests
 from mebert.commands.calibrate.command import CalibrationSettings
 from mebert.commands.calibrate.output import print_calibrated, print_next
 from mebert.commands.calibrate.record import record_rows
@@ -25,6 +25,12 @@ from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
+
+
+def run_calibrate(settings: CalibrationSettings) -> None:
+    """Meet the requests that the settings name."""
+    values = {kind: getattr(settings, kind) for kind in ("speedup", "speedup_flops", "layers", "gflops", "max_drop")}
+    run_calibration(settings, requests(settings.delta, settings.loss, settings.epsilon, **values))
 
 
 def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> list[Calibrated]:

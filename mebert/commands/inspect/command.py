@@ -101,10 +101,5 @@ class InspectSettings:
         """The output format, by `format` or the ending of `out`."""
         return self.format or ("text" if self.out is None else ENDINGS[self.out.suffix.lower()])
 
-    def __call__(self) -> None:
-        from mebert.commands.inspect.run import run_inspection
-
-        run_inspection(self)
-
 
 inspect = InspectSettings

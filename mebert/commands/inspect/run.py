@@ -17,7 +17,7 @@ from mebert.errors import UserError
 from mebert.storage.run_folder import RunFolder
 
 
-def run_inspection(settings: InspectSettings) -> None:
+def run_inspect(settings: InspectSettings) -> None:
     """Inspect a model; print the result, or write it."""
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
