@@ -29,6 +29,13 @@ def own_parts_are_forgotten():
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The test's own folder as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def hf_cache(tmp_path, monkeypatch):
     """A cache of Hugging Face's datasets for one test, in this process and in those that it starts."""
     import datasets
@@ -42,13 +49,10 @@ def hf_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory):
     """A saved BERT tokenizer of a dozen words, at most 128 tokens a text."""
-    from transformers import BertTokenizer
+    from tiny import save_tokenizer
 
-    folder = tmp_path_factory.mktemp("tokenizer")
     words = ["a", "the", "cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=128).save_pretrained(folder)
-    return str(folder)
+    return save_tokenizer(tmp_path_factory.mktemp("tokenizer"), words, max_length=128)
 
 
 @pytest.fixture(scope="session")

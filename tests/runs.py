@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
+from lightning.pytorch.cli import LightningCLI
 
 from mebert.cli.main import main
 
 QUIET = ["--trainer.enable_progress_bar", "false"]
 
 
-def experiment(**init_args: Any) -> dict[str, Any]:
+# What a recipe of a tiny run is given beyond its defaults.
+OWN_SETTINGS: dict[str, dict[str, Any]] = {
+    "ProtoExitModule": {"prototype_dim": 8},
+    "DeeBERTModule": {"stage1_epochs": 1},
+    "FastBERTModule": {"stage1_epochs": 1},
+}
+
+
+def experiment(recipe: str = "ProtoExitModule", **init_args: Any) -> dict[str, Any]:
     """The settings of a run of a few seconds: 3 layers of width 16, 96 training examples, dropout off."""
     return {
         "experiment": "tiny",
@@ -29,7 +41,7 @@ def experiment(**init_args: Any) -> dict[str, Any]:
             "log_every_n_steps": 1,
         },
         "model": {
-            "class_path": "mebert.ProtoExitModule",
+            "class_path": recipe if "." in recipe else f"mebert.{recipe}",
             "init_args": {
                 "encoder_config": {
                     "model_type": "bert",
@@ -40,9 +52,9 @@ def experiment(**init_args: Any) -> dict[str, Any]:
                     "vocab_size": 80,
                     "max_position_embeddings": 64,
                 },
-                "prototype_dim": 8,
                 "learning_rate": 3e-3,
                 "dropout": 0.0,
+                **OWN_SETTINGS.get(recipe, {}),
                 **init_args,
             },
         },
@@ -62,8 +74,11 @@ def write_config(folder: Path, settings: dict[str, Any] | None = None, name: str
 
 
 def run(*args: str) -> int:
-    """The command line in this process, without progress bar."""
-    return main([*args, *QUIET])
+    """The command line in this process, without progress bar; only the parser of this subcommand is made."""
+    every = LightningCLI.subcommands()
+    own = {name: given for name, given in every.items() if name == args[0]} or every
+    with patch.object(LightningCLI, "subcommands", lambda: own):
+        return main([*args, *QUIET])
 
 
 def run_process(*args: str, cwd: Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
@@ -77,6 +92,41 @@ def run_process(*args: str, cwd: Path, timeout: float = 200) -> subprocess.Compl
 
 def newest(folder: Path) -> Path:
     return max((folder / "runs/tiny").iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def read_csv(path: Path | str) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> str:
+    """Write rows with the columns of the first one, in the format that the name says; returns the path."""
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), dialect="excel-tab" if path.suffix == ".tsv" else "excel")
+            writer.writeheader()
+            writer.writerows(rows)
+    return str(path)
+
+
+def text_experiment(folder: Path, splits: dict[str, list[dict[str, Any]]], words: list[str], **data: Any) -> Any:
+    """The settings of a MultiExitModule on own rows by the name of their split, with a tokenizer of these words."""
+    from tiny import save_tokenizer
+
+    settings = experiment("MultiExitModule")
+    own = {f"{name}_file": write_rows(folder / f"{name}.csv", rows) for name, rows in splits.items()}
+    own |= {"tokenizer": save_tokenizer(folder / "tokenizer", words), "max_length": 32}
+    own |= {"batch_size": 16, "eval_batch_size": 8, **data}
+    settings["data"] = {"class_path": "mebert.TextDataModule", "init_args": own}
+    return settings
 
 
 def train_tiny(folder: Path) -> str:

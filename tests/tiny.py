@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer, PreTrainedModel
@@ -69,6 +71,20 @@ def words_tokenizer(reverse: bool = False) -> BertTokenizer:
     words = [f"w{i}" for i in range(VOCABULARY - 5)]
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(words[::-1] if reverse else words)]
     return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64)
+
+
+def save_tokenizer(folder: Path, words: list[str], max_length: int = 64) -> str:
+    """Save a BERT tokenizer of these words; returns the folder."""
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=max_length).save_pretrained(folder)
+    return str(folder)
+
+
+def quiet_trainer(*callbacks: L.Callback, **settings: Any) -> L.Trainer:
+    """A trainer on the CPU, for one epoch unless told otherwise, that neither prints nor writes anything."""
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    given = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, **dict.fromkeys(quiet, False), **settings}
+    return L.Trainer(callbacks=list(callbacks), **given)
 
 
 # The counter knows the fused attention of CUDA by name but not yet that of the CPU; its own formula fits both.

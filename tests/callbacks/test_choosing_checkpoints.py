@@ -1,6 +1,5 @@
 """The best checkpoint by the mean over exits, a policy's area or the operating point; thresholds without effect."""
 
-import csv
 import json
 import re
 import warnings
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import experiment, run, write_config
+from runs import experiment, read_csv, run, write_config
 
 from mebert.modules import FastBERTModule
 
@@ -45,8 +44,7 @@ def trained(tmp_path_factory):
 
 
 def test_each_checkpoint_is_that_of_its_best_epoch(trained):
-    with (trained / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["val/score"]]
+    rows = [row for row in read_csv(trained / "metrics.csv") if row["val/score"]]
     assert len(rows) == 3
     for name, monitor in MONITORS.items():
         values = [float(row[monitor]) for row in rows]
@@ -58,9 +56,8 @@ def test_each_checkpoint_is_that_of_its_best_epoch(trained):
     assert tested == str(trained / "checkpoints/best.ckpt"), "not one of the others"
 
 
-def test_a_curve_that_is_not_drawn_is_told_before_training(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    path = write_config(tmp_path)
+def test_a_curve_that_is_not_drawn_is_told_before_training(here, capsys):
+    path = write_config(here)
     assert run("fit", "--config", str(path), "--checkpoint.monitor", "val/auc_voting") == 2
     said = capsys.readouterr().err
     assert "checkpoint.monitor val/auc_voting" in said
@@ -90,11 +87,10 @@ def test_a_threshold_out_of_range_is_told(trained, tmp_path):
     assert predict_at(trained, tmp_path, point) == [], "it is in range"
 
 
-def test_fit_and_test_tell_it_too(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_fit_and_test_tell_it_too(here):
     settings = experiment(threshold=1e-6)
     settings["trainer"]["max_epochs"] = 1
-    path = write_config(tmp_path, settings)
+    path = write_config(here, settings)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         assert run("fit", "--config", str(path), "--curve.wall_samples", "0") == 0

@@ -1,9 +1,7 @@
 """What a run says of its curriculum, and a measure and a pacing of one's own, through the real command line."""
 
-import csv
-
 import pytest
-from runs import experiment, newest, run, write_config
+from runs import experiment, newest, read_csv, run, write_config
 
 OWN = """
 import numpy as np
@@ -29,43 +27,28 @@ class Always(Pacing):
 """
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def curriculum(**data):
+def fit(folder, *given, **data):
+    """Train with a curriculum; returns the logged values by name, and the rows of curriculum.csv."""
     settings = experiment()
     settings["data"]["class_path"] = "SyntheticCurriculumDataModule"
     settings["data"]["init_args"] |= data
-    settings["test_after_fit"] = False
-    return settings
+    write_config(folder, settings | {"test_after_fit": False})
+    assert run("fit", "--config", "tiny.yaml", *given) == 0
+    metrics = read_csv(newest(folder) / "metrics.csv")
+    logged = {name: [float(row[name]) for row in metrics if row[name]] for name in metrics[0] if "curriculum" in name}
+    return logged, read_csv(newest(folder) / "curriculum.csv")
 
 
-def logged(folder, name):
-    with (newest(folder) / "metrics.csv").open() as file:
-        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
-
-
-def table(folder):
-    with (newest(folder) / "curriculum.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_measure_and_a_pacing_of_ones_own_by_class_path(folder):
-    (folder / "own_curriculum.py").write_text(OWN)
+def test_a_measure_and_a_pacing_of_ones_own_by_class_path(here):
+    (here / "own_curriculum.py").write_text(OWN)
     own = {"class_path": "own_curriculum.Backwards", "init_args": {"step": 2.0}}
     pacing = {"class_path": "own_curriculum.Always", "init_args": {"part": 0.25}}
-    settings = curriculum(difficulty=own, pacing=pacing, within_class=False)
-    write_config(folder, settings)
-    assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "2") == 0
+    logged, rows = fit(here, "--curriculum.samples", "2", difficulty=own, pacing=pacing, within_class=False)
     # The easiest quarter of 96 rows are rows 72 to 95, each shown 4 times in both epochs; difficulty is -2 * row.
-    assert logged(folder, "curriculum/share") == [0.25, 0.25]
-    assert logged(folder, "curriculum/difficulty_shown") == pytest.approx([-167.0, -167.0])
-    assert logged(folder, "curriculum/difficulty_p50") == pytest.approx([-95.0, -95.0])
-    assert logged(folder, "curriculum/difficulty_p10") == pytest.approx([-171.0, -171.0])
-    rows = table(folder)
+    assert logged["curriculum/share"] == [0.25, 0.25]
+    assert logged["curriculum/difficulty_shown"] == pytest.approx([-167.0, -167.0])
+    assert logged["curriculum/difficulty_p50"] == pytest.approx([-95.0, -95.0])
+    assert logged["curriculum/difficulty_p10"] == pytest.approx([-171.0, -171.0])
     assert [(row["epoch"], row["which"], row["index"]) for row in rows] == [
         (epoch, which, index)
         for epoch in "01"
@@ -74,11 +57,9 @@ def test_a_measure_and_a_pacing_of_ones_own_by_class_path(folder):
     assert [float(row["difficulty"]) for row in rows[:4]] == [-190.0, -188.0, 0.0, -2.0]
 
 
-def test_the_easiest_and_hardest_samples_are_written_with_label_and_text(folder):
-    settings = curriculum(difficulty={"class_path": "mebert.curriculum.KnownDifficulty"})
-    write_config(folder, settings)
-    assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "3", "--trainer.max_epochs", "1") == 0
-    rows = table(folder)
+def test_the_easiest_and_hardest_samples_are_written_with_label_and_text(here):
+    known = {"class_path": "mebert.curriculum.KnownDifficulty"}
+    _, rows = fit(here, "--curriculum.samples", "3", "--trainer.max_epochs", "1", difficulty=known)
     assert [row["which"] for row in rows] == ["easiest"] * 3 + ["hardest"] * 3
     assert [float(row["difficulty"]) for row in rows] == [1, 1, 1, 4, 4, 4]
     for row in rows:
@@ -88,25 +69,11 @@ def test_the_easiest_and_hardest_samples_are_written_with_label_and_text(folder)
     assert max(facts[:3]) < min(facts[3:]), "more facts are harder"
 
 
-def test_scores_of_the_model_appear_with_the_epoch_that_they_order(folder):
-    write_config(folder, curriculum(difficulty={"class_path": "mebert.curriculum.Loss"}))
-    assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "1") == 0
-    assert logged(folder, "curriculum/share") == [1.0, 1.0]
-    assert len(logged(folder, "curriculum/difficulty_p50")) == 1, "nothing is known in the first epoch"
-    easiest, hardest = table(folder)
+def test_scores_of_the_model_appear_with_the_epoch_that_they_order(here):
+    loss = {"class_path": "mebert.curriculum.Loss"}
+    logged, (easiest, hardest) = fit(here, "--curriculum.samples", "1", difficulty=loss)
+    assert logged["curriculum/share"] == [1.0, 1.0]
+    assert len(logged["curriculum/difficulty_p50"]) == 1, "nothing is known in the first epoch"
     assert easiest["epoch"] == hardest["epoch"] == "1"
     low, high = (float(row["difficulty"]) for row in (easiest, hardest))
-    assert low < logged(folder, "curriculum/difficulty_p10")[0] < logged(folder, "curriculum/difficulty_p90")[0] < high
-
-
-def test_samples_without_a_curriculum_are_a_mistake(folder, capsys):
-    write_config(folder)
-    assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "5") == 2
-    error = capsys.readouterr().err
-    assert "curriculum.samples is 5, but SyntheticEntailmentDataModule has no curriculum" in error
-
-
-def test_a_negative_number_of_samples_is_a_mistake(folder, capsys):
-    write_config(folder, curriculum())
-    assert run("fit", "--config", "tiny.yaml", "--curriculum.samples", "-1") == 2
-    assert "curriculum.samples must be at least 0, got -1" in capsys.readouterr().err
+    assert low < logged["curriculum/difficulty_p10"][0] < logged["curriculum/difficulty_p90"][0] < high

@@ -27,11 +27,13 @@ def trainer_of(metrics=("acc",), names=("val",), sanity=False):
     return SimpleNamespace(sanity_checking=sanity, datamodule=data)
 
 
-def run_split(callback, trainer, module, logits, labels, index, size=7, loader=0):
-    for start in range(0, len(labels), size):
-        rows = slice(start, start + size)
+def run_split(callback, trainer, module, logits, labels, index, loader=0, queries=None):
+    """Validate batches of 7 rows."""
+    for start in range(0, len(labels), 7):
+        rows = slice(start, start + 7)
         outputs = {"logits": logits[:, rows], "labels": labels[rows], "index": index[rows]}
-        callback.on_validation_batch_end(trainer, module, outputs, {}, start // size, loader)
+        batch = {} if queries is None else {"query": queries[rows]}
+        callback.on_validation_batch_end(trainer, module, outputs, batch, start // 7, loader)
 
 
 @pytest.mark.parametrize("flush_every", [1, 2, 100])
@@ -72,10 +74,7 @@ def test_answers_ranked_within_their_questions(flush_every):
     index = torch.arange(40)
     index[-5:] = -1
     trainer, module, callback = trainer_of(("map", "acc", "p_at_1")), Module(), ExitAccuracy(flush_every)
-    for start in range(0, 40, 7):
-        rows = slice(start, start + 7)
-        outputs = {"logits": logits[:, rows], "labels": labels[rows], "index": index[rows]}
-        callback.on_validation_batch_end(trainer, module, outputs, {"query": queries[rows]}, start // 7)
+    run_split(callback, trainer, module, logits, labels, index, queries=queries)
     callback.on_validation_epoch_end(trainer, module)
     probability = logits.softmax(-1)[1, :35, 1]
     average = [

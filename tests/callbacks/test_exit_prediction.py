@@ -10,7 +10,8 @@ import yaml
 from runs import QUIET, experiment, newest, run, run_process, write_config
 
 from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
-from mebert.exit_predictor import choose_predictor, load_predictors
+from mebert.data import SyntheticEntailmentDataModule
+from mebert.exit_predictor import choose_predictor, load_predictors, score_rows
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies.stored_thresholds import load_policy
 
@@ -21,6 +22,14 @@ def settings_of(**more):
     settings["curve"]["wall_samples"] = 0
     settings["exit_prediction"] = {"kind": "token", **more}
     return settings
+
+
+def data_of(folder):
+    """The data of a run, ready for training."""
+    data = SyntheticEntailmentDataModule(**yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"])
+    data.prepare_data()
+    data.setup("fit")
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -72,30 +81,23 @@ def test_predictors_are_in_the_checkpoint_and_in_the_model_folder(trained):
 
 def test_the_exits_learnt_are_those_of_the_best_checkpoint(trained):
     """Recomputed from the checkpoint alone: the global shares of the exits over all rows counted."""
-    from mebert.data import SyntheticEntailmentDataModule
-    from mebert.exit_predictor import score_rows
-
     folder = trained[0]
     model = MultiExitModel.from_pretrained(folder / "model")
     policy = load_policy(folder / "model", model)
-    config = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
-    data = SyntheticEntailmentDataModule(**config)
-    data.prepare_data()
-    data.setup("fit")
+    data = data_of(folder)
     own = choose_predictor(load_predictors(folder / "model"), policy)
     taken = replay(score_rows(model, policy, data.split("train")).scores, policy.threshold)
     assert int(own.exits.sum()) == 50
     assert set(own.exits.nonzero().squeeze(1).tolist()) <= set(taken.tolist())
 
 
-def test_test_again_finds_them_by_the_checkpoint(trained, tmp_path, monkeypatch, capsys):
+def test_test_again_finds_them_by_the_checkpoint(trained, here, capsys):
     run_dir = trained[0]
-    monkeypatch.chdir(tmp_path)
     written = json.loads((run_dir / "evaluation.json").read_text())["exit_prediction"]
     checkpoint = str(run_dir / "checkpoints/best.ckpt")
     assert run("test", "--config", str(run_dir / "config.yaml"), "--ckpt_path", checkpoint) == 0
     assert "Predicted exits" in capsys.readouterr().out
-    again = json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"]
+    again = json.loads((newest(here) / "evaluation.json").read_text())["exit_prediction"]
     assert again == written
 
 
@@ -115,65 +117,53 @@ def test_going_on_from_such_a_checkpoint_leaves_old_predictors_behind(trained, m
     assert (content["epoch"], "exit_predictors" in content["mebert"]) == (1, False)
 
 
-def test_linear_on_the_validation_split_without_a_test(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_linear_on_the_validation_split_without_a_test(here):
     settings = settings_of(kind="linear", split="val", coverage=None)
     settings["test_after_fit"] = False
-    settings["model"] = {
-        "class_path": "mebert.MultiExitModule",
-        "init_args": {"encoder_config": settings["model"]["init_args"]["encoder_config"], "threshold": 0.9},
-    }
-    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
-    loaded = load_predictors(newest(tmp_path) / "model")
+    settings["model"] = experiment("MultiExitModule", threshold=0.9)["model"]
+    assert run("fit", "--config", str(write_config(here, settings))) == 0
+    loaded = load_predictors(newest(here) / "model")
     assert {found.origin.split for found in loaded} == {"val"}
     assert {found.origin.rows for found in loaded} == {41}
     assert loaded[0].origin.threshold == 0.9
     assert loaded[0].coverage is None
 
 
-def test_nothing_is_made_unless_asked_for(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    settings = settings_of()
-    del settings["exit_prediction"]
-    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
-    assert "Predicted exits" not in capsys.readouterr().out
-    assert not (newest(tmp_path) / "model/exit_predictor.json").exists()
-    assert json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"] == []
+def test_nothing_is_made_unless_asked_for(trained_run):
+    assert "Predicted exits" not in (trained_run.parent / "printed.txt").read_text()
+    assert not (newest(trained_run) / "model/exit_predictor.json").exists()
+    assert json.loads((newest(trained_run) / "evaluation.json").read_text())["exit_prediction"] == []
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         (["--exit_prediction.kind", "linear", "--exit_prediction.ngram", "2"], "ngram 2 belongs to kind token"),
-        (["--exit_prediction.coverage", "1.5"], "coverage"),
-        (["--exit_prediction.max_rows", "0"], "max_rows"),
         (["--exit_prediction.kind", "forest"], "exit_prediction.kind"),
     ],
 )
-def test_wrong_settings_are_told_in_one_line(tmp_path, monkeypatch, capsys, wrong, says):
-    monkeypatch.chdir(tmp_path)
-    assert run("fit", "--config", str(write_config(tmp_path)), *wrong) == 2
-    err = capsys.readouterr().err.strip().splitlines()[-1]
-    assert err.startswith("mebert: error:")
-    assert says in err
+def test_wrong_settings_are_told_in_one_line(here, capsys, wrong, says):
+    assert run("fit", "--config", str(write_config(here)), *wrong) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("mebert: error:")
+    assert says in error
 
 
 @pytest.mark.slow
-def test_two_processes_learn_from_all_rows_together(tmp_path, monkeypatch):
+def test_two_processes_learn_from_all_rows_together(here):
     settings = settings_of(split="val")
     settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
-    write_config(tmp_path, settings)
-    result = run_process("fit", "--config", "tiny.yaml", *QUIET, cwd=tmp_path)
+    write_config(here, settings)
+    result = run_process("fit", "--config", "tiny.yaml", *QUIET, cwd=here)
     assert result.returncode == 0, result.stderr
-    monkeypatch.chdir(tmp_path)
-    run_dir = newest(tmp_path)
+    run_dir = newest(here)
     for found in load_predictors(run_dir / "model"):
         assert found.origin.rows == int(found.exits.sum()) == 41
     written = json.loads((run_dir / "evaluation.json").read_text())["exit_prediction"]
     checkpoint = str(run_dir / "checkpoints/best.ckpt")
     one = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", checkpoint, *one) == 0
-    again = json.loads((newest(tmp_path) / "evaluation.json").read_text())["exit_prediction"]
+    again = json.loads((newest(here) / "evaluation.json").read_text())["exit_prediction"]
     assert len(again) == len(written) > 0
     for alone, together in zip(again, written, strict=True):
         assert alone["origin"] == together["origin"]
@@ -181,14 +171,13 @@ def test_two_processes_learn_from_all_rows_together(tmp_path, monkeypatch):
         assert alone["exact"] == pytest.approx(together["exact"], abs=0.05)
 
 
-def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, monkeypatch, tmp_path):
+def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, here):
     run_dir, _ = trained
-    monkeypatch.chdir(tmp_path)
     args = ["predict", "--config", str(run_dir / "config.yaml"), "--ckpt_path", str(run_dir / "checkpoints/best.ckpt")]
     tables = {}
     for engine in ("predicted", "full"):
         assert run(*args, "--predictions.path", f"{engine}.jsonl", "--predictions.engine", engine) == 0
-        tables[engine] = [json.loads(line) for line in (tmp_path / f"{engine}.jsonl").read_text().splitlines()]
+        tables[engine] = [json.loads(line) for line in (here / f"{engine}.jsonl").read_text().splitlines()]
     predicted = tables["predicted"]
     assert [row["index"] for row in predicted] == [row["index"] for row in tables["full"]]
 
@@ -205,51 +194,38 @@ def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, monkeypatch
     assert [a.label for a in classify(pairs, engine="predicted")] == [row["label"] for row in predicted]
 
 
-def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, settings_of(kind="static"))
+def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(here, caplog):
+    write_config(here, settings_of(kind="static"))
     assert run("fit", "--config", "tiny.yaml") == 0
     assert "exit prediction: static predictors for" in caplog.text
     assert "running the best checkpoint" not in caplog.text
-    folder = newest(tmp_path)
+    folder = newest(here)
     found = load_predictors(folder / "model")
     assert {type(predictor).__name__ for predictor in found} == {"FrequencyExitPredictor"}
     reports = json.loads((folder / "evaluation.json").read_text())["exit_prediction"]
     assert [report["origin"]["rows"] for report in reports] == [96] * len(found)
     own = json.loads((folder / "model/exits.json").read_text())["policy"]["init_args"]["threshold"]
     assert own in [predictor.origin.threshold for predictor in found]
-    rows = validation_rows(folder)
+    data = data_of(folder)
+    rows = data.collate_for()(list(data.split("val")))
     assert len({predictor.coverage for predictor in found}) >= 2
     for predictor in found:
         exits = predictor.predict(rows["input_ids"], rows["attention_mask"])
         assert speedup_layers(exits, (1, 2, 3)) >= predictor.origin.speedup
     arguments = ["--config", "tiny.yaml", "--ckpt_path", "best", "--engine", "predicted", "--out", "static.jsonl"]
     assert run("predict", *arguments) == 0
-    assert (tmp_path / "static.jsonl").stat().st_size > 0
+    assert (here / "static.jsonl").stat().st_size > 0
 
 
-def test_static_exits_for_a_given_threshold_are_as_fast_as_the_policy_is(tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(tmp_path)
+def test_static_exits_for_a_given_threshold_are_as_fast_as_the_policy_is(here, caplog):
     settings = settings_of(kind="static", max_rows=60)
     settings["model"]["init_args"]["threshold"] = 0.97
     settings["test_after_fit"] = False
-    write_config(tmp_path, settings)
+    write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     assert "running the best checkpoint on 41 rows of val" in caplog.text
-    found = load_predictors(newest(tmp_path) / "model")
+    found = load_predictors(newest(here) / "model")
     own = next(predictor for predictor in found if predictor.origin.threshold == 0.97)
     assert own.origin.speedup is None
     assert 0 < own.coverage <= 1
     assert {predictor.origin.rows for predictor in found} == {60}
-
-
-def validation_rows(folder):
-    """The validation rows of a run as one batch."""
-    from mebert.data import SyntheticEntailmentDataModule
-
-    config = yaml.safe_load((folder / "config.yaml").read_text())["data"]["init_args"]
-    data = SyntheticEntailmentDataModule(**config)
-    data.prepare_data()
-    data.setup("fit")
-    rows = data.split("val")
-    return data.collate_for()([rows[n] for n in range(len(rows))])

@@ -1,10 +1,9 @@
 """Cross-review: who judges whom, and what is kept for the next run."""
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import quiet_trainer, tiny_config
 
 from mebert import CurriculumDistillModule, MultiExitModule, SyntheticCurriculumDataModule
 from mebert.curriculum import CrossReview, Length, Loss, Margin, cross_review
@@ -14,12 +13,8 @@ ROWS = 44
 
 
 def data_of(review, **settings):
-    return SyntheticCurriculumDataModule(
-        **{
-            "difficulty": review, "train_samples": ROWS, "eval_samples": 8, "batch_size": 4, "eval_batch_size": 8,
-            **settings,
-        }
-    )  # fmt: skip
+    sizes = {"train_samples": ROWS, "eval_samples": 8, "batch_size": 4, "eval_batch_size": 8}
+    return SyntheticCurriculumDataModule(**{"difficulty": review, **sizes, **settings})
 
 
 def module_of(cls=MultiExitModule, **settings):
@@ -31,9 +26,7 @@ def module_of(cls=MultiExitModule, **settings):
 def fit(data, module=None, **trainer):
     module = module_of() if module is None else module
     torch.manual_seed(1)
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    settings = {"max_epochs": 1, "limit_val_batches": 0, **dict.fromkeys(quiet, False), **trainer}
-    L.Trainer(accelerator="cpu", **settings).fit(module, datamodule=data)
+    quiet_trainer(limit_val_batches=0, **trainer).fit(module, datamodule=data)
     return module
 
 
@@ -124,17 +117,10 @@ def test_a_second_run_trains_no_teachers_and_ends_with_the_same_weights(monkeypa
 
 
 def test_other_data_or_settings_have_scores_of_their_own(known_reviews, cache):
-    variants = [
-        (CrossReview(), {}, {}),
-        (CrossReview(teachers=2), {}, {}),
-        (CrossReview(epochs=2), {}, {}),
-        (CrossReview(seed=1), {}, {}),
-        (CrossReview(score=Loss("last")), {}, {}),
-        (CrossReview(), {"train_samples": ROWS - 1}, {}),
-        (CrossReview(), {"batch_size": 8}, {}),
-        (CrossReview(), {}, {"learning_rate": 2e-3}),
-        (CrossReview(), {}, {"cls": CurriculumDistillModule}),
-    ]
+    reviews = [{}, {"teachers": 2}, {"epochs": 2}, {"seed": 1}, {"score": Loss("last")}]
+    variants = [(CrossReview(**given), {}, {}) for given in reviews]
+    variants += [(CrossReview(), given, {}) for given in ({"train_samples": ROWS - 1}, {"batch_size": 8})]
+    variants += [(CrossReview(), {}, given) for given in ({"learning_rate": 2e-3}, {"cls": CurriculumDistillModule})]
     for number, (review, data, module) in enumerate(variants, start=1):
         fit(data_of(review, **data), module_of(**module))
         assert len(list(cache.glob("cross_review-*"))) == number, (data, module)

@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import quiet_trainer, tiny_config
 
 from mebert import CurriculumDataModule, MultiExitModule, SyntheticCurriculumDataModule
 from mebert.curriculum import ExitDepth, KnownDifficulty, Length, Loss, Margin, RootCompetence
@@ -19,14 +19,12 @@ def data_of(cls=SyntheticCurriculumDataModule, **settings):
     return cls(**{**small, "batch_size": 8, "eval_batch_size": 8, **settings})
 
 
-def fit(data, *callbacks, dropout=0.1, num_labels=3, vocab_size=80, **trainer_settings):
+def fit(data, *callbacks, dropout=0.1, num_labels=3, vocab_size=80, **settings):
     """Train a tiny module and return it."""
     torch.manual_seed(0)
     config = tiny_config("bert", vocab_size=vocab_size, max_position_embeddings=256)
     module = MultiExitModule(encoder_config=config, num_labels=num_labels, dropout=dropout, learning_rate=1e-3)
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    settings = {"max_epochs": 2, "limit_val_batches": 0, **dict.fromkeys(quiet, False), **trainer_settings}
-    L.Trainer(accelerator="cpu", callbacks=list(callbacks), **settings).fit(module, datamodule=data)
+    quiet_trainer(*callbacks, **{"max_epochs": 2, "limit_val_batches": 0, **settings}).fit(module, datamodule=data)
     return module
 
 
@@ -215,7 +213,6 @@ def test_inference_needs_a_module_that_gives_the_logits_of_its_exits():
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), 0.1)
 
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    trainer = L.Trainer(accelerator="cpu", max_epochs=2, limit_val_batches=0, **dict.fromkeys(quiet, False))
+    trainer = quiet_trainer(max_epochs=2, limit_val_batches=0)
     with pytest.raises(UserError, match="needs a module with `exit_logits`, got Plain"):
         trainer.fit(Plain(), datamodule=data_of(difficulty=Loss(), scores_from="inference"))

@@ -39,9 +39,6 @@ def test_word_rarity_sums_minus_log_probability_or_averages_it():
 
 def test_known_difficulty_is_the_column_of_the_data():
     assert KnownDifficulty().of_split(split_of([1], [2], difficulty=[4, 1])).tolist() == [4.0, 1.0]
-
-
-def test_known_difficulty_says_that_the_data_has_none():
     with pytest.raises(UserError, match="difficulty KnownDifficulty needs rows with a column `difficulty`"):
         KnownDifficulty().of_split(split_of([1], [2]))
 
@@ -53,11 +50,19 @@ P = torch.tensor([[[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], [[0.7, 0.1, 0.2], [0.25, 0
 LABELS = torch.tensor([0, 1])
 
 
-def test_loss_is_the_cross_entropy_of_all_exits_or_the_last():
-    mean = [-(math.log(0.5) + math.log(0.7)) / 2, -(math.log(0.1) + math.log(0.25)) / 2]
-    torch.testing.assert_close(Loss().of_logits(P.log(), LABELS), torch.tensor(mean))
-    last = [-math.log(0.7), -math.log(0.25)]
-    torch.testing.assert_close(Loss(exits="last").of_logits(P.log(), LABELS), torch.tensor(last))
+@pytest.mark.parametrize(
+    ("measure", "scores"),
+    [
+        (Loss(), [-(math.log(0.5) + math.log(0.7)) / 2, -(math.log(0.1) + math.log(0.25)) / 2]),
+        (Loss(exits="last"), [-math.log(0.7), -math.log(0.25)]),
+        # Sample 0, right class 0: 0.3 - 0.5 and 0.2 - 0.7; sample 1, right class 1: 0.8 - 0.1 and 0.5 - 0.25.
+        (Margin(), [(-0.2 - 0.5) / 2, (0.7 + 0.25) / 2]),
+        (Margin(exits="last"), [-0.5, 0.25]),
+    ],
+)
+def test_loss_and_margin_of_all_exits_or_the_last(measure, scores):
+    """The cross entropy; the best wrong probability minus the right one."""
+    torch.testing.assert_close(measure.of_logits(P.log(), LABELS), torch.tensor(scores))
 
 
 def test_loss_of_a_regression_is_the_squared_error():
@@ -66,12 +71,6 @@ def test_loss_of_a_regression_is_the_squared_error():
     # Errors (-1, 1) and (2, 0.5).
     assert Loss().of_logits(values, labels).tolist() == [1.0, (4.0 + 0.25) / 2]
     assert Loss(exits="last").of_logits(values, labels).tolist() == [1.0, 0.25]
-
-
-def test_margin_is_the_best_wrong_probability_minus_the_right_one():
-    # Sample 0, right class 0: 0.3 - 0.5 and 0.2 - 0.7; sample 1, right class 1: 0.8 - 0.1 and 0.5 - 0.25.
-    torch.testing.assert_close(Margin().of_logits(P.log(), LABELS), torch.tensor([(-0.2 - 0.5) / 2, (0.7 + 0.25) / 2]))
-    torch.testing.assert_close(Margin(exits="last").of_logits(P.log(), LABELS), torch.tensor([-0.5, 0.25]))
 
 
 def right_and_wrong(*rows):

@@ -18,33 +18,23 @@ def high(pacing, *times):
     return [share for _, share in windows]
 
 
-def test_root_competence_lets_new_rows_in_more_slowly_as_time_goes_on():
-    pacing = RootCompetence(until=0.5, start=0.6)
-    # At t of the way to `until`: sqrt(0.64 t + 0.36).
-    assert high(pacing, 0.0, 0.25, 0.5, 0.75, 1.0) == pytest.approx([0.6, math.sqrt(0.68), 1.0, 1.0, 1.0])
-    assert high(pacing, 0.5 - EPS) == pytest.approx([1.0])
-    assert RootCompetence(until=1.0, start=0.01).window(0.25)[1] == pytest.approx(math.sqrt(0.25 * 0.9999 + 0.0001))
-
-
-def test_linear_competence_lets_rows_in_at_a_constant_rate():
-    pacing = LinearCompetence(until=0.8, start=0.2)
-    # A half of the way is 0.2 + 0.8 / 2.
-    assert high(pacing, 0.0, 0.2, 0.4, 0.8 - EPS, 0.8, 1.0) == pytest.approx([0.2, 0.4, 0.6, 1.0, 1.0, 1.0])
-
-
-def test_baby_steps_add_buckets_in_equal_times():
-    pacing = BabySteps(until=0.8, buckets=4)  # a stage takes 0.2
-    assert high(pacing, 0.0, 0.2 - EPS, 0.2 + EPS, 0.4 + EPS, 0.6 + EPS) == [0.25, 0.25, 0.5, 0.75, 1.0]
-    assert high(pacing, 0.8 - EPS, 0.8, 1.0) == [1.0, 1.0, 1.0]
-
-
-def test_annealing_gives_later_stages_more_time():
-    # 3 buckets: stages of 1, 2 and 3 parts in 6.
-    pacing = Annealing(until=1.0, buckets=3)
-    assert high(pacing, 0.0, 1 / 6 - EPS, 1 / 6 + EPS, 1 / 2 - EPS, 1 / 2 + EPS, 1 - EPS) == pytest.approx(
-        [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1.0, 1.0]
-    )
-    assert high(Annealing(until=0.6, buckets=2), 0.0, 0.2 - EPS, 0.2 + EPS, 0.6, 0.9) == [0.5, 0.5, 1.0, 1.0, 1.0]
+@pytest.mark.parametrize(
+    ("pacing", "ends"),
+    [
+        # At t of the way to `until`: sqrt(0.64 t + 0.36).
+        (RootCompetence(0.5, 0.6), {0.0: 0.6, 0.25: math.sqrt(0.68), 0.5 - EPS: 1.0, 0.5: 1.0, 0.75: 1.0, 1.0: 1.0}),
+        (RootCompetence(1.0, 0.01), {0.25: math.sqrt(0.25 * 0.9999 + 0.0001)}),
+        # A half of the way is 0.2 + 0.8 / 2.
+        (LinearCompetence(0.8, 0.2), {0.0: 0.2, 0.2: 0.4, 0.4: 0.6, 0.8 - EPS: 1.0, 0.8: 1.0, 1.0: 1.0}),
+        # A stage takes 0.2.
+        (BabySteps(0.8, 4), {0.0: 0.25, 0.2 - EPS: 0.25, 0.2 + EPS: 0.5, 0.4 + EPS: 0.75, 0.6 + EPS: 1.0, 1.0: 1.0}),
+        # Stages of 1, 2 and 3 parts in 6.
+        (Annealing(1.0, 3), {0.0: 1 / 3, 1 / 6 - EPS: 1 / 3, 1 / 6 + EPS: 2 / 3, 0.5 - EPS: 2 / 3, 0.5 + EPS: 1.0}),
+        (Annealing(0.6, 2), {0.0: 0.5, 0.2 - EPS: 0.5, 0.2 + EPS: 1.0, 0.6: 1.0, 0.9: 1.0}),
+    ],
+)
+def test_the_share_of_the_rows_in_use_by_hand(pacing, ends):
+    assert high(pacing, *ends) == pytest.approx(list(ends.values()))
 
 
 def test_one_pass_shows_each_bucket_alone_and_then_all():

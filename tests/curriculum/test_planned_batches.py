@@ -5,6 +5,7 @@ import warnings
 import lightning as L
 import pytest
 import torch
+from tiny import quiet_trainer
 from torch.utils.data import DataLoader
 
 from mebert.curriculum.sampler import planned_batches
@@ -27,19 +28,18 @@ class Counter(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def trainer_of(**settings):
-    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    return L.Trainer(accelerator="cpu", **dict.fromkeys(quiet, False), **settings)
-
-
 @pytest.mark.parametrize(
     ("settings", "epoch", "total"),
     [
         ({"max_epochs": 3}, 10, 30),
         ({"max_epochs": 3, "limit_train_batches": 4}, 4, 12),
         ({"max_epochs": 2, "limit_train_batches": 0.35}, 3, 6),
-        ({"max_steps": 7}, 10, 7),
-        ({"max_steps": 9, "accumulate_grad_batches": 4}, 10, 30),  # 3 steps an epoch: of 4, 4 and 2 batches
+        ({"max_epochs": -1, "max_steps": 7}, 10, 7),
+        (
+            {"max_epochs": -1, "max_steps": 9, "accumulate_grad_batches": 4},
+            10,
+            30,
+        ),  # 3 steps an epoch: of 4, 4 and 2 batches
         ({"max_epochs": 3, "max_steps": 12}, 10, 12),
         ({"max_epochs": 3, "accumulate_grad_batches": 4}, 10, 30),
         ({"fast_dev_run": 2}, 2, 2),
@@ -47,7 +47,7 @@ def trainer_of(**settings):
     ids=str,
 )
 def test_the_plan_is_what_lightning_then_runs(settings, epoch, total):
-    trainer, module = trainer_of(**settings), Counter()
+    trainer, module = quiet_trainer(**settings), Counter()
     assert planned_batches(trainer, 10) == (epoch, total)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Lightning thinks of so small a training
@@ -59,7 +59,7 @@ def test_without_a_trainer_the_plan_is_one_epoch():
     assert planned_batches(None, 10) == (10, 10)
 
 
-@pytest.mark.parametrize("settings", [{"max_epochs": -1}, {"max_time": "00:00:01:00"}], ids=str)
+@pytest.mark.parametrize("settings", [{"max_epochs": -1}, {"max_epochs": -1, "max_time": "00:00:01:00"}], ids=str)
 def test_a_training_without_a_planned_end_is_told(settings):
     with pytest.raises(UserError, match=r"give trainer\.max_epochs or trainer\.max_steps"):
-        planned_batches(trainer_of(**settings), 10)
+        planned_batches(quiet_trainer(**settings), 10)

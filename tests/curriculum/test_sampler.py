@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import assert_same_global_batches, global_batches
 
 from mebert.curriculum import Annealing, BabySteps, OnePass, RootCompetence
 from mebert.curriculum.sampler import CurriculumSampler
@@ -16,13 +17,6 @@ DIFFICULTY = np.array([5.0, 1.0, 4.0, 2.0, 3.0, 6.0])
 def sampler_of(difficulty, batch_size=2, lengths=None, group_by_length=False, **settings):
     lengths = np.full(len(difficulty), 9) if lengths is None else lengths
     return CurriculumSampler(lengths, batch_size, lambda epoch: difficulty, group_by_length=group_by_length, **settings)
-
-
-def global_batches(samplers, batch_size):
-    """The rows of each step over all ranks."""
-    shares = [list(sampler) for sampler in samplers]
-    steps = range(0, len(shares[0]), batch_size)
-    return [sorted(row for share in shares for row in share[step : step + batch_size]) for step in steps]
 
 
 # ---- the order -------------------------------------------------------------------------------------------------------
@@ -110,18 +104,13 @@ pacings = st.sampled_from([None, RootCompetence(), BabySteps(1.0), Annealing(0.7
 def test_global_batches_are_the_same_for_1_2_and_3_processes(lengths, pacing, direction, group, epoch):
     lengths = lengths[: len(lengths) // 6 * 6]
     difficulty = np.where(lengths % 5 == 0, np.nan, lengths % 7)  # ties, and some not known
-    batches = []
-    for world in (1, 2, 3):
-        samplers = [
-            CurriculumSampler(
-                lengths, 12 // world, lambda epoch: difficulty, direction, pacing, None, 40, world, rank, 3, group
-            )
-            for rank in range(world)
-        ]
-        for sampler in samplers:
-            sampler.set_epoch(epoch)
-        batches.append(global_batches(samplers, 12 // world))
-    assert batches[0] == batches[1] == batches[2]
+
+    def make(batch_size, world, rank):
+        return CurriculumSampler(
+            lengths, batch_size, lambda epoch: difficulty, direction, pacing, None, 40, world, rank, 3, group
+        )
+
+    assert_same_global_batches(make, epoch)
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,8 +1,7 @@
 """Small files, and a small stand-in for a task of the Hub."""
 
-import json
-
 import pytest
+from runs import write_rows
 
 
 @pytest.fixture(autouse=True)
@@ -13,28 +12,16 @@ def cache(hf_cache):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a file of rows, in the kind that its name says."""
+    """Write a file of rows in the format that its name says, or of any content; returns its path."""
 
-    def write_rows(name, rows):
+    def write_file(name, content):
         path = tmp_path / name
-        if isinstance(rows, str):
-            path.write_text(rows, encoding="utf-8")
-        elif isinstance(rows, bytes):
-            path.write_bytes(rows)
-        elif name.endswith(".jsonl"):
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        elif name.endswith(".parquet"):
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            pq.write_table(pa.Table.from_pylist(rows), path)
-        else:
-            mark = "\t" if name.endswith(".tsv") else ","
-            lines = [rows[0].keys(), *(row.values() for row in rows)]
-            path.write_text("".join(mark.join(map(str, line)) + "\n" for line in lines), encoding="utf-8")
+        if isinstance(content, list):
+            return write_rows(path, content)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return str(path)
 
-    return write_rows
+    return write_file
 
 
 @pytest.fixture
@@ -43,10 +30,7 @@ def hub(monkeypatch, tmp_path):
     import datasets
 
     def serve(**splits):
-        files = {}
-        for name, rows in splits.items():
-            files[name] = str(tmp_path / f"{name}.parquet")
-            datasets.Dataset.from_list(rows).to_parquet(files[name])
+        files = {name: write_rows(tmp_path / f"{name}.parquet", rows) for name, rows in splits.items()}
 
         def load(task):
             return datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "parquet-cache"))

@@ -27,24 +27,11 @@ def test_tsv_takes_a_lone_quote_for_what_it_is(write):
     assert list(table["text"]) == ['"a cat', 'said "b"', '"a" b "c"']
 
 
-def test_byte_order_mark_windows_lines_and_long_texts(write):
-    text = "cat " * 50_000
-    path = write("rows.csv", f"\ufefftext,label\r\n{text},1\r\n".encode())
-    assert list(load_file(path, ["text"], "label")["text"]) == [text]
-    path = write("rows.tsv", f"\ufefftext\tlabel\r\n{text}\t1\r\n".encode())
-    assert list(load_file(path, ["text"], "label")["label"]) == ["1"]
-
-
 def test_fingerprint_is_that_of_the_content(write):
     first = load_file(write("a.csv", ROWS), ["text"], "label")
     same = load_file(write("b.csv", ROWS), ["text"], "label")
     other = load_file(write("c.csv", ROWS[::-1]), ["text"], "label")
     assert first._fingerprint == same._fingerprint != other._fingerprint
-
-
-def test_a_file_of_blank_lines_is_empty(write):
-    with pytest.raises(UserError, match=r"rows.csv is empty"):
-        load_file(write("rows.csv", " \n\n"), ["text"], "label")
 
 
 def test_parquet_without_rows_or_column(write):

@@ -32,10 +32,8 @@ def test_questions_are_taken_whole_until_there_are_enough_rows(queries, count, s
     taken = take_queries(queries, count, np.random.default_rng(seed))
     assert all(len(set(taken[queries == query].tolist())) == 1 for query in queries)
     assert taken.sum() >= min(count, len(queries))
-    smallest = min(int((queries == query).sum()) for query in queries[taken])
     largest = max(int((queries == query).sum()) for query in queries[taken])
     assert taken.sum() - largest < count
-    assert smallest >= 1
     left = take_queries(queries, count, np.random.default_rng(seed), leave_one=True)
     assert not left.all() or len(set(queries.tolist())) == 1
 
@@ -69,10 +67,6 @@ def test_own_files(write, tokenizer_folder):
     assert batch["query"].tolist() == expected.tolist()
 
 
-def test_accuracy_is_allowed(write, tokenizer_folder):
-    assert own(write, tokenizer_folder, metrics=["acc", "f1"]).metrics == ("acc", "f1")
-
-
 def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder):
     data = own(write, tokenizer_folder, max_train_samples=10, max_eval_samples=5)
     assert len(data.splits["train"]) == 12
@@ -90,7 +84,9 @@ def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder):
 def test_split_without_a_question_to_rank(write, tokenizer_folder):
     with pytest.raises(UserError, match=r"val.csv: none of its questions \(4 rows\) has both"):
         own(write, tokenizer_folder, validation=1)
-    assert (own(write, tokenizer_folder, validation=1, metrics=["acc"]).splits["val"].queries == -1).all()
+    data = own(write, tokenizer_folder, validation=1, metrics=["acc", "f1"])
+    assert data.metrics == ("acc", "f1")
+    assert (data.splits["val"].queries == -1).all()
 
 
 def test_predicted_rows_name_their_question(write, tokenizer_folder):
@@ -111,11 +107,8 @@ def test_wikiqa(hub, tokenizer_folder, write):
     data = TextDataModule(task="wikiqa", tokenizer=tokenizer_folder)
     data.prepare_data()
     assert (data.num_labels, data.label_names) == (2, ["irrelevant", "relevant"])
-    assert {name: int(split.queries.max()) + 1 for name, split in data.splits.items() if name != "predict"} == {
-        "train": 8,
-        "val": 3,
-        "test": 4,
-    }
+    numbers = {name: int(split.queries.max()) + 1 for name, split in data.splits.items() if name != "predict"}
+    assert numbers == {"train": 8, "val": 3, "test": 4}
     assert data.predict_rows([0]) == {"question_id": ["Q0"], "question": ["the cat sat"], "answer": ["on the mat"]}
     new = write("new.csv", [{"question": "the cat", "answer": "sat"}])  # needs no question id
     data = TextDataModule(task="wikiqa", tokenizer=tokenizer_folder, predict_file=new)
@@ -141,7 +134,6 @@ def test_trecqa_groups_by_the_text_of_the_question(hub, tokenizer_folder):
     [
         ({"task": "wikiqa", "query_column": "qid"}, r"query_column \(qid\) is for own files"),
         ({"labels": ["a", "b", "c"], "query_column": "qid"}, r"needs two classes.*there are 3"),
-        ({"labels": ["a", "b"], "metrics": ["map"]}, r"'map' ranks answers.*give query_column"),
         ({"task": "mrpc", "metrics": ["acc", "mrr"]}, r"'mrr' ranks answers"),
     ],
 )

@@ -1,30 +1,14 @@
 """Answer selection and regression through the real command line, on files of a few hundred rows."""
 
-import csv
 import json
 import random
 
 import pytest
 import torch
-from runs import experiment, newest, run, write_config
+from runs import newest, read_csv, run, text_experiment, write_config
 
 NOUNS = ["cat", "dog", "mouse", "horse", "cow", "sheep", "goat", "hen"]
 PLACES = ["mat", "roof", "field", "barn"]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path, monkeypatch):
-    """Work in a new folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def write_rows(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return str(path)
 
 
 def answers(questions, seed):
@@ -52,90 +36,68 @@ def lengths(count, seed):
 
 
 def settings_of(folder, rows, **data):
-    """A tiny experiment on own files, with a tokenizer of their words."""
-    from transformers import BertTokenizer
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, *PLACES]
-    words += ["where", "is", "the", "on", "good", "bad"]
-    BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=64).save_pretrained(folder / "tok")
-    files = {
-        f"{name}_file": write_rows(folder / f"{name}.csv", rows(count, seed))
-        for seed, (name, count) in enumerate({"train": 40, "validation": 20, "test": 21}.items())
-    }
-    settings = experiment()
-    for name in ("prototype_dim",):
-        del settings["model"]["init_args"][name]
-    settings["model"]["class_path"] = "mebert.MultiExitModule"
-    settings["data"] = {
-        "class_path": "mebert.TextDataModule",
-        "init_args": {"tokenizer": str(folder / "tok"), "max_length": 32, "batch_size": 16, **files, **data},
-    }
-    return settings
-
-
-def ranking(folder):
-    settings = settings_of(
-        folder, answers, text_column="question", text_pair_column="answer", query_column="qid", eval_batch_size=8
-    )
-    settings["model"]["init_args"]["class_weights"] = "balanced"
-    return settings
+    """A tiny experiment on own rows."""
+    sizes = {"train": 40, "validation": 20, "test": 21}
+    splits = {name: rows(count, seed) for seed, (name, count) in enumerate(sizes.items())}
+    words = [*NOUNS, *PLACES, "where", "is", "the", "on", "good", "bad"]
+    return text_experiment(folder, splits, words, **data)
 
 
 def report(folder):
     return json.loads((newest(folder) / "evaluation.json").read_text())
 
 
-def test_answer_selection_from_fit_to_predict(in_folder, capsys):
-    settings = ranking(in_folder)
-    write_config(in_folder, settings)
+def test_answer_selection_from_fit_to_predict(here, capsys):
+    columns = {"text_column": "question", "text_pair_column": "answer", "query_column": "qid"}
+    settings = settings_of(here, answers, **columns)
+    settings["model"]["init_args"]["class_weights"] = "balanced"
+    write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     shown = capsys.readouterr().out
     assert "map" in shown
     assert "p_at_1" in shown
-    first = report(in_folder)
+    first = report(here)
     assert first["metric"] == "map"
     assert {"map", "mrr", "p_at_1"} <= set(first["exits"][0])
     assert all(0 < point["metric"] <= 1 for point in first["operating_points"]["entropy"])
-    with (newest(in_folder) / "metrics.csv").open() as file:
-        logged = {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
+    metrics = read_csv(newest(here) / "metrics.csv")
+    logged = {name: float(value) for row in metrics for name, value in row.items() if value}
     assert {"train/exit_01/map", "val/exit_03/mrr", "val/score", "test/exit_02/p_at_1"} <= set(logged)
     assert logged["val/score"] == pytest.approx(logged["val/mean/map"])
-    best = str(newest(in_folder) / "checkpoints/best.ckpt")
+    best = str(newest(here) / "checkpoints/best.ckpt")
     weights = torch.load(best, weights_only=True)["mebert"]["class_weights"]
     labels = [row["label"] for row in answers(40, 0)]
     assert weights == pytest.approx([len(labels) / 2 / labels.count(c) for c in (0, 1)])
 
     assert run("predict", "--config", "tiny.yaml", "--ckpt_path", best, "--predictions.path", "out.csv") == 0
-    with open("out.csv", newline="") as file:
-        table = list(csv.DictReader(file))
+    table = read_csv("out.csv")
     assert list(table[0]) == ["index", "qid", "question", "answer", "label", "prob_0", "prob_1", "exit"]
     assert [row["qid"] for row in table] == [row["qid"] for row in answers(21, 2)]
 
 
-def test_regression_from_fit_to_predict(in_folder, capsys):
+def test_regression_from_fit_to_predict(here, capsys):
     """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
-    settings = settings_of(in_folder, lambda count, seed: lengths(3 * count, seed), regression=True)
+    settings = settings_of(here, lambda count, seed: lengths(3 * count, seed), regression=True)
     settings["model"]["init_args"]["target_speedup"] = 1.2
     settings["curve"]["fit_indicators"] = True  # without classes there are no prototypes
-    write_config(in_folder, settings)
+    write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     shown = capsys.readouterr().out
     assert "Accuracy-speed curve: pearson" in shown
-    assert set(report(in_folder)["policies"]) == {"change", "learned"}
-    found = report(in_folder)
+    assert set(report(here)["policies"]) == {"change", "learned"}
+    found = report(here)
     assert found["metric"] == "pearson"
     assert found["policy"] == "change"
     assert found["oracle"] is None
     assert 1.0 <= found["operating_point"]["speedup_layers"] <= 1.5
     assert found["operating_points"]["change"][0]["target"] == 1.2
 
-    best = str(newest(in_folder) / "checkpoints/best.ckpt")
+    best = str(newest(here) / "checkpoints/best.ckpt")
     tables = {}
     for engine in ("shrink", "full"):
         arguments = ["--predictions.engine", engine, "--predictions.path", f"{engine}.csv"]
         assert run("predict", "--config", "tiny.yaml", "--ckpt_path", best, *arguments) == 0
-        with open(f"{engine}.csv", newline="") as file:
-            tables[engine] = list(csv.DictReader(file))
+        tables[engine] = read_csv(f"{engine}.csv")
     assert list(tables["full"][0]) == ["index", "text", "score", "exit"]
     exits = [int(row["exit"]) for row in tables["full"]]
     assert [int(row["exit"]) for row in tables["shrink"]] == exits

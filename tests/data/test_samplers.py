@@ -4,22 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sampling import assert_same_global_batches, global_batches
 
 from mebert.data.samplers import PADDING_ROW, EvalSampler, LengthGroupedSampler
 from mebert.errors import UserError
 
 lengths_lists = st.lists(st.integers(3, 128), min_size=1, max_size=400).map(np.array)
 worlds = st.integers(1, 5)
-
-
-def global_batches(samplers, batch_size):
-    """The rows of each step over all ranks, without padding rows."""
-    shares = [list(sampler) for sampler in samplers]
-    steps = range(0, max(map(len, shares)), batch_size)
-    return [
-        sorted(row for share in shares for row in share[step : step + batch_size] if row != PADDING_ROW)
-        for step in steps
-    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -56,17 +47,10 @@ def test_training_visits_rows_at_most_once_in_equal_shares(lengths, world, epoch
 @given(lengths=st.lists(st.integers(3, 128), min_size=6, max_size=400).map(np.array), epoch=st.integers(0, 3))
 def test_global_batches_are_the_same_for_1_2_and_3_processes(group, lengths, epoch):
     lengths = lengths[: len(lengths) // 6 * 6]
-    batches = []
-    for world in (1, 2, 3):
-        samplers = [LengthGroupedSampler(lengths, 12 // world, world, rank, 3, group) for rank in range(world)]
-        for sampler in samplers:
-            sampler.set_epoch(epoch)
-        batches.append(global_batches(samplers, 12 // world))
-    assert batches[0] == batches[1] == batches[2]
-    evals = [
-        global_batches([EvalSampler(lengths, world, rank) for rank in range(world)], 12 // world) for world in (1, 2, 3)
-    ]
-    assert evals[0] == evals[1] == evals[2]
+    assert_same_global_batches(
+        lambda size, world, rank: LengthGroupedSampler(lengths, size, world, rank, 3, group), epoch
+    )
+    assert_same_global_batches(lambda size, world, rank: EvalSampler(lengths, world, rank), epoch)
 
 
 def test_only_the_last_batch_gives_up_rows_for_equal_shares():

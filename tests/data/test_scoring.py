@@ -1,9 +1,9 @@
 """A pass over a whole split: every row's score at its own place, and nothing left changed."""
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
+from tiny import quiet_trainer
 from torch import nn
 
 from mebert.data.scoring import evaluation_mode, score_split
@@ -24,10 +24,6 @@ def split_of(rows):
     )
 
 
-def trainer():
-    return L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
 def test_scores_stand_at_the_places_of_their_rows(batch_size):
     def collate_batch(items):
@@ -38,7 +34,7 @@ def test_scores_stand_at_the_places_of_their_rows(batch_size):
         return torch.stack([batch["input_ids"][:, 0], batch["attention_mask"].sum(1)], dim=1)
 
     split = split_of(23)
-    scores = score_split(trainer(), split, collate_batch, score, batch_size)
+    scores = score_split(quiet_trainer(), split, collate_batch, score, batch_size)
     assert scores[:, 0].tolist() == list(range(10, 33))
     assert scores[:, 1].tolist() == split.lengths.tolist()
 
@@ -46,7 +42,7 @@ def test_scores_stand_at_the_places_of_their_rows(batch_size):
 def test_a_pass_draws_nothing_from_the_global_random_state():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    score_split(trainer(), split_of(9), lambda rows: collate(rows, 0), lambda batch: batch["index"], 4)
+    score_split(quiet_trainer(), split_of(9), lambda rows: collate(rows, 0), lambda batch: batch["index"], 4)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -70,11 +66,3 @@ def test_some_rows_as_a_split_of_their_own_keep_all_that_they_have():
         for name in whole:
             assert np.array_equal(taken[name], whole[name]), name
     assert part.index.tolist() == [14, 0, 8]
-
-
-def test_taking_rows_of_a_split_without_labels_or_segments():
-    whole = split_of(5)
-    split = TokenisedSplit(whole.tokens, whole.offsets, None, whole.index)
-    part = split.select(np.array([3]))
-    assert part.tokens.tolist() == [13] * whole.lengths[3]
-    assert (part.token_types, part.labels, part.difficulty, part.queries) == (None, None, None, None)

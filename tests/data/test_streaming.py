@@ -1,12 +1,12 @@
 """Files that are read as they are predicted: the same rows as otherwise, in constant memory."""
 
-import csv
-import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import read_csv, write_rows
 
 from mebert.data import TextDataModule
 from mebert.data.files import load_file
@@ -16,28 +16,16 @@ from mebert.errors import UserError
 TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "a\rb", "Zürich 漢字", "=1+1"]
 
 
-def write_rows(path, texts):
-    rows = [{"id": f"n{i}", "text": text} for i, text in enumerate(texts)]
-    if path.suffix == ".jsonl":
-        path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
-    elif path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        with path.open("w", newline="", encoding="utf-8-sig") as file:
-            dialect = "excel-tab" if path.suffix == ".tsv" else "excel"
-            writer = csv.DictWriter(file, ["id", "text"], dialect=dialect)
-            writer.writeheader()
-            writer.writerows(rows)
-    return str(path)
+def write_texts(path, texts):
+    return write_rows(path, [{"id": f"n{i}", "text": text} for i, text in enumerate(texts)])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
 def test_rows_are_those_of_the_whole_file(tmp_path, suffix):
     texts = [text for text in TEXTS if suffix != "tsv" or not {"\n", "\r"} & set(text)]
-    path = write_rows(tmp_path / f"rows.{suffix}", texts)
+    path = write_texts(tmp_path / f"rows.{suffix}", texts)
+    if suffix != "parquet":  # a byte order mark
+        Path(path).write_bytes(b"\xef\xbb\xbf" + Path(path).read_bytes())
     stream = FileStream(path, ["text", "id"], ["text"])
     stream.check()
     found = list(stream.rows())
@@ -53,9 +41,8 @@ def test_rows_are_those_of_the_whole_file(tmp_path, suffix):
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6), min_size=1))
 def test_any_csv_is_read_as_by_the_csv_module(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("any") / "rows.csv"
-    write_rows(path, texts)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        wanted = [row["text"] for row in csv.DictReader(file)]
+    write_texts(path, texts)
+    wanted = [row["text"] for row in read_csv(path)]
     assert [values[0] for _, _, values in FileStream(str(path), ["text"], ["text"]).rows()] == wanted
 
 
@@ -79,7 +66,7 @@ def test_large_files_are_streamed_and_small_ones_where_it_is_asked_for(
     tmp_path, tokenizer_folder, monkeypatch, size, streaming, streamed
 ):
     monkeypatch.setattr("mebert.data.files.LARGE", 50_000)
-    path = write_rows(tmp_path / "rows.jsonl", ["the cat sat"] * size)
+    path = write_texts(tmp_path / "rows.jsonl", ["the cat sat"] * size)
     data = TextDataModule(labels=["no", "yes"], predict_file=path, tokenizer=tokenizer_folder, streaming=streaming)
     data.setup("predict")
     assert ("predict" not in data.splits) == streamed
@@ -92,7 +79,7 @@ def test_large_files_are_streamed_and_small_ones_where_it_is_asked_for(
 def test_processes_share_the_rows(tmp_path, tokenizer_folder):
     """Each has every third, in windows of which the longest come first; a pair, a blank text, a text too long."""
     texts = [" ".join(["cat"] * (1 + i % 23)) for i in range(500)] + [" "]
-    path = write_rows(tmp_path / "rows.csv", texts)
+    path = write_texts(tmp_path / "rows.csv", texts)
     settings = {"text_pair_column": "id", "max_length": 16, "batch_size": 4, "tokenizer": tokenizer_folder}
     data = TextDataModule(labels=["no", "yes"], predict_file=path, streaming=True, **settings)
     data.setup("predict")
@@ -121,7 +108,7 @@ def tokens_of(batch):
 def test_memory_does_not_grow_with_the_rows(tmp_path, tokenizer_folder):
     peaks = {}
     for rows in (1_000, 6_000):
-        path = write_rows(tmp_path / f"{rows}.jsonl", [f"the cat sat on mat {i}" for i in range(rows)])
+        path = write_texts(tmp_path / f"{rows}.jsonl", [f"the cat sat on mat {i}" for i in range(rows)])
         data = TextDataModule(labels=["no", "yes"], predict_file=path, streaming=True, tokenizer=tokenizer_folder)
         data.setup("predict")
         tracemalloc.start()

@@ -19,12 +19,11 @@ PUBLIC = "https://api.wandb.ai"
 
 
 @pytest.fixture
-def nobody(tmp_path, monkeypatch):
+def nobody(here, monkeypatch):
     """No account: an empty home, no variables."""
     for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(here))
     settings = SimpleNamespace(mode="online", api_key=None, base_url=PUBLIC)
     monkeypatch.setattr(wandb, "setup", lambda: SimpleNamespace(settings=settings))
     return settings
@@ -67,9 +66,8 @@ def test_key_in_netrc(nobody, tmp_path, monkeypatch, content, url, found):
     assert has_key_in_netrc(url) is found, "a file that is not there is no answer"
 
 
-def test_server_out_of_reach(tmp_path, monkeypatch, caplog):
+def test_server_out_of_reach(here, monkeypatch, caplog):
     """The same line as without an account, with the reason; the id that was asked for is kept."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mebert.loggers.wandb_logger.why_offline", lambda: None)
     start, tried = wandb.init, []
 
@@ -89,7 +87,7 @@ def test_server_out_of_reach(tmp_path, monkeypatch, caplog):
     assert tried[0]["settings"].init_timeout == 7
     (line,) = [line for line in caplog.messages if "wandb sync" in line]
     assert "(the server could not be used: no route to host)" in line
-    (found,) = offline_runs(tmp_path / "runs")
+    (found,) = offline_runs(here / "runs")
     assert found.run.run_id == "abc123"
     assert found.summary["val/auc"] == {"max": 0.5}
 
@@ -122,8 +120,7 @@ def test_nothing_prompts_hangs_or_fails_at_a_terminal(tmp_path, key):
         assert len(out.strip().splitlines()) == 1, "one line, and nothing of W&B's own"
 
 
-def test_settings_that_cannot_be(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_settings_that_cannot_be(here):
     with pytest.raises(UserError, match="init_timeout must be above 0"):
         EarlyExitWandbLogger(init_timeout=0)
     with pytest.raises(UserError, match=r"tags need 1 to 64 characters"):

@@ -79,9 +79,8 @@ def test_form(path):
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_choices_are_commands_that_parse(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_choices_are_commands_that_parse(path, here, monkeypatch, capsys):
+    (here / "configs").symlink_to(ROOT / "configs")
     sweep = load_sweep_config(str(path))
     assert sweep is not None
     choices = corners(sweep["parameters"])
@@ -108,17 +107,16 @@ def test_recipes_are_there():
 
 
 @pytest.fixture
-def agents_run(tmp_path, monkeypatch):
+def agents_run(here, monkeypatch):
     """The agent's command line and environment, where the tiny task stands under the name of the sweep's; values."""
-    monkeypatch.chdir(tmp_path)
     sweep = load_sweep_config(str(ROOT / "configs" / "sweeps" / "de3_area.yaml"))
     assert sweep is not None
-    (tmp_path / "configs" / "logger").mkdir(parents=True)
-    (tmp_path / "configs" / "logger" / "wandb.yaml").symlink_to(ROOT / "configs" / "logger" / "wandb.yaml")
+    (here / "configs" / "logger").mkdir(parents=True)
+    (here / "configs" / "logger" / "wandb.yaml").symlink_to(ROOT / "configs" / "logger" / "wandb.yaml")
     settings = experiment()
     settings["trainer"] |= {"max_epochs": 1, "enable_progress_bar": False}
-    (tmp_path / "configs" / "de3").mkdir()
-    write_config(tmp_path / "configs" / "de3", settings, "minilm_sst2.yaml")
+    (here / "configs" / "de3").mkdir()
+    write_config(here / "configs" / "de3", settings, "minilm_sst2.yaml")
     values = corners(sweep["parameters"])[0]
     return *agents_command(sweep, values, monkeypatch), values
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from pathlib import Path
@@ -10,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from runs import experiment, run, run_process, write_config
+from runs import experiment, run, run_process, text_experiment, write_config
 from wandb_file import offline_runs
 
-from mebert.data.synthetic import synthetic_tokenizer
 from mebert.metrics.record_files import load_record
 from mebert.report.wandb_tables import question_ranks, spread_rows
 
@@ -21,24 +19,13 @@ OVERLAY = str(Path(__file__).resolve().parents[2] / "configs" / "logger" / "wand
 MARKUP = "<script>alert('x')</script> | **the** =1+1"
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def fit_own(folder: Path, rows: list[dict[str, object]], **data: object) -> tuple[Path, object]:
     """Train on own rows, the same in every split; the run's folder, and what W&B has."""
-    synthetic_tokenizer().save_pretrained(folder / "tokenizer")
-    write_rows(folder / "rows.csv", rows)
-    settings = experiment(learning_rate=3e-2)
+    splits = dict.fromkeys(("train", "validation", "test"), rows)
+    words = ["a", "dog", "the", "cat", *map(str, range(24))]
+    settings = text_experiment(folder, splits, words, batch_size=8, **data)
+    settings["model"]["init_args"]["learning_rate"] = 3e-2
     settings["trainer"]["max_epochs"] = 1
-    settings["model"]["class_path"] = "mebert.MultiExitModule"
-    settings["model"]["init_args"].pop("prototype_dim")
-    files = {f"{name}_file": "rows.csv" for name in ("train", "validation", "test")}
-    own = {"tokenizer": "tokenizer", "max_length": 24, "batch_size": 8, "eval_batch_size": 8, **files, **data}
-    settings["data"] = {"class_path": "mebert.TextDataModule", "init_args": own}
     settings["curve"] |= {"wall_samples": 0, "policies": []}
     write_config(folder, settings)
     assert run("fit", "--config", "tiny.yaml", "--config", OVERLAY, "--wandb.samples", "50") == 0
@@ -46,13 +33,12 @@ def fit_own(folder: Path, rows: list[dict[str, object]], **data: object) -> tupl
     return folder / "runs" / "tiny" / found.run.run_id, found
 
 
-def test_texts_are_plain_strings(tmp_path, monkeypatch):
+def test_texts_are_plain_strings(here):
     """Markup is a string like any other; a column may have a name of ours; a row without label shifts nothing."""
-    monkeypatch.chdir(tmp_path)
     rows = [{"label": "yes" if n % 3 else "no", "layer": f"a dog {n}"} for n in range(12)]
     rows[4]["layer"] = MARKUP
     rows[1]["label"] = ""
-    _, found = fit_own(tmp_path, rows, text_column="layer")
+    _, found = fit_own(here, rows, text_column="layer")
     shown = {row["index"]: row for row in found.rows("test/samples")}
     assert sorted(shown) == [0, *range(2, 12)]
     for index, row in shown.items():
@@ -63,10 +49,9 @@ def test_texts_are_plain_strings(tmp_path, monkeypatch):
     assert "html" not in json.dumps(kinds)
 
 
-def test_regression(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_regression(here):
     rows = [{"text": f"a dog {n}", "label": n / 4} for n in range(16)]
-    folder, found = fit_own(tmp_path, rows, regression=True)
+    folder, found = fit_own(here, rows, regression=True)
     record, _ = load_record(folder / "outputs.safetensors")
     samples = found.rows("test/samples")
     assert len(samples) == 16
@@ -85,14 +70,13 @@ def test_regression(tmp_path, monkeypatch):
     assert found.rows("test/exits")[0]["spearman"] is not None
 
 
-def test_ranking(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_ranking(here):
     rows = [
         {"q": f"the cat {n // 4}", "answer": f"a dog {n}", "label": "right" if n % 4 == n // 4 % 4 else "wrong"}
         for n in range(24)
     ]
     own = {"text_column": "q", "text_pair_column": "answer", "labels": ["wrong", "right"], "query_column": "q"}
-    folder, found = fit_own(tmp_path, rows, **own)
+    folder, found = fit_own(here, rows, **own)
     record, _ = load_record(folder / "outputs.safetensors")
     samples = found.rows("test/samples")
     assert {(row["q"], row["answer"]) for row in samples} == {(row["q"], row["answer"]) for row in rows}

@@ -1,11 +1,13 @@
-"""Tiny modules of every recipe, batches with labels, and a trainer without output."""
+"""Tiny modules of every recipe, batches with labels, and what a training does at each of its steps."""
+
+import copy
 
 import lightning as L
 import torch
 from tiny import tiny_batch, tiny_config
 from torch.utils.data import DataLoader
 
-__all__ = ["gradients", "labelled", "loader", "make", "same_gradients", "trainer"]
+__all__ = ["Watch", "gradients", "labelled", "loader", "make", "same_gradients"]
 
 
 def make(kind, layers=3, family="bert", spread=0.0, **settings):
@@ -37,12 +39,24 @@ def loader(batches=3, rows=6, padded=False):
     return DataLoader(items, batch_size=rows)
 
 
-def trainer(path, *callbacks, **settings):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    quiet |= {"enable_checkpointing": False, "max_epochs": 1}
-    return L.Trainer(
-        **{"default_root_dir": path, "accelerator": "cpu", "callbacks": list(callbacks)} | quiet | settings
-    )
+class Watch(L.Callback):
+    """The model's weights before and after every batch; epoch, rates and gradients of every step of the optimiser."""
+
+    def __init__(self):
+        self.before, self.after, self.epochs, self.rates, self.steps = [], [], [], [], []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.before.append(copy.deepcopy(module.model.state_dict()))
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.epochs.append(trainer.current_epoch)
+        self.rates.append(sorted(group["lr"] for group in optimizer.param_groups))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.after.append(copy.deepcopy(module.model.state_dict()))
+        if trainer.global_step > len(self.steps):
+            named = {name.removeprefix("model."): p.grad for name, p in module.named_parameters()}
+            self.steps.append({name: grad.clone() for name, grad in named.items() if grad is not None})
 
 
 def gradients(module, loss):

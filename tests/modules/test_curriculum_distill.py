@@ -1,5 +1,7 @@
 """CurriculumDistillModule: the loss of every kind of distillation, who gets gradient, and its settings."""
 
+from functools import partial
+
 import pytest
 import torch
 from modules import recipes
@@ -9,9 +11,7 @@ from torch.nn import functional as F
 from mebert import CurriculumDistillModule, MultiExitModel
 from mebert.models import ExitOutputs
 
-
-def make(**settings):
-    return recipes.make(CurriculumDistillModule, **settings)
+make = partial(recipes.make, CurriculumDistillModule)
 
 
 def random_outputs(rows=6, exits=3, hidden=32):
@@ -32,13 +32,6 @@ def kd(outputs, student, teacher, t):
 
 def fd(outputs, student, teacher):
     return (1 - F.cosine_similarity(outputs.features[student], outputs.features[teacher], dim=-1)).mean()
-
-
-def test_none_is_joint_training():
-    outputs, batch = random_outputs(), labelled()
-    parts = make(distillation="none").compute_loss(outputs, batch)
-    torch.testing.assert_close(parts["loss"], sum(ce(outputs, batch, e) for e in range(3)) / 3)
-    assert set(parts) == {"loss", "ce"}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +85,13 @@ def test_projection_starts_as_identity_is_trained_and_is_not_saved(tmp_path):
     assert not any("projection" in name for name in saved.state_dict())
 
 
-def test_a_linear_projection_needs_an_exit_below_the_last():
-    module = make(distillation="layerwise", feature_weight=0.5, projection=True, exit_layers=[3])
-    parts = module.compute_loss(random_outputs(exits=1), labelled())
-    assert set(parts) == {"loss", "ce"}, "one exit has nobody to learn from"
+def test_one_exit_or_no_distillation_is_joint_training():
+    one = make(distillation="layerwise", feature_weight=0.5, projection=True, exit_layers=[3])
+    for module, exits in ((one, 1), (make(distillation="none"), 3)):
+        outputs, batch = random_outputs(exits=exits), labelled()
+        parts = module.compute_loss(outputs, batch)
+        assert set(parts) == {"loss", "ce"}
+        torch.testing.assert_close(parts["loss"], sum(ce(outputs, batch, e) for e in range(exits)) / exits)
 
 
 def test_regression_distils_values():

@@ -2,11 +2,11 @@
 
 import copy
 
-import lightning as L
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import gradients, labelled, loader, same_gradients, trainer
+from modules.recipes import Watch, gradients, labelled, loader, same_gradients
+from tiny import quiet_trainer
 from torch.nn import functional as F
 
 from mebert.models import model_inputs
@@ -15,16 +15,6 @@ from mebert.modules import DeeBERTModule
 
 def make(**settings):
     return recipes.make(DeeBERTModule, **{"student_learning_rate": 1e-2, "dropout": None, **settings})
-
-
-class Weights(L.Callback):
-    """The weights before every forward pass, and after the last."""
-
-    def __init__(self):
-        self.states = []
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.states.append(copy.deepcopy(module.model.state_dict()))
 
 
 def test_stage_2_is_the_sum_of_the_earlier_exits_losses():
@@ -43,11 +33,11 @@ def test_stage_2_is_the_sum_of_the_earlier_exits_losses():
 
 @pytest.mark.parametrize("head", ["mlp", "linear"])
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_stage_2_begins_with_the_last_exits_pooler(tmp_path, head, accumulate):
-    module, watch = make(stage1_epochs=1, head=head), Weights()
+def test_stage_2_begins_with_the_last_exits_pooler(head, accumulate):
+    module, watch = make(stage1_epochs=1, head=head), Watch()
     begin = copy.deepcopy(module.model.state_dict())
-    trainer(tmp_path, watch, max_epochs=2, accumulate_grad_batches=accumulate).fit(module, loader(4))
-    stage1, stage2 = watch.states[3], watch.states[4:]
+    quiet_trainer(watch, max_epochs=2, accumulate_grad_batches=accumulate).fit(module, loader(4))
+    stage1, stage2 = watch.after[3], watch.after[4:]
     for name, value in stage1.items():
         if name.startswith(("exits.0.", "exits.1.")):
             assert torch.equal(value, begin[name]), "stage 1 leaves the earlier exits alone"
@@ -62,5 +52,5 @@ def test_stage_2_begins_with_the_last_exits_pooler(tmp_path, head, accumulate):
         moved = (stage2[0][pooler.format(0)] - stage1[pooler.format(2)]).abs().max()
         assert moved <= 1.01e-2
         assert not torch.allclose(stage1[pooler.format(0)], stage1[pooler.format(2)], atol=2e-2)
-        last = watch.states[-1]
+        last = watch.after[-1]
         assert not torch.equal(last[pooler.format(0)], last[pooler.format(1)]), "each exit goes on with its own"

@@ -1,30 +1,26 @@
 """Learnt exit weights: the loss by loops, its minimum, and the rate at which the weights move."""
 
 import math
+from functools import partial
 
-import lightning as L
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import labelled, loader, trainer
+from modules.recipes import Watch, labelled, loader
 from scipy.optimize import minimize_scalar
+from tiny import quiet_trainer
 from torch.nn import functional as F
 
 from mebert.models import model_inputs
 from mebert.modules import LearnedWeightsModule
 from mebert.modules.learned_weights import uncertainty_loss
 
-
-def make(**settings):
-    return recipes.make(LearnedWeightsModule, **settings)
+make = partial(recipes.make, LearnedWeightsModule)
 
 
 @pytest.mark.parametrize("num_labels", [3, 1])
 def test_loss_by_loops(num_labels):
-    module, batch = (
-        make(num_labels=num_labels, weights_learning_rate=1e-2, learning_rate=1e-3),
-        labelled(num_labels=num_labels),
-    )
+    module, batch = make(num_labels=num_labels), labelled(num_labels=num_labels)
     with torch.no_grad():
         module.log_variances.copy_(torch.tensor([0.3, -0.2, 0.5]))
     logits = module.model(**model_inputs(batch)).logits
@@ -53,17 +49,10 @@ def test_at_the_minimum_a_loss_counts_by_its_inverse(loss, regression):
     assert multiplier == pytest.approx(1 / (2 * loss), rel=1e-4)
 
 
-class Gradients(L.Callback):
-    """Of the first step, as the optimiser takes it."""
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.found = {name: p.grad.clone() for name, p in module.named_parameters()}
-
-
-def test_weights_move_at_their_own_rate(tmp_path):
-    module, gradients = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1), Gradients()
+def test_weights_move_at_their_own_rate():
+    module, watch = make(weights_learning_rate=0.05, learning_rate=1e-4, weight_decay=0.1), Watch()
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
-    trainer(tmp_path, gradients).fit(module, loader(1, padded=True))
+    quiet_trainer(watch).fit(module, loader(1, padded=True))
     # Adam's first step is the rate itself; CE begins above 1/2, so that every weight exp(-s) falls.
     torch.testing.assert_close(module.log_variances.detach(), torch.full((3,), 0.05), rtol=1e-3, atol=0)
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in module.named_parameters()}
@@ -73,4 +62,4 @@ def test_weights_move_at_their_own_rate(tmp_path):
         for name, value in before.items():
             module.get_parameter(name).copy_(value)
     losses = module.eval().per_exit_losses(module(**model_inputs(labelled())), labelled())
-    torch.testing.assert_close(gradients.found["log_variances"], 0.5 - losses.detach())
+    torch.testing.assert_close(watch.steps[0]["log_variances"], 0.5 - losses.detach())

@@ -1,37 +1,27 @@
+"""MultiExitModule and ProtoExitModule: prototypes, the choice of operating points, checkpoints, prediction."""
+
+from functools import partial
+
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import labelled, loader, trainer
+from modules.recipes import labelled, loader
+from tiny import quiet_trainer
 from torch.utils.data import DataLoader
 
-from mebert.errors import UserError
-from mebert.losses import depth_weights, per_exit_losses
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers
-from mebert.models import ExitOutputs
+from mebert.models import model_inputs
 from mebert.modules import MultiExitModule, ProtoExitModule
-from mebert.policies import Entropy, HybridDistanceEntropy, ValueChange, hybrid_indicator, normalised_entropy
+from mebert.policies import Entropy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
 
-
-def make(cls=ProtoExitModule, **settings):
-    return recipes.make(cls, **settings)
-
-
-def test_uniform_and_depth_weighted_loss():
-    outputs = ExitOutputs(torch.randn(3, 6, 3), torch.randn(3, 6, 32))
-    batch = labelled()
-    each = per_exit_losses(outputs.logits, batch["labels"])
-    uniform = make(MultiExitModule).compute_loss(outputs, batch)["loss"]
-    torch.testing.assert_close(uniform, each.mean())
-    depth = make(MultiExitModule, exit_weights="depth").compute_loss(outputs, batch)["loss"]
-    torch.testing.assert_close(depth, (each * torch.tensor([1, 2, 3]) / 6).sum())
-    torch.testing.assert_close(depth_weights(3), torch.tensor([1, 2, 3]) / 6)
+make = partial(recipes.make, ProtoExitModule)
 
 
 @pytest.mark.parametrize("dar", ["hinge", "softmax"])
 def test_dar_reaches_the_backbone_and_the_prototypes_move(dar):
-    module = make(dar=dar, alpha=1.0, margin=20.0).train()  # a margin that random features do not keep
+    module = make(dar=dar, alpha=1.0, margin=20.0)  # a margin that random features do not keep
     batch = labelled()
-    outputs = module(**{k: batch[k] for k in ("input_ids", "attention_mask")})
+    outputs = module(**model_inputs(batch))
     parts = module.compute_loss(outputs, batch)
     torch.testing.assert_close(parts["loss"], parts["ce"] + parts["dar"])
     bank = module.model.prototypes
@@ -46,22 +36,13 @@ def test_dar_reaches_the_backbone_and_the_prototypes_move(dar):
     assert bank.weight.grad.abs().sum() > 0
 
 
-def test_no_dar_tracks_prototypes_but_adds_nothing_to_the_loss():
-    module = make(dar="none").train()
-    batch = labelled()
-    parts = module.compute_loss(module(**{k: batch[k] for k in ("input_ids", "attention_mask")}), batch)
+def test_prototypes_move_without_their_loss_but_not_in_evaluation():
+    module, batch = make(dar="none"), labelled()
+    parts = module.compute_loss(module(**model_inputs(batch)), batch)
     torch.testing.assert_close(parts["loss"], parts["ce"])
     assert module.model.prototypes.seen.all()
-
-
-def test_evaluation_does_not_move_prototypes():
-    module = make().train()
-    batch = labelled()
-    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
-    module.compute_loss(module(**inputs), batch)
     before = module.model.prototypes.prototypes.clone()
-    module.eval()
-    module.compute_loss(module(**inputs), {**batch, "labels": batch["labels"].flip(0)})
+    module.eval().compute_loss(module(**model_inputs(batch)), {**batch, "labels": batch["labels"].flip(0)})
     assert torch.equal(before, module.model.prototypes.prototypes)
 
 
@@ -109,7 +90,7 @@ def test_fixed_lambda_and_threshold_are_kept():
     assert module.policy == HybridDistanceEntropy(0.125, lam=0.5)
 
 
-def test_dropout_is_on_in_training_and_off_in_evaluation(tmp_path):
+def test_dropout_is_on_in_training_and_off_in_evaluation():
     modes = []
 
     class Spy(MultiExitModule):
@@ -118,7 +99,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(tmp_path):
             modes.append((self.trainer.state.stage.value, {m.training for m in drops}))
             return super().compute_loss(outputs, batch)
 
-    trainer(tmp_path).fit(make(Spy, dropout=0.1), loader(4), loader(4))
+    quiet_trainer().fit(recipes.make(Spy, dropout=0.1), loader(4), loader(4))
     assert ("train", {True}) in modes
     assert ("validate", {False}) in modes
     assert ("train", {False}) not in modes
@@ -126,7 +107,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(tmp_path):
 
 def test_training_learns_and_the_checkpoint_carries_policy_and_prototypes(tmp_path):
     module = make(learning_rate=5e-3, pooling="mean")
-    fit = trainer(tmp_path, max_epochs=25)
+    fit = quiet_trainer(max_epochs=25)
     fit.fit(module, loader(4))
     assert fit.callback_metrics["train/ce"] < 0.4  # log 3 = 1.1 at the start
     module.policy = HybridDistanceEntropy(0.3, lam=2.0).bind(module.model)
@@ -137,48 +118,25 @@ def test_training_learns_and_the_checkpoint_carries_policy_and_prototypes(tmp_pa
     assert loaded.operating_points == {"edr": {2.0: 0.3}}
     assert torch.equal(loaded.model.prototypes.prototypes, module.model.prototypes.prototypes)
     batch = labelled()
-    inputs = {k: batch[k] for k in ("input_ids", "attention_mask")}
     module.eval(), loaded.eval()
-    torch.testing.assert_close(loaded(**inputs).logits, module(**inputs).logits)
+    torch.testing.assert_close(loaded(**model_inputs(batch)).logits, module(**model_inputs(batch)).logits)
 
 
-def test_padding_rows_do_not_count_in_the_evaluation_loss(tmp_path):
-    module = make(MultiExitModule)
+def test_padding_rows_do_not_count_in_the_evaluation_loss():
+    module = recipes.make(MultiExitModule)
     rows = list(loader(1).dataset)
     twice = [*rows, {**rows[0], "index": torch.tensor(-1)}, {**rows[1], "index": torch.tensor(-1)}]
-    run = trainer(tmp_path)
+    run = quiet_trainer()
     plain = run.validate(module, DataLoader(rows, batch_size=8), verbose=False)[0]["val/loss"]
     padded = run.validate(module, DataLoader(twice, batch_size=8), verbose=False)[0]["val/loss"]
     assert padded == pytest.approx(plain)
 
 
-def test_regression_leaves_when_the_estimate_stops_moving(tmp_path):
-    module = make(MultiExitModule, num_labels=1)
-    rows = [{**row, "labels": row["labels"].float()} for row in loader(2).dataset]
-    trainer(tmp_path).fit(module, DataLoader(rows, batch_size=6))
-    assert isinstance(module.policy, ValueChange)
-    assert list(module.score_policies()) == ["change"]
-    out = trainer(tmp_path).predict(module, DataLoader(rows, batch_size=6))
-    assert out[0]["label"].dtype == torch.float32
-
-
-def test_predict_gives_labels_probabilities_and_exits_from_one(tmp_path):
+def test_predict_gives_labels_probabilities_and_exits_from_one():
     module = make(threshold=0.9, lam=0.0)
-    out = trainer(tmp_path).predict(module, loader(4))
+    out = quiet_trainer().predict(module, loader(4))
     for batch in out:
         torch.testing.assert_close(batch["probabilities"].sum(-1), torch.ones(6))
         assert torch.equal(batch["label"], batch["probabilities"].argmax(-1))
         assert batch["exit"].min() >= 1
         assert batch["exit"].max() <= 3
-
-
-def test_a_foreign_checkpoint_is_refused(tmp_path):
-    module = make()
-    run = trainer(tmp_path, limit_train_batches=1)
-    run.fit(module, loader(4))
-    run.save_checkpoint(tmp_path / "x.ckpt")
-    content = torch.load(tmp_path / "x.ckpt", weights_only=True)
-    del content["mebert"]
-    torch.save(content, tmp_path / "y.ckpt")
-    with pytest.raises(UserError, match="not written by mebert"):
-        ProtoExitModule.load_from_checkpoint(tmp_path / "y.ckpt")

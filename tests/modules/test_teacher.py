@@ -1,13 +1,11 @@
 """An external teacher: its logits are the library's own, computed once, in the classes of the data."""
 
-import json
 from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
-from runs import QUIET, run, run_process
-from tiny import tiny_config
+from runs import experiment, newest, run, write_config
+from tiny import quiet_trainer, save_tokenizer, tiny_config
 
 from mebert.data import TextDataModule
 from mebert.errors import UserError
@@ -20,32 +18,11 @@ NAMES = ["bad", "good", "odd"]
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}  # rows are computed in batches, and alone for comparison
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    import datasets
-
-    folder = tmp_path / "hf-cache"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
-    return folder
-
-
-def tokenizer_of(words):
-    from transformers import BertTokenizer
-
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    return BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=64)
-
-
-def own_tokenizer(folder):
-    """The teacher's: the student's words in another order, and more of them."""
-    tokenizer_of(["film", "the", "a", *reversed(WORDS[:-3]), "movie", "good"]).save_pretrained(folder)
-
-
 @pytest.fixture
 def classifier(tmp_path):
     """A Hugging Face classifier with random weights and its tokenizer, as a folder."""
 
-    def save(names=NAMES, family="bert", tokenizer=True, name="classifier"):
+    def save(names=NAMES, family="bert", name="classifier"):
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
         torch.manual_seed(3)
@@ -55,9 +32,8 @@ def classifier(tmp_path):
         )
         folder = tmp_path / name
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-        if tokenizer:
-            own_tokenizer(folder)
-        return str(folder)
+        # The student's words in another order, and more of them.
+        return save_tokenizer(folder, ["film", "the", "a", *reversed(WORDS[:-3]), "movie", "good"])
 
     return save
 
@@ -74,42 +50,23 @@ def rows(count):
 @pytest.fixture
 def data(tmp_path):
     """A data module over an own file, with a tokenizer of its own."""
-    file, folder = tmp_path / "train.csv", tmp_path / "student"
+    file = tmp_path / "train.csv"
     file.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows(40)))
-    tokenizer_of(WORDS).save_pretrained(folder)
-
-    def build(**settings):
-        return TextDataModule(
-            **{
-                "train_file": str(file),
-                "validation_file": str(file),
-                "tokenizer": str(folder),
-                "max_length": 16,
-                "batch_size": 8,
-                "labels": NAMES,
-                **settings,
-            }
-        )
-
-    return build
-
-
-def trainer_for(data, folder):
-    """A trainer in the state in which `on_fit_start` finds it, as far as the data goes."""
-    trainer = L.Trainer(default_root_dir=folder, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False)
-    data.trainer, trainer.datamodule = trainer, data
-    data.setup("fit")
-    return trainer
+    files = dict.fromkeys(("train_file", "validation_file"), str(file))
+    given = {"tokenizer": save_tokenizer(tmp_path / "student", WORDS), "max_length": 16, "batch_size": 8}
+    return lambda **settings: TextDataModule(**{"labels": NAMES, **files, **given, **settings})
 
 
 @pytest.fixture
-def prepared(tmp_path, data):
-    """The logits of a teacher over the data, prepared."""
+def prepared(data, hf_cache):
+    """The logits of a teacher over the data, prepared as `on_fit_start` does it."""
 
     def prepare(teacher, **settings):
         made = data(**settings)
-        logits = TeacherLogits(teacher)
-        logits.prepare(trainer_for(made, tmp_path))
+        logits, trainer = TeacherLogits(teacher), quiet_trainer()
+        made.trainer, trainer.datamodule = trainer, made
+        made.setup("fit")
+        logits.prepare(trainer)
         return logits, made
 
     return prepare
@@ -146,14 +103,14 @@ def test_classes_are_matched_by_name(classifier, prepared):
     torch.testing.assert_close(shuffled.logits, plain.logits[:, [1, 2, 0]])
 
 
-def test_the_table_is_computed_once(classifier, prepared, cache, monkeypatch, capsys):
+def test_the_table_is_computed_once(classifier, prepared, hf_cache, monkeypatch):
     from transformers import AutoModelForSequenceClassification
 
     folder = classifier()
     torch.manual_seed(5)
     first, _ = prepared(folder)
     after_computing = torch.rand(3)
-    (file,) = (cache / "mebert").glob("teacher-*")
+    (file,) = (hf_cache / "mebert").glob("teacher-*")
     assert "-classifier-" in file.name
 
     def built(*_, **__):
@@ -177,8 +134,8 @@ def test_the_table_is_computed_once(classifier, prepared, cache, monkeypatch, ca
     save_file(state, weights, metadata={"format": "pt"})
     moved, _ = prepared(folder)
     torch.testing.assert_close(moved.logits, first.logits + 1.0)
-    assert len(list((cache / "mebert").glob("teacher-*"))) == 2
-    for table in (cache / "mebert").glob("teacher-*"):
+    assert len(list((hf_cache / "mebert").glob("teacher-*"))) == 2
+    for table in (hf_cache / "mebert").glob("teacher-*"):
         table.write_bytes(b"half")
     torch.testing.assert_close(prepared(folder)[0].logits, moved.logits)
 
@@ -186,7 +143,8 @@ def test_the_table_is_computed_once(classifier, prepared, cache, monkeypatch, ca
 def test_a_saved_model_teaches_with_its_last_exit(prepared, tmp_path):
     module = spread(MultiExitModule)
     module.model.label_names = ["good", "bad", "odd"]
-    module.model.save_pretrained(tmp_path / "own", tokenizer_of(WORDS))
+    module.model.save_pretrained(tmp_path / "own")
+    save_tokenizer(tmp_path / "own", WORDS)
     teacher, data = prepared(str(tmp_path / "own"))
     torch.testing.assert_close(teacher.logits, last_exit(module, data)[:, [1, 0, 2]], **CLOSE)
 
@@ -194,10 +152,7 @@ def test_a_saved_model_teaches_with_its_last_exit(prepared, tmp_path):
 @pytest.mark.parametrize("recipe", [MultiExitModule, ProtoExitModule])
 def test_a_checkpoint_teaches_with_its_last_exit(prepared, tmp_path, recipe):
     """One written from Python: without the run's model folder, so without names and tokenizer."""
-    module = spread(recipe)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
-    trainer.strategy.connect(module)
-    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    module = checkpoint_of(recipe, tmp_path / "own.ckpt")
     teacher, data = prepared(str(tmp_path / "own.ckpt"))
     torch.testing.assert_close(teacher.logits, last_exit(module, data), **CLOSE)
 
@@ -206,6 +161,13 @@ def spread(recipe):
     torch.manual_seed(0)
     module = recipe(encoder_config=tiny_config("bert", initializer_range=0.5), num_labels=3)
     return module.eval()
+
+
+def checkpoint_of(recipe, path):
+    module, trainer = spread(recipe), quiet_trainer()
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path)
+    return module
 
 
 def last_exit(module, data):
@@ -255,30 +217,24 @@ def test_classes_that_do_not_match_are_shown(names, task):
         label_order("org/t", names, len(names), task)
 
 
-def bare(folder):
-    """An encoder without a classifier."""
+def cut_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def remove_tokenizer(folder):
+    """transformers would go on with one that knows no word."""
+    for file in folder.glob("*token*"):
+        file.unlink()
+
+
+def save_bare_encoder(folder):
     encoder = MultiExitModule(encoder_config=tiny_config("bert")).model.encoder
     encoder.config.id2label = dict(enumerate(NAMES))
     encoder.save_pretrained(folder)
 
 
-def half(folder):
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-
-
-def mute(folder):
-    """Without tokenizer: transformers would go on with one that knows no word."""
-    for file in folder.glob("*token*"):
-        file.unlink()
-
-
-def small(folder):
-    """A tokenizer of another model, with more tokens than this one knows."""
-    tokenizer_of([str(n) for n in range(60)] + WORDS).save_pretrained(folder)
-
-
-def short(folder):
+def save_with_few_positions(folder):
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     config = AutoConfig.from_pretrained(folder, max_position_embeddings=8)
@@ -288,11 +244,11 @@ def short(folder):
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
-        (bare, "is no trained classifier: it has no weights for .*classifier.bias"),
-        (half, ": the files are not usable"),
-        (mute, "has no tokenizer in"),
-        (small, "knows 50 tokens, but the tokenizer gives token 74"),
-        (short, "takes at most 8 tokens, but a row has 1[0-9];"),
+        (save_bare_encoder, "is no trained classifier: it has no weights for .*classifier.bias"),
+        (cut_weights, ": the files are not usable"),
+        (remove_tokenizer, "has no tokenizer in"),
+        (lambda f: save_tokenizer(f, list(map(str, range(60))) + WORDS), "knows 50 tokens, .* gives token 74"),
+        (save_with_few_positions, "takes at most 8 tokens, but a row has 1[0-9];"),
     ],
 )
 def test_folders_that_cannot_teach_are_named(classifier, prepared, damage, text):
@@ -311,11 +267,13 @@ def test_teachers_that_are_not_there_are_named(prepared, tmp_path):
         prepared(str(tmp_path / "damaged.ckpt"))
 
 
+def test_plain_loaders_are_refused(classifier):
+    with pytest.raises(UserError, match=r"teacher .* reads the texts .* plain loaders"):
+        TeacherLogits(classifier()).prepare(quiet_trainer())
+
+
 def test_a_class_that_was_not_imported_is_not_looked_for(prepared, tmp_path):
-    module = spread(MultiExitModule)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, barebones=True)
-    trainer.strategy.connect(module)
-    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    checkpoint_of(MultiExitModule, tmp_path / "own.ckpt")
     content = torch.load(tmp_path / "own.ckpt", weights_only=True)
     content["hyper_parameters"] |= {
         "_class_path": "somewhere.Else",
@@ -326,83 +284,16 @@ def test_a_class_that_was_not_imported_is_not_looked_for(prepared, tmp_path):
         prepared(str(tmp_path / "own.ckpt"))
 
 
-def test_plain_loaders_are_refused(classifier, tmp_path):
-    with pytest.raises(UserError, match=r"teacher .* reads the texts .* plain loaders"):
-        TeacherLogits(classifier()).prepare(L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path))
-
-
-def test_texts_by_place_in_the_split(data, tmp_path):
-    made, texts = data(), [text for text, _ in rows(40)]
-    trainer_for(made, tmp_path)
-    assert made.split("train").index[4] == 5
-    assert made.texts("train", [4, 0]) == {"text": [texts[5], texts[0]]}
-    with pytest.raises(UserError, match="no test split"):
-        made.texts("test", [0])
-
-
-PLUGIN = """
-import torch
-from mebert.modules import MultiExitModule
-from mebert.modules.teacher_logits import TeacherLogits
-
-class Taught(MultiExitModule):
-    def __init__(self, teacher: str, table: str, **kwargs):
-        super().__init__(**kwargs)
-        self.table = table
-        self.teacher = TeacherLogits(teacher)
-
-    def on_fit_start(self):
-        for name in ("computed", "read"):
-            self.teacher.prepare(self.trainer)
-            torch.save(self.teacher.logits, f"{self.table}-{name}-{self.global_rank}.pt")
-
-    def compute_loss(self, outputs, batch):
-        parts = super().compute_loss(outputs, batch)
-        if self.training:
-            assert self.teacher.for_batch(batch["index"]).isfinite().all()
-        return parts
-"""
-
-
-def test_two_processes_end_with_the_table_of_one(tmp_path, monkeypatch, data, classifier):
-    """Through the real command line; a second `prepare` finds the table of the first in the cache."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taught_plugin.py").write_text(PLUGIN)
-    folder, made = classifier(names=["odd", "bad", "good"]), data()
-    given = ["--model.class_path", "taught_plugin.Taught", "--model.teacher", folder]
-    given += ["--model.encoder_config", json.dumps(tiny_config("bert", num_hidden_layers=1))]
-    given += ["--data.class_path", "mebert.TextDataModule", "--data.tokenizer", made.tokenizer_name]
-    given += ["--data.max_length", "16", "--data.labels", json.dumps(NAMES), "--data.train_file", made.files["train"]]
-    given += ["--data.validation_file", made.files["train"], "--test_after_fit", "false", "--trainer.max_epochs", "1"]
-    given += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.limit_train_batches", "1"]
-    assert run("fit", *given, "--model.table", "one", "--trainer.devices", "1") == 0
-    one = torch.load("one-computed-0.pt", weights_only=True)
-    wanted = expected(folder, [text for text, label in rows(40) if label])
-    torch.testing.assert_close(one, wanted[:, [1, 2, 0]], **CLOSE)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "two-cache"))
-    two = ["--model.table", "two", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = run_process("fit", *given, *two, *QUIET, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for how in ("computed", "read"):
-        assert done.stderr.count(f"training rows {how} in") == 1, done.stderr
-        for rank in range(2):
-            table = torch.load(f"two-{how}-{rank}.pt", weights_only=True)
-            torch.testing.assert_close(table, one, **CLOSE)
-    content = torch.load(next(tmp_path.glob("runs/mebert/*/checkpoints/last.ckpt")), weights_only=True)
-    assert not any("teacher" in name for name in content["state_dict"])
-
-
-def test_a_checkpoint_of_a_run_brings_names_and_tokenizer(tmp_path, monkeypatch, prepared, data):
+def test_a_checkpoint_of_a_run_brings_names_and_tokenizer(here, prepared, data):
     """The command line's checkpoints name their class, and beside them is the model folder."""
-    monkeypatch.chdir(tmp_path)
-    made = data()
-    given = ["--model.encoder_config", json.dumps(tiny_config("bert")), "--model.class_path", "mebert.ProtoExitModule"]
-    given += ["--data.class_path", "mebert.TextDataModule", "--data.tokenizer", made.tokenizer_name]
-    given += ["--data.max_length", "16", "--data.labels", '["odd", "bad", "good"]', "--test_after_fit", "false"]
-    given += ["--data.train_file", made.files["train"], "--data.validation_file", made.files["train"]]
-    given += ["--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
-    assert run("fit", *given) == 0
-    (best,) = (tmp_path / "runs").glob("mebert/*/checkpoints/best.ckpt")
+    made, settings = data(), experiment(encoder_config=tiny_config("bert"))
+    files = {"train_file": made.files["train"], "validation_file": made.files["train"]}
+    own = {"tokenizer": made.tokenizer_name, "max_length": 16, "labels": ["odd", "bad", "good"]}
+    settings["data"] = {"class_path": "mebert.TextDataModule", "init_args": files | own}
+    settings["trainer"]["max_epochs"] = 1
+    write_config(here, settings | {"test_after_fit": False})
+    assert run("fit", "--config", "tiny.yaml") == 0
+    best = newest(here) / "checkpoints/best.ckpt"
     teacher, made = prepared(str(best))
     module = ProtoExitModule.load_from_checkpoint(best).eval()
     torch.testing.assert_close(teacher.logits, last_exit(module, made)[:, [1, 2, 0]], **CLOSE)

@@ -6,33 +6,12 @@ import copy
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
-from tiny import tiny_batch, tiny_config
+from modules.recipes import labelled, make
 
 import mebert
 from mebert.models import model_inputs
-
-RECIPES = sorted(
-    name
-    for name in mebert.__all__
-    if isinstance(kind := getattr(mebert, name), type) and issubclass(kind, L.LightningModule)
-)
-
-
-def recipe(name: str) -> mebert.MultiExitModule:
-    """A recipe with a tiny encoder whose weights are as spread out as trained ones, without dropout."""
-    torch.manual_seed(0)
-    module = getattr(mebert, name)(encoder_config=tiny_config("bert"), num_labels=3, dropout=0.0)
-    with torch.no_grad():
-        for parameter in module.model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return module.train()
-
-
-def labelled(rows: int = 16, seed: int = 0) -> dict[str, torch.Tensor]:
-    return {**tiny_batch(rows, seed=seed), "labels": torch.arange(rows) % 3, "index": torch.arange(rows)}
 
 
 def under(precision: str, module: Any) -> tuple[Any, AbstractContextManager[Any]]:
@@ -48,8 +27,8 @@ def under(precision: str, module: Any) -> tuple[Any, AbstractContextManager[Any]
 
 def step(name: str, precision: str) -> tuple[torch.Tensor, dict[str, float], dict[str, torch.Tensor]]:
     """Logits (E, B, C), the parts of the loss, and the gradients of one training step, in float32."""
-    module, context = under(precision, recipe(name))
-    batch = labelled()
+    module, context = under(precision, make(getattr(mebert, name), spread=0.1))
+    batch = labelled(16)
     with context:
         outputs = module(**model_inputs(batch))
         parts = module.compute_loss(outputs, batch)
@@ -69,7 +48,7 @@ def counted_rows(rows: int, seed: int) -> dict[str, torch.Tensor]:
 
 def trained(steps: int = 150) -> mebert.MultiExitModel:
     """A tiny model with prototypes and a learning-to-exit head, trained until its exits are right most of the time."""
-    module = recipe("ProtoExitModule")
+    module = make(mebert.ProtoExitModule, spread=0.1)
     module.model.exit_scorer = torch.nn.Linear(32, 1)
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
     for number in range(steps):

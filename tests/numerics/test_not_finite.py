@@ -39,22 +39,18 @@ class Gradient(mebert.MultiExitModule):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "spoilt_recipe.py").write_text(RECIPE)
+def here(here, monkeypatch):
+    monkeypatch.syspath_prepend(str(here))
+    (here / "spoilt_recipe.py").write_text(RECIPE)
     monkeypatch.setenv("SPOILT_ROW", "7")
     monkeypatch.setenv("SPOILT_BY", "nan")
-    return tmp_path
+    return here
 
 
 def write(folder, recipe="spoilt_recipe.Spoilt", trainer=None, **init_args):
-    settings = experiment(**init_args)
+    settings = experiment(recipe, **init_args)
     settings["trainer"] |= {"max_epochs": 3, **(trainer or {})}
     settings["last_checkpoint"] = {"every_n_train_steps": 2}
-    if recipe is not None:
-        settings["model"]["class_path"] = recipe
-        del settings["model"]["init_args"]["prototype_dim"]
     return str(write_config(folder, settings))
 
 
@@ -67,7 +63,7 @@ def stopped(capsys, *args):
     return lines[0]
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("value", ["nan", "-inf"])
 def test_a_part_of_the_loss_of_a_recipe(value, here, monkeypatch, capsys):
     monkeypatch.setenv("SPOILT_BY", value)
     line = stopped(capsys, "--config", write(here))
@@ -76,14 +72,8 @@ def test_a_part_of_the_loss_of_a_recipe(value, here, monkeypatch, capsys):
     rows = [int(row) for row in re.search(r"rows ([\d, ]+) of the training split", line).group(1).split(", ")]
     assert len(rows) == 16
     assert 7 in rows
-    for word in (
-        "epoch ",
-        "precision 32-true",
-        "learning rate 0.00",
-        "--model.learning_rate",
-        "last.ckpt is from before",
-    ):
-        assert word in line
+    for words in ("epoch ", "precision 32-true", "learning rate 0.00", "--model.learning_rate", "ckpt is from before"):
+        assert words in line
 
 
 def test_the_checkpoint_before_it_is_whole_and_goes_on(here, monkeypatch, capsys):
@@ -104,7 +94,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not(here, capsys):
     assert re.search(r"loss \d\.\d+, rows", line)
 
 
-@pytest.mark.parametrize("recipe", [None, "mebert.GEEPModule", "mebert.RomeBERTModule"])
+@pytest.mark.parametrize("recipe", ["ProtoExitModule", "RomeBERTModule"])
 def test_a_learning_rate_of_1e30(recipe, here, capsys):
     line = stopped(capsys, "--config", write(here, recipe, learning_rate=1e30))
     assert "not finite at global step 1 (epoch 1)" in line, "the first step is taken with the weights as they were"
@@ -119,7 +109,7 @@ def test_weights_that_are_infinite_from_the_start(here, capsys):
     with torch.no_grad():
         encoder.get_input_embeddings().weight[5:] = float("inf")
     encoder.save_pretrained("encoder")
-    config = write(here, "mebert.MultiExitModule", encoder="encoder", encoder_config=None)
+    config = write(here, "MultiExitModule", encoder="encoder", encoder_config=None)
     line = stopped(capsys, "--config", config)
     assert "at global step 0" in line
     assert re.search(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from measures import RECIPES, counted_rows, step, trained
+from numerics.measures import counted_rows, step, trained
 
+from mebert import modules
 from mebert.inference import prepare_model, prepare_policy
 from mebert.metrics.curve import replay, threshold_for_speedup
 from mebert.models import MultiExitModel, model_inputs
@@ -62,7 +63,7 @@ def float32_step(recipe: str):
 
 
 @pytest.mark.parametrize("precision", TRAINING)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", modules.__all__)
 def test_forward_loss_and_gradient_of_every_recipe(recipe, precision):
     (logits, parts, gradients), (wanted, losses, slopes) = step(recipe, precision), float32_step(recipe)
     of_logits, of_loss, of_gradient = TRAINING[precision]

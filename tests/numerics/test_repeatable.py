@@ -8,22 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from measures import RECIPES
 from resume.same import differences
-from runs import experiment, run, write_config
+from runs import OWN_SETTINGS, experiment, run, write_config
 
-STAGES = {"FastBERTModule": {"stage1_epochs": 1}, "DeeBERTModule": {"stage1_epochs": 1}}
+from mebert import modules
+
 QUICK = ("BERxiTModule", "CurriculumDistillModule", "FastBERTModule", "GEEPModule")  # of all families; the rest is slow
 OF_THE_CLOCK = ("wall", "seconds", "checkpoint")
 
 
 def prepared(folder: Path, recipe: str, epochs: int = 1, **data: Any) -> str:
     """A run with everything that draws at random: dropout, order, new weights."""
-    settings = experiment(dropout=0.1, **STAGES.get(recipe, {}))
-    settings["model"]["class_path"] = f"mebert.{recipe}"
-    if recipe != "ProtoExitModule":
-        del settings["model"]["init_args"]["prototype_dim"]
-    settings["trainer"]["max_epochs"] = 2 if recipe in STAGES else epochs
+    settings = experiment(recipe, dropout=0.1)
+    settings["trainer"]["max_epochs"] = 2 if "stage1_epochs" in OWN_SETTINGS.get(recipe, {}) else epochs
     settings["curve"] = {"wall_samples": 0, "points": [1.2, 1.5]}
     settings["data"]["init_args"] |= {"train_samples": 64, **data}
     return str(write_config(folder, settings))
@@ -55,45 +52,37 @@ def fit(config: str, name: str, *more: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "recipe", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in RECIPES]
+    "recipe", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in modules.__all__]
 )
-def test_two_runs_with_one_seed_are_equal(recipe, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = prepared(tmp_path, recipe)
+def test_two_runs_with_one_seed_are_equal(recipe, here):
+    config = prepared(here, recipe)
     one = fit(config, "one")
     torch.rand(17)  # what this process has drawn so far makes no difference
     assert differences(one, fit(config, "two")) == []
 
 
 @pytest.mark.parametrize("recipe", ["ProtoExitModule", pytest.param("FastBERTModule", marks=pytest.mark.slow)])
-def test_another_seed_makes_another_run(recipe, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = prepared(tmp_path, recipe)
+def test_another_seed_makes_another_run(recipe, here):
+    config = prepared(here, recipe)
     found = differences(fit(config, "one"), fit(config, "two", "--seed_everything", "43"))
     assert any(place.startswith("/weights/model.exits.0") for place in found)
     assert any(place.startswith("/weights/model.encoder") for place in found)
     assert any(place.startswith("/evaluation/") for place in found)
 
 
-def test_worker_processes_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = prepared(tmp_path, "ProtoExitModule")
+def test_worker_processes_change_nothing(here):
+    config = prepared(here, "ProtoExitModule")
     without = fit(config, "without")
     one = fit(config, "one", "--data.num_workers", "1")
     assert differences(one, fit(config, "two", "--data.num_workers", "1")) == []
     assert differences(one, without) == [], "the order is drawn in the parent"
 
 
-def test_a_curriculum_is_repeatable(tmp_path, monkeypatch):
+def test_a_curriculum_is_repeatable(here):
     """Measured by the model in training, so that each epoch's order comes from the weights."""
-    monkeypatch.chdir(tmp_path)
-    settings = [
-        "--data.class_path",
-        "mebert.SyntheticCurriculumDataModule",
-        "--data.difficulty",
-        "mebert.curriculum.Wrongness",
-    ]
-    config = prepared(tmp_path, "CurriculumDistillModule", epochs=2)
+    settings = ["--data.class_path", "mebert.SyntheticCurriculumDataModule"]
+    settings += ["--data.difficulty", "mebert.curriculum.Wrongness"]
+    config = prepared(here, "CurriculumDistillModule", epochs=2)
     one = fit(config, "one", *settings)
     assert differences(one, fit(config, "two", *settings)) == []
     other = fit(config, "three", *settings, "--seed_everything", "7")

@@ -9,22 +9,14 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 GRACE = 300  # seconds, on a machine that others use
 
 
-@dataclass
-class Ended:
-    """How a group ended.
-
-    Args:
-        codes: Exit code of each process; that of a signal is negative.
-        seconds: From the start to the last one's end.
-        said: What each wrote.
-    """
+class Ended(NamedTuple):
+    """How a group ended: the exit code of each process (that of a signal is negative), after how long, its output."""
 
     codes: list[int | None]
     seconds: float
@@ -37,33 +29,22 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def start(world: int, function: Callable[..., None], folder: Path, *args: Any) -> list[Any]:
-    """Processes that call `function(rank, world, folder, *args)`; as if a launcher had started them."""
+def run_group(world: int, function: Callable[..., None], folder: Path, *args: Any) -> Ended:
+    """Call `function(rank, world, folder, *args)` in each process of a group, as if a launcher had started it."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mebert.cli.lightning"])
-    port = free_port()
+    port, since = free_port(), time.monotonic()
     given = [(function, rank, world, port, folder, args) for rank in range(world)]
     processes = [context.Process(target=_run, args=values) for values in given]
     for process in processes:
         process.start()
-    return processes
-
-
-def wait(processes: list[Any], folder: Path, since: float, limit: float = GRACE) -> Ended:
     for process in processes:
-        process.join(max(0.1, limit - (time.monotonic() - since)))
-    codes = [process.exitcode for process in processes]
-    seconds = time.monotonic() - since
+        process.join(max(0.1, GRACE - (time.monotonic() - since)))
+    ended = [process.exitcode for process in processes], time.monotonic() - since
     for process in processes:
         process.kill()
-    files = [folder / f"said-{len(processes)}-{rank}.txt" for rank in range(len(processes))]
-    return Ended(codes, seconds, [file.read_text(encoding="utf-8") if file.exists() else "" for file in files])
-
-
-def run_group(world: int, function: Callable[..., None], folder: Path, *args: Any) -> Ended:
-    """Start a group and wait until all its processes have ended."""
-    since = time.monotonic()
-    return wait(start(world, function, folder, *args), folder, since)
+    files = [folder / f"said-{world}-{rank}.txt" for rank in range(world)]
+    return Ended(*ended, [file.read_text(encoding="utf-8") if file.exists() else "" for file in files])
 
 
 def _run(function: Callable[..., None], rank: int, world: int, port: int, folder: Path, args: tuple[Any, ...]) -> None:

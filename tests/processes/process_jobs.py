@@ -13,6 +13,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from runs import experiment
+from tiny import quiet_trainer
 from torch import Tensor
 
 from mebert import modules
@@ -22,22 +24,12 @@ from mebert.cli.errors import convert_lightning_errors
 from mebert.curriculum import CrossReview, KnownDifficulty, Loss, RootCompetence, SyntheticCurriculumDataModule
 from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.modules import MultiExitModule
-from mebert.modules.two_stage import TwoStageModule
+from mebert.modules.teacher_logits import TeacherLogits
 from mebert.runtime.distributed import PatientDDP, gather_rows
 
 GLOBAL_BATCH = 12  # shared by 1, 2 or 3 processes
 TRAIN, EVAL = 42, 41  # the last training batch is half a batch; 41 can be shared by neither 2 nor 3
-ENCODER = {
-    "model_type": "bert",
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 80,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-}
-MODULES = {name: getattr(modules, name) for name in modules.__all__}
+ENCODER = {**experiment()["model"]["init_args"]["encoder_config"], "initializer_range": 0.2}
 SETTINGS: dict[str, dict[str, Any]] = {
     "CurriculumDistillModule": {"distillation": "both", "feature_weight": 0.5, "projection": True},
     "ProtoExitModule": {"prototype_dim": 8, "lam": 0.5, "class_weights": "balanced"},
@@ -56,32 +48,27 @@ class Watch(L.Callback):
         self.metrics: list[dict[str, float]] = []
         self.at_step = at_step
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         # Adam makes a step of full size of a gradient that is nothing but rounding; not with this.
         for group in trainer.optimizers[0].param_groups:
             group["eps"] = 1e-2
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self.at_step(trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append(gather_rows(outputs["loss"].detach().view(1)).mean().item())
         self.rows.append(sorted(gather_rows(batch["index"]).tolist()))
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         self.metrics.append({n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/")})
 
 
 def module_of(name: str, **settings: Any) -> Any:
     """A module with the same weights in every process."""
     L.seed_everything(7, verbose=False)
-    kind = MODULES[name]
     given = {"encoder_config": ENCODER, "num_labels": 3, "learning_rate": 1e-2, "dropout": 0.0} | settings
-    return kind(**given | SETTINGS.get(name, {}))
+    return getattr(modules, name)(**given | SETTINGS.get(name, {}))
 
 
 def sure_module(num_labels: int = 3) -> Any:
@@ -99,17 +86,9 @@ def data_of(world: int, kind: type[Any] = SyntheticEntailmentDataModule, **setti
 
 
 def trainer_of(world: int, folder: Path, *callbacks: L.Callback, **settings: Any) -> L.Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-    quiet |= {"enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks)}
-    return L.Trainer(
-        accelerator="cpu",
-        devices=world,
-        strategy=PatientDDP() if world > 1 else "auto",
-        precision="32-true",
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        **quiet | settings,
-    )
+    given = {"devices": world, "strategy": PatientDDP() if world > 1 else "auto", "default_root_dir": folder}
+    given |= {"enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks), "num_sanity_val_steps": 0}
+    return quiet_trainer(*callbacks, precision="32-true", **given | settings)
 
 
 # ---- jobs: (world, folder) to what is compared -----------------------------------------------------------------------
@@ -224,8 +203,30 @@ def cache(world: int, folder: Path) -> dict[str, Any]:
     return {"calls": counts, "is_mapped": type(base).__name__}
 
 
+class Taught(MultiExitModule):
+    """Asks a teacher as training begins, and then another one, which finds what the first has computed."""
+
+    def on_fit_start(self) -> None:
+        self.tables = []
+        for _ in range(2):
+            teacher = TeacherLogits(str(Path(self.trainer.default_root_dir, "teacher")))
+            teacher.prepare(self.trainer)
+            self.tables.append(gather_rows(teacher.logits))
+
+
+def taught(world: int, folder: Path) -> dict[str, Any]:
+    """The logits of a teacher in every process."""
+    files = dict.fromkeys(("train_file", "validation_file"), str(folder / "answers.csv"))
+    data = TextDataModule(
+        tokenizer=str(folder / "tokenizer"), max_length=40 + world, text_column="question", labels=["0", "1"], **files
+    )
+    module = Taught(encoder_config=ENCODER, num_labels=2)
+    trainer_of(world, folder, max_steps=1, limit_val_batches=0).fit(module, data)
+    return {"tables": torch.stack(module.tables).unflatten(1, (world, -1))}
+
+
 JOBS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
-    **{name: (lambda world, folder, name=name: train(name, world, folder)) for name in MODULES},
+    **{name: (lambda world, folder, name=name: train(name, world, folder)) for name in modules.__all__},
     "curriculum": partial(curriculum, difficulty=KnownDifficulty(), pacing=RootCompetence(0.8, 0.2)),
     "scored curriculum": scored_curriculum,
     "cross-review": cross_review,
@@ -238,6 +239,7 @@ JOBS: dict[str, Callable[[int, Path], dict[str, Any]]] = {
     "own folder": own_folder,
     "stream": stream,
     "cache": cache,
+    "taught": taught,
 }
 
 
@@ -290,7 +292,3 @@ def predict_until(rank: int, world: int, folder: Path) -> None:
     trainer = trainer_of(world, folder, PredictionWriter(str(folder / "out.csv")), Die())
     with convert_lightning_errors(trainer):
         trainer.predict(sure_module(), data_of(world, eval_samples=200), return_predictions=False)
-
-
-assert issubclass(MODULES["FastBERTModule"], TwoStageModule)
-assert issubclass(MODULES["PABEEModule"], MultiExitModule)

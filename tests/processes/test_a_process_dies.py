@@ -1,8 +1,8 @@
 """A process that dies takes the others along: soon, with an error, and nothing that is half written stays."""
 
 import pytest
-from process_groups import run_group
-from process_jobs import fit_until, predict_until
+from processes.process_groups import run_group
+from processes.process_jobs import fit_until, predict_until
 
 SOON = 60  # seconds, the start of the processes among them
 

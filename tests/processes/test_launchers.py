@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from process_groups import free_port
+from processes.process_groups import free_port
 from runs import QUIET, experiment, newest, run, write_config
 
 OVERLAY = Path(__file__).resolve().parents[2] / "configs/trainer/nodes.yaml"
@@ -20,7 +20,7 @@ def by_torchrun(node, port):
 
 
 def by_slurm(node, port):
-    given = {
+    job = {
         "JOB_ID": 4242,
         "JOB_NAME": "mebert",
         "NTASKS": 2,
@@ -28,19 +28,19 @@ def by_slurm(node, port):
         "NTASKS_PER_NODE": 1,
         "NODELIST": "localhost",
     }
-    given |= {"PROCID": node, "NODEID": node, "LOCALID": 0}
+    given = job | {"PROCID": node, "NODEID": node, "LOCALID": 0}
     variables = {f"SLURM_{name}": str(value) for name, value in given.items()}
     return ["-m", "mebert"], variables | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [by_torchrun, by_slurm])
-def test_two_machines_train_and_test_one_model(tmp_path, monkeypatch, launcher):
+def test_two_machines_train_and_test_one_model(here, launcher):
     settings = experiment()
     settings["trainer"]["max_epochs"] = 1
     settings["data"]["init_args"] |= {"batch_size": 8, "eval_batch_size": 4}
     settings["curve"]["wall_samples"] = 0
-    write_config(tmp_path, settings)
+    write_config(here, settings)
     port, nodes = free_port(), []
     for node in (0, 1):
         command, variables = launcher(node, port)
@@ -48,20 +48,19 @@ def test_two_machines_train_and_test_one_model(tmp_path, monkeypatch, launcher):
         nodes.append(
             subprocess.Popen(
                 [sys.executable, *command, "fit", "--config", "tiny.yaml", "--trainer", str(OVERLAY), *QUIET],
-                cwd=tmp_path, env=environment | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                cwd=here, env=environment | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
         )  # fmt: skip
     said = [node.communicate(timeout=300)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], "\n".join(said)
     assert sum(text.count("Operating points") for text in said) == 1, "only one process reports"
-    assert [path.name for path in (tmp_path / "runs/tiny").iterdir()] == ["version_0"]
-    config = yaml.safe_load((newest(tmp_path) / "config.yaml").read_text())
+    assert [path.name for path in (here / "runs/tiny").iterdir()] == ["version_0"]
+    config = yaml.safe_load((newest(here) / "config.yaml").read_text())
     assert config["trainer"]["num_nodes"] == 2
-    on_two = json.loads((newest(tmp_path) / "evaluation.json").read_text())
-    monkeypatch.chdir(tmp_path)
-    best = str(newest(tmp_path) / "checkpoints/best.ckpt")
+    on_two = json.loads((newest(here) / "evaluation.json").read_text())
+    best = str(newest(here) / "checkpoints/best.ckpt")
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", best) == 0
-    alone = json.loads((newest(tmp_path) / "evaluation.json").read_text())
+    alone = json.loads((newest(here) / "evaluation.json").read_text())
     assert on_two["samples"] == alone["samples"] == 41
     for mine, its in zip(alone["exits"], on_two["exits"], strict=True):
         assert its == pytest.approx(mine, abs=1e-5)

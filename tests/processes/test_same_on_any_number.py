@@ -1,36 +1,39 @@
 """Every module and what is counted over processes: two and three of them against one, the same global batches."""
 
-import csv
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from process_groups import run_group
-from process_jobs import EVAL, MODULES, TRAIN, all_jobs
+from processes.process_groups import run_group
+from processes.process_jobs import ENCODER, EVAL, TRAIN, all_jobs
+from runs import read_csv, write_rows
+from tiny import save_tokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from mebert import modules
 
 NOUNS = ["cat", "dog", "mouse", "horse", "cow"]
 
 
 def write_inputs(folder):
-    """Questions with their answers, texts to predict, and a tokenizer of their words."""
-    from transformers import BertTokenizer
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NOUNS, "where", "is", "the", "here"]
-    vocab = {word: number for number, word in enumerate(words)}
-    BertTokenizer(vocab=vocab, model_max_length=64).save_pretrained(folder / "tokenizer")
-    rng = random.Random(0)
-    with (folder / "answers.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["qid", "question", "answer", "label"])
-        for question in range(11):
-            for answer in range(rng.randint(2, 6)):
-                told = " ".join(rng.choices([*NOUNS, "the", "is"], k=rng.randint(1, 9)))
-                writer.writerow([f"q{question}", f"where is the {NOUNS[question % 5]}", told, int(answer == 0)])
+    """Questions with their answers, texts to predict, a tokenizer of their words and a teacher."""
+    words = [*NOUNS, "where", "is", "the", "here"]
+    save_tokenizer(folder / "tokenizer", words)
+    config = AutoConfig.for_model(**ENCODER, num_labels=2)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "teacher")
+    save_tokenizer(folder / "teacher", words)
+    rng, rows = random.Random(0), []
+    for question in range(11):
+        asked = {"qid": f"q{question}", "question": f"where is the {NOUNS[question % 5]}"}
+        for answer in range(rng.randint(2, 6)):
+            told = " ".join(rng.choices([*NOUNS, "the", "is"], k=rng.randint(1, 9)))
+            rows.append({**asked, "answer": told, "label": int(answer == 0)})
+    write_rows(folder / "answers.csv", rows)
     with (folder / "texts.jsonl").open("w") as file:
         for number in range(301):
-            file.write(json.dumps({"text": " ".join(rng.choices(words[5:], k=1 + number % 17))}) + "\n")
+            file.write(json.dumps({"text": " ".join(rng.choices(words, k=1 + number % 17))}) + "\n")
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.slow)])
@@ -52,14 +55,10 @@ def found(done, name):
 
 def tables(done, name):
     folder, worlds = done
-    found = []
-    for world in worlds:
-        with (folder / f"{name}-{world}.csv").open(newline="") as file:
-            found.append(list(csv.DictReader(file)))
-    return found
+    return [read_csv(folder / f"{name}-{world}.csv") for world in worlds]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", modules.__all__)
 def test_a_module_learns_the_same(done, name):
     """Rows of every global batch, its mean loss, all weights (prototypes too), metrics of validation."""
     one, other = found(done, name)
@@ -147,6 +146,13 @@ def test_one_process_tokenises_and_the_others_map_what_it_has_written(done):
     assert one["calls"] == [1]
     assert other["calls"] == [1] + [0] * (len(other["calls"]) - 1)
     assert {one["is_mapped"], other["is_mapped"]} == {"memmap"}
+
+
+def test_every_process_has_the_logits_of_the_teacher(done):
+    one, other = (run["tables"] for run in found(done, "taught"))
+    assert one[0].std() > 0.1
+    torch.testing.assert_close(other, one.expand_as(other), rtol=1e-4, atol=1e-4)
+    assert len(list((done[0] / "cache/mebert").glob("teacher-*"))) == 2, "computed once for each number of processes"
 
 
 def assert_same_predictions(one, other):

@@ -25,14 +25,13 @@ def test_whole_weights_are_not():
         check_strategy(strategy)
 
 
-def test_fsdp_on_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, experiment())
+def test_fsdp_on_the_command_line(here, capsys):
+    write_config(here, experiment())
     assert run("fit", "--config", "tiny.yaml", "--trainer.strategy", "fsdp") == 2
     said = capsys.readouterr().err.strip()
     assert "fsdp" in said
     assert len(said.splitlines()) == 1
-    assert not (tmp_path / "runs").exists()
+    assert not (here / "runs").exists()
 
 
 @pytest.mark.parametrize("name", ["ddp", "nodes"])

@@ -16,14 +16,12 @@ from runs import run, write_config
 
 from mebert.cli.main import main
 
-__all__ = ["assert_ends_as_whole", "batches_of", "command_in", "go_on", "prepare", "stopped"]
-
-RECIPE = "MultiExitModule"
+__all__ = ["assert_ends_as_whole", "batches_of", "command_in", "go_on", "prepare", "pull", "stopped"]
 
 
 def prepare(folder: Path, **sections: Any) -> list[str]:
     """Write the configuration; returns the arguments of `fit`."""
-    settings = settings_of(RECIPE)
+    settings = settings_of("MultiExitModule")
     for name, values in sections.items():
         settings[name] |= values
     return ["fit", "--config", str(write_config(folder, settings))]
@@ -35,10 +33,17 @@ def command_in(said: str) -> list[str]:
     return shlex.split(re.split(r"python -m mebert ", line)[-1])
 
 
-def batches_of(notes: str) -> list[list[int]]:
-    """[epoch, batch] of every batch that a run has begun."""
+def batches_of(notes: Path | str, with_rows: bool = False) -> list[list[Any]]:
+    """[epoch, batch], and the rows if asked for, of every batch that a run has begun."""
     lines = map(json.loads, Path(notes).read_text(encoding="utf-8").splitlines())
-    return [line[1:3] for line in lines if line[0] == "batch"]
+    return [line[1:] if with_rows else line[1:3] for line in lines if line[0] == "batch"]
+
+
+def pull(patch: pytest.MonkeyPatch, at: list[Any], number: int, times: int = 1) -> None:
+    """Have the next run, whose batches go to `cut.jsonl`, get a signal at a batch."""
+    given = {"PULL_AT": json.dumps(at), "PULL_WITH": int(number), "PULL_TIMES": times, "NOTES": "cut.jsonl"}
+    for name, value in given.items():
+        patch.setenv(name, str(value))
 
 
 def stopped(*args: str) -> int:
@@ -57,5 +62,6 @@ def go_on(words: list[str], notes: str) -> list[int]:
     return batches_of(notes)[0]
 
 
-def assert_ends_as_whole(whole: Path, experiment: str) -> None:
-    assert differences(end_of(whole), end_of(Path("runs", experiment))) == []
+def assert_ends_as_whole(experiment: str, whole: Path = Path()) -> None:
+    """An experiment here ends like `runs/whole` in a folder."""
+    assert differences(end_of(whole / "runs/whole"), end_of(Path("runs", experiment))) == []

@@ -10,7 +10,9 @@ file is renamed, in a validation, while rows are scored for a curriculum, or at 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -31,67 +33,60 @@ EPOCHS = 3
 AGAIN = 0.3  # how often a resumed run is killed, too
 WAIT = 300.0  # seconds after which a run has hung
 
+Plan = Callable[[], None]
 
-# ---- in the forked process -------------------------------------------------------------------------------------------
+
+# ---- plans: called in the forked process before it starts ------------------------------------------------------------
 
 
-def kill() -> None:
+def kill(*_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_call(number: int, act: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function in whose place `act` is called the n-th time."""
+    calls = itertools.count(1)
+    return lambda *args: (act if next(calls) == number else function)(*args)
 
 
 def kill_while_writing(number: int, share: float) -> None:
     """With a share of the bytes of the n-th checkpoint on the disk."""
     from mebert.storage import atomic
 
-    save, seen = atomic.torch.save, Counter[str]()
+    save = atomic.torch.save
 
     def partly(content: Any, file: Any) -> None:
-        seen["saved"] += 1
-        if seen["saved"] < number:
-            save(content, file)
-            return
         written = io.BytesIO()
         save(content, written)
         file.write(written.getvalue()[: int(share * len(written.getvalue()))])
         file.flush()
         kill()
 
-    atomic.torch = SimpleNamespace(save=partly)  # type: ignore[assignment]
+    atomic.torch = SimpleNamespace(save=at_call(number, partly, save))  # type: ignore[assignment]
 
 
 def kill_at_renaming(number: int, after: bool) -> None:
     """Just before or after a file takes another's place for the n-th time."""
-    replace, seen = os.replace, Counter[str]()
+    replace = os.replace
 
     def last_act(source: Any, target: Any) -> None:
-        seen["renamed"] += 1
-        if seen["renamed"] < number:
-            replace(source, target)
-            return
         if after:
             replace(source, target)
         kill()
 
-    os.replace = last_act  # type: ignore[assignment]
+    os.replace = at_call(number, last_act, replace)  # type: ignore[assignment]
 
 
 def kill_while_scoring(number: int) -> None:
     """When the n-th batch of rows has been scored for a curriculum."""
     from mebert.curriculum import cross_review, datamodule
 
-    seen = Counter[str]()
+    count = at_call(number, kill, lambda: None)
     for place in (datamodule, cross_review):
 
         def counted(*args: Any, original: Callable[..., Any] = place.score_split) -> Any:
             *others, tick = args
-
-            def last_tick(*given: Any) -> None:
-                seen["scored"] += 1
-                if seen["scored"] == number:
-                    kill()
-                tick(*given)
-
-            return original(*others, last_tick)
+            return original(*others, lambda *given: (count(), tick(*given)))
 
         place.score_split = counted  # type: ignore[assignment]
 
@@ -101,33 +96,55 @@ def kill_at(place: list[Any]) -> None:
     os.environ["PULL_AT"] = json.dumps(place)
 
 
+def draw_plan(draw: random.Random, recipe: str, seconds: float) -> tuple[str, Plan, float | None]:
+    """A kind of kill at a random moment: its name, what the process does, seconds until it dies."""
+    from resume.recipes import EPOCH
+
+    epoch, number, share = draw.randrange(EPOCHS), draw.randint(1, 12), draw.random()
+    batch, validation = draw.randrange(EPOCH), draw.randrange(3)
+    plans: dict[str, Plan] = {
+        "in a step": lambda: kill_at([epoch, batch]),
+        "in a validation": lambda: kill_at(["val", epoch, validation]),
+        "renaming": lambda: kill_at_renaming(number, share < 0.5),
+        "writing": lambda: kill_while_writing(number, share),
+        "any time": lambda: None,
+        "scoring": lambda: kill_while_scoring(number),
+        "between the stages": lambda: kill_at([1, 0]),
+    }
+    kinds = ["in a step", "in a validation", "renaming", *["writing", "any time"] * 2]
+    if recipe in ("scores by inference", "cross-review"):
+        kinds += ["scoring"] * 2
+    if recipe in ("FastBERTModule", "DeeBERTModule"):
+        kinds += ["between the stages"] * 2
+    kind = draw.choice(kinds)
+    return kind, plans[kind], draw.uniform(0, seconds) if kind == "any time" else None
+
+
 # ---- in the process that forks ---------------------------------------------------------------------------------------
 
 
-def forked(args: list[str], notes: Path, plan: Callable[[], None], delay: float | None = None) -> int:
-    """Run a command in a process of its own.
+def fit(recipe: str, name: str, attempt: int, plan: Plan = lambda: None, delay: float | None = None) -> int:
+    """Train in a process of its own, from the last checkpoint if there is one; `delay` is its life in seconds.
 
-    Args:
-        args: The command's.
-        notes: Where its steps are noted, and beside it what it says.
-        plan: Called in it before it starts.
-        delay: Kill it so many seconds after its first step, if it lives.
-
-    Returns:
-        Its exit status; minus the signal's number where one has ended it.
+    Returns its exit status; minus the signal's number where one has ended it.
     """
+    from resume.recipes import settings_of
+    from runs import run, write_config
+
+    words = ["fit", "--config", str(write_config(Path(), settings_of(recipe, EPOCHS))), "--experiment", name]
+    if attempt and any(Path("runs", name).glob("*/checkpoints/last.ckpt")):
+        words += ["--ckpt_path", "last"]
+    notes = Path(f"{name}_{attempt}.jsonl")
     process = os.fork()
     if process == 0:
         status = 1
         try:
-            said = os.open(notes.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
-            os.dup2(said, 1)
-            os.dup2(said, 2)
+            output = os.open(notes.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
             os.environ["NOTES"] = str(notes)
             plan()
-            from runs import run
-
-            status = run(*args)
+            status = run(*words)
         finally:
             os._exit(status)
     begin = first = time.monotonic()
@@ -143,120 +160,60 @@ def forked(args: list[str], notes: Path, plan: Callable[[], None], delay: float 
         time.sleep(0.003)
 
 
-def steps(notes: Path) -> list[tuple[int, int]]:
-    """(epoch, batch) of every step that a run has done; of one that did none, where it began."""
-    lines = [json.loads(line) for line in notes.read_text().splitlines()] if notes.exists() else []
-    return [(line[1], line[2]) for line in lines if line[0] == "done"]
+def steps(notes: Path) -> list[list[int]]:
+    """[epoch, batch] of every step that a run has done."""
+    lines = map(json.loads, notes.read_text().splitlines() if notes.exists() else ())
+    return [line[1:3] for line in lines if line[0] == "done"]
 
 
-def plan_of(draw: random.Random, recipe: str, seconds: float) -> tuple[str, Callable[[], None], float | None]:
-    """A kind of kill with its moment, drawn at random: its name, what the process does, seconds until it dies."""
-    from resume.recipes import EPOCH
+def chain(draw: random.Random, name: str, most: int, whole: dict[str, float]) -> tuple[Counter[str], int, list[str]]:
+    """One training, killed once or more (no oftener than `most`), resumed until it is done, and compared.
 
-    kinds = ["in a step", "in a validation", "renaming", *["writing"] * 2, *["any time"] * 2]
-    if recipe in ("scores by inference", "cross-review"):
-        kinds += ["scoring"] * 2
-    if recipe in ("FastBERTModule", "DeeBERTModule"):
-        kinds += ["between the stages"] * 2
-    kind, epoch = draw.choice(kinds), draw.randrange(EPOCHS)
-    if kind == "in a step":
-        batch = draw.randrange(EPOCH)
-        return kind, lambda: kill_at([epoch, batch]), None
-    if kind == "between the stages":
-        return kind, lambda: kill_at([1, 0]), None
-    if kind == "in a validation":
-        batch = draw.randrange(3)
-        return kind, lambda: kill_at(["val", epoch, batch]), None
-    number, share, after = draw.randint(1, 12), draw.random(), draw.random() < 0.5
-    if kind == "writing":
-        return kind, lambda: kill_while_writing(number, share), None
-    if kind == "renaming":
-        return kind, lambda: kill_at_renaming(number, after), None
-    if kind == "scoring":
-        return kind, lambda: kill_while_scoring(number), None
-    return kind, lambda: None, draw.uniform(0, seconds)
-
-
-class Kills:
-    """Trains in a folder, and counts.
-
-    Args:
-        seed: Determines recipes and moments (those by the clock but for the clock).
+    Returns how often it was killed by kind, the largest number of steps done twice, and what is wrong.
+    `whole` has the seconds of each recipe that was trained without a kill, and gets those of this one.
     """
+    from resume.recipes import RECIPES
+    from resume.same import differences, end_of, validations
 
-    def __init__(self, seed: int) -> None:
-        self.draw = random.Random(seed)
-        self.counts: Counter[str] = Counter()
-        self.lost: list[int] = []
-        self.faults: list[str] = []
-        self.whole: dict[str, float] = {}
-        self.trainings = 0
-
-    def chain(self, most: int) -> None:
-        """One training, killed once or more (no oftener than `most`), resumed until it is done, and compared."""
-        from resume.recipes import RECIPES
-        from resume.same import differences, end_of, validations
-
-        recipe = self.draw.choice(list(RECIPES))
-        number = list(RECIPES).index(recipe)
-        whole = Path(f"runs/whole_{number}")
-        if recipe not in self.whole:
-            begin = time.monotonic()
-            assert self._fit(recipe, whole.name, Path(f"whole_{number}.jsonl")) == 0, f"{recipe} does not run"
-            self.whole[recipe] = time.monotonic() - begin
-        name = f"cut_{self.trainings}"
-        self.trainings += 1
-        done: list[tuple[int, int]] = []
-        for attempt in range(most + 1):
-            kind, plan, delay = plan_of(self.draw, recipe, self.whole[recipe])
-            if attempt == most or (attempt > 0 and self.draw.random() > AGAIN):
-                kind, plan, delay = "", lambda: None, None
-            # What other trainings have cached of cross-review would spare this one its teachers.
-            shutil.rmtree("cache", ignore_errors=True)
-            notes = Path(f"{name}_{attempt}.jsonl")
-            status = self._fit(recipe, name, notes, plan, delay, resume=attempt > 0)
-            now = steps(notes)
-            if attempt and now:  # where it went on, against where it was killed
-                self.lost.append(sum(step >= now[0] for step in set(done)))
-            done += now
-            if status != -signal.SIGKILL:
-                if status:
-                    said = notes.with_suffix(".log").read_text(errors="replace").splitlines()[-3:]
-                    self.faults.append(f"{recipe} ended with {status}: {' | '.join(said)}")
-                break
-            self.counts[kind] += 1
-        found = differences(end_of(whole), end_of(Path("runs", name)))
-        found += differences(validations(whole), validations(Path("runs", name)))
-        self.faults += [f"{recipe}, {name}: {place} differs" for place in found]
-        left = list(Path("runs", name).glob("*/checkpoints/.*.unfinished"))
-        self.counts["unfinished files left"] += len(left)
-        if not found:
-            shutil.rmtree(Path("runs", name))
-
-    def _fit(
-        self,
-        recipe: str,
-        name: str,
-        notes: Path,
-        plan: Callable[[], None] = lambda: None,
-        delay: float | None = None,
-        resume: bool = False,
-    ) -> int:
-        from resume.recipes import settings_of
-        from runs import write_config
-
-        config = write_config(Path(), settings_of(recipe, EPOCHS))
-        words = ["fit", "--config", str(config), "--experiment", name]
-        if resume and any(Path("runs", name).glob("*/checkpoints/last.ckpt")):
-            words += ["--ckpt_path", "last"]
-        return forked(words, notes, plan, delay)
+    recipe = draw.choice(list(RECIPES))
+    reference = f"whole_{list(RECIPES).index(recipe)}"
+    if recipe not in whole:
+        begin = time.monotonic()
+        assert fit(recipe, reference, 0) == 0, f"{recipe} does not run"
+        whole[recipe] = time.monotonic() - begin
+    killed, twice, faults = Counter[str](), 0, []
+    done: list[list[int]] = []
+    for attempt in range(most + 1):
+        kind, plan, delay = draw_plan(draw, recipe, whole[recipe])
+        if attempt == most or (attempt > 0 and draw.random() > AGAIN):
+            kind, plan, delay = "", lambda: None, None
+        # What other trainings have cached of cross-review would spare this one its teachers.
+        shutil.rmtree("cache", ignore_errors=True)
+        status = fit(recipe, name, attempt, plan, delay)
+        now = steps(Path(f"{name}_{attempt}.jsonl"))
+        if attempt and now:  # where it went on, against where it was killed
+            twice = max(twice, len({tuple(step) for step in done if step >= now[0]}))
+        done += now
+        if status != -signal.SIGKILL:
+            if status:
+                last_lines = Path(f"{name}_{attempt}.log").read_text(errors="replace").splitlines()[-3:]
+                faults.append(f"{recipe} ended with {status}: {' | '.join(last_lines)}")
+            break
+        killed[kind] += 1
+    for read in (end_of, validations):
+        places = differences(read(Path("runs", reference)), read(Path("runs", name)))
+        faults += [f"{recipe}, {name}: {place} differs" for place in places]
+    faults += [f"{path} was left" for path in Path("runs", name).glob("*/checkpoints/.*.unfinished")]
+    if not faults:
+        shutil.rmtree(Path("runs", name))
+    return killed, twice, faults
 
 
 def main() -> int:
     """Kill, resume, compare, report; returns 0 if all is as it should be."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=50)
-    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--seed", type=int, default=0, help="recipes and moments (but for those by the clock)")
     given = options.parse_args()
     import datasets
     import torch
@@ -265,28 +222,23 @@ def main() -> int:
     import mebert.cli.lightning  # noqa: F401  # before the forks
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    draw, begin = random.Random(given.seed), time.monotonic()
+    whole: dict[str, float] = {}
+    killed, most, faults, trainings = Counter[str](), 0, [], 0
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         datasets.config.HF_DATASETS_CACHE = Path(folder, "cache")
-        kills, begin = Kills(given.seed), time.monotonic()
-        killed = 0
-        while killed < given.kills:
-            kills.chain(given.kills - killed)
-            killed = sum(n for kind, n in kills.counts.items() if not kind.startswith("unfinished"))
-        os.chdir("/")
-    left = kills.counts.pop("unfinished files left")
-    print(f"{killed} kills in {kills.trainings} trainings of {len(kills.whole)} recipes, seed {given.seed}")
-    for kind, count in sorted(kills.counts.items()):
+        while killed.total() < given.kills:
+            found, twice, wrong = chain(draw, f"cut_{trainings}", given.kills - killed.total(), whole)
+            killed, most, faults, trainings = killed + found, max(most, twice), faults + wrong, trainings + 1
+    print(f"{killed.total()} kills in {trainings} trainings of {len(whole)} recipes, seed {given.seed}")
+    for kind, count in sorted(killed.items()):
         print(f"  {kind:<20} {count:>3}")
-    most = max(kills.lost, default=0)
-    mean = sum(kills.lost) / max(len(kills.lost), 1)
-    print(f"steps done twice: at most {most}, {mean:.1f} on average; a checkpoint every {INTERVAL} steps")
-    print(f"half-written files left in the end: {left}")
-    print(f"trainings that did not end as the whole one, to the last bit: {len(kills.faults)}")
+    print(f"steps done twice after a kill: at most {most}; a checkpoint every {INTERVAL} steps")
+    print(f"faults (an end that is not that of the whole training, to the last bit): {len(faults)}")
     print(f"{time.monotonic() - begin:.0f} s")
-    for fault in kills.faults:
+    for fault in faults:
         print(f"FAULT {fault}")
-    return 1 if kills.faults or most > INTERVAL else 0
+    return 1 if faults or most > INTERVAL else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from typing import Any
 
 from runs import experiment
 
-__all__ = ["EPOCH", "INTERVAL", "RECIPES", "STAGED", "settings_of"]
+from mebert import modules
+
+__all__ = ["EPOCH", "INTERVAL", "RECIPES", "settings_of"]
 
 EPOCH = 7  # batches: 52 rows in batches of 8, the last one of 4
 INTERVAL = 3  # optimiser steps between two checkpoints
@@ -14,45 +16,25 @@ KNOWN = {"class_path": "mebert.curriculum.KnownDifficulty"}
 LOSS = {"class_path": "mebert.curriculum.Loss"}
 PACING = {"class_path": "mebert.curriculum.RootCompetence", "init_args": {"until": 0.8, "start": 0.2}}
 REVIEW = {"class_path": "mebert.curriculum.CrossReview", "init_args": {"teachers": 2}}
-STAGED = ("DeeBERTModule", "FastBERTModule")
 
-# The module, its settings, those of the data, those of the sections.
-RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    **{
-        name: (name, {}, {}, {})
-        for name in (
-            "BERxiTModule",
-            "CurriculumDistillModule",
-            "ElasticBERTModule",
-            "GEEPModule",
-            "GPFEEModule",
-            "LearnedWeightsModule",
-            "MultiExitModule",
-            "PABEEModule",
-            "RomeBERTModule",
-        )
-    },
-    **{name: (name, {"stage1_epochs": 1}, {}, {}) for name in STAGED},
-    "ProtoExitModule": ("ProtoExitModule", {"prototype_dim": 8}, {}, {}),
-    "exit prediction": ("GEEPModule", {}, {}, {"exit_prediction": {"kind": "token"}}),
-    "scores of training": ("MultiExitModule", {}, {"difficulty": LOSS, "pacing": PACING, "smoothing": 0.5}, {}),
+# The module, the settings of the data, those of the sections.
+RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    **{name: (name, {}, {}) for name in modules.__all__},
+    "exit prediction": ("GEEPModule", {}, {"exit_prediction": {"kind": "token"}}),
+    "scores of training": ("MultiExitModule", {"difficulty": LOSS, "pacing": PACING, "smoothing": 0.5}, {}),
     "scores by inference": (
         "ProtoExitModule",
-        {"prototype_dim": 8},
         {"difficulty": LOSS, "initial": KNOWN, "scores_from": "inference"},
         {},
     ),
-    "cross-review": ("CurriculumDistillModule", {}, {"difficulty": REVIEW, "pacing": PACING}, {}),
+    "cross-review": ("CurriculumDistillModule", {"difficulty": REVIEW, "pacing": PACING}, {}),
 }
 
 
 def settings_of(recipe: str, epochs: int = 2) -> dict[str, Any]:
     """The configuration of a recipe, with everything that draws: dropout, order, new weights."""
-    module, init_args, data, sections = RECIPES[recipe]
-    settings = experiment(dropout=0.1)
-    settings["model"]["class_path"] = f"mebert.{module}"
-    del settings["model"]["init_args"]["prototype_dim"]
-    settings["model"]["init_args"] |= init_args
+    module, data, sections = RECIPES[recipe]
+    settings = experiment(module, dropout=0.1)
     settings["trainer"] |= {"max_epochs": epochs, "callbacks": [{"class_path": "resume.plug.Plug"}]}
     if data:
         settings["data"]["class_path"] = "mebert.SyntheticCurriculumDataModule"

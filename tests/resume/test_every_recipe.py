@@ -8,8 +8,6 @@ from resume.recipes import RECIPES, settings_of
 from resume.same import differences, end_of, validations
 from runs import run, write_config
 
-import mebert.modules
-
 STOPS = {
     **{recipe: [(1, 4)] for recipe in RECIPES},
     "FastBERTModule": [(0, 5), (1, 0), (1, 4)],  # in either stage, and right between them
@@ -17,10 +15,6 @@ STOPS = {
     "scores by inference": [(1, 0)],  # the rows are scored before the first batch
 }
 RESUMED_AT = {(0, 5): [0, 3], (1, 0): [1, 0], (1, 4): [1, 2]}  # a checkpoint every 3 steps, and after epochs
-
-
-def test_no_module_is_left_out():
-    assert set(mebert.modules.__all__) == {module for module, *_ in RECIPES.values()}
 
 
 @pytest.mark.filterwarnings("error:.*could not find the monitored key")

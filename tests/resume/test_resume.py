@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from resume.ends import assert_ends_as_whole, prepare
+from resume.ends import assert_ends_as_whole, batches_of, prepare
 from runs import QUIET, run, run_process
-
-
-def batches(notes: str) -> list[list]:
-    """[epoch, batch, rows] of every batch that a run has begun."""
-    lines = map(json.loads, Path(notes).read_text(encoding="utf-8").splitlines())
-    return [line[1:] for line in lines if line[0] == "batch"]
 
 
 def fit(monkeypatch, folder, notes, *more, snapshots=(), **sections):
@@ -24,7 +18,7 @@ def fit(monkeypatch, folder, notes, *more, snapshots=(), **sections):
     monkeypatch.setenv("SNAPSHOTS", json.dumps(snapshots))
     monkeypatch.setenv("NOTES", notes)
     assert run(*prepare(folder, **sections), *more) == 0
-    return batches(notes)
+    return batches_of(notes, with_rows=True)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +48,7 @@ def test_settings_of_the_trainer(tmp_path, monkeypatch, stop, resumed_at, interv
     assert rest[0][:2] == resumed_at
     assert rest == whole[-len(rest) :]
     if trainer.get("limit_val_batches") != 0:  # else there is no best checkpoint
-        assert_ends_as_whole(Path("runs/whole"), "cut")
+        assert_ends_as_whole("cut")
 
 
 @pytest.mark.slow
@@ -64,22 +58,22 @@ def test_two_killed_processes_go_on_exactly(tmp_path, monkeypatch):
         monkeypatch.setenv("PULL_AT", json.dumps(pull_at))
         done = run_process(*words, "--data.batch_size", "4", "--experiment", name, *more, *QUIET, cwd=tmp_path)
         assert done.returncode == (0 if pull_at is None else -signal.SIGKILL), done.stderr
-    assert_ends_as_whole(Path("runs/whole"), "cut")
+    assert_ends_as_whole("cut")
 
 
-def test_another_number_of_processes_goes_on_with_a_warning(tmp_path, monkeypatch):
-    fit(monkeypatch, tmp_path, "whole", "--experiment", "whole", snapshots=[[0, 4, "runs/cut"]])
+def test_another_number_of_processes_goes_on_with_a_warning(tmp_path, monkeypatch, whole):
+    shutil.copytree(whole / "runs/cut_0_4", "runs/cut")
     path = next(Path("runs/cut").glob("*/checkpoints/last.ckpt"))
     content = torch.load(path, weights_only=True)
     content["resume"]["random"]["cpu"] = content["resume"]["random"]["cpu"].repeat(2, 1)
-    os.unlink(path)
+    path.unlink()
     torch.save(content, path)
     with pytest.warns(UserWarning, match="of 2 process"):
         rest = fit(monkeypatch, tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last")
     assert [step[:2] for step in (rest[0], rest[-1])] == [[0, 3], [1, 6]]
 
 
-def test_a_finished_run_trains_on_with_the_next_rows(tmp_path, monkeypatch):
-    whole = fit(monkeypatch, tmp_path, "whole", "--experiment", "whole")
+def test_a_finished_run_trains_on_with_the_next_rows(tmp_path, monkeypatch, whole):
     cut = fit(monkeypatch, tmp_path, "cut", "--experiment", "cut", "--trainer.max_epochs", "1")
-    assert cut + fit(monkeypatch, tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last") == whole
+    rest = fit(monkeypatch, tmp_path, "rest", "--experiment", "cut", "--ckpt_path", "last")
+    assert cut + rest == batches_of(whole / "whole.jsonl", with_rows=True)

@@ -1,6 +1,5 @@
 """SIGTERM, Ctrl-C and SLURM's SIGUSR1: the step is finished, last.ckpt written, and one line says how to go on."""
 
-import json
 import os
 import signal
 import stat
@@ -10,29 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from resume.ends import assert_ends_as_whole, batches_of, command_in, go_on, prepare, stopped
-from runs import QUIET, run
+from resume.ends import assert_ends_as_whole, batches_of, command_in, go_on, prepare, pull, stopped
+from runs import QUIET
 
 import mebert.cli.main
 
 TERM, INT, USR1 = 128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The training that nobody stops."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert run(*prepare(folder), "--experiment", "whole") == 0
-    return folder / "runs" / "whole"
-
-
-def pull(monkeypatch, at, signum, notes="cut.jsonl", times=1):
-    monkeypatch.setenv("PULL_AT", json.dumps(at))
-    monkeypatch.setenv("PULL_WITH", str(int(signum)))
-    monkeypatch.setenv("PULL_TIMES", str(times))
-    monkeypatch.setenv("NOTES", notes)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +39,7 @@ def test_the_step_is_finished_and_nothing_is_done_twice(tmp_path, monkeypatch, c
     assert go_on(command_in(said), "rest.jsonl") == goes_on_at
     done = batches_of("cut.jsonl") + batches_of("rest.jsonl")
     assert done == [[epoch, batch] for epoch in range(2) for batch in range(7)]
-    assert_ends_as_whole(whole, "cut")
+    assert_ends_as_whole("cut", whole)
 
 
 def test_a_step_of_several_batches_is_finished(tmp_path, monkeypatch, capsys):
@@ -85,7 +67,7 @@ def test_stopped_at_once_twice_between_the_epochs(tmp_path, monkeypatch, capsys,
     words = command_in(capsys.readouterr().err)
     assert words[-1] == "runs/cut/version_1/checkpoints/last.ckpt"
     assert go_on(words, "rest.jsonl") == [1, 0]
-    assert_ends_as_whole(whole, "cut")
+    assert_ends_as_whole("cut", whole)
 
 
 def test_before_the_first_checkpoint_it_says_so(tmp_path, monkeypatch, capsys):
@@ -130,7 +112,7 @@ def test_a_job_at_its_end_is_put_back_and_goes_on(tmp_path, monkeypatch, capsys,
     # SLURM starts the same command again.
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert go_on(fit, "rest.jsonl") == [1, 4]
-    assert_ends_as_whole(whole, "cut")
+    assert_ends_as_whole("cut", whole)
     # Another command of the same job's script begins at its own beginning.
     assert go_on([*fit, "--seed_everything", "1"], "other.jsonl") == [0, 0]
 

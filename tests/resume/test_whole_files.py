@@ -159,19 +159,8 @@ def test_where_writing_fails_two_files_are_left(saved):
 # ---- in a run --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """What a kill in the second epoch leaves, and the training that nobody stopped."""
-    folder = tmp_path_factory.mktemp("killed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("SNAPSHOTS", '[[1, 6, "runs/cut"]]')
-        assert run(*prepare(folder), "--experiment", "whole") == 0
-    return folder / "runs"
-
-
-def test_a_damaged_file_is_named_and_the_one_before_it_offered(tmp_path, capsys, killed):
-    shutil.copytree(killed / "cut", "runs/cut")
+def test_a_damaged_file_is_named_and_the_one_before_it_offered(tmp_path, capsys, whole):
+    shutil.copytree(whole / "runs/cut_1_6", "runs/cut")
     last = Path("runs/cut/version_0/checkpoints/last.ckpt")
     damaged = bytearray(last.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -183,17 +172,13 @@ def test_a_damaged_file_is_named_and_the_one_before_it_offered(tmp_path, capsys,
     words = command_in(said)
     assert words[-2:] == ["--ckpt_path", str(last.with_name("last-previous.ckpt"))]
     assert go_on(words, "rest.jsonl") == [1, 2]  # one interval before [1, 5]
-    assert_ends_as_whole(killed / "whole", "cut")
+    assert_ends_as_whole("cut", whole)
 
 
-def test_a_complete_run_keeps_no_file_before_the_last(killed):
-    names = sorted(path.name for path in (killed / "whole").glob("version_0/checkpoints/*"))
-    assert names == ["best.ckpt", "last.ckpt"]
-    assert sorted(path.name for path in (killed / "cut").glob("version_0/checkpoints/*")) == [
-        "best.ckpt",
-        "last-previous.ckpt",
-        "last.ckpt",
-    ]
+def test_a_complete_run_keeps_no_file_before_the_last(whole):
+    for name, kept in (("whole", []), ("cut_1_6", ["last-previous.ckpt"])):
+        files = (whole / "runs" / name).glob("version_0/checkpoints/*")
+        assert sorted(path.name for path in files) == ["best.ckpt", *kept, "last.ckpt"]
 
 
 def test_without_a_whole_one_beside_it(saved):

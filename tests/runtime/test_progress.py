@@ -1,22 +1,19 @@
 """Bars on a real terminal, plain lines elsewhere."""
 
-import csv
-import fcntl
 import io
 import logging
 import os
-import pty
 import re
-import struct
 import sys
-import termios
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from lightning.pytorch.utilities import rank_zero_only
-from runs import experiment, newest, run, write_config
+from runs import experiment, newest, read_csv, run, write_config
+from terminal import at_a_terminal
 
 from mebert.callbacks.progress import ExitProgressBar, ProgressLines
 from mebert.cli.main import main
@@ -40,30 +37,6 @@ def terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "80")
     return Terminal()
-
-
-def on_terminal(cwd, code, columns=80):
-    """What a process writes to a real terminal of its own."""
-    pid, master = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
-        changed = {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS", "NO_COLOR")}
-        os.execve(sys.executable, [sys.executable, "-c", code], {**kept, **changed})
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    parts = []
-    while True:
-        try:
-            parts.append(os.read(master, 65536))
-        except OSError:
-            break
-        if not parts[-1]:
-            break
-    _, status = os.waitpid(pid, 0)
-    text = b"".join(parts).decode()
-    assert status == 0, text
-    return text
 
 
 def without_codes(text):
@@ -95,9 +68,8 @@ def check_bars(raw):
     assert all("runs/tiny" in line for line in wide), "paths and commands are never cut"
 
 
-def test_bars_of_all_commands(tmp_path, monkeypatch, terminal):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
+def test_bars_of_all_commands(here, terminal):
+    write_config(here)
     with redirect_stderr(terminal), redirect_stdout(terminal):
         for command in COMMANDS:
             assert main(command) == 0
@@ -109,27 +81,28 @@ def test_bars_on_a_real_terminal(tmp_path):
     """As above in a process of its own, where log lines go to the terminal, too."""
     write_config(tmp_path)
     code = f"from mebert.cli.main import main\nfor command in {COMMANDS!r}:\n    assert main(command) == 0\n"
-    check_bars(on_terminal(tmp_path, code))
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
+    changed = {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "COLUMNS": "80"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR")}
+    status, text = at_a_terminal([sys.executable, "-c", code], tmp_path, kept | changed, timeout=300)
+    assert status == 0, text
+    check_bars(text)
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_plain_lines_where_there_is_no_terminal(accumulated, tmp_path, monkeypatch, capfd, caplog):
-    monkeypatch.chdir(tmp_path)
+def test_plain_lines_where_there_is_no_terminal(accumulated, here, capfd, caplog):
     settings = experiment()
     settings["trainer"]["accumulate_grad_batches"] = accumulated
     settings["curve"]["wall_samples"] = 0
-    write_config(tmp_path, settings)
+    write_config(here, settings)
     caplog.set_level(logging.INFO)
     with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
         assert main(["fit", "--config", "tiny.yaml"]) == 0
     printed = capfd.readouterr()
     everything = printed.out + printed.err + caplog.text
-    assert "\r" not in everything
-    assert "\x1b" not in everything
-    assert "━" not in everything
+    assert not {"\r", "\x1b", "━"} & set(everything)
     found = [match for line in everything.splitlines() if (match := LINE.search(line))]
-    with (newest(tmp_path) / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(newest(here) / "metrics.csv")
     lines = {match[1]: match for match in found}
     assert set(lines) == {"1", "2"}
     for epoch, line in lines.items():
@@ -143,18 +116,16 @@ def test_plain_lines_where_there_is_no_terminal(accumulated, tmp_path, monkeypat
             assert 0.9 < float(line[2]) < 1.4, "about ln 3, not half of it"
 
 
-def test_no_bar_is_asked_for_on_a_terminal(tmp_path, monkeypatch, terminal):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
+def test_no_bar_is_asked_for_on_a_terminal(here, terminal):
+    write_config(here)
     with redirect_stderr(terminal):
         assert run("fit", "--config", "tiny.yaml", "--test_after_fit", "false") == 0  # enable_progress_bar false
     assert "━" not in terminal.getvalue()
     assert "\x1b[?25l" not in terminal.getvalue()
 
 
-def test_a_bar_of_the_user_wins(tmp_path, monkeypatch, capfd, caplog):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
+def test_a_bar_of_the_user_wins(here, capfd, caplog):
+    write_config(here)
     bar = ["--trainer.callbacks", "lightning.pytorch.callbacks.TQDMProgressBar"]
     assert main(["fit", "--config", "tiny.yaml", *bar, "--trainer.fast_dev_run", "true"]) == 0
     printed = capfd.readouterr()
@@ -178,10 +149,9 @@ def test_only_the_first_process_draws(terminal, first):
 
 
 @pytest.mark.parametrize(("rank", "silent"), [(0, False), (1, True)])
-def test_libraries_draw_on_the_first_process_alone(rank, silent, tmp_path, monkeypatch, terminal):
+def test_libraries_draw_on_the_first_process_alone(rank, silent, here, monkeypatch, terminal):
     """Every process of a run tokenises: the bars of all but one would stand among its own."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
+    write_config(here)
     monkeypatch.setattr(rank_zero_only, "rank", rank)
     silenced = []
     monkeypatch.setattr("mebert.cli.lightning.silence_library_bars", lambda: silenced.append(True))
@@ -199,8 +169,6 @@ def test_lines_without_validation_and_in_long_epochs(monkeypatch):
     lines = ProgressLines()
     lines.on_train_start(trainer, None)
     lines.on_train_epoch_start(trainer, None)
-    import torch
-
     lines.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, 0)
     assert said == []
     monkeypatch.setattr("mebert.callbacks.progress.SILENCE_SECONDS", -1.0)
