@@ -19,8 +19,7 @@ from mebert.metrics.curve import CurvePoint, ExitRecord
 from mebert.modules.base import stage_prefix
 from mebert.modules.fitted_indicators import check_rows
 from mebert.report.comparison import best_policy, compare_policies
-from mebert.report.evaluation import Evaluation, curve_of, evaluate
-from mebert.report.exit_prediction import prediction_reports
+from mebert.report.evaluation import Evaluation, curve_of, evaluate, prediction_reports
 from mebert.report.files import log_scalars, write_files
 from mebert.report.reliability import add_reliability
 from mebert.report.tables import print_evaluation

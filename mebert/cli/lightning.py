@@ -34,7 +34,7 @@ from mebert.cli.settings import Command, experiment_folder, prepare
 from mebert.commands.parser import UserErrorParser
 from mebert.errors import UserError, error_chain
 from mebert.exit_predictor import save_predictors
-from mebert.loggers.describe import describe_runs, end_runs
+from mebert.loggers.wandb_logger import describe_runs, end_runs
 from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
 from mebert.runtime.log_filters import silence_library_bars

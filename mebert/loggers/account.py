@@ -29,11 +29,7 @@ def why_offline() -> str | None:
 
 
 def has_key_in_netrc(url: str) -> bool:
-    """Whether the netrc file, where `wandb login` puts the key, has one for this server.
-
-    Args:
-        url: Of W&B's server; the public one has two names, and either counts.
-    """
+    """Whether the netrc file, where `wandb login` puts the key, has one for this server (the public has two names)."""
     candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
     paths = [Path(name).expanduser() for name in candidates if name]
     path = next((path for path in paths if path.is_file()), None)

@@ -25,44 +25,36 @@ class ExitLines:
     """
 
     def __init__(self) -> None:
-        self._steps: dict[tuple[str, str], list[int]] = {}
-        self._values: dict[tuple[str, str], dict[int, list[float]]] = {}
+        # By split and metric, then by exit: a line of steps and values.
+        self._lines: dict[tuple[str, str], dict[int, list[tuple[int, float]]]] = {}
 
     def update(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
         """Add values; returns the charts that have a new one, by name."""
-        found: dict[tuple[str, str], dict[int, float]] = {}
+        found: dict[tuple[str, str], None] = {}  # in the order of the metrics
         for name, value in metrics.items():
             match = EXIT_METRIC.fullmatch(name)
             if match and match["metric"] not in CONSTANT and not match["split"].startswith("test"):
-                found.setdefault((match["split"], match["metric"]), {})[int(match["exit"])] = float(value)
-        for key, values in found.items():
-            self._steps.setdefault(key, []).append(step)
-            lines = self._values.setdefault(key, {})
-            for number, value in values.items():
-                lines.setdefault(number, []).append(value)
+                found[key := (match["split"], match["metric"])] = None
+                self._lines.setdefault(key, {}).setdefault(int(match["exit"]), []).append((step, float(value)))
         return {f"{split}/exits/{metric}": self._chart(split, metric) for split, metric in found}
 
     def _chart(self, split: str, metric: str) -> Any:
         import wandb
 
-        steps, lines = self._steps[split, metric], self._values[split, metric]
-        numbers = sorted(lines)
+        lines = sorted(self._lines[split, metric].items())
         return wandb.plot.line_series(
-            xs=[steps[-len(lines[number]) :] for number in numbers],
-            ys=[lines[number] for number in numbers],
-            keys=[f"exit {number:02d}" for number in numbers],
+            xs=[[step for step, _ in line] for _, line in lines],
+            ys=[[value for _, value in line] for _, line in lines],
+            keys=[f"exit {number:02d}" for number, _ in lines],
             title=f"{split}: {metric} of every exit",
             xname="optimiser steps",
         )
 
 
 def summary_of(metric: str) -> Literal["max", "min"] | None:
-    """Which value of a metric W&B's summary of a run keeps; None for the last one, W&B's default.
+    """Which value of a metric W&B's summary of a run keeps, by the last part of its name; None for the last value.
 
-    (Asked for the last value, W&B would nest it like the others: `{"last": ...}`.)
-
-    Args:
-        metric: Its name, such as `val/exit_03/acc`; the last part decides.
+    (Asked for the last value, which is its default, W&B would nest it like the others: `{"last": ...}`.)
 
     >>> [summary_of(name) for name in ("val/exit_03/acc", "val/auc_edr", "train/loss", "train/weight_01")]
     ['max', 'max', 'min', None]

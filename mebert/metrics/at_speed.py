@@ -15,17 +15,11 @@ from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
 
 
 def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
-    """Exits on both sides of a speed-up by layers on these samples; no labels are needed.
+    """Exits on both sides of a speed-up by layers (at least 1) on the samples of scores (E, N); no labels are needed.
 
-    Args:
-        scores: (E, N).
-        exit_layers: The layer of each exit, (E,).
-        target: Speed-up by layers, at least 1.
-
-    Returns:
-        The 0-based exits (N,) at the strictest threshold that reaches the speed-up, the slower exits one score below,
-        and the probability in [0, 1) of the latter for each sample that gives the exact speed-up on average. None where
-        the policy does not attain the speed-up.
+    Returns the 0-based exits (N,) at the strictest threshold that reaches the speed-up, the slower exits one score
+    below, and the probability in [0, 1) of the latter for each sample that gives the exact speed-up on average. None
+    where the policy does not attain the speed-up.
     """
     threshold = threshold_for_speedup(scores, exit_layers, target)
     if threshold is None:
@@ -41,19 +35,10 @@ def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -
 
 
 def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, seed: int = 0) -> Tensor | None:
-    """The 0-based exits (N,) of a policy at a speed-up by layers on these samples; no labels are needed.
+    """The 0-based exits (N,) at a speed-up by layers, as `bracket_speedup`; None where the policy does not attain it.
 
     The threshold is the strictest one that reaches the speed-up. Where many scores are equal and it is exceeded, some
     of these samples are drawn to stay, so that policies with few thresholds are compared at equal speed.
-
-    Args:
-        scores: (E, N).
-        exit_layers: The layer of each exit, (E,).
-        target: Speed-up by layers, at least 1.
-        seed: Of the draw.
-
-    Returns:
-        The exits; None where the policy does not attain the speed-up.
     """
     found = bracket_speedup(scores, exit_layers, target)
     if found is None:
@@ -72,12 +57,9 @@ def exits_at_speedup(scores: Tensor, exit_layers: Sequence[int], target: float, 
 
 
 def score_range(scores: Tensor) -> tuple[float, float] | None:
-    """The range of thresholds that changes exits; None where no sample may leave early.
+    """The range of thresholds that changes exits, from scores (E, N); None where no sample may leave early.
 
     At or below the first every sample runs all layers, above the second every sample leaves as early as it can.
-
-    Args:
-        scores: (E, N); infinite where a sample may not leave.
     """
     early = scores[:-1]
     known = early[torch.isfinite(early)]
@@ -90,13 +72,9 @@ def score_range(scores: Tensor) -> tuple[float, float] | None:
 
 
 def describe_inert_threshold(policy: str, threshold: float, scores: Tensor, where: str) -> str | None:
-    """A warning about a threshold outside the scores that occur; None inside, or for 0, which turns exits off.
+    """A warning about a threshold outside the scores (E, N) that occur; None inside, or for 0, which turns exits off.
 
-    Args:
-        policy: Its name.
-        threshold: On its scores.
-        scores: (E, N) of a recorded pass.
-        where: The data of the pass, such as "validation data".
+    `where` is the data of the pass, such as "validation data".
     """
     found = score_range(scores)
     if found is None or threshold == 0.0 or found[0] < threshold <= found[1]:

@@ -24,13 +24,7 @@ CHUNK = 4_000_000  # counts that a metric sees at a time
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval.
-
-    Attributes:
-        low: Lower end.
-        high: Upper end.
-        level: Confidence level.
-    """
+    """A confidence interval."""
 
     low: float
     high: float
@@ -39,45 +33,26 @@ class Interval:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Result of McNemar's exact test.
+    """Result of McNemar's exact test."""
 
-    Attributes:
-        only_first: Rows that only the first run predicts correctly.
-        only_second: Rows that only the second run predicts correctly.
-        p_value: Two-sided.
-    """
-
-    only_first: int
-    only_second: int
-    p_value: float
+    only_first: int  # rows that only the first run predicts correctly
+    only_second: int  # rows that only the second run predicts correctly
+    p_value: float  # two-sided
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The second run's metric minus the first one's on the same rows.
+    """The second run's metric minus the first one's on the same rows."""
 
-    Attributes:
-        value: On the rows themselves.
-        interval: Percentile bootstrap; None where no resample has a value.
-        p_value: Two-sided, of the bootstrap.
-    """
-
-    value: float
-    interval: Interval | None
-    p_value: float
+    value: float  # on the rows themselves
+    interval: Interval | None  # percentile bootstrap; None where no resample has a value
+    p_value: float  # two-sided, of the bootstrap
 
 
 def bootstrap_values(
     metrics: Sequence[WeightedMetric], units: int, rounds: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """Several metrics of the same resamples: (len(metrics), R).
-
-    Args:
-        metrics: From `weighted_metric`, all of the same units.
-        units: U, at least 1.
-        rounds: R.
-        seed: Seed of the draws.
-    """
+    """Metrics from `weighted_metric`, all of the same U units, of the same R resamples: (len(metrics), R)."""
     counts = _counts(units, rounds, seed)
     chunks = np.array_split(counts, min(rounds, math.ceil(counts.size / CHUNK)))
     parts = [np.stack([metric(chunk) for metric in metrics]) for chunk in (c.astype(np.float64) for c in chunks)]
@@ -106,18 +81,9 @@ def bootstrap_intervals(
 ) -> list[Interval | None]:
     """Percentile bootstrap intervals: how far the metric varies between test sets of this size.
 
-    They do not cover the variation between training seeds.
-
-    Args:
-        metric: One of `mebert.metrics.task.METRIC_NAMES`.
-        logits: Predictions (N, C) for the same rows, one for each interval.
-        labels: (N,).
-        queries: As `weighted_metric`.
-        rounds: R.
-        seed: Seed of the draws.
-
-    Returns:
-        One interval for each of `logits`; None where there is nothing to draw, or no resample has a value.
+    They do not cover the variation between training seeds. There is one for each of `logits`, the predictions (N, C)
+    for the same rows; None where there is nothing to draw, or no resample has a value. Labels (N,) and queries as
+    `weighted_metric`.
 
     >>> import torch
     >>> logits = torch.eye(2)[torch.tensor([0, 1] * 50)]
@@ -134,9 +100,7 @@ def bootstrap_intervals(
 def mcnemar(first: Tensor, second: Tensor) -> McNemar:
     """McNemar's exact test (1947) of two classifiers on the same rows: EXACT, with the binomial distribution.
 
-    Args:
-        first: Whether the first run's prediction is correct, (N,) bool.
-        second: Whether the second run's is, (N,) bool.
+    `first` and `second` say which rows each run predicts correctly, (N,) bool.
 
     >>> import torch
     >>> mcnemar(torch.tensor([1, 1, 1, 1, 1, 0]).bool(), torch.tensor([0, 0, 0, 0, 0, 0]).bool())
@@ -156,21 +120,12 @@ def paired_bootstrap(
     labels: Tensor,
     queries: Tensor | None = None,
     rounds: int = RESAMPLES,
-    seed: int = 0,
 ) -> Difference:
-    """The difference between two runs on the same rows, which are drawn together.
+    """The difference between two runs' logits (N, C) on the same rows, which are drawn together.
 
-    The p-value is that of the percentile interval that just touches 0 (Efron and Tibshirani 1993, section 15.4),
-    two-sided and with 1 added to both counts, so that it is never 0: RECONSTRUCTED in that.
-
-    Args:
-        metric: One of `mebert.metrics.task.METRIC_NAMES`.
-        first: Logits (N, C) of the first run.
-        second: Logits (N, C) of the second run.
-        labels: (N,).
-        queries: As `weighted_metric`.
-        rounds: R.
-        seed: Seed of the draws.
+    The p-value is that of the percentile interval that just touches 0 (Efron and Tibshirani 1993, section 15.4), two-
+    sided and with 1 added to both counts, so that it is never 0: RECONSTRUCTED in that. Labels (N,) and queries as
+    `weighted_metric`.
     """
     units, before = weighted_metric(metric, first, labels, queries)
     _, after = weighted_metric(metric, second, labels, queries)
@@ -178,7 +133,7 @@ def paired_bootstrap(
         return Difference(math.nan, None, math.nan)
     once = np.ones((1, units))
     value = float((after(once) - before(once))[0])
-    old, new = bootstrap_values([before, after], units, rounds, seed)
+    old, new = bootstrap_values([before, after], units, rounds)
     differences = (new - old)[~np.isnan(new - old)]
     differences[np.abs(differences) < 1e-12] = 0.0  # rounding errors are no difference
     tail = min((differences <= 0).sum(), (differences >= 0).sum())
@@ -186,12 +141,7 @@ def paired_bootstrap(
 
 
 def agreement(early: Tensor, full: Tensor) -> float:
-    """Share of the samples whose early prediction is the full model's.
-
-    Args:
-        early: Logits (N, C) at the exits taken; C at least 2.
-        full: Logits (N, C) of the last exit.
-    """
+    """Share of the samples whose early prediction is the full model's, from logits (N, C) each."""
     return float((early.argmax(-1) == full.argmax(-1)).double().mean())
 
 

@@ -18,27 +18,16 @@ MetricFn = Callable[[Tensor, Tensor], float]
 
 @dataclass
 class ExitRecord:
-    """What one pass over a split recorded; rows in the order of the split.
+    """What one pass over a split recorded; rows in the order of the split."""
 
-    Attributes:
-        logits: (E, N, C) float32.
-        labels: (N,).
-        index: Row numbers in the split, (N,) int64.
-        lengths: Tokens of each sample, (N,).
-        scores: Policy name to its scores, each (E, N) float32.
-        difficulty: Known difficulty of each sample, (N,) int64, or None.
-        queries: Question of each sample, (N,) int64, -1 for those that are not ranked; or None.
-        predicted: The 0-based exits that each exit predictor predicted, (N,) int64 each.
-    """
-
-    logits: Tensor
-    labels: Tensor
-    index: Tensor
-    lengths: Tensor
-    scores: dict[str, Tensor] = field(default_factory=dict)
-    difficulty: Tensor | None = None
-    queries: Tensor | None = None
-    predicted: list[Tensor] = field(default_factory=list)
+    logits: Tensor  # (E, N, C) float32
+    labels: Tensor  # (N,)
+    index: Tensor  # row numbers in the split, (N,) int64
+    lengths: Tensor  # tokens of each sample, (N,)
+    scores: dict[str, Tensor] = field(default_factory=dict)  # by policy, each (E, N) float32
+    difficulty: Tensor | None = None  # known difficulty, (N,) int64
+    queries: Tensor | None = None  # question of each sample, (N,) int64, -1 for those that are not ranked
+    predicted: list[Tensor] = field(default_factory=list)  # 0-based exits of each exit predictor, (N,) int64 each
 
     @property
     def num_exits(self) -> int:
@@ -68,42 +57,23 @@ class ExitRecord:
 
 @dataclass
 class CurvePoint:
-    """One operating point.
-
-    Attributes:
-        policy: Its name.
-        threshold: A sample leaves when its score is below it.
-        metric: The task's main metric at the exits taken.
-        speedup_layers: All layers over mean layers run.
-        speedup_flops: The plain model's FLOPs over the FLOPs spent, heads and policy included.
-        exits: 0-based exit of each sample, (N,).
-        target: The speed-up that the threshold was chosen for, or None.
-        speedup_wall: The plain model's seconds over the seconds spent; None if not measured.
-        interval: 95 % bootstrap interval of the metric, low and high; None if not computed.
-        agreement: Share of the samples whose prediction is the full model's; None if not computed, or for regression.
-        shares: Share of the samples that left at each exit, (E,); None if not computed.
-    """
+    """One operating point; None where something was not computed."""
 
     policy: str
-    threshold: float
-    metric: float
-    speedup_layers: float
-    speedup_flops: float
-    exits: Tensor
-    target: float | None = None
-    speedup_wall: float | None = None
-    interval: tuple[float, float] | None = None
-    agreement: float | None = None
-    shares: list[float] | None = None
+    threshold: float  # a sample leaves when its score is below it
+    metric: float  # the main one at the exits taken
+    speedup_layers: float  # all layers over mean layers run
+    speedup_flops: float  # the plain model's FLOPs over those spent, heads and policy included
+    exits: Tensor  # 0-based, (N,)
+    target: float | None = None  # the speed-up that the threshold was chosen for
+    speedup_wall: float | None = None  # the plain model's seconds over the seconds spent
+    interval: tuple[float, float] | None = None  # 95 % bootstrap interval of the metric
+    agreement: float | None = None  # share of the predictions that are the full model's; None for regression
+    shares: list[float] | None = None  # of the samples that left at each exit, (E,)
 
 
 def replay(scores: Tensor, threshold: float) -> Tensor:
-    """The 0-based exit (N,) that each sample takes: the first whose score is below the threshold, else the last.
-
-    Args:
-        scores: (E, N).
-        threshold: Any number; infinity leaves at the first exit.
-    """
+    """The 0-based exit (N,) of each sample: the first whose score (E, N) is below the threshold, else the last."""
     leave = scores < threshold
     leave[-1] = True
     return leave.int().argmax(0)  # the first of equal maxima
@@ -125,18 +95,7 @@ def point_at(
     metric_fn: MetricFn,
     exits: Tensor | None = None,
 ) -> CurvePoint:
-    """One operating point of a recorded policy.
-
-    Args:
-        record: The pass.
-        policy: A key of `record.scores` (any label if `exits` is given).
-        threshold: On its scores.
-        exit_layers: The layer of each exit, (E,), the last one L.
-        flops: Cost of leaving at each exit, (E, N).
-        full_flops: Cost of the plain model, (N,).
-        metric_fn: The task's main metric.
-        exits: Exits taken, (N,), instead of a replay.
-    """
+    """One operating point of a recorded policy, or of given exits (N,); `flops` (E, N) per exit, `full_flops` (N,)."""
     if exits is None:
         exits = replay(record.scores[policy], threshold)
     spent = flops.gather(0, exits.unsqueeze(0)).sum()
@@ -192,12 +151,8 @@ def fixed_exit_points(
 def threshold_for_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> float | None:
     """The strictest threshold that reaches a speed-up by layers, or None if leaving at the first exit falls short.
 
-    The speed-up rises with the threshold and changes only at scores that occur, so a bisection over them is exact.
-
-    Args:
-        scores: (E, N).
-        exit_layers: The layer of each exit, (E,).
-        target: Wanted speed-up by layers, at least 1.
+    The speed-up rises with the threshold and changes only at scores (E, N) that occur, so a bisection over them is
+    exact.
     """
     if target <= 1.0:
         return 0.0
@@ -221,12 +176,9 @@ def threshold_for_speedup(scores: Tensor, exit_layers: Sequence[int], target: fl
 def area_under_curve(points: Sequence[CurvePoint], first_exit: CurvePoint | None = None) -> float:
     """Mean metric over the cost axis (share of the layers run), by trapezoids; higher is better.
 
-    Comparable between policies on the same exits and data if their curves share both end points.
-
-    Args:
-        points: The curve.
-        first_exit: Every sample at the first exit. The curve of a policy that cannot leave so early (patience, say)
-            continues to it by a straight line, which a random choice for each sample attains.
+    Comparable between policies on the same exits and data if their curves share both end points: the curve of a policy
+    that cannot leave at the first exit (patience, say) continues to `first_exit`, every sample there, by a straight
+    line, which a random choice for each sample attains.
     """
     if first_exit is not None and all(p.speedup_layers < first_exit.speedup_layers for p in points):
         points = [*points, first_exit]

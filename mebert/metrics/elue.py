@@ -17,14 +17,7 @@ def elue_score(points: Points, reference: Points) -> float:
     """(1/n) sum_i [p_i - p_ref(f_i)] over the method's points (f_i, p_i), in the unit of the performance.
 
     EXACT, with p_ref interpolated between the reference's points. That it is linear is RECONSTRUCTED, and so is the
-    value beyond the ends: that of the nearest point.
-
-    Args:
-        points: Of the method, at least one.
-        reference: Of the reference, at least one.
-
-    Raises:
-        ValueError: One of them is empty.
+    value beyond the ends: that of the nearest point. Both need a point at least (ValueError).
 
     >>> elue_score([(1.5, 0.9)], [(1.0, 0.8), (2.0, 0.9)])
     0.05

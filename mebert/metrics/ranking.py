@@ -19,33 +19,24 @@ from torchmetrics.utilities import dim_zero_cat
 
 
 def ranking_scores(logits: Tensor) -> Tensor:
-    """The scores that rows are ranked by, (...): ln(p_1 / p_0), or the value itself where C = 1.
+    """The scores that rows of logits (..., C) are ranked by, (...): ln(p_1 / p_0), or the value itself where C = 1.
 
     The order is that of the probability of class 1; probabilities near 1 would be rounded to equal ones.
-
-    Args:
-        logits: (..., C) with C 1 or 2.
     """
     values = logits.float()
     return values.squeeze(-1) if logits.shape[-1] == 1 else values[..., 1] - values[..., 0]
 
 
 def is_relevant(labels: Tensor) -> Tensor:
-    """Which rows are relevant (N,): class 1, or a value above 0 in a regression.
-
-    Args:
-        labels: (N,).
-    """
+    """Which rows (N,) are relevant: class 1, or a value above 0 in a regression."""
     return labels > 0
 
 
 def average_precision(relevant: Tensor, ranks: Tensor, starts: Tensor) -> Tensor:
     """Average precision of each question, (Q,).
 
-    Args:
-        relevant: (N,) bool, question by question, the best-ranked row of each first.
-        ranks: Rank of each row within its question, from 1, (N,).
-        starts: First row of each question, (Q,).
+    `relevant` (N,) bool and `ranks` within the question, from 1, (N,) have the best-ranked row of each question first;
+    `starts` (Q,) is each question's first row.
     """
     right = relevant.double()
     before = right.cumsum(0) - right  # relevant rows before a row, those of earlier questions included
@@ -86,11 +77,8 @@ def mean_over_questions(name: str, scores: Tensor, relevant: Tensor, queries: Te
 def values_of_questions(name: str, scores: Tensor, relevant: Tensor, queries: Tensor) -> Tensor:
     """One metric of each question with a relevant row, in the order of their numbers, (Q,) float64.
 
-    Args:
-        name: One of `RANKING_METRICS`.
-        scores: Higher is better, (N,).
-        relevant: (N,) bool.
-        queries: Question of each row, (N,) int64; rows below 0 do not count.
+    Scores (N,): higher is better; relevant (N,) bool; queries, the question of each row, (N,): rows below 0 do not
+    count.
     """
     relevant, queries = _ranked(scores, relevant, queries)
     ranks, starts = _ranks(queries)

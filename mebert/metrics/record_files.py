@@ -31,11 +31,7 @@ def record_tensors(record: ExitRecord) -> dict[str, Tensor]:
 
 
 def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
-    """The record of tensors from `record_tensors`.
-
-    Raises:
-        UserError: A tensor that every record has is missing.
-    """
+    """The record of tensors from `record_tensors`; a UserError if one that every record has is missing."""
     missing = [name for name in REQUIRED if name not in tensors]
     if missing:
         raise UserError(f"not a recorded pass: it lacks {', '.join(missing)}")
@@ -52,22 +48,12 @@ def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
 
 
 def save_record(record: ExitRecord, path: str | Path, about: Mapping[str, Any]) -> None:
-    """Write a record as safetensors.
-
-    Args:
-        record: The pass.
-        path: The file.
-        about: Plain values for JSON that are stored with it, such as the split's name.
-    """
+    """Write a record as safetensors, with plain values for JSON `about` it, such as the split's name."""
     save_file(record_tensors(record), path, metadata={"about": json.dumps(dict(about))})
 
 
 def load_record(path: str | Path) -> tuple[ExitRecord, dict[str, Any]]:
-    """The record of a file and its `about`.
-
-    Raises:
-        UserError: There is no such file, or it is not a recorded pass.
-    """
+    """The record of a file and its `about`; a UserError if there is no such file, or it is not a recorded pass."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; `python -m mebert test` writes it into the run's folder")

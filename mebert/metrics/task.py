@@ -17,14 +17,10 @@ METRIC_NAMES = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING_METRICS
 
 
 def make_metric(name: str, num_labels: int) -> torchmetrics.Metric:
-    """A new metric, for `update_metric`.
+    """A new metric, for `update_metric`; `num_labels` is C, 1 for regression.
 
-    Args:
-        name: One of `METRIC_NAMES`. `f1` is that of class 1 for two classes, as in GLUE, else the macro average.
-        num_labels: C; 1 for regression.
-
-    Raises:
-        UserError: Unknown name, or a metric of classes asked for in regression (or the reverse).
+    `f1` is that of class 1 for two classes, as in GLUE, else the macro average. A metric that does not fit is a
+    UserError.
     """
     if name not in METRIC_NAMES:
         raise UserError(f"unknown metric {name!r}; use one of: {', '.join(METRIC_NAMES)}")
@@ -57,14 +53,9 @@ def metric_input(name: str, logits: Tensor) -> Tensor:
 def update_metric(
     metric: torchmetrics.Metric, values: Tensor, labels: Tensor, queries: Tensor | None, regression: bool
 ) -> None:
-    """Update a metric from `make_metric`.
+    """Update a metric from `make_metric`; `regression` is C = 1.
 
-    Args:
-        metric: The metric.
-        values: From `metric_input`, (N,).
-        labels: (N,).
-        queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
-        regression: C = 1.
+    `values` (N,) are from `metric_input`, `queries` (N,) as in `metric_value`.
     """
     if isinstance(metric, QuestionRanking):
         metric.update(values, is_relevant(labels), _required(queries, metric.name))
@@ -73,13 +64,9 @@ def update_metric(
 
 
 def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> float:
-    """One metric of N rows; NaN for a ranking metric where no question has a relevant row.
+    """One metric of logits (N, C) and labels (N,); NaN for a ranking metric where no question has a relevant row.
 
-    Args:
-        name: One of `METRIC_NAMES`.
-        logits: (N, C).
-        labels: (N,).
-        queries: Question of each row (N,), -1 for rows that are not ranked; needed by the ranking metrics.
+    `queries` is the question of each row (N,), -1 for rows that are not ranked; the ranking metrics need it.
     """
     values = metric_input(name, logits)
     metric = make_metric(name, logits.shape[-1])

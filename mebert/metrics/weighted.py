@@ -26,14 +26,8 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 def unit_values(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> Tensor | None:
     """The values (U,) float64 whose mean is the metric, of rows or of questions; None if the metric is not a mean.
 
-    Args:
-        metric: One of `mebert.metrics.task.METRIC_NAMES`.
-        logits: (N, C).
-        labels: (N,).
-        queries: Question of each row (N,), -1 for rows that are not ranked; required by the ranking metrics.
-
-    Raises:
-        UserError: A ranking metric without `queries`.
+    Logits (N, C), labels (N,); queries (N,), the question of each row, -1 for rows that are not ranked, are required by
+    the ranking metrics (UserError).
     """
     if metric == "acc":
         return (metric_input(metric, logits) == labels).double()

@@ -1,7 +1,4 @@
-"""All policies that fit a model, compared on one recorded pass, with parameters fitted on the validation pass.
-
-Shapes: E exits, N samples.
-"""
+"""All policies that fit a model, compared on one recorded pass, with parameters fitted on the validation pass."""
 
 from __future__ import annotations
 
@@ -32,12 +29,8 @@ from mebert.policies import (
 )
 from mebert.report.evaluation import PolicyResult, curve_of
 
-LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Values of EDR's lambda, chosen on validation data."""
-
-PATIENCES = (1, 2, 3)
-"""Values of PCEE's and F-PABEE's t, chosen on validation data."""
-
+LAMBDAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)  # of EDR, chosen on validation data
+PATIENCES = (1, 2, 3)  # t of PCEE and F-PABEE, chosen on validation data
 NUM_POINTS = 60
 
 
@@ -75,17 +68,9 @@ def compare_policies(
 ) -> dict[str, PolicyResult]:
     """Fit each policy on the validation pass and compute its curve on the other; its scores are added to `record`.
 
-    Args:
-        model: The multi-exit model.
-        record: The pass to compare on; it has the scores of policies that read features.
-        metric: Name of the metric.
-        targets: Speed-ups by layers at which the metric is reported.
-        own: The module's policy, which is not fitted again.
-        validation: A pass over validation data; without one nothing is fitted.
-        names: Policies to compare; None takes all that fit the model and are recorded.
-
-    Raises:
-        UserError: A name is not one of them.
+    Without a validation pass nothing is fitted; the module's `own` policy never is. `names` None takes all policies
+    that fit the model and whose features were recorded. `targets` are speed-ups by layers at which the metric is
+    reported.
     """
     policies = family(model)
     if own.name in record.scores:  # a fixed exit has no scores, and no curve

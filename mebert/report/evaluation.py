@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mebert.calibration.costs import PolicyCosts
-from mebert.exit_predictor.report import PredictionReport
+from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.report import PredictionReport, report
 from mebert.metrics.curve import (
     CurvePoint,
     ExitRecord,
@@ -21,6 +23,7 @@ from mebert.metrics.curve import (
     fixed_exit_points,
     oracle_exits,
     point_at,
+    replay,
     sweep,
 )
 from mebert.metrics.elue import elue_score, placed_at
@@ -33,22 +36,14 @@ from mebert.policies.temperature import expected_calibration_error
 
 @dataclass
 class PolicyResult:
-    """One policy on one pass.
+    """One policy on one pass."""
 
-    Attributes:
-        policy: Fitted on validation data (temperatures, lambda, weights).
-        curve: From slow to fast.
-        area: Under the curve.
-        val_area: Under the curve on the validation pass; None without one.
-        at: Speed-up by layers to the metric at exactly that speed on this pass (the threshold that gives it here, which
-            needs no labels), or None where the policy does not attain it.
-        reliability: Speed-up to the metric's `mebert.report.reliability`; only those that are attained.
-    """
-
-    policy: ExitPolicy
-    curve: list[CurvePoint]
-    area: float
-    val_area: float | None
+    policy: ExitPolicy  # fitted on validation data (temperatures, lambda, weights)
+    curve: list[CurvePoint]  # from slow to fast
+    area: float  # under the curve
+    val_area: float | None  # under the curve on the validation pass; None without one
+    # Speed-up by layers to the metric at exactly that speed on this pass (the threshold that gives it here, which needs
+    # no labels), or None where the policy does not attain it; and to its `mebert.report.reliability` where it does.
     at: dict[float, float | None]
     reliability: dict[float, dict[str, Any]] = field(default_factory=dict)
 
@@ -64,69 +59,38 @@ class PolicyResult:
 
 @dataclass
 class SampleGroup:
-    """Where samples of equal difficulty left.
+    """Where samples of equal difficulty left."""
 
-    Attributes:
-        group: Their difficulty, or "all".
-        samples: Number of samples.
-        metric: The metric over them; None where it is undefined for so few.
-        mean_layers: Mean number of layers run.
-        shares: Share that left at each exit, (E,) that sum to 1.
-    """
-
-    group: str
+    group: str  # their difficulty, or "all"
     samples: int
-    metric: float | None
-    mean_layers: float
-    shares: list[float]
+    metric: float | None  # over them; None where it is undefined for so few
+    mean_layers: float  # mean number of layers run
+    shares: list[float]  # share that left at each exit, (E,) that sum to 1
 
 
 @dataclass
 class Evaluation:
-    """The results on one split.
+    """The results on one split; what was not measured is empty or None."""
 
-    Attributes:
-        split: Its name, as in the metrics' prefix.
-        metric: Name of the main metric.
-        samples: Number of samples.
-        exit_layers: The layer of each exit.
-        exit_metrics: Metric name to its value at each exit, (E,); for classes also `ece`, the expected calibration
-            error.
-        gflops: Mean cost of leaving at each exit, (E,), in 1e9 FLOPs.
-        plain_gflops: Mean cost of the plain model: all layers, last head.
-        fixed: Every sample at the same exit, one point for each exit, from the first exit.
-        cut: GFLOPs and metric of the model cut after each exit's layer (no other head is run), from the first exit: the
-            reference of ELUE's score.
-        curves: Policy name to its whole curve, from slow to fast.
-        points: Policy name to its chosen operating points.
-        policy: Name of the module's policy.
-        current: The module's policy at its threshold; None where its scores were not recorded.
-        oracle: Each sample at its earliest correct exit: an upper bound; None for regression and ranking.
-        groups: Where samples left at `current`, by difficulty where it is known.
-        wall_setting: How wall-clock times were measured; empty if they were not.
-        predictions: How well the stored exit predictors predict; empty if there are none.
-        policies: Every policy that was compared, by name; empty if none was.
-        best_policy: The compared policy with the largest area on validation data; None without such data.
-    """
-
-    split: str
-    metric: str
-    samples: int
-    exit_layers: list[int]
-    exit_metrics: dict[str, list[float]]
-    gflops: list[float]
-    plain_gflops: float
-    fixed: list[CurvePoint]
-    policy: str
-    curves: dict[str, list[CurvePoint]] = field(default_factory=dict)
-    points: dict[str, list[CurvePoint]] = field(default_factory=dict)
-    current: CurvePoint | None = None
-    oracle: CurvePoint | None = None
-    groups: list[SampleGroup] = field(default_factory=list)
-    wall_setting: str = ""
-    predictions: list[PredictionReport] = field(default_factory=list)
-    policies: dict[str, PolicyResult] = field(default_factory=dict)
-    best_policy: str | None = None
+    split: str  # as in the metrics' prefix
+    metric: str  # the main one
+    samples: int  # N
+    exit_layers: list[int]  # (E,)
+    exit_metrics: dict[str, list[float]]  # by metric, at each exit, (E,); of classes also `ece`, the calibration error
+    gflops: list[float]  # mean cost of leaving at each exit, (E,), in 1e9 FLOPs
+    plain_gflops: float  # of the plain model: all layers, last head
+    fixed: list[CurvePoint]  # every sample at the same exit, one point for each exit, from the first exit
+    policy: str  # the module's
+    curves: dict[str, list[CurvePoint]] = field(default_factory=dict)  # by policy, from slow to fast
+    points: dict[str, list[CurvePoint]] = field(default_factory=dict)  # by policy, at thresholds from validation data
+    current: CurvePoint | None = None  # the module's policy at its threshold; None where its scores were not recorded
+    oracle: CurvePoint | None = None  # each sample at its earliest correct exit: an upper bound; classes only
+    groups: list[SampleGroup] = field(default_factory=list)  # where samples left at `current`, by known difficulty
+    wall_setting: str = ""  # how wall-clock times were measured
+    predictions: list[PredictionReport] = field(default_factory=list)  # how well the stored exit predictors predict
+    policies: dict[str, PolicyResult] = field(default_factory=dict)  # every policy that was compared
+    best_policy: str | None = None  # the compared policy with the largest area on validation data
+    # GFLOPs and metric of the model cut after each exit's layer (no other head is run): the reference of ELUE's score.
     cut: list[tuple[float, float]] = field(default_factory=list)
 
     def elue(self, points: Sequence[CurvePoint]) -> float:
@@ -195,15 +159,9 @@ def evaluate(
 ) -> Evaluation:
     """Compute everything that is reported of one pass.
 
-    Args:
-        model: The multi-exit model.
-        record: The pass; its scores must have the policies by name.
-        split: Name of the split.
-        metrics: Names of the metrics, the main one first.
-        policy: The module's policy at its threshold.
-        compared: The policies whose curves are drawn, by name.
-        thresholds: Policy name to target speed-up to threshold, chosen on validation data.
-        targets: The target speed-ups to report; those without a threshold are left out.
+    The record has the scores of `policy`, which is at its threshold, and of the `compared` ones, whose curves are
+    drawn. The first metric is the main one. `thresholds` (policy name to target speed-up to threshold) were chosen on
+    validation data; targets without one are left out.
     """
     costs = PolicyCosts(model, record, metrics[0])
     fixed = fixed_exit_points(record, *costs.arguments(None))[::-1]
@@ -255,7 +213,25 @@ def _groups(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], m
     return rows
 
 
+def prediction_reports(
+    record: ExitRecord, predictors: Sequence[ExitPredictor], exit_layers: Sequence[int], metric: str
+) -> list[PredictionReport]:
+    """How well each predictor whose policy was recorded predicts the exits."""
+
+    def metric_at(exits: Tensor) -> float:
+        return metric_value(metric, record.logits_at(exits), record.labels, record.queries)
+
+    reports = []
+    for predictor, predicted in zip(predictors, record.predicted, strict=True):
+        origin = predictor.origin
+        if origin is None or origin.policy not in record.scores:
+            continue
+        taken = replay(record.scores[origin.policy], origin.threshold)
+        found = report(predicted, taken, exit_layers, metric_at)
+        found.origin, found.kind, found.coverage = origin, type(predictor).__name__, predictor.coverage
+        reports.append(found)
+    return reports
+
+
 def _point_dict(point: CurvePoint | None) -> dict[str, Any] | None:
-    if point is None:
-        return None
-    return {name: value for name, value in vars(point).items() if name != "exits"}
+    return None if point is None else {name: value for name, value in vars(point).items() if name != "exits"}

@@ -30,10 +30,9 @@ def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluat
         for point in points:
             prefix = f"{evaluation.split}/{name}_{point.target:g}x"
             scalars[f"{prefix}/{evaluation.metric}"] = point.metric
-            scalars[f"{prefix}/speedup_layers"] = point.speedup_layers
-            scalars[f"{prefix}/speedup_flops"] = point.speedup_flops
-            if point.agreement is not None:
-                scalars[f"{prefix}/agreement"] = point.agreement
+            for figure in ("speedup_layers", "speedup_flops", "agreement"):
+                if (value := getattr(point, figure)) is not None:
+                    scalars[f"{prefix}/{figure}"] = value
             if point.speedup_wall is not None:
                 wall[f"{prefix}/speedup_wall"] = point.speedup_wall
     module.log_dict(scalars, sync_dist=True)
@@ -45,14 +44,9 @@ def log_scalars(trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluat
 def write_files(
     trainer: L.Trainer, module: MultiExitModule, record: ExitRecord, evaluation: Evaluation, suffix: str
 ) -> None:
-    """Write the evaluation, and the recorded pass, with which runs are compared row by row.
+    """Write the evaluation and the recorded pass, with which runs are compared row by row; not in a `fast_dev_run`.
 
-    Args:
-        trainer: Of the run; nothing is written in a `fast_dev_run`.
-        module: Its policy and thresholds are written beside the pass.
-        record: The pass.
-        evaluation: Of the pass.
-        suffix: Put before the files' extensions, where a run evaluates several splits.
+    `suffix` comes before the files' extensions, where a run evaluates several splits.
     """
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
@@ -73,15 +67,7 @@ def write_files(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: str = "", **extra: Any) -> None:
-    """Write `evaluation.json`, `curve.csv` and `curve.png`.
-
-    Args:
-        evaluation: What to write.
-        folder: Made if it is missing.
-        title: Title of the picture.
-        suffix: Put before the files' extensions, where a run evaluates several splits.
-        extra: Further plain values for the JSON.
-    """
+    """Write `evaluation.json` (with `extra` plain values), `curve.csv` and `curve.png`; `suffix` as `write_files`."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**extra, **evaluation.as_dict()}, indent=2)
     (folder / f"evaluation{suffix}.json").write_text(text + "\n", encoding="utf-8")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mebert.data.tasks import TASKS, Task
 from mebert.errors import UserError
@@ -20,21 +20,13 @@ BY_NAME = ("mnli", "ax", "qnli", "rte")  # the others take class numbers, which 
 LOWEST, HIGHEST = 0.0, 5.0  # of STS-B
 
 
-@dataclass(frozen=True)
-class GlueFile:
-    """A file of a submission.
+class GlueFile(NamedTuple):
+    """A file of a submission."""
 
-    Attributes:
-        task: Name in the task table.
-        split: Test split, as the Hub names it.
-        name: The file's name.
-        rows: Rows of the test set, which the server expects.
-    """
-
-    task: str
-    split: str
+    task: str  # name in the task table
+    split: str  # test split, as the Hub names it
     name: str
-    rows: int
+    rows: int  # of the test set, which the server expects
 
 
 GLUE_FILES = (
@@ -53,15 +45,7 @@ GLUE_FILES = (
 
 
 def glue_splits(task: str | None, given: str | None = None) -> str:
-    """The test splits of a task that are submitted, joined by "+" as `predict_split` takes them.
-
-    Args:
-        task: Name in the task table; None for other data.
-        given: The user's `predict_split`, if any; None takes all of them.
-
-    Raises:
-        UserError: The task is not one of GLUE's, or a split is not one of its test splits.
-    """
+    """The test splits of a task that are submitted, joined by "+", or those that the user has `given` of them."""
     there = [file.split for file in GLUE_FILES if file.task == task]
     if not there:
         names = ", ".join(dict.fromkeys(file.task for file in GLUE_FILES))
@@ -78,19 +62,10 @@ def glue_splits(task: str | None, given: str | None = None) -> str:
 def write_glue_files(
     folder: Path, task: str, parts: Mapping[str, int], predictions: Sequence[int] | Sequence[float]
 ) -> list[GlueFile]:
-    """Write a task's predictions, one file for each test split.
+    """Write a task's predictions, one file for each test split, into a folder; returns the files.
 
-    Args:
-        folder: Made if it is missing; other tasks' files in it stay.
-        task: Name in the task table.
-        parts: Test split, as the Hub names it, to its rows; in the order of the predictions.
-        predictions: Class numbers of the task table, or the values of a regression, (N,).
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        UserError: The number of predictions is not that of the rows, or one is not finite.
+    `parts` are the test splits and their rows, in the order of the predictions (N,): class numbers of the task table,
+    or the values of a regression.
     """
     if sum(parts.values()) != len(predictions):
         raise UserError(

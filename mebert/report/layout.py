@@ -51,24 +51,15 @@ def console(file: IO[str] | None = None) -> Console:
 
 def report_table(title: str, left: Iterable[str] = (), right: Iterable[str] = (), caption: str | None = None) -> Table:
     """An empty table for `print_table`."""
-    table = Table(title=title, caption=caption)
-    for column in left:
-        table.add_column(column)
-    for column in right:
-        table.add_column(column, justify="right")
-    return table
+    columns = [*map(Column, left), *(Column(name, justify="right") for name in right)]
+    return Table(*columns, title=title, caption=caption)
 
 
 def print_table(table: Table, out: Console | None = None, keys: int = 1) -> None:
     """Print a table at any width without cutting or folding a cell.
 
     A table that is too wide gets smaller gaps first; then the columns that do not fit follow in a further table below,
-    which repeats the key columns.
-
-    Args:
-        table: From `report_table`, with its rows; cells are plain text, or rich's `Text`.
-        out: The console; None for standard output.
-        keys: Number of columns at the left that identify a row.
+    which repeats the first `keys` columns, those that identify a row.
     """
     out = out or console()
     if table.title:
@@ -138,28 +129,26 @@ def _text(cell: object) -> Text:
 
 def _lines(table: Table, columns: Sequence[Column], gap: int) -> Iterator[Text]:
     widths = [_column_width(column) for column in columns]
+
+    def row(cells: Sequence[Text]) -> Text:
+        parts = []
+        for cell, column, width in zip(cells, columns, widths, strict=True):
+            missing = Text(" " * (width - cell.cell_len))
+            parts.append(missing + cell if column.justify == "right" else cell + missing)
+        line = Text(" " * INDENT) + Text(" " * gap).join(parts)
+        line.rstrip()
+        return line
+
     titles = [
         textwrap.wrap(str(column.header), width, break_long_words=False, break_on_hyphens=False) or [""]
         for column, width in zip(columns, widths, strict=True)
     ]
     height = max(map(len, titles))
     for number in range(height):
-        words = [Text(lines[number - height] if number >= height - len(lines) else "", "bold") for lines in titles]
-        yield _row(words, columns, widths, gap)
+        yield row([Text(lines[number - height] if number >= height - len(lines) else "", "bold") for lines in titles])
     yield Text(" " * INDENT + "─" * _width(columns, gap))
     cells = [list(column.cells) for column in columns]
-    for number, row in enumerate(table.rows):
-        yield _row([_text(column[number]) for column in cells], columns, widths, gap)
-        if row.end_section and number < len(table.rows) - 1:
+    for number, line in enumerate(table.rows):
+        yield row([_text(column[number]) for column in cells])
+        if line.end_section and number < len(table.rows) - 1:
             yield Text("")
-
-
-def _row(cells: Sequence[Text], columns: Sequence[Column], widths: Sequence[int], gap: int) -> Text:
-    line = Text(" " * INDENT)
-    for place, (cell, column, width) in enumerate(zip(cells, columns, widths, strict=True)):
-        if place:
-            line.append(" " * gap)
-        missing = " " * (width - cell.cell_len)
-        line.append_text(Text(missing) + cell if column.justify == "right" else cell + Text(missing))
-    line.rstrip()
-    return line

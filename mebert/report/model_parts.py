@@ -18,68 +18,38 @@ from mebert.report.layout import report_table
 
 @dataclass
 class ExitPart:
-    """An exit with the layers since the previous exit.
+    """An exit with the layers since the previous exit."""
 
-    Attributes:
-        layers: Numbers of the layers, from 1.
-        layer_parameters: Parameters of the layers, without those shared with earlier layers.
-        exit_parameters: Parameters of the head, without those shared with earlier heads.
-        gflops: Mean cost of leaving here: all layers and heads up to it, and the policy's own products.
-        speedup: Cost of the plain model (all layers, last head alone) over this cost.
-    """
-
-    layers: range
-    layer_parameters: int
-    exit_parameters: int
-    gflops: float
-    speedup: float
+    layers: range  # numbers, from 1
+    layer_parameters: int  # without those shared with earlier layers
+    exit_parameters: int  # of the head, without those shared with earlier heads
+    gflops: float  # mean cost of leaving here: all layers and heads up to it, and the policy's own products
+    speedup: float  # cost of the plain model (all layers, last head alone) over this cost
 
 
 @dataclass
 class ModelParts:
-    """All parts of a model; their parameters add up to `total`.
+    """The parameters of all parts of a model, which add up to `total`."""
 
-    Attributes:
-        embeddings: Parameters of the embeddings and their projection.
-        exits: From the first to the last.
-        others: Parameters of prototypes, learnt policies and layers that all exits share.
-        total: All parameters.
-        plain_gflops: Mean cost of the plain model.
-    """
-
-    embeddings: int
+    embeddings: int  # with their projection
     exits: list[ExitPart]
-    others: int
+    others: int  # prototypes, learnt policies, and layers that all exits share
     total: int
-    plain_gflops: float
-
-
-def mean_costs(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None) -> tuple[Tensor, float]:
-    """Mean GFLOPs of leaving at each exit, (E,) float64, and of the plain model.
-
-    Args:
-        model: The model.
-        lengths: Tokens of each sample, (N,); longer ones than the model reads count as its longest.
-        policy: Its own products are counted, too.
-    """
-    found, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
-    weights = counts.double() / counts.sum()
-    costs = (exit_flops(model, found, policy) * weights).sum(1) / 1e9
-    return costs, float((single_exit_flops(model, found) * weights).sum()) / 1e9
+    plain_gflops: float  # mean cost of the plain model
 
 
 def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | None = None) -> ModelParts:
-    """Count a model's parameters and costs.
+    """Count a model's parameters, and its mean costs with the policy's own products for texts of N `lengths`.
 
-    Args:
-        model: The model.
-        lengths: Tokens of the samples that costs are for, (N,), special tokens included.
-        policy: As `mean_costs`.
+    Lengths are in tokens, special ones included; longer ones than the model reads count as its longest.
     """
     seen: set[int] = set()
     names = dict(model.encoder.named_parameters())
     embeddings = _count((p for n, p in names.items() if "embedding" in n), seen)
-    costs, plain = mean_costs(model, lengths, policy)
+    found, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
+    weights = counts.double() / counts.sum()
+    costs = (exit_flops(model, found, policy) * weights).sum(1) / 1e9
+    plain = float((single_exit_flops(model, found) * weights).sum()) / 1e9
     exits, before = [], 0
     for index, layer in enumerate(model.exit_layers):
         layers = range(before + 1, layer + 1)

@@ -17,15 +17,7 @@ BENCH_LENGTH = 128  # tokens that `bench` takes by default
 
 
 def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: int | None) -> None:
-    """Print the files and the next commands after `fit`.
-
-    Args:
-        folder: The run's folder.
-        best: Its best checkpoint.
-        datamodule: Own texts can be predicted where it has a `predict_file`.
-        module: Its operating points can be asked for.
-        epochs: `max_epochs` of the run; None or -1 where steps were counted.
-    """
+    """Print the files of a run and the next commands after `fit`; `epochs` is None or -1 where steps were counted."""
     files = RunFolder(folder)
     saved = {
         "config": files.config,
@@ -50,28 +42,23 @@ def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: 
 
 
 def print_next(command: str, checkpoint: Path, folder: Path, datamodule: Any, module: Any) -> None:
-    """Print the next commands after `validate`, `test` and `predict`.
+    """Print the next commands after `validate`, `test` or `predict` opened a checkpoint.
 
-    Args:
-        command: What has run.
-        checkpoint: What was opened.
-        folder: Of this run; its configuration is used where that of the checkpoint's run is missing.
-        datamodule: As `print_saved`.
-        module: As `print_saved`.
+    The configuration in this run's `folder` is used where that of the checkpoint's run is missing.
     """
     trained = RunFolder.of_checkpoint(checkpoint)
     run = trained.path if trained.config.is_file() else folder
     predict, test = _command("predict", run, checkpoint), _command("test", run, checkpoint)
-    found = {"predict": f"{predict} --out out.csv{_speedup(module, fastest=True)}"}
-    if command == "validate":
-        found = {"test": test} | found
-    elif command == "test":
-        found |= _with_model(run, datamodule, module.model)
-    else:
-        found = {"how good it is": test}
-        if option := _speedup(module, fastest=False):
-            found[f"{option.split()[-1]} times as fast"] = predict + option
-        found |= _with_model(run, datamodule, module.model)
+    fast, model = {"predict": f"{predict} --out out.csv{_speedup(module, fastest=True)}"}, module.model
+    slower = _speedup(module, fastest=False)
+    slow = {f"{slower.split()[-1]} times as fast": predict + slower} if slower else {}
+    match command:
+        case "validate":
+            found = {"test": test} | fast
+        case "test":
+            found = fast | _with_model(run, datamodule, model)
+        case _:
+            found = {"how good it is": test} | slow | _with_model(run, datamodule, model)
     print_pairs("Next:", found)
 
 
@@ -91,10 +78,8 @@ def _with_model(run: Path, datamodule: Any, model: MultiExitModel) -> dict[str, 
     """The commands that need a saved model: a threshold for a largest drop (on the run's own rows), its speed."""
     if not (run / "model").is_dir():
         return {}
-    found = {}
-    if hasattr(datamodule, "collate_for"):
-        calibrate = f"python -m mebert calibrate --model {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
-        found["choose a speed"] = calibrate
+    calibrate = f"python -m mebert calibrate --model {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
+    found = {"choose a speed": calibrate} if hasattr(datamodule, "collate_for") else {}
     return found | {"measure its speed": bench_command(str(run), model)}
 
 

@@ -18,15 +18,7 @@ FORMATS = (".csv", ".jsonl", ".parquet")
 
 
 def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
-    """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder.
-
-    Args:
-        path: Where predictions shall be written.
-        format: None takes that of the suffix.
-
-    Raises:
-        UserError: With the suffixes that work.
-    """
+    """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder."""
     suffix, given = path.suffix.lower(), f"predictions.path {str(path)!r}"
     if format == "glue":
         if path.is_file() or suffix in (*FORMATS, ".tsv", ".zip"):

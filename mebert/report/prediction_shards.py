@@ -22,12 +22,10 @@ BLOCK = 2_000  # rows of a shard that are in memory while shards are joined
 
 
 class PredictionShards:
-    """The shards of one process.
+    """The shards of one process, in a folder that all processes share.
 
-    Args:
-        folder: Common to all processes; shards of this process that an earlier run has left there are removed.
-        rank: This process, from 0.
-        world_size: Number of processes. The first one also removes shards of ranks beyond it.
+    Shards of this rank that an earlier run has left there are removed, and by rank 0 those of ranks beyond
+    `world_size`.
     """
 
     def __init__(self, folder: Path, rank: int = 0, world_size: int = 1) -> None:
@@ -42,11 +40,7 @@ class PredictionShards:
                 old.unlink()
 
     def add(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Add rows.
-
-        Args:
-            columns: By name, equally long; `index` among them, the row's number from 0.
-        """
+        """Add rows: columns of equal length by name, `index` among them, the row's number from 0."""
         if len(columns["index"]):
             self._parts.append(dict(columns))
         self._rows += len(columns["index"])
@@ -107,9 +101,6 @@ def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
     """Yield the rows of all shards in the order of their index, some thousands at a time.
 
     A shard is opened when its first row is due, so that only a few are open at once.
-
-    Raises:
-        UserError: A shard is missing: the processes do not see the same folder.
     """
     import pyarrow as pa
 

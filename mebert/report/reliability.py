@@ -1,7 +1,4 @@
-"""Intervals, agreement and shares of exits, for many operating points of one pass at once.
-
-Shapes: E exits, N samples.
-"""
+"""Intervals, agreement and shares of exits, for many operating points of one pass at once."""
 
 from __future__ import annotations
 
@@ -19,27 +16,15 @@ from mebert.report.evaluation import Evaluation
 
 @dataclass(frozen=True)
 class Reliability:
-    """How reliable a metric is, and where the samples left.
+    """How reliable a metric is, and where the samples left."""
 
-    Attributes:
-        interval: 95 % bootstrap interval of the metric, low and high; None where it has no value.
-        agreement: Share of the samples whose prediction is the full model's; None for regression.
-        shares: Share of the samples that left at each exit, (E,) that sum to 1.
-    """
-
-    interval: tuple[float, float] | None
-    agreement: float | None
-    shares: list[float]
+    interval: tuple[float, float] | None  # 95 % bootstrap interval; None where the metric has no value
+    agreement: float | None  # share of the samples with the full model's prediction; None for regression
+    shares: list[float]  # of the samples that left at each exit, (E,) that sum to 1
 
 
 def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> list[Reliability]:
-    """The reliability of the metric at some choices of exits.
-
-    Args:
-        record: The pass.
-        metric: Name of the metric.
-        exits: 0-based exits (N,) each.
-    """
+    """The reliability of the metric at some choices of 0-based exits, (N,) each."""
     taken = [record.logits_at(each) for each in exits]
     intervals = bootstrap_intervals(metric, taken, record.labels, record.queries)
     return [
@@ -53,12 +38,7 @@ def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> 
 
 
 def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
-    """Fill in the reliability of all operating points, and of every compared policy at each speed.
-
-    Args:
-        evaluation: Of the pass; the scores of its compared policies, if any, are in the record.
-        record: The pass.
-    """
+    """Fill in the reliability of all operating points, and of every compared policy at each speed."""
     points = [point for ps in evaluation.points.values() for point in ps]
     points += [point for point in (evaluation.current, evaluation.oracle) if point is not None]
     exits = [point.exits for point in points]

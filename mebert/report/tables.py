@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from rich.table import Table
 
+from mebert.exit_predictor.report import PredictionReport
 from mebert.metrics.curve import CurvePoint
 from mebert.report.evaluation import Evaluation
-from mebert.report.exit_prediction import prediction_table
 from mebert.report.layout import console, print_table, report_table
 
 CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
@@ -64,12 +64,7 @@ def curve_table(evaluation: Evaluation) -> Table:
 
 
 def metric_at(points: Sequence[CurvePoint], speedup: float) -> float:
-    """A curve's metric at a speed-up by layers, linear between its points.
-
-    Args:
-        points: The curve, from slow to fast; where two are equally fast, the first one counts.
-        speedup: By layers; beyond the last point that point's metric is taken.
-    """
+    """A curve's metric at a speed-up by layers, linear between its points (slow to fast), then the last point's."""
     for slower, faster in pairwise(points):
         if speedup <= faster.speedup_layers:
             span = faster.speedup_layers - slower.speedup_layers
@@ -167,6 +162,34 @@ def exits_by_difficulty_table(evaluation: Evaluation) -> Table:
         shares = [f"{share:.0%}" if share else "-" for share in row.shares]
         group = [row.group] if by_difficulty else []
         table.add_row(*group, f"{row.samples:,}", metric, f"{row.mean_layers:.2f}", *shares)
+    return table
+
+
+def prediction_table(reports: Sequence[PredictionReport], metric: str, split: str) -> Table:
+    """Predicted exits against those that the policy took, one line for each operating point."""
+    kinds = ", ".join(sorted({found.kind for found in reports}))
+    frequent = ", ".join(f"{found.most_frequent:.1%}" for found in reports)
+    columns = ["coverage", "exact", "within 1", "earlier", "later", "speed-up predicted", "policy"]
+    with_metric = reports[0].metric_full is not None
+    table = report_table(
+        f"Predicted exits against those that the policy takes: {kinds} ({split})",
+        ["policy"],
+        [*columns, *([f"{metric} predicted", "policy", "full"] if with_metric else [])],
+        f"Speed-up by layers. Always the exit that most samples take would be exact for {frequent}.",
+    )
+    for found in reports:
+        origin = found.origin
+        name = "" if origin is None else f"{origin.policy} {origin.threshold:.4g}"
+        if origin is not None and origin.speedup is not None:
+            name += f" ({origin.speedup:g}x)"
+        metrics = (found.metric_predicted, found.metric_taken, found.metric_full) if with_metric else ()
+        table.add_row(
+            name,
+            "likeliest" if found.coverage is None else f"{found.coverage:.3f}",
+            *(f"{share:.1%}" for share in (found.exact, found.within_one, found.under, found.over)),
+            *(f"{speedup:.2f}x" for speedup in (found.speedup_predicted, found.speedup_taken)),
+            *("" if value is None else f"{value:.4f}" for value in metrics),
+        )
     return table
 
 

@@ -1,7 +1,4 @@
-"""Wall-clock speed-up: the early-exit engine against the plain model, interleaved in one process.
-
-Shapes: B batch, S tokens.
-"""
+"""Wall-clock speed-up: the early-exit engine against the plain model, interleaved in one process."""
 
 from __future__ import annotations
 
@@ -34,26 +31,18 @@ def measure_speedups(
     """Seconds of the plain model over seconds of the `shrink` engine, summed over all batches and rounds.
 
     Both run the copy of the model that `predict` runs (`prepare_model`), so that only the exits make the difference.
-
     Every batch is run by the plain model (all layers, last head alone) and by each policy before the next batch, in
     rotating order, so that a slow moment of the machine affects all alike. A run of each on the largest batch warms up
-    and is not counted.
+    and is not counted. Padding rows (index -1) are left out.
 
-    Args:
-        model: Any.
-        policies: Each at its threshold.
-        batches: On the CPU or the model's device; padding rows (index -1) are left out of the measurement.
-        precision: Of the layers.
-        rounds: Least number of runs of each batch; more where that takes less than a few seconds.
-        budget: Approximate limit in seconds; fewer batches, evenly spread, are used where more would exceed it.
-
-    Returns:
-        The speed-up of each policy, the number of samples that were run, and the number of rounds.
+    Each batch is run `rounds` times, or more where that takes less than a few seconds; fewer batches, evenly spread,
+    are used where more would exceed `budget` seconds. Returns the speed-up of each policy, the number of samples, and
+    of rounds.
     """
     device = next(model.parameters()).device
     fast = prepare_model(model, precision)
-    inputs = [{name: x.to(device) for name, x in model_inputs(_real_rows(b)).items()} for b in batches]
-    inputs = [b for b in inputs if len(b["input_ids"])]
+    real = [{name: x[batch["index"] >= 0].to(device) for name, x in model_inputs(batch).items()} for batch in batches]
+    inputs = [batch for batch in real if len(batch["input_ids"])]
     bound = [prepare_policy(policy, fast) for policy in policies]
     runners: list[Callable[[Batch], object]] = [lambda batch: fast.last_exit(**batch)]
     runners += [lambda batch, p=policy: run_shrink(fast, p, batch) for policy in bound]  # type: ignore[misc]
@@ -76,18 +65,14 @@ def measure_speedups(
 
 
 def _seconds(runner: Callable[[Batch], object], batch: Batch, device: torch.device) -> float:
-    _wait(device)
+    wait_for(device)
     start = time.perf_counter()
     runner(batch)
-    _wait(device)
+    wait_for(device)
     return time.perf_counter() - start
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until an accelerator has finished its work; a CPU always has."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def _real_rows(batch: Batch) -> Batch:
-    keep = batch["index"] >= 0
-    return {name: value[keep] for name, value in batch.items()}

@@ -1,6 +1,6 @@
 """An evaluation as tables for Weights & Biases: plain columns and rows, without W&B itself.
 
-Shapes: E exits, N samples, C classes. Exits count from 1. Texts stay plain strings: no cell is markup.
+Exits count from 1. Texts stay plain strings: no cell is markup.
 """
 
 from __future__ import annotations
@@ -22,12 +22,7 @@ INTERVAL = ["interval_low", "interval_high"]
 
 @dataclass
 class Table:
-    """Columns and rows.
-
-    Attributes:
-        columns: Names, all different.
-        rows: Values, one for each column.
-    """
+    """Column names, all different, and rows of values."""
 
     columns: list[str]
     rows: list[list[Any]] = field(default_factory=list)
@@ -35,11 +30,17 @@ class Table:
 
 def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, Table]:
     """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and for regression `errors`."""
+    metric, speedups = evaluation.metric, ["speedup_layers", "speedup_flops", "speedup_wall"]
     tables = {
         "exits": _exits(evaluation, record),
-        "operating_points": _operating_points(evaluation),
-        "curve": _curve(evaluation),
+        "operating_points": Table(["policy", "target", "threshold", metric, *INTERVAL, "agreement", *speedups]),
+        "curve": Table(["policy", "threshold", metric, *speedups[:2]]),
     }
+    for p in (point for points in evaluation.points.values() for point in points):
+        known = [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement]
+        tables["operating_points"].rows.append([*known, *(getattr(p, speedup) for speedup in speedups)])
+    for p in (point for points in evaluation.curves.values() for point in points):
+        tables["curve"].rows.append([p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops])
     if evaluation.policies:
         tables["policies"] = _policies(evaluation)
     if evaluation.current is not None and evaluation.current.shares is not None:
@@ -47,7 +48,11 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
         rows = [[f"exit {number:02d}", *row] for number, row in enumerate(shares, start=1)]
         tables["exit_histogram"] = Table(["exit", "layer", "share of samples"], rows)
     if record.logits.shape[-1] == 1:
-        tables["errors"] = _errors(evaluation, record)
+        wrong = record.logits.squeeze(-1).double() - record.labels.double()  # (E, N), in the labels' unit
+        figures = torch.stack([wrong.abs().mean(1), wrong.square().mean(1).sqrt(), wrong.mean(1)], dim=1).tolist()
+        rows = [[e + 1, evaluation.exit_layers[e], *found] for e, found in enumerate(figures)]
+        columns = ["exit", "layer", "mean absolute error", "root mean squared error", "mean error"]
+        tables["errors"] = Table(columns, rows)
     return tables
 
 
@@ -69,22 +74,6 @@ def _exits(evaluation: Evaluation, record: ExitRecord) -> Table:
     return Table(["exit", "layer", *metrics, *INTERVAL, "gflops", "speedup_layers", "speedup_flops"], rows)
 
 
-def _operating_points(evaluation: Evaluation) -> Table:
-    speedups = ["speedup_layers", "speedup_flops", "speedup_wall"]
-    rows = [
-        [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement, *(getattr(p, s) for s in speedups)]
-        for points in evaluation.points.values()
-        for p in points
-    ]
-    return Table(["policy", "target", "threshold", evaluation.metric, *INTERVAL, "agreement", *speedups], rows)
-
-
-def _curve(evaluation: Evaluation) -> Table:
-    points = [point for found in evaluation.curves.values() for point in found]
-    rows = [[p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops] for p in points]
-    return Table(["policy", "threshold", evaluation.metric, "speedup_layers", "speedup_flops"], rows)
-
-
 def _policies(evaluation: Evaluation) -> Table:
     rows = []
     for name, result in evaluation.policies.items():
@@ -92,14 +81,6 @@ def _policies(evaluation: Evaluation) -> Table:
             known = result.reliability.get(target, {})
             rows.append([name, target, value, *_ends(known.get("interval")), known.get("agreement"), result.area])
     return Table(["policy", "speedup_layers", evaluation.metric, *INTERVAL, "agreement", "area"], rows)
-
-
-def _errors(evaluation: Evaluation, record: ExitRecord) -> Table:
-    """Errors of the estimates of each exit, in the labels' unit."""
-    wrong = record.logits.squeeze(-1).double() - record.labels.double()  # (E, N)
-    figures = torch.stack([wrong.abs().mean(1), wrong.square().mean(1).sqrt(), wrong.mean(1)], dim=1).tolist()
-    rows = [[e + 1, evaluation.exit_layers[e], *found] for e, found in enumerate(figures)]
-    return Table(["exit", "layer", "mean absolute error", "root mean squared error", "mean error"], rows)
 
 
 def spread_rows(samples: int, at_most: int) -> list[int]:
@@ -121,14 +102,9 @@ def sample_table(
     """Samples with their label, the exit that each took, and the prediction and confidence of every exit.
 
     In a regression predictions are numbers without confidence, and `error` takes the place of `right`. In a ranking,
-    each row has the number of its question and its rank within it at the exit taken, 1 the best.
-
-    Args:
-        evaluation: Of the pass; samples leave at its `current` point, or at the last exit where it has none.
-        record: The whole pass, since ranks are among all candidates of a question.
-        rows: Positions in it of the n rows to show.
-        texts: Column name to texts (n,).
-        label_names: Names of the C classes.
+    each row has the number of its question and its rank within it at the exit taken, 1 the best. Samples leave at the
+    evaluation's `current` point, or at the last exit. `rows` are the n positions in the whole record to show, `texts`
+    columns of n texts.
     """
     regression = record.logits.shape[-1] == 1
     last = torch.full_like(record.index, record.num_exits - 1)
@@ -168,12 +144,7 @@ def sample_table(
 
 
 def question_ranks(logits: Tensor, queries: Tensor) -> list[int | None]:
-    """The rank of each row within its question, 1 the best; None for rows that are not ranked.
-
-    Args:
-        logits: At the exit taken, (N, C).
-        queries: Question of each row (N,), -1 for those that are not ranked.
-    """
+    """The rank of each row of logits (N, C) within its question, 1 the best; None for rows with a question below 0."""
     order = ranking_scores(logits).argsort(descending=True, stable=True).tolist()
     ranks: list[int | None] = [None] * len(order)
     seen: dict[int, int] = {}

@@ -5,8 +5,8 @@ import torch
 
 from mebert.exit_predictor import PredictorOrigin, TokenExitPredictor
 from mebert.metrics.curve import ExitRecord
-from mebert.report.exit_prediction import prediction_reports, prediction_table
-from mebert.report.tables import console
+from mebert.report.evaluation import prediction_reports
+from mebert.report.tables import console, prediction_table
 
 LAYERS = (2, 4, 6)
 PREDICTED, TAKEN = torch.tensor([0, 1, 2, 0, 2]), torch.tensor([0, 2, 0, 1, 2])

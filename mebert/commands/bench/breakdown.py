@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from mebert.commands.bench.simulated import SimulatedExits
-from mebert.commands.bench.timing import run_pass, wait_for
+from mebert.commands.bench.timing import run_pass
 from mebert.commands.bench.variants import Variant
 from mebert.inference import PrecisionName
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
+from mebert.report.wall_clock import wait_for
 
 RUNS = 3  # the fastest one counts
 

@@ -14,6 +14,7 @@ import torch
 
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Engine, Finished
+from mebert.report.wall_clock import wait_for
 
 
 @dataclass
@@ -29,14 +30,6 @@ class Pass:
     seconds: float
     latencies: np.ndarray
     exits: torch.Tensor
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until an accelerator has finished its work; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def timed_pass(make: Callable[[], Engine], batches: Sequence[Batch], device: torch.device) -> Pass:
