@@ -21,17 +21,15 @@ def why_offline() -> str | None:
     settings = wandb.setup().settings
     if settings.mode in ("offline", "dryrun"):
         return "as asked"
-    if settings.mode in ("disabled", "shared"):
-        return None
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key:
+    key = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key
+    if key or settings.mode in ("disabled", "shared"):
         return None
     return None if has_key_in_netrc(str(settings.base_url)) else "no account was found"
 
 
 def has_key_in_netrc(url: str) -> bool:
     """Whether the netrc file, where `wandb login` puts the key, has one for this server (the public has two names)."""
-    candidates = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
-    paths = [Path(name).expanduser() for name in candidates if name]
+    paths = (Path(name).expanduser() for name in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc") if name)
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return False

@@ -25,36 +25,33 @@ class ExitLines:
     """
 
     def __init__(self) -> None:
-        # By split and metric, then by exit: a line of steps and values.
-        self._lines: dict[tuple[str, str], dict[int, list[tuple[int, float]]]] = {}
+        self._lines: dict[tuple[str, str], dict[int, list[tuple[int, float]]]] = {}  # by split and metric, exit
 
     def update(self, metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
         """Add values; returns the charts that have a new one, by name."""
+        import wandb
+
         found: dict[tuple[str, str], None] = {}  # in the order of the metrics
         for name, value in metrics.items():
             match = EXIT_METRIC.fullmatch(name)
             if match and match["metric"] not in CONSTANT and not match["split"].startswith("test"):
                 found[key := (match["split"], match["metric"])] = None
                 self._lines.setdefault(key, {}).setdefault(int(match["exit"]), []).append((step, float(value)))
-        return {f"{split}/exits/{metric}": self._chart(split, metric) for split, metric in found}
-
-    def _chart(self, split: str, metric: str) -> Any:
-        import wandb
-
-        lines = sorted(self._lines[split, metric].items())
-        return wandb.plot.line_series(
-            xs=[[step for step, _ in line] for _, line in lines],
-            ys=[[value for _, value in line] for _, line in lines],
-            keys=[f"exit {number:02d}" for number, _ in lines],
-            title=f"{split}: {metric} of every exit",
-            xname="optimiser steps",
-        )
+        charts = {}
+        for split, metric in found:
+            lines = sorted(self._lines[split, metric].items())
+            charts[f"{split}/exits/{metric}"] = wandb.plot.line_series(
+                xs=[[at for at, _ in line] for _, line in lines],
+                ys=[[value for _, value in line] for _, line in lines],
+                keys=[f"exit {number:02d}" for number, _ in lines],
+                title=f"{split}: {metric} of every exit",
+                xname="optimiser steps",
+            )
+        return charts
 
 
 def summary_of(metric: str) -> Literal["max", "min"] | None:
     """Which value of a metric W&B's summary of a run keeps, by the last part of its name; None for the last value.
-
-    (Asked for the last value, which is its default, W&B would nest it like the others: `{"last": ...}`.)
 
     >>> [summary_of(name) for name in ("val/exit_03/acc", "val/auc_edr", "train/loss", "train/weight_01")]
     ['max', 'max', 'min', None]
@@ -64,7 +61,7 @@ def summary_of(metric: str) -> Literal["max", "min"] | None:
         return "max"
     if name in SMALLER_IS_BETTER or name.startswith(SMALLER_FAMILIES) or name.endswith("_loss"):
         return "min"
-    return None
+    return None  # asked for the last value, W&B would nest it like the others: `{"last": ...}`
 
 
 class Best:

@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from typing_extensions import override
@@ -17,9 +18,6 @@ from typing_extensions import override
 from mebert.errors import UserError
 from mebert.loggers.account import why_offline
 from mebert.loggers.charts import Best, ExitLines, summary_of
-
-if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import ModelCheckpoint
 
 STEP = "trainer/global_step"
 LONGEST_TAG = 64  # characters that W&B takes
@@ -166,12 +164,10 @@ class EarlyExitWandbLogger(WandbLogger):
         for name in (*numbers, *best):
             if name not in self._defined and name != STEP:
                 self._defined.add(name)
-                self.experiment.define_metric(self._full_name(name), step_metric=STEP, summary=summary_of(name))
+                full_name = f"{self._prefix}{self.LOGGER_JOIN_CHAR}{name}" if self._prefix else name
+                self.experiment.define_metric(full_name, step_metric=STEP, summary=summary_of(name))
         charts = {} if step is None else self._lines.update(numbers, step)
         super().log_metrics({**metrics, **best, **charts}, step)
-
-    def _full_name(self, name: str) -> str:
-        return f"{self._prefix}{self.LOGGER_JOIN_CHAR}{name}" if self._prefix else name
 
     @override
     @rank_zero_only

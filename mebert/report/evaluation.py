@@ -107,23 +107,22 @@ class Evaluation:
         """The area under a policy's curve."""
         return area_under_curve(self.curves[policy], self.fixed[0])
 
+    def exit_rows(self) -> list[dict[str, Any]]:
+        """The metrics and the cost of leaving at each exit."""
+        rows = []
+        for e, (layer, point) in enumerate(zip(self.exit_layers, self.fixed, strict=True)):
+            row = {"exit": e + 1, "layer": layer, **{name: values[e] for name, values in self.exit_metrics.items()}}
+            speedups = {"speedup_layers": point.speedup_layers, "speedup_flops": point.speedup_flops}
+            rows.append(row | {"gflops": self.gflops[e]} | speedups)
+        return rows
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the curves are left to their own table."""
         return {
             "split": self.split,
             "metric": self.metric,
             "samples": self.samples,
-            "exits": [
-                {
-                    "exit": e + 1,
-                    "layer": layer,
-                    **{name: values[e] for name, values in self.exit_metrics.items()},
-                    "gflops": self.gflops[e],
-                    "speedup_layers": self.fixed[e].speedup_layers,
-                    "speedup_flops": self.fixed[e].speedup_flops,
-                }
-                for e, layer in enumerate(self.exit_layers)
-            ],
+            "exits": self.exit_rows(),
             "plain_gflops": self.plain_gflops,
             "policy": self.policy,
             "operating_point": _point_dict(self.current),
@@ -190,8 +189,7 @@ def evaluate(
         result.current = costs.point(policy, policy.threshold)
         result.groups = _groups(record, result.current, model.exit_layers, metrics[0])
     if model.num_labels > 1 and metrics[0] not in RANKING_METRICS:
-        exits = oracle_exits(record)
-        result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), exits)
+        result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), oracle_exits(record))
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,13 +74,11 @@ def write_glue_files(
             f"{len(predictions):,} were predicted; leave out trainer.limit_predict_batches"
         )
     files = {file.split: file for file in GLUE_FILES if file.task == task}
-    texts = [_text(TASKS[task], value) for value in predictions]
-    start = 0
+    texts = iter([_text(TASKS[task], value) for value in predictions])
     for split, rows in parts.items():
-        lines = [f"{index}\t{text}" for index, text in enumerate(texts[start : start + rows])]
+        lines = [f"{index}\t{text}" for index, text in enumerate(islice(texts, rows))]
         with atomic_path(folder / files[split].name) as path:
             path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8", newline="\n")
-        start += rows
     return [files[split] for split in parts]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from rich.table import Table
@@ -45,19 +46,20 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
     """
     seen: set[int] = set()
     names = dict(model.encoder.named_parameters())
+    # The layer (from 1) of each parameter that belongs to one; ALBERT's belong to several.
+    layer_of = {n: int(found[1]) + 1 for n in names if (found := re.search(r"(?:^|\.)layer\.(\d+)\.", n))}
     embeddings = _count((p for n, p in names.items() if "embedding" in n), seen)
-    found, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
+    different, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
     weights = counts.double() / counts.sum()
-    costs = (exit_flops(model, found, policy) * weights).sum(1) / 1e9
-    plain = float((single_exit_flops(model, found) * weights).sum()) / 1e9
-    exits, before = [], 0
-    for index, layer in enumerate(model.exit_layers):
+    costs = (exit_flops(model, different, policy) * weights).sum(1) / 1e9
+    plain = float((single_exit_flops(model, different) * weights).sum()) / 1e9
+    exits = []
+    for index, (before, layer) in enumerate(pairwise([0, *model.exit_layers])):
         layers = range(before + 1, layer + 1)
-        own = _count((p for n, p in names.items() if _layer_of(n) in layers), seen)
+        own = _count((names[n] for n, number in layer_of.items() if number in layers), seen)
         head = _count(model.exit(index).parameters(), seen)
         cost = float(costs[index])
         exits.append(ExitPart(layers, own, head, cost, plain / cost))
-        before = layer
     others = _count(model.parameters(), seen)
     total = embeddings + others + sum(part.layer_parameters + part.exit_parameters for part in exits)
     return ModelParts(embeddings, exits, others, total, plain)
@@ -82,12 +84,6 @@ def parts_table(parts: ModelParts, title: str, texts: str) -> Table:
         f"At the lengths of {texts}."
     )
     return table
-
-
-def _layer_of(name: str) -> int:
-    """The layer (from 1) of an encoder's parameter; 0 if it belongs to none, or to several (ALBERT)."""
-    found = re.search(r"(?:^|\.)layer\.(\d+)\.", name)
-    return 0 if found is None else int(found[1]) + 1
 
 
 def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:

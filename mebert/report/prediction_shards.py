@@ -61,48 +61,13 @@ class PredictionShards:
         self._parts, self._rows = [], 0
 
 
-class _Shard:
-    """A shard that is being read: the block in memory, and the row groups that follow."""
-
-    def __init__(self, path: Path) -> None:
-        import pyarrow.parquet as pq
-
-        self.file = pq.ParquetFile(path)
-        self.block: pa.Table | None = None
-        self.groups = iter(range(self.file.num_row_groups))
-        self.read()
-
-    @property
-    def last(self) -> int:
-        """Index of the last row in memory."""
-        assert self.block is not None
-        return int(self.block["index"][-1].as_py())
-
-    def read(self) -> bool:
-        """Read the next block; False at the end."""
-        group = next(self.groups, None)
-        if group is None:
-            self.file.close()
-            return False
-        self.block = self.file.read_row_group(group)
-        return True
-
-    def take(self, until: int) -> pa.Table:
-        """Remove the rows up to an index from memory and return them."""
-        import pyarrow.compute as pc
-
-        assert self.block is not None
-        count = pc.sum(pc.less_equal(self.block["index"], until)).as_py() or 0
-        taken, self.block = self.block.slice(0, count), self.block.slice(count)
-        return taken
-
-
 def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
     """Yield the rows of all shards in the order of their index, some thousands at a time.
 
     A shard is opened when its first row is due, so that only a few are open at once.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     paths = [_path(folder, rank, number) for rank, count in enumerate(counts) for number in range(count)]
     for path in paths:
@@ -112,16 +77,19 @@ def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
                 "folder that all machines share"
             )
     waiting = sorted(((_first_index(path), path) for path in paths), reverse=True)
-    shards: list[_Shard] = []
+    shards: list[tuple[pa.Table, Iterator[pa.Table]]] = []  # the block in memory, and the blocks that follow
     while waiting or shards:
-        if not shards:
-            shards.append(_Shard(waiting.pop()[1]))
-        until = min(shard.last for shard in shards)
-        while waiting and waiting[-1][0] <= until:
-            shards.append(_Shard(waiting.pop()[1]))
-            until = min(until, shards[-1].last)
-        yield pa.concat_tables([shard.take(until) for shard in shards]).sort_by("index")
-        shards = [shard for shard in shards if (shard.block is not None and shard.block.num_rows) or shard.read()]
+        while waiting and (not shards or waiting[-1][0] <= min(_last_index(block) for block, _ in shards)):
+            blocks = _blocks(waiting.pop()[1])
+            shards.append((next(blocks), blocks))
+        until = min(_last_index(block) for block, _ in shards)
+        due = [pc.sum(pc.less_equal(block["index"], until)).as_py() or 0 for block, _ in shards]
+        yield pa.concat_tables([block.slice(0, n) for (block, _), n in zip(shards, due, strict=True)]).sort_by("index")
+        left = [
+            (block.slice(n) if n < len(block) else next(blocks, None), blocks)
+            for (block, blocks), n in zip(shards, due, strict=True)
+        ]
+        shards = [(block, blocks) for block, blocks in left if block is not None]
 
 
 def remove_shards(folder: Path) -> None:
@@ -146,3 +114,16 @@ def _first_index(path: Path) -> int:
 
     with pq.ParquetFile(path) as file:
         return int(file.metadata.row_group(0).column(0).statistics.min)
+
+
+def _last_index(block: pa.Table) -> int:
+    return int(block["index"][-1].as_py())
+
+
+def _blocks(path: Path) -> Iterator[pa.Table]:
+    """Yield the row groups of a shard."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group)

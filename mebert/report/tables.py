@@ -105,10 +105,8 @@ def operating_table(evaluation: Evaluation) -> Table:
 
 def exit_share_table(evaluation: Evaluation) -> Table:
     """The share of samples that leave at each exit, for each operating point."""
-    exits = [str(e + 1) for e in range(len(evaluation.exit_layers))]
-    table = report_table(
-        f"% of the samples that leave at each exit ({evaluation.split})", ["policy"], ["target", *exits]
-    )
+    columns = ["target", *(str(e + 1) for e in range(len(evaluation.exit_layers)))]
+    table = report_table(f"% of the samples that leave at each exit ({evaluation.split})", ["policy"], columns)
     for name, points in evaluation.points.items():
         for point in points:
             shares = [f"{100 * share:.0f}" if share else "-" for share in point.shares or []]
@@ -134,8 +132,8 @@ def policy_table(evaluation: Evaluation) -> Table:
         result = results[name]
         cells = ["-" if value is None else f"{value:.4f}" for value in result.at.values()]
         last = ["" if result.val_area is None else f"{result.val_area:.4f}"] if chosen else []
-        mark = " *" if name == evaluation.policy else ""
-        table.add_row(name + mark, *cells, f"{evaluation.elue(result.curve):+.4f}", f"{result.area:.4f}", *last)
+        cells += [f"{evaluation.elue(result.curve):+.4f}", f"{result.area:.4f}", *last]
+        table.add_row(f"{name} *" if name == evaluation.policy else name, *cells)
     return table
 
 

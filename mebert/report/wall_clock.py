@@ -52,8 +52,7 @@ def measure_speedups(
     once = max(sum(_seconds(runner, largest, device) for runner in runners), 1e-6)
     count = min(len(inputs), max(1, int(budget / (rounds * once))))
     inputs = [inputs[i * len(inputs) // count] for i in range(count)]  # batches are sorted by length
-    enough = int(min(ENOUGH_SECONDS, budget) / (once * len(inputs)))
-    rounds = max(rounds, min(enough, MOST_ROUNDS))
+    rounds = max(rounds, min(int(min(ENOUGH_SECONDS, budget) / (once * len(inputs))), MOST_ROUNDS))
     seconds = [0.0] * len(runners)
     for round_index in range(rounds):
         for number, batch in enumerate(inputs):

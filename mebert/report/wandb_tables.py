@@ -32,13 +32,17 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
     """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and for regression `errors`."""
     metric, speedups = evaluation.metric, ["speedup_layers", "speedup_flops", "speedup_wall"]
     tables = {
-        "exits": _exits(evaluation, record),
+        "exits": Table(["exit", "layer", *evaluation.exit_metrics, *INTERVAL, "gflops", *speedups[:2]]),
         "operating_points": Table(["policy", "target", "threshold", metric, *INTERVAL, "agreement", *speedups]),
         "curve": Table(["policy", "threshold", metric, *speedups[:2]]),
     }
+    known = reliability_of(record, metric, [point.exits for point in evaluation.fixed])
+    for row, one in zip(evaluation.exit_rows(), known, strict=True):
+        row |= dict(zip(INTERVAL, _ends(one.interval), strict=True))
+        tables["exits"].rows.append([row[name] for name in tables["exits"].columns])
     for p in (point for points in evaluation.points.values() for point in points):
-        known = [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement]
-        tables["operating_points"].rows.append([*known, *(getattr(p, speedup) for speedup in speedups)])
+        chosen = [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement]
+        tables["operating_points"].rows.append([*chosen, *(getattr(p, speedup) for speedup in speedups)])
     for p in (point for points in evaluation.curves.values() for point in points):
         tables["curve"].rows.append([p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops])
     if evaluation.policies:
@@ -54,24 +58,6 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
         columns = ["exit", "layer", "mean absolute error", "root mean squared error", "mean error"]
         tables["errors"] = Table(columns, rows)
     return tables
-
-
-def _exits(evaluation: Evaluation, record: ExitRecord) -> Table:
-    known = reliability_of(record, evaluation.metric, [point.exits for point in evaluation.fixed])
-    rows = [
-        [
-            e + 1,
-            evaluation.exit_layers[e],
-            *(values[e] for values in evaluation.exit_metrics.values()),
-            *_ends(known[e].interval),
-            evaluation.gflops[e],
-            point.speedup_layers,
-            point.speedup_flops,
-        ]
-        for e, point in enumerate(evaluation.fixed)
-    ]
-    metrics = list(evaluation.exit_metrics)
-    return Table(["exit", "layer", *metrics, *INTERVAL, "gflops", "speedup_layers", "speedup_flops"], rows)
 
 
 def _policies(evaluation: Evaluation) -> Table:

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -178,7 +177,7 @@ def test_rows_that_are_not_glues_own_are_told(trained, capsys, monkeypatch):
     arguments = ["predict", *checkpoint_for(trained, "wnli"), "--format", "glue", "--out", "told"]
     assert run(*arguments) == 0
     assert "WNLI.tsv has 13 rows, but GLUE's test set has 146: the server will refuse it" in capsys.readouterr().out
-    files = tuple(replace(file, rows=13) if file.task == "wnli" else file for file in GLUE_FILES)
+    files = tuple(file._replace(rows=13) if file.task == "wnli" else file for file in GLUE_FILES)
     monkeypatch.setattr("mebert.report.glue_files.GLUE_FILES", files)
     for file in files:
         (trained / "told" / file.name).touch()

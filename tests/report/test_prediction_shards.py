@@ -59,15 +59,15 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
         rows[start : start + 50] = part
     counts = write(tmp_path, rows, 2, 8)
     assert min(counts) > 20
-    most, real = [0], prediction_shards._Shard.take
-    live = set()
+    most, live, real = [0], set(), prediction_shards._blocks
 
-    def take(run, until):
-        live.add(run)
-        most[0] = max(most[0], len([r for r in live if not r.file.closed]))
-        return real(run, until)
+    def blocks(path):
+        live.add(path)
+        most[0] = max(most[0], len(live))
+        yield from real(path)
+        live.remove(path)
 
-    monkeypatch.setattr(prediction_shards._Shard, "take", take)
+    monkeypatch.setattr(prediction_shards, "_blocks", blocks)
     assert sum(len(table) for table in merged(tmp_path, counts)) == 5_000
     assert 2 <= most[0] <= 6
 
