@@ -11,13 +11,7 @@ from records import random_record
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score
 
-from mebert.calibration import (
-    RISKS,
-    guaranteed_threshold,
-    threshold_for_cost,
-    threshold_for_drop,
-    threshold_grid,
-)
+from mebert.calibration import RISKS, guaranteed_threshold, threshold_for_cost, threshold_for_drop, threshold_grid
 from mebert.calibration.bounds import fixed_sequence
 from mebert.calibration.choose import losses_at
 from mebert.errors import UserError

@@ -107,13 +107,6 @@ def test_recipe_policy_and_callback_train_and_calibrate(here, capsys):
     assert classify(texts, speedup=1.5, engine="full") == classify(texts, speedup=1.5)
 
 
-def test_a_setting_of_the_recipe_is_checked(here, capsys):
-    write_config(here, tiny_experiment())
-    status = run("fit", "--config", "tiny.yaml", "--model", "my_recipe.AgreeingExits", "--model.strength", "much")
-    assert status == 2
-    assert re.search(r"strength.*much", capsys.readouterr().err)
-
-
 def test_measures_are_the_formulas(here):
     answers = [[0, 0, 1], [0, 1, 0], [1, 1, 1], [0, 2, 0]]  # 4 rows, 3 exits
     logits = torch.nn.functional.one_hot(torch.tensor(answers), 3).float().transpose(0, 1)

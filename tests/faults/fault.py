@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -58,15 +58,10 @@ class Fault:
     ran: bool = False
 
 
-@dataclass(frozen=True)
-class Provoked:
-    """What a fault led to.
+class Provoked(NamedTuple):
+    """What a fault led to: its message without the prefix, all of standard error, the exit status, new paths.
 
-    Attributes:
-        message: The text of the error, without `mebert: error: `.
-        errors: All of standard error; empty for a call in Python.
-        status: The exit status; for a call in Python 2 stands for a UserError.
-        left: Paths that were not there before.
+    A call in Python has nothing on standard error, and the status 2 where it raises a UserError.
     """
 
     message: str
@@ -76,13 +71,7 @@ class Provoked:
 
 
 def provoke(fault: Fault, trained: Path, folder: Path) -> Provoked:
-    """Make the mistake beside a trained run, `tiny.yaml`, `own.yaml` (which reads `rows.csv`) and `tokenizer`.
-
-    Args:
-        fault: The fault.
-        trained: The folder of `tiny.yaml` and its run, which are copied.
-        folder: A new one, which becomes the working directory for the time.
-    """
+    """Make the mistake in a new folder, beside a copy of `tiny.yaml` and its run, `own.yaml`, `rows.csv` and so on."""
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     files = {f"{name}_file": "rows.csv" for name in ("train", "validation", "test")}
     init = {**files, "tokenizer": "tokenizer", "max_length": 32, "batch_size": 4}

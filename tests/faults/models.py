@@ -65,10 +65,7 @@ FAULTS = [
     encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
     saved("encoder weights that were cut off", "incomplete metadata", own_encoder, model__safetensors=half),
     saved(
-        "encoder weights of another size",
-        "is (16,), not (32,)",
-        own_encoder,
-        config__json=change_json(hidden_size=32),
+        "encoder weights of another size", "is (16,), not (32,)", own_encoder, config__json=change_json(hidden_size=32)
     ),
     saved(
         "encoder weights for fewer layers",

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shlex
 from itertools import pairwise
 
 import pytest
@@ -160,21 +161,11 @@ YAML = st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@\n \t,?<~1.é\x00"), max_size
 
 
 WORDS = st.sampled_from(
-    [
-        *(
-            "--config",
-            "--config=any.yaml",
-            "any.yaml",
-            "none.yaml",
-            "--model",
-            "--data",
-            "--model.lr",
-            "--speedups",
-            "[1",
-        ),
-        *("[.nan]", "{a", "--out", "-x", "--", "-", "''", "null", "--speedup", "2", "-1", "--policies", "entropy", "é"),
-        *("--trainer.max_epochs", "--no", "--help=", "=1", "--a.b.c", "../x", "runs", "--list", "--print_config=x"),
-    ]
+    shlex.split(
+        "--config --config=any.yaml any.yaml none.yaml --model --data --model.lr --speedups [1 [.nan] {a --out -x -- - "
+        "'' null --speedup 2 -1 --policies entropy é --trainer.max_epochs --no --help= =1 --a.b.c ../x runs --list "
+        "--print_config=x"
+    )
 )
 
 

@@ -5,32 +5,25 @@ import os
 
 import numpy as np
 import pytest
-from tiny import tiny_model
+from tiny import tiny_model, words_tokenizer
 
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.inference.ray_data import EarlyExitPredictor
 from mebert.policies import Entropy
 
-WORDS = ["cat", "dog", "sat", "ran", "the", "a", "on", "mat"]
+WORDS = [f"w{i}" for i in range(8)]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    from transformers import BertTokenizer
-
     folder = tmp_path_factory.mktemp("model")
-    vocab = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
-    model = tiny_model(num_labels=2)
-    model.label_names = ["no", "yes"]
-    tokenizer = BertTokenizer(vocab=vocab, model_max_length=64)
+    model, tokenizer = tiny_model(num_labels=2, label_names=["no", "yes"]), words_tokenizer()
     answers = EarlyExitClassifier(model, tokenizer, device="cpu", precision="float32")(
         texts(40), policy="entropy", threshold=1.0
     )
     shares = np.asarray([list(answer.probabilities.values()) for answer in answers])
-    middle = float(
-        np.median(-(shares * np.log(shares)).sum(1) / np.log(2))
-    )  # half of the texts leave at the first exit
+    middle = float(np.median(-(shares * np.log(shares)).sum(1) / np.log(2)))  # half leave at the first exit
     model.save_pretrained(folder, tokenizer, Entropy(middle).bind(model))
     return str(folder)
 

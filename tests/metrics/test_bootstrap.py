@@ -9,13 +9,7 @@ import torch
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from mebert.errors import UserError
-from mebert.metrics.bootstrap import (
-    bootstrap_intervals,
-    bootstrap_values,
-    mcnemar,
-    paired_bootstrap,
-    percentiles,
-)
+from mebert.metrics.bootstrap import bootstrap_intervals, bootstrap_values, mcnemar, paired_bootstrap, percentiles
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import METRIC_NAMES, metric_value
 from mebert.metrics.weighted import weighted_metric

@@ -69,18 +69,59 @@ def u(z):
     return scipy_entropy(z.double().softmax(-1).numpy()) / math.log(len(z))
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.integers(1, 5))
-def test_patience_is_pabee(seed, patience):
-    def rule(history):
-        counter, last = 0, None
-        for z in history:
-            answer = max(range(CLASSES), key=lambda c: float(z[c]))
-            counter = counter + 1 if answer == last else 0
-            last = answer
-        return counter >= patience
+def divergence(a, b):
+    return jensenshannon(a.double().softmax(-1).numpy(), b.double().softmax(-1).numpy(), base=2) ** 2
 
-    check(Patience(patience=patience), rule, *drawn(seed))
+
+def changes(distance, history):
+    return [distance(a, b) for a, b in zip(history[1:], history[:-1], strict=True)]
+
+
+def in_a_row(values, patience, limit):
+    return len(values) >= patience and all(value < limit for value in values[-patience:])
+
+
+def unsure(z):
+    second, first = sorted(z.double().softmax(-1).tolist())[-2:]
+    return 1 - (first - second)
+
+
+def against(history):
+    answers = [int(z.argmax()) for z in history]
+    return 1 - answers.count(answers[-1]) / (len(answers) + 1)
+
+
+# Of a threshold t and a patience n: the policy, and whether a sample of that history leaves.
+RULES = {
+    "PABEE": (
+        lambda t, n: Patience(patience=n),
+        lambda history, t, n: in_a_row(changes(lambda a, b: a.argmax() != b.argmax(), history), n, True),
+    ),
+    "PCEE": (
+        lambda t, n: PatientEntropy(t, patience=n),
+        lambda history, t, n: in_a_row([u(z) for z in history], n, t),
+    ),
+    "F-PABEE": (
+        lambda t, n: PatientDivergence(t, patience=n),
+        lambda history, t, n: in_a_row(changes(divergence, history), n, t),
+    ),
+    "PABEE's regression": (
+        lambda t, n: ValueChange(t, patience=n),
+        lambda history, t, n: in_a_row(changes(lambda a, b: abs(float(a) - float(b)), history), n, t / (1 - t)),
+    ),
+    "margin": (lambda t, n: Margin(t), lambda history, t, n: unsure(history[-1]) < t),
+    "voting": (lambda t, n: Voting(t), lambda history, t, n: against(history) < t),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 500), st.integers(1, 5), st.sampled_from([0.02, 0.07, 0.2, 0.3, 0.45, 0.55, 0.7, 0.95]))
+def test_each_rule_is_its_formula(name, seed, patience, threshold):
+    make, rule = RULES[name]
+    policy = make(threshold, patience)
+    drawn_for = drawn(seed, classes=1 if policy.regression else CLASSES)
+    check(policy, lambda history: rule(history, threshold, patience), *drawn_for)
 
 
 @settings(max_examples=40, deadline=None)
@@ -92,60 +133,6 @@ def test_a_threshold_of_patience_is_a_patience(threshold):
     assert torch.equal(replay(scores, threshold), replay(scores, by_patience.threshold))
     assert Patience(patience=3).with_threshold(threshold).threshold == threshold
     assert Patience(patience=3).with_threshold(1 / 3.5) == Patience(patience=3)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.05, 0.95))
-def test_pcee(seed, patience, threshold):
-    def rule(history):
-        return len(history) >= patience and all(u(z) < threshold for z in history[-patience:])
-
-    check(PatientEntropy(threshold, patience=patience), rule, *drawn(seed))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.02, 0.6))
-def test_f_pabee(seed, patience, threshold):
-    def divergence(a, b):
-        return jensenshannon(a.double().softmax(-1).numpy(), b.double().softmax(-1).numpy(), base=2) ** 2
-
-    def rule(history):
-        changes = [divergence(a, b) for a, b in zip(history[1:], history[:-1], strict=True)]
-        return len(changes) >= patience and all(d < threshold for d in changes[-patience:])
-
-    check(PatientDivergence(threshold, patience=patience), rule, *drawn(seed))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.integers(1, 4), st.floats(0.05, 0.95))
-def test_value_change_with_patience_is_pabees_regression(seed, patience, threshold):
-    limit = threshold / (1 - threshold)
-
-    def rule(history):
-        changes = [abs(float(a) - float(b)) for a, b in zip(history[1:], history[:-1], strict=True)]
-        return len(changes) >= patience and all(d < limit for d in changes[-patience:])
-
-    check(ValueChange(threshold, patience=patience), rule, *drawn(seed, classes=1))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.floats(0.05, 0.95))
-def test_margin(seed, threshold):
-    def rule(history):
-        second, first = sorted(history[-1].double().softmax(-1).tolist())[-2:]
-        return 1 - (first - second) < threshold
-
-    check(Margin(threshold), rule, *drawn(seed))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 500), st.sampled_from([0.2, 0.3, 0.45, 0.55, 0.7]))
-def test_voting(seed, threshold):
-    def rule(history):
-        answers = [int(z.argmax()) for z in history]
-        return 1 - answers.count(answers[-1]) / (len(answers) + 1) < threshold
-
-    check(Voting(threshold), rule, *drawn(seed))
 
 
 def test_learned_to_exit():

@@ -173,7 +173,6 @@ def test_regression(capsys, tmp_path):
 
 
 def test_wall_clock_measures_every_policy(made):
-
     model = made[0]
     batch = tiny_batch(batch=8) | {"index": torch.tensor([0, 1, 2, 3, 4, 5, -1, -1])}
     speedups, samples, rounds = measure_speedups(model, [Entropy(0.0), Entropy(1.0)], [batch, batch], budget=0.2)

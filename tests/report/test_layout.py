@@ -19,12 +19,7 @@ def printed(table, width, keys=1):
     return out.getvalue()
 
 
-@given(
-    st.lists(words, min_size=2, max_size=9),
-    st.integers(1, 4),
-    st.integers(30, 150),
-    st.data(),
-)
+@given(st.lists(words, min_size=2, max_size=9), st.integers(1, 4), st.integers(30, 150), st.data())
 @settings(max_examples=60, deadline=None)
 def test_every_cell_is_whole_at_any_width(titles, rows, width, data):
     table = report_table("A title", titles[:1], titles[1:])

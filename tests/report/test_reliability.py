@@ -94,16 +94,6 @@ def test_elue_is_against_the_model_cut_after_each_layer(made):
         point.metric -= 0.1
     # The cheapest cut model is cheaper than any early exit and counts as itself.
     assert fixed + 0.1 * 2 / 3 - 1e-6 <= better <= fixed + 0.1 + 1e-6
-    curve = evaluation.curves["entropy"]
-    places = sorted((evaluation.plain_gflops / p.speedup_flops, p.metric) for p in [*curve, *curve])
-    places.insert(0, evaluation.cut[0])
-    differences = []
-    for cost, metric in evaluation.cut:
-        below = [place for place in places if place[0] <= cost][-1]
-        above = next((place for place in places if place[0] > cost), below)
-        share = (cost - below[0]) / (above[0] - below[0]) if above is not below else 0.0
-        differences.append(below[1] + share * (above[1] - below[1]) - metric)
-    assert evaluation.elue(curve) == pytest.approx(sum(differences) / 3, abs=1e-9)
 
 
 def test_tables_fit_a_terminal(made):

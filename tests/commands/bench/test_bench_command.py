@@ -123,15 +123,11 @@ def test_a_trained_model_leaves_by_its_own_policy(tmp_path, capsys, monkeypatch)
     assert content["breakdown"] == []
 
 
-def test_texts_of_a_file(tmp_path, capsys, monkeypatch):
-    from transformers import BertTokenizer
-
+def test_texts_of_a_file(tokenizer_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
-    BertTokenizer(vocab={w: i for i, w in enumerate(words)}).save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "own.txt").write_text("a b c\n\nd e\n" + "f " * 50 + "\n", encoding="utf-8")
     (tmp_path / "own.csv").write_text("one,two\na b,c\nd,e\n", encoding="utf-8")
-    small = [*TINY, "--tokenizer", "tokenizer", "--max_length", "16", "--rounds", "1", "--batch_sizes", "[2]"]
+    small = [*TINY, "--tokenizer", tokenizer_folder, "--max_length", "16", "--rounds", "1", "--batch_sizes", "[2]"]
     small += ["--precisions", "[float32]", "--speedups", "[1.1]", "--engines", "[shrink]", "--out", "out"]
     assert main(["bench", *small, "--texts", "own.txt"]) == 0
     assert "own.txt: 3 samples of 8.3 tokens on average (4 to 16)" in capsys.readouterr().out

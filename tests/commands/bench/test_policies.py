@@ -6,40 +6,24 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from mebert import Entropy, FixedExit, Stacked, UserError
+from mebert import Entropy, FixedExit, Stacked, UserError, policies
 from mebert.cli.main import main
 from mebert.commands.bench.policies import fresh_policies, trained_policies
 from mebert.models import PrototypeBank
 from mebert.policies import ExitPolicy
 
+from .test_bench_command import TINY
+
 SMALL = ["--samples", "16", "--rounds", "1", "--batch_sizes", "[4]", "--lengths", "9,4", "--max_length", "32"]
-ALONE = [
-    "--precisions",
-    "[float32]",
-    "--speedups",
-    "[1.4]",
-    "--engines",
-    "[shrink,refill]",
-    "--baselines",
-    "[unsorted]",
-]
-TINY = [
-    "--encoder_config",
-    "{model_type: bert, hidden_size: 32, num_hidden_layers: 3, num_attention_heads: 2, intermediate_size: 64, "
-    "vocab_size: 60, max_position_embeddings: 64}",
-]
+ALONE = ["--precisions", "[float32]", "--speedups", "[1.4]", "--engines", "[shrink,refill]"]
+ALONE += ["--baselines", "[unsorted]", "--breakdown", "false"]
 CLASSES = "change|fixed"  # those that are not for a model with classes, or not for a measurement
 
 
 def every_name():
     """The names of all policies of the package."""
-    found, left = set(), [ExitPolicy]
-    while left:
-        policy = left.pop()
-        left += policy.__subclasses__()
-        if "name" in vars(policy) and policy.__module__.startswith("mebert.policies") and policy is not ExitPolicy:
-            found.add(policy.name)
-    return sorted(found)
+    named = [getattr(getattr(policies, name), "name", ExitPolicy.name) for name in policies.__all__]
+    return sorted({name for name in named if name != ExitPolicy.name})
 
 
 def test_all_that_fit_are_measured_on_random_weights(tmp_path):
@@ -47,7 +31,7 @@ def test_all_that_fit_are_measured_on_random_weights(tmp_path):
     assert {"entropy", "margin", "patience", "pcee", "f_pabee", "voting", "learned", "scaled", "stacked", "edr"} <= {
         *names
     }
-    out = ["--out", str(tmp_path / "out"), "--breakdown", "false"]
+    out = ["--out", str(tmp_path / "out")]
     assert main(["bench", *TINY, *SMALL, *ALONE, "--policies", f"[{','.join(names)}]", *out]) == 0
     rows = json.loads((tmp_path / "out/bench.json").read_text())["rows"]
     measured = {(row["name"], row["policy"]): row for row in rows if row["target"] is not None}
@@ -57,7 +41,7 @@ def test_all_that_fit_are_measured_on_random_weights(tmp_path):
 
 
 def test_regression_is_measured_by_its_own(tmp_path, capsys):
-    arguments = ["bench", *TINY, *SMALL, *ALONE, "--num_labels", "1", "--out", str(tmp_path), "--breakdown", "false"]
+    arguments = ["bench", *TINY, *SMALL, *ALONE, "--num_labels", "1", "--out", str(tmp_path)]
     assert main([*arguments, "--policies", "[change]"]) == 0
     capsys.readouterr()
     assert main([*arguments, "--policies", "[entropy]"]) == 2
@@ -67,21 +51,21 @@ def test_regression_is_measured_by_its_own(tmp_path, capsys):
 def test_what_policies_cost_is_that_of_fitted_ones():
     """Whatever is made up has the shapes of the real thing: its scores can be computed."""
     model = tiny_model()
-    policies = fresh_policies([name for name in every_name() if name not in CLASSES.split("|")], model)
+    fresh = fresh_policies([name for name in every_name() if name not in CLASSES.split("|")], model)
     logits, features = torch.randn(3, 5, 3), torch.randn(3, 5, model.feature_size)
-    for policy in policies:
+    for policy in fresh:
         assert policy.score_exits(logits, features).shape == (3, 5)
-    stacked = next(policy for policy in policies if isinstance(policy, Stacked))
+    stacked = next(policy for policy in fresh if isinstance(policy, Stacked))
     (without,) = fresh_policies(["stacked"], tiny_model())
     assert len(stacked.weights) == len(without.weights) == 3
     assert len(stacked.weights[0]) == len(without.weights[0]) + 1, "the prototypes' distance is among its indicators"
-    assert all(len(policy.temperatures) == 3 for policy in policies if policy.name == "scaled")
+    assert all(len(policy.temperatures) == 3 for policy in fresh if policy.name == "scaled")
 
 
 def test_a_trained_model_measures_what_it_has(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_model().save_pretrained(tmp_path / "run/model", policy=Entropy(0.4))
-    common = ["bench", "--model", "run", *SMALL, *ALONE, "--breakdown", "false", "--policies"]
+    common = ["bench", "--model", "run", *SMALL, *ALONE, "--policies"]
     assert main([*common, "[entropy,margin,voting,pcee]"]) == 0
     rows = json.loads((tmp_path / "bench/run/bench.json").read_text())["rows"]
     assert {"entropy", "margin"} <= {row["policy"] for row in rows if row["target"] is not None}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mebert.commands.bench import timing
-from mebert.commands.bench.results import Row, ratio, verdict
+from mebert.commands.bench.results import Row, verdict
 from mebert.commands.bench.timing import Pass, run_pass, time_in_turn
 from mebert.inference import Finished
 
@@ -75,11 +75,6 @@ def row(name, seconds, precision="float32", size=32, target=None):
         name, precision, size, "entropy" if target else "", target, 10, seconds, 1.0, 1.0, 1.0,
         10 / sorted(seconds)[1], 3.0, 2.1 if target else 1.0, None, None, None,
     )  # fmt: skip
-
-
-def test_a_ratio_is_taken_within_each_round():
-    # A slow second round strikes both alike.
-    assert ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == 2.0
 
 
 def test_the_verdict_names_the_best_of_both_sides():

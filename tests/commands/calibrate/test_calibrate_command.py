@@ -114,16 +114,6 @@ def test_the_exits_are_those_that_the_classifier_takes(trained, rows, classify):
             assert answer.point.threshold == 0.0, "a budget above the full model's cost asks for nothing"
 
 
-def test_predict_takes_the_stored_threshold(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = trained[0]
-    common = ["predict", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder / "checkpoints/best.ckpt")]
-    drop = ModelSpec.read(folder / "model").thresholds_for_max_drop()["edr"][0.05]
-    assert run(*common, "--predictions.max_drop", "0.05", "--predictions.path", "drop.csv") == 0
-    assert run(*common, "--predictions.threshold", repr(drop), "--predictions.path", "threshold.csv") == 0
-    assert (tmp_path / "drop.csv").read_text() == (tmp_path / "threshold.csv").read_text()
-
-
 def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(trained[0], tmp_path / "run")
@@ -138,17 +128,6 @@ def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypa
     assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
     assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0
     assert (tmp_path / "speedup.csv").read_text() == (tmp_path / "threshold.csv").read_text()
-
-
-def test_predict_says_what_is_stored(trained, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    config, best = trained[0] / "config.yaml", trained[0] / "checkpoints/best.ckpt"
-    arguments = ["predict", "--config", str(config), "--ckpt_path", str(best), "--predictions.max_drop"]
-    assert run(*arguments, "0.03") == 2
-    assert "no edr threshold for a largest drop of 0.03 with this model (stored: 0.05, 0.08)" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-    assert run(*arguments, "0.05", "--predictions.speedup", "1.2") == 2
-    assert "predictions.speedup and predictions.max_drop were both given" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import csv
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 import scipy.stats
 import torch
 import yaml
-from runs import experiment, run, write_config
 
 from mebert.cli.main import main
 from mebert.metrics.at_speed import exits_at_speedup
@@ -224,17 +224,11 @@ def test_runs_that_cannot_be_compared(tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
-def test_a_real_run_and_its_test(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    settings = experiment()
-    settings["trainer"]["max_epochs"] = 1
-    quick = ["--curve.wall_samples", "0", "--curve.policies", "[entropy]"]
-    assert run("fit", "--config", str(write_config(tmp_path, settings)), *quick) == 0
-    assert run("test", "--config", "runs/tiny/version_0/config.yaml", "--ckpt_path", "best", *quick) == 0
-    capsys.readouterr()
+def test_a_real_run_and_its_copy(in_trained_run, capsys):
+    shutil.copytree("runs/tiny/version_0", "runs/tiny/version_1")
     rows = compared(capsys, "runs/tiny/version_0", "runs/tiny", "--speedups", "1.5")
     assert [row["run"] for row in rows[::2]] == ["runs/tiny/version_0", "runs/tiny/version_1"]
-    evaluation = json.loads((tmp_path / "runs/tiny/version_0/evaluation.json").read_text())
+    evaluation = json.loads((in_trained_run / "runs/tiny/version_0/evaluation.json").read_text())
     for row in rows[::2]:
         assert (row["seed"], row["recipe"], row["task"]) == ("42", "ProtoExit", "SyntheticEntailment")
         assert float(row["value"]) == pytest.approx(evaluation["exits"][-1]["acc"])
@@ -243,7 +237,7 @@ def test_a_real_run_and_its_test(tmp_path, monkeypatch, capsys):
     assert [float(row["p_value"]) for row in rows[2:]] == [1.0, 1.0]
     # The page of both: what real files say of exits, of rows of known difficulty, of training.
     assert main(["compare", "runs/tiny/version_0", "runs/tiny/version_1", "--out", "report.html"]) == 0
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (in_trained_run / "report.html").read_text(encoding="utf-8")
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads[:4] == ["Runs", "Accuracy against speed", "Each exit alone", "Where rows leave"]
     assert heads[4:6] == ["Easy and hard rows", "Training"]
