@@ -56,14 +56,6 @@ def test_each_checkpoint_is_that_of_its_best_epoch(trained):
     assert tested == str(trained / "checkpoints/best.ckpt"), "not one of the others"
 
 
-def test_a_curve_that_is_not_drawn_is_told_before_training(here, capsys):
-    path = write_config(here)
-    assert run("fit", "--config", str(path), "--checkpoint.monitor", "val/auc_voting") == 2
-    said = capsys.readouterr().err
-    assert "checkpoint.monitor val/auc_voting" in said
-    assert "entropy, max_prob, margin, dr, edr" in said
-
-
 def predict_at(trained, folder, threshold):
     """Predict at a threshold; the warnings about it."""
     at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import yaml
-from runs import QUIET, experiment, newest, run, run_process, write_config
+from runs import experiment, newest, run, write_config
 
 from mebert import EarlyExitClassifier, MultiExitModel, TokenExitPredictor
 from mebert.data import SyntheticEntailmentDataModule
@@ -147,28 +147,6 @@ def test_wrong_settings_are_told_in_one_line(here, capsys, wrong, says):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("mebert: error:")
     assert says in error
-
-
-@pytest.mark.slow
-def test_two_processes_learn_from_all_rows_together(here):
-    settings = settings_of(split="val")
-    settings["trainer"] |= {"devices": 2, "strategy": "ddp"}
-    write_config(here, settings)
-    result = run_process("fit", "--config", "tiny.yaml", *QUIET, cwd=here)
-    assert result.returncode == 0, result.stderr
-    run_dir = newest(here)
-    for found in load_predictors(run_dir / "model"):
-        assert found.origin.rows == int(found.exits.sum()) == 41
-    written = json.loads((run_dir / "evaluation.json").read_text())["exit_prediction"]
-    checkpoint = str(run_dir / "checkpoints/best.ckpt")
-    one = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
-    assert run("test", "--config", "tiny.yaml", "--ckpt_path", checkpoint, *one) == 0
-    again = json.loads((newest(here) / "evaluation.json").read_text())["exit_prediction"]
-    assert len(again) == len(written) > 0
-    for alone, together in zip(again, written, strict=True):
-        assert alone["origin"] == together["origin"]
-        # A threshold lies on a score of some row: two batchings may round that row to either side.
-        assert alone["exact"] == pytest.approx(together["exact"], abs=0.05)
 
 
 def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, here):

@@ -150,7 +150,7 @@ def test_one_process_tokenises_and_the_others_map_what_it_has_written(done):
 
 def test_every_process_has_the_logits_of_the_teacher(done):
     one, other = (run["tables"] for run in found(done, "taught"))
-    assert one[0].std() > 0.1
+    assert one[0].std() > 0.02
     torch.testing.assert_close(other, one.expand_as(other), rtol=1e-4, atol=1e-4)
     assert len(list((done[0] / "cache/mebert").glob("teacher-*"))) == 2, "computed once for each number of processes"
 
