@@ -56,5 +56,6 @@ def run_command(name: str, args: Sequence[str]) -> int:
         allow_abbrev=False,  # an option cut short is a typing error
     )
     if isclass(function):
-        result = getattr(import_module(f"mebert.commands.{name}.run"), f"run_{name}")(result)
+        getattr(import_module(f"mebert.commands.{name}.run"), f"run_{name}")(result)
+        return 0
     return int(result or 0)

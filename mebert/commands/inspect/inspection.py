@@ -16,12 +16,11 @@ from mebert.report.page import Style, styles
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
 STEPS = ("c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "0c2c84")
 
-STAR = "#F0E442"
-"""Of inspected texts; drawn with a black edge."""
+STAR = "#F0E442"  # of inspected texts; drawn with a black edge
 
+# plotly's markers as characters, for a legend in words.
 GLYPHS = {"circle": "●", "square": "■", "diamond": "◆", "triangle-up": "▲", "triangle-down": "▼"}
 GLYPHS |= {"cross": "✚", "x": "✖", "star": "★"}
-"""plotly's markers as characters, for a legend in words."""
 
 
 @dataclass
@@ -41,13 +40,9 @@ class Inspection:
     notes: list[str] = field(default_factory=list)
     next: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def label_names(self) -> list[str]:
-        return self.opened.model.label_names
-
-    @property
-    def regression(self) -> bool:
-        return self.opened.model.num_labels == 1
+    def __post_init__(self) -> None:
+        self.label_names = self.opened.model.label_names
+        self.regression = self.opened.model.num_labels == 1
 
     @property
     def heading(self) -> str:
@@ -85,15 +80,11 @@ class Inspection:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        names, samples = self.label_names, None
-        if self.samples is not None:
-            gold = self.samples.labels.tolist()
-            samples = {
-                "what": self.samples.what,
-                "texts": [list(text) if isinstance(text, tuple) else text for text in self.samples.texts],
-                "labels": gold if self.regression else [names[label] for label in gold],
-                "exits": (self.samples.exits + 1).tolist(),
-            }
+        names, samples, rows = self.label_names, None, self.samples
+        if rows is not None:
+            gold = rows.labels.tolist()
+            labels = gold if self.regression else [names[label] for label in gold]
+            samples = {"what": rows.what, "texts": rows.texts, "labels": labels, "exits": (rows.exits + 1).tolist()}
         spaces = []
         for space in self.spaces:
             tensors = {name: getattr(space, name).tolist() for name in ("points", "marks", "texts")}

@@ -23,10 +23,7 @@ def run_inspect(settings: InspectSettings) -> None:
     wanted, out = settings.wanted, settings.out
     content = json.dumps(found.as_dict(), indent=2, allow_nan=False) if wanted == "json" else ""
     if out is None:  # html and png need one
-        if wanted == "text":
-            print_inspection(found)
-        else:
-            print(content)
+        print_inspection(found) if wanted == "text" else print(content)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     if wanted == "json":

@@ -34,22 +34,14 @@ BATCH = 64
 
 @dataclass
 class Samples:
-    """Rows, `what` in words, and what all exits make of them.
-
-    Attributes:
-        texts: Empty where the data keeps none.
-        labels: Gold labels, (N,) int64 (float32 in a regression).
-        predictions: Class of each exit, (E, N) int64; its estimate (float32) in a regression.
-        features: Pooled features of each exit, (E, N, F) float32.
-        exits: 0-based exit that each row takes, (N,) int64.
-    """
+    """Rows, `what` in words, and what all exits make of them."""
 
     what: str
-    texts: list[Text]
-    labels: Tensor
-    predictions: Tensor
-    features: Tensor
-    exits: Tensor
+    texts: list[Text]  # empty where the data keeps none
+    labels: Tensor  # gold, (N,) int64 (float32 in a regression)
+    predictions: Tensor  # class of each exit, (E, N) int64; its estimate (float32) in a regression
+    features: Tensor  # pooled, (E, N, F) float32
+    exits: Tensor  # 0-based exit that each row takes, (N,) int64
 
 
 def run_rows(opened: Opened, policy: ExitPolicy, settings: InspectSettings) -> Samples:

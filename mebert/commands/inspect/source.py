@@ -25,22 +25,14 @@ from mebert.storage.run_folder import RunFolder
 
 @dataclass
 class Opened:
-    """An opened model, `name` as the user gave it.
-
-    Attributes:
-        classifier: Has the copy that runs, the policy, thresholds and exit predictors.
-        model: As it was trained; the cost of its exits is computed from it.
-        tokenizer: Folder or Hub id of its tokenizer.
-        run: The folder of its run, with a `config.yaml`.
-        checkpoint: The file for `predict`.
-    """
+    """An opened model, `name` as the user gave it."""
 
     name: str
-    classifier: EarlyExitClassifier
-    model: MultiExitModel
-    tokenizer: str
-    run: Path | None
-    checkpoint: Path | None
+    classifier: EarlyExitClassifier  # has the copy that runs, the policy, thresholds and exit predictors
+    model: MultiExitModel  # as it was trained; the cost of its exits is computed from it
+    tokenizer: str  # folder or Hub id
+    run: Path | None  # its run's folder, with a `config.yaml`
+    checkpoint: Path | None  # for `predict`
 
     @property
     def max_length(self) -> int:

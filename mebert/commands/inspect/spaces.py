@@ -19,7 +19,6 @@ from mebert.models.multi_exit import MultiExitModel
 MarkKind = Literal["prototypes", "class means", "none"]
 
 FLAT = 8.0  # times the variance along one axis as along the other: nearly three times as long as wide
-
 ENOUGH = 3  # samples that span a plane; with fewer, texts and prototypes help
 
 
@@ -64,25 +63,19 @@ def fit_plane(vectors: Tensor) -> Plane:
 class ExitSpace:
     """The space of one exit (numbered from 1), of `dims` dimensions, and what is in its plane.
 
-    Attributes:
-        vectors: What is projected: outputs of the `prototypical network` (whose means are the prototypes), or the
-            pooled `features`.
-        points: Samples, (N, 2).
-        marks: Prototypes or class means, (marks, 2), of the classes `mark_labels`.
-        texts: Inspected texts, (T, 2).
-        exit_right: Accuracy of the exit on the samples; None without samples, and in a regression.
-        nearest_right: Accuracy of the class of the nearest mark, in all D dimensions; None as `exit_right`.
+    `exit_right` and `nearest_right` are the accuracy, on the samples, of the exit and of the class of the nearest mark
+    in all D dimensions; None without samples, and in a regression.
     """
 
     exit: int
     layer: int
     dims: int
-    vectors: Literal["prototypical network", "features"]
-    points: Tensor
-    marks: Tensor
+    vectors: Literal["prototypical network", "features"]  # what is projected
+    points: Tensor  # samples, (N, 2)
+    marks: Tensor  # prototypes or class means, (marks, 2)
     mark_kind: MarkKind
-    mark_labels: list[int]
-    texts: Tensor
+    mark_labels: list[int]  # class of each mark
+    texts: Tensor  # inspected texts, (T, 2)
     explained: tuple[float, float]
     exit_right: float | None
     nearest_right: float | None

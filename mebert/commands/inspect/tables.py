@@ -91,11 +91,9 @@ def _number(value: float) -> str:
 
 def summary(trace: TextTrace) -> str:
     """Where a text leaves, its prediction, and the speed-up."""
-    taken = trace.taken
-    return (
-        f"{len(trace.input_ids)} tokens: leaves at exit {trace.exit} of {len(trace.steps)} as "
-        f"{written(taken.answer)}, {taken.speedup_layers:.2f}x by layers, {taken.speedup_flops:.2f}x by FLOPs"
-    )
+    taken, way = trace.taken, f"{len(trace.input_ids)} tokens: leaves at exit {trace.exit} of {len(trace.steps)}"
+    speed = f"{taken.speedup_layers:.2f}x by layers, {taken.speedup_flops:.2f}x by FLOPs"
+    return f"{way} as {written(taken.answer)}, {speed}"
 
 
 def print_inspection(found: Inspection) -> None:

@@ -39,26 +39,17 @@ class TokenNote:
 
 @dataclass(frozen=True)
 class TokenView:
-    """A text as an exit predictor of the class `kind` sees it.
-
-    Attributes:
-        reads: What its distribution is made of, in words.
-        coverage: The first exit whose cumulative share reaches it is predicted; None: the likeliest exit.
-        origin: The policy whose exits it was fitted to, if known.
-        distribution: Of the text over exits, (E,).
-        exit: The predicted exit, from 1.
-        longest_run: Longest run of tokens that counts, too; 1: single tokens only.
-    """
+    """A text as an exit predictor of the class `kind` sees it."""
 
     kind: str
-    reads: str
-    coverage: float | None
-    origin: PredictorOrigin | None
+    reads: str  # what its distribution is made of, in words
+    coverage: float | None  # the first exit whose cumulative share reaches it is predicted; None: the likeliest exit
+    origin: PredictorOrigin | None  # the policy whose exits it was fitted to, if known
     tokens: list[TokenNote]
-    distribution: list[float]
-    exit: int
+    distribution: list[float]  # of the text over exits, (E,)
+    exit: int  # the predicted one, from 1
     layer: int
-    longest_run: int = 1
+    longest_run: int = 1  # of tokens that count together
 
     @property
     def cumulative(self) -> list[float]:

@@ -68,31 +68,23 @@ def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tenso
 class ExitStep:
     """One exit (numbered from 1) of a trace; None in a regression, or without prototypes, where that has no value.
 
-    Attributes:
-        answer: The predicted label, or in a regression the estimate.
-        probabilities: Of each label; empty in a regression.
-        entropy: Normalised, in [0, 1].
-        distance: To the prototype of the predicted label; `other_distance`: to the nearest other one.
-        score: The policy's, lower is more confident; infinite where it cannot decide yet. None where there is nothing
-            to decide: at the last exit, and with a fixed exit.
-        decision: `not reached` after the exit taken, `not asked` where the policy can let nobody leave.
-        gflops: Cost of leaving here, all that has run by then.
-        speedup_flops: Of leaving here, in FLOPs against the plain model.
+    The `score` (lower is more confident) is infinite where the policy cannot decide yet, and None where there is
+    nothing to decide: at the last exit, and with a fixed exit.
     """
 
     exit: int
     layer: int
-    answer: str | float
-    probabilities: dict[str, float]
-    entropy: float | None
-    distance: float | None
-    other_distance: float | None
+    answer: str | float  # the predicted label, or in a regression the estimate
+    probabilities: dict[str, float]  # of each label; empty in a regression
+    entropy: float | None  # normalised, in [0, 1]
+    distance: float | None  # to the prototype of the predicted label
+    other_distance: float | None  # to the nearest other prototype
     ratio: float | None
     score: float | None
-    decision: Decision
-    gflops: float
+    decision: Decision  # `not reached` after the exit taken, `not asked` where the policy can let nobody leave
+    gflops: float  # cost of leaving here, all that has run by then
     speedup_layers: float
-    speedup_flops: float
+    speedup_flops: float  # against the plain model
 
     @property
     def confidence(self) -> float | None:
@@ -124,7 +116,7 @@ class TextTrace:
         for step in steps:
             step["score"] = None if step["score"] == math.inf else step["score"]
         return {
-            "text": list(self.text) if isinstance(self.text, tuple) else self.text,
+            "text": self.text,
             "tokens": len(self.input_ids),
             "answer": self.taken.answer,
             "exit": self.exit,

@@ -1,12 +1,7 @@
-"""One cell of a study: a recipe on a task with a seed, and its folder.
+"""One cell of a study: a recipe on a task with a seed, and its folder <out>/<task>/<recipe>/seed_<n>.
 
-    <out>/<task>/<recipe>/seed_<n>/
-      cell.yaml     the run's configuration, for `fit`
-      log.txt       output of the run
-      done.json     which run counts, and its seconds; written last
-      version_<n>/  the run's own folder, one more for each time it was resumed
-
-A cell without done.json is not done, whatever else there is.
+It has cell.yaml (the configuration, for `fit`), log.txt, and a run version_<n> for each time that it was resumed.
+done.json says which run counts, and its seconds; it is written last: a cell without it is not done.
 """
 
 from __future__ import annotations
@@ -105,11 +100,11 @@ class Cell:
             return None
         return next(_differences(before, self.config), None)
 
-    def last_lines(self, count: int = 3) -> str:
-        """The end of the log, indented."""
+    def last_lines(self) -> str:
+        """The last three lines of the log, indented."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-        return "\n".join(f"    {line}" for line in lines[-count:])
+        lines = [f"    {line.rstrip()}" for line in text.splitlines() if line.strip()]
+        return "\n".join(lines[-3:])
 
     def _runs(self) -> list[Path]:
         """The run folders, oldest first."""

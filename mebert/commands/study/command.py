@@ -56,5 +56,5 @@ def study(
     from mebert.commands.study.run import Runs, study_command
     from mebert.commands.study.settings import Study
 
-    checked = Study.checked(name, out, base, tasks, recipes, seeds, targets, keep)
+    checked = Study.checked(name, out, seeds, targets, keep, base=base, tasks=tasks, recipes=recipes)
     return study_command(checked, only, Runs(jobs, threads, ray, ray_gpus), list, report_only)

@@ -26,8 +26,7 @@ def exclusive_owner(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         try:
-            found = json.loads(about.read_text(encoding="utf-8"))
-            owner = f"process {found['pid']} on {found['host']}"
+            owner = "process {pid} on {host}".format(**json.loads(about.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):  # about to be written
             owner = "another process"
         raise UserError(f"{folder} is being run by {owner}: wait until it has ended, or stop it") from error

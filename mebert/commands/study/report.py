@@ -121,8 +121,8 @@ def _figure_table(
 def _figure(found: Estimate | None, best: float | None = None) -> str:
     if found is None or math.isnan(found.mean):
         return "-"
-    mean = f"{100 * found.mean:.1f}"
-    text = f"**{mean}**" if found.mean == best else mean
+    bold = "**" if found.mean == best else ""
+    text = f"{bold}{100 * found.mean:.1f}{bold}"
     if found.low is not None and found.high is not None:
         text += f" [{100 * found.low:.1f}, {100 * found.high:.1f}]"
     return text if found.deviation is None else f"{text} ±{100 * found.deviation:.1f}"

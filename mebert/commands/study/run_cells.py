@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from mebert.commands.study.cell import Cell, Done
 from mebert.commands.study.owner import exclusive_owner
@@ -35,28 +36,22 @@ def run_cell(cell: Cell, threads: int, keep: str, folder: Path, stdin: int = sub
             if done is not None:
                 return done
             begin = time.monotonic()
-            status = _fit(cell, threads, folder, stdin)
+            checkpoint = cell.prepare()
+            command = [sys.executable, "-m", "mebert", "fit", "--config", str(cell.config_file)]
+            command += [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
+            more: dict[str, Any] = {"env": {**os.environ, "OMP_NUM_THREADS": str(threads), WATCH_STDIN: "1"}}
+            more |= {"start_new_session": True}  # Ctrl-C reaches the study alone, which ends its runs by their stdin
+            with (
+                cell.log.open("wb" if checkpoint is None else "ab") as log,
+                subprocess.Popen(command, stdin=stdin, stdout=log, stderr=log, cwd=folder, **more) as process,
+            ):
+                status = process.wait()
             if status == 0:
                 return cell.finish(time.monotonic() - begin, keep)
     except (UserError, OSError) as error:
         return f"{cell.name} failed: {error}"
     reason = f"failed with status {status}" if status > 0 else f"was ended by signal {-status}"
     return f"{cell.name} {reason}; the end of {cell.log}:\n{cell.last_lines()}"
-
-
-def _fit(cell: Cell, threads: int, folder: Path, stdin: int) -> int:
-    checkpoint = cell.prepare()
-    command = [sys.executable, "-m", "mebert", "fit", "--config", str(cell.config_file)]
-    command += [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), WATCH_STDIN: "1"}
-    with (
-        cell.log.open("wb" if checkpoint is None else "ab") as log,
-        # In a session of its own: Ctrl-C reaches the study alone, which ends its runs by their standard input.
-        subprocess.Popen(
-            command, stdin=stdin, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
-        ) as process,
-    ):
-        return process.wait()
 
 
 def run_locally(cells: Sequence[Cell], threads: int, keep: str, jobs: int) -> Generator[Result]:

@@ -40,45 +40,29 @@ class Study:
 
     @classmethod
     def checked(
-        cls,
-        name: str | None,
-        out: str | Path | None,
-        base: Any,
-        tasks: Any,
-        recipes: Any,
-        seeds: Iterable[int],
-        targets: Iterable[float],
-        keep: str,
+        cls, name: str | None, out: str | Path | None, seeds: Any, targets: Any, keep: str, **parts: Any
     ) -> Study:
         """A study from the plain values of its YAML; a UserError names a setting that is missing, unknown or wrong."""
         if name is None:
             raise UserError("name is missing: give the YAML of a study, such as --config configs/study/quick.yaml")
         if not NAME.fullmatch(name):
             raise UserError(f"name is {name!r}: give the study a name of letters, digits, _, . and -")
-        seeds = tuple(seeds)
         if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
             raise UserError(f"seeds must be different numbers from 0, at least one; got {list(seeds)}")
-        targets = tuple(sorted(set(targets)))
         if not targets or not all(1 <= target < math.inf for target in targets):
             raise UserError(f"targets must be speed-ups of at least 1, got {list(targets)}")
-        tasks, recipes, exceptions = _named("tasks", tasks), _named("recipes", recipes), {}
+        tasks, recipes, exceptions = _named("tasks", parts["tasks"]), _named("recipes", parts["recipes"]), {}
         for recipe, content in recipes.items():
             for task, fragment in _mapping(f"recipes.{recipe}.tasks", content.pop("tasks", None)).items():
                 where = f"recipes.{recipe}.tasks.{task}"
                 if task not in tasks:
                     raise UserError(f"{where}: no task {task!r} in this study; it has {', '.join(tasks)}")
                 exceptions[recipe, task] = _fragment(where, fragment)
-        return cls(
-            name=name,
-            out=Path("runs/studies") / name if out is None else Path(out),
-            base=_fragment("base", base),
-            tasks={key: _fragment(f"tasks.{key}", value) for key, value in tasks.items()},
-            recipes={key: _fragment(f"recipes.{key}", value) for key, value in recipes.items()},
-            exceptions=exceptions,
-            seeds=seeds,
-            targets=targets,
-            keep=keep,
-        )
+        base = _fragment("base", parts["base"])
+        tasks = {key: _fragment(f"tasks.{key}", value) for key, value in tasks.items()}
+        recipes = {key: _fragment(f"recipes.{key}", value) for key, value in recipes.items()}
+        folder = Path("runs/studies") / name if out is None else Path(out)
+        return cls(name, folder, base, tasks, recipes, exceptions, tuple(seeds), tuple(sorted(set(targets))), keep)
 
 
 def _fragment(where: str, content: Any) -> dict[str, Any]:
