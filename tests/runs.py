@@ -77,7 +77,7 @@ def run(*args: str) -> int:
     """The command line in this process, without progress bar; only the parser of this subcommand is made."""
     every = LightningCLI.subcommands()
     own = {name: given for name, given in every.items() if name == args[0]} or every
-    with patch.object(LightningCLI, "subcommands", lambda: own):
+    with patch.object(LightningCLI, "subcommands", staticmethod(lambda: own)):
         return main([*args, *QUIET])
 
 
