@@ -60,7 +60,7 @@ def messages_of(page: str) -> dict[tuple[str, str], str]:
         for line in table.splitlines():
             if line.startswith("| ") and line != COLUMNS:
                 what, _, message = line.strip("| ").partition(" | ")
-                found[group, what] = message.strip("` ").replace("\\|", "|")
+                found[group, what] = (message[3:-3] if message.startswith("`` ") else message[1:-1]).replace("\\|", "|")
     return found
 
 
