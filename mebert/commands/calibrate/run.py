@@ -57,8 +57,7 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     record = record_rows(prepared, list(recorded.values()), rows, data.collate_for(), settings.batch_size)
 
     metric = str(getattr(data, "metrics", ["acc"])[0])
-    found: list[Calibrated] = []
-    fitted: set[str] = set()
+    found, fitted = list[Calibrated](), set[str]()
     for policy in list(policies.values()):
         # The model's own policy was fitted when it was trained, and stays as it is.
         kept = own is not None and policy.name == own.name
@@ -68,8 +67,10 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
             policies[chosen.name] = chosen
             fitted.add(chosen.name)
             held_out = len(record.labels) - len(rest.labels)
-            used = held_out or len(record.labels)
-            print(f"{chosen.name}: fitted to {used:,} of these rows" + ", held out below" * bool(held_out))
+            print(
+                f"{chosen.name}: fitted to {held_out or len(record.labels):,} of these rows"
+                + ", held out below" * bool(held_out)
+            )
     source = settings.file or f"{settings.task or 'the run'}, {settings.split}"
     print_calibrated(found, metric, f"{len(rows):,} samples of {source} ({precision})")
     if model.exit_layers[-1] != model.num_layers:

@@ -25,11 +25,7 @@ GLYPHS |= {"cross": "✚", "x": "✖", "star": "★"}
 
 @dataclass
 class Inspection:
-    """The content of every output of `inspect`.
-
-    A trace for each inspected text, with its exit prediction in `views` (None without a predictor); a space for each
-    exit, unless no projection was asked for; `next` has commands to run next, by purpose.
-    """
+    """The content of every output of `inspect`."""
 
     opened: Opened
     policy: ExitPolicy

@@ -18,11 +18,7 @@ MAX_COLUMNS = 3
 
 
 def save_picture(found: Inspection, path: Path) -> None:
-    """Write the panels (PNG, or by the file's ending .pdf or .svg).
-
-    Colour and marker are the class (in a regression the colour is the value), large crosses are prototypes or class
-    means, numbered stars the inspected texts.
-    """
+    """Write the panels (PNG, or by the file's ending .pdf or .svg)."""
     # Not pyplot: a figure on its own needs no display and leaves no global state behind.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -23,18 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenNote:
-    """One token; `special`: one of the tokenizer's own ([CLS], [SEP], ...), which counts like any other.
-
-    `exit` (from 1) and `distribution` (E,) are those of a text of this token alone, None and empty where tokens are not
-    judged one by one. It was `counted` so many times in fitting; with 0, they are those of any text.
-    """
+    """One token, and the prediction for a text of this token alone; None where tokens are not judged one by one."""
 
     text: str
-    special: bool
-    exit: int | None
+    special: bool  # one of the tokenizer's own ([CLS], [SEP], ...), which counts like any other
+    exit: int | None  # from 1
     layer: int | None
-    counted: int
-    distribution: list[float]
+    counted: int  # occurrences in fitting; with 0, the prediction is the one for any text
+    distribution: list[float]  # over exits, (E,) or empty
 
 
 @dataclass(frozen=True)

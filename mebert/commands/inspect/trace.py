@@ -94,17 +94,13 @@ class ExitStep:
 
 @dataclass(frozen=True)
 class TextTrace:
-    """A text's way through the exits.
-
-    `input_ids` are its tokens, special ones included, truncated to what the model reads; `steps` has all exits, also
-    those after the one taken, `exit` (from 1); `features` (E, 1, F) are the pooled ones.
-    """
+    """A text's way through the exits."""
 
     text: Text
-    input_ids: list[int]
-    steps: list[ExitStep]
-    exit: int
-    features: Tensor
+    input_ids: list[int]  # special ones included, truncated to what the model reads
+    steps: list[ExitStep]  # all exits, also those after the one taken
+    exit: int  # the one taken, from 1
+    features: Tensor  # pooled, (E, 1, F)
 
     @property
     def taken(self) -> ExitStep:

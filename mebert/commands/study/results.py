@@ -31,8 +31,8 @@ AREA = "area"
 Choice = Literal["own", "best"]
 CURVE_POINTS = 60  # as evaluation.json's areas
 
+# Exits taken (N,) and the weight of the metric there: one point of a curve, or the trapezoids under it.
 Mixture = Sequence[tuple[Tensor, float]]
-"""Exits taken (N,) and the weight of the metric there: one point of a curve, or the trapezoids under it."""
 
 
 @dataclass(frozen=True)
