@@ -13,7 +13,7 @@ from typing import Any
 
 from mebert.storage.aliases import install
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
 MODULE_OF = {i.name: str(node.module) for node in _STUB.body if isinstance(node, ast.ImportFrom) for i in node.names}

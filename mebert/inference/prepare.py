@@ -15,7 +15,7 @@ from mebert.choices import PrecisionName
 from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
 from mebert.inference.fused import drop_layers, fused_layers
-from mebert.inference.packed import FusedAdapter
+from mebert.inference.unpadding import FusedAdapter
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
 from mebert.models.multi_exit import MultiExitModel

@@ -195,7 +195,7 @@ def test_a_family_is_known_only_once_its_module_is_imported(here):
     build_encoder("unused", SETTINGS)
     with pytest.raises(UserError, match=r"distilbert, camembert$"):
         build_encoder("unused", {**SETTINGS, "model_type": "gpt2"})
-    assert "mebert.inference.packed" in sys.modules  # its FusedAdapter inherits BERT's families
+    assert "mebert.inference.unpadding" in sys.modules  # its FusedAdapter inherits BERT's families
     assert type(adapter_for(build_encoder("unused", {**SETTINGS, "model_type": "bert"}))).__name__ == "EncoderAdapter"
 
 
