@@ -90,8 +90,8 @@ def run_process(*args: str, cwd: Path, timeout: float = 200) -> subprocess.Compl
     )
 
 
-def newest(folder: Path) -> Path:
-    return max((folder / "runs/tiny").iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
+def newest(folder: Path, experiment: str = "tiny") -> Path:
+    return max((folder / "runs" / experiment).iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
 
 
 def read_csv(path: Path | str) -> list[dict[str, str]]:

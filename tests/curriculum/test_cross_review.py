@@ -43,9 +43,6 @@ def known_reviews(monkeypatch):
     return parts
 
 
-# ---- who judges whom -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("teachers", [2, 5])
 def test_a_row_is_judged_by_the_mean_of_the_teachers_that_have_not_seen_it(known_reviews, teachers):
     data = data_of(CrossReview(teachers=teachers))
@@ -100,9 +97,6 @@ def test_teachers_have_no_teacher_of_their_own():
     assert module.hparams["teacher"] == "a/teacher"
 
 
-# ---- the cache -------------------------------------------------------------------------------------------------------
-
-
 def test_a_second_run_trains_no_teachers_and_ends_with_the_same_weights(monkeypatch, cache):
     first_data = data_of(CrossReview(teachers=2))
     first = fit(first_data, max_epochs=2)
@@ -129,9 +123,6 @@ def test_other_data_or_settings_have_scores_of_their_own(known_reviews, cache):
     same = {"eval_batch_size": 2, "direction": "hard_first", "initial": Length()}
     fit(data_of(CrossReview(score=Margin()), **same), max_epochs=2)
     assert len(known_reviews) == trained
-
-
-# ---- mistakes --------------------------------------------------------------------------------------------------------
 
 
 def test_more_teachers_than_rows_are_told():

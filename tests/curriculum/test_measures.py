@@ -10,8 +10,6 @@ from mebert.curriculum import ExitDepth, KnownDifficulty, Length, Loss, Margin, 
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 
-# ---- measures of the data --------------------------------------------------------------------------------------------
-
 
 def split_of(*rows, difficulty=None):
     """A split of rows of token ids, numbered 10, 11, ..."""
@@ -42,8 +40,6 @@ def test_known_difficulty_is_the_column_of_the_data():
     with pytest.raises(UserError, match="difficulty KnownDifficulty needs rows with a column `difficulty`"):
         KnownDifficulty().of_split(split_of([1], [2]))
 
-
-# ---- measures of the model -------------------------------------------------------------------------------------------
 
 # Probabilities of 3 classes at 2 exits for 2 samples; their logarithms are logits that have them as softmax.
 P = torch.tensor([[[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]], [[0.7, 0.1, 0.2], [0.25, 0.25, 0.5]]])
@@ -81,7 +77,7 @@ def right_and_wrong(*rows):
     return torch.nn.functional.one_hot(predicted, 2).float(), labels
 
 
-def test_exit_depth_is_the_first_exit_from_which_the_sample_stays_right():
+def test_exit_depth_counts_until_the_sample_stays_right_and_wrongness_the_wrong_exits():
     logits, labels = right_and_wrong(
         [1, 1, 1, 1],  # right from the start
         [0, 1, 1, 1],
@@ -91,11 +87,7 @@ def test_exit_depth_is_the_first_exit_from_which_the_sample_stays_right():
         [0, 0, 0, 0],
     )
     assert ExitDepth().of_logits(logits, labels).tolist() == [0.0, 1.0, 3.0, 2.0, 4.0, 4.0]
-
-
-def test_wrongness_is_the_share_of_wrong_exits():
-    logits, labels = right_and_wrong([1, 1, 1, 1], [1, 0, 1, 1], [0, 0, 0, 0], [1, 0, 1, 0])
-    assert Wrongness().of_logits(logits, labels).tolist() == [0.0, 0.25, 1.0, 0.5]
+    assert Wrongness().of_logits(logits, labels).tolist() == [0.0, 0.25, 0.75, 0.25, 0.25, 1.0]
 
 
 @pytest.mark.parametrize("measure", [Loss(), Loss("last"), Margin(), Margin("last"), ExitDepth(), Wrongness()])

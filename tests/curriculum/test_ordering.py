@@ -12,15 +12,6 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-# ---- rank_rows -------------------------------------------------------------------------------------------------------
-
-
-def test_rows_are_ranked_easy_first_or_hard_first():
-    difficulty = np.array([3.0, 1.0, 4.0, 2.0])
-    assert rank_rows(difficulty, "easy_first", rng()).tolist() == [1, 3, 0, 2]
-    assert rank_rows(difficulty, "hard_first", rng()).tolist() == [2, 0, 3, 1]
-
-
 def test_rows_of_unknown_difficulty_stand_in_the_middle():
     difficulty = np.array([np.nan, 5.0, 1.0, 9.0, 4.0, 6.0])  # the median of the known ones is 5
     for direction, expected in (("easy_first", [2, 4, {0, 1}, 5, 3]), ("hard_first", [3, 5, {0, 1}, 4, 2])):
@@ -43,14 +34,6 @@ def test_ties_are_broken_by_chance_and_evenly(direction):
     assert counts.min() > 60, "each of the four is first a hundred times, or nearly"
 
 
-def test_random_ignores_the_difficulty():
-    one = rank_rows(np.arange(50.0), "random", rng(3))
-    two = rank_rows(-np.arange(50.0), "random", rng(3))
-    assert one.tolist() == two.tolist()
-    assert sorted(one) == list(range(50))
-    assert one.tolist() != sorted(one)
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(0, 9))
 def test_a_ranking_names_every_row_once_and_the_seed_decides_it(difficulty, seed):
@@ -60,8 +43,6 @@ def test_a_ranking_names_every_row_once_and_the_seed_decides_it(difficulty, seed
     assert (np.diff(difficulty[ranked]) >= 0).all()
     assert ranked.tolist() == rank_rows(difficulty, "easy_first", rng(seed)).tolist()
 
-
-# ---- draw_rows -------------------------------------------------------------------------------------------------------
 
 totals = st.integers(1, 120)
 batch_sizes = st.integers(1, 20)

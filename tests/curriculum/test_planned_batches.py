@@ -2,9 +2,9 @@
 
 import warnings
 
-import lightning as L
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 from tiny import quiet_trainer
 from torch.utils.data import DataLoader
 
@@ -12,20 +12,14 @@ from mebert.curriculum.sampler import planned_batches
 from mebert.errors import UserError
 
 
-class Counter(L.LightningModule):
+class Counter(BoringModel):
     """Counts its training batches."""
 
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.batches = 0
+    batches = 0
 
     def training_step(self, batch):
         self.batches += 1
-        return self.weight * batch.sum()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+        return self.layer(batch).sum()
 
 
 @pytest.mark.parametrize(
@@ -35,11 +29,8 @@ class Counter(L.LightningModule):
         ({"max_epochs": 3, "limit_train_batches": 4}, 4, 12),
         ({"max_epochs": 2, "limit_train_batches": 0.35}, 3, 6),
         ({"max_epochs": -1, "max_steps": 7}, 10, 7),
-        (
-            {"max_epochs": -1, "max_steps": 9, "accumulate_grad_batches": 4},
-            10,
-            30,
-        ),  # 3 steps an epoch: of 4, 4 and 2 batches
+        # 3 steps an epoch: of 4, 4 and 2 batches
+        ({"max_epochs": -1, "max_steps": 9, "accumulate_grad_batches": 4}, 10, 30),
         ({"max_epochs": 3, "max_steps": 12}, 10, 12),
         ({"max_epochs": 3, "accumulate_grad_batches": 4}, 10, 30),
         ({"fast_dev_run": 2}, 2, 2),
@@ -51,7 +42,7 @@ def test_the_plan_is_what_lightning_then_runs(settings, epoch, total):
     assert planned_batches(trainer, 10) == (epoch, total)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Lightning thinks of so small a training
-        trainer.fit(module, DataLoader(torch.ones(20), batch_size=2))
+        trainer.fit(module, DataLoader(torch.ones(20, 32), batch_size=2))
     assert module.batches == total
 
 

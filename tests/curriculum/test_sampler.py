@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling import assert_same_global_batches, global_batches
+from sampling import assert_same_global_batches
 
 from mebert.curriculum import Annealing, BabySteps, OnePass, RootCompetence
 from mebert.curriculum.sampler import CurriculumSampler
@@ -19,37 +19,23 @@ def sampler_of(difficulty, batch_size=2, lengths=None, group_by_length=False, **
     return CurriculumSampler(lengths, batch_size, lambda epoch: difficulty, group_by_length=group_by_length, **settings)
 
 
-# ---- the order -------------------------------------------------------------------------------------------------------
-
-
 def test_without_pacing_an_epoch_is_sorted_easy_first_or_hard_first():
     assert list(sampler_of(DIFFICULTY)) == [1, 3, 4, 2, 0, 5]
     assert list(sampler_of(DIFFICULTY, direction="hard_first")) == [5, 0, 2, 4, 3, 1]
 
 
-def test_the_easy_half_comes_twice_before_the_hard_half_comes_at_all():
-    # 6 rows in batches of 3, 2 epochs: half of the rows in the first half of the training, all of them in the second.
-    pacing = BabySteps(until=1.0, buckets=2)
-    sampler = sampler_of(DIFFICULTY, 3, pacing=pacing, total_batches=4)
-    for seed in range(5):
-        sampler.seed = seed
-        sampler.set_epoch(0)
-        batches = global_batches([sampler], 3)
-        assert batches == [[1, 3, 4], [1, 3, 4]]
-        sampler.set_epoch(1)
-        assert sorted(sampler) == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_pacing_tells_the_time_by_the_batches_that_an_epoch_runs():
-    # Epochs cut to 1 of 3 batches: the second one begins at half of the training, where all rows are in use.
+@pytest.mark.parametrize(("batch_size", "epoch_batches", "total"), [(3, None, 4), (2, 1, 2)])
+def test_the_easy_half_comes_alone_in_the_first_half_of_the_training(batch_size, epoch_batches, total):
+    """Of two epochs, whole ones or ones cut to 1 of 3 batches."""
+    pacing, used = BabySteps(until=1.0, buckets=2), batch_size * (total // 2)
     for epoch, in_use in ((0, {1, 3, 4}), (1, set(range(6)))):
         rows = set()
         for seed in range(30):
             sampler = sampler_of(
-                DIFFICULTY, 2, pacing=BabySteps(until=1.0, buckets=2), epoch_batches=1, total_batches=2, seed=seed
+                DIFFICULTY, batch_size, pacing=pacing, epoch_batches=epoch_batches, total_batches=total, seed=seed
             )
             sampler.set_epoch(epoch)
-            rows |= set(list(sampler)[:2])
+            rows |= set(list(sampler)[:used])
         assert rows == in_use
 
 
@@ -87,8 +73,6 @@ def test_the_difficulty_is_asked_for_by_epoch():
     assert sorted(orders[0]) == list(range(6))
     assert orders[1:] == [[1, 3, 4, 2, 0, 5], [5, 0, 2, 4, 3, 1]]
 
-
-# ---- processes, lengths and places -----------------------------------------------------------------------------------
 
 pacings = st.sampled_from([None, RootCompetence(), BabySteps(1.0), Annealing(0.7), OnePass(0.9)])
 

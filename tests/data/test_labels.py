@@ -30,21 +30,19 @@ def test_identifiers_are_no_classes():
         infer_label_names([f"id{number}" for number in range(2000)], "column 'label' of x.csv")
 
 
-def test_names_numbers_and_missing_labels_are_encoded():
-    labels, labelled = encode_labels(["pos", "0", "", None, "-1", 1], ["neg", "pos"], where)
-    assert labels.tolist() == [1, 0, -1, -1, -1, 1]
-    assert labelled.tolist() == [True, True, False, False, False, True]
+@pytest.mark.parametrize(
+    ("values", "names", "expected"),
+    [
+        (["pos", "0", "", None, "-1", 1], ["neg", "pos"], [1, 0, -1, -1, -1, 1]),
+        (["1", "2"], ["1", "2"], [0, 1]),  # a name is looked up before a number
+        (np.array([0, 2, -1]), ["a", "b", "c"], [0, 2, -1]),
+    ],
+)
+def test_names_numbers_and_missing_labels_are_encoded(values, names, expected):
+    labels, labelled = encode_labels(values, names, where)
+    assert labels.tolist() == expected
+    assert labelled.tolist() == [label >= 0 for label in expected]
     assert labels.dtype == np.int64
-
-
-def test_a_name_is_looked_up_before_a_number():
-    assert encode_labels(["1", "2"], ["1", "2"], where)[0].tolist() == [0, 1]
-
-
-def test_class_numbers_are_checked_at_once():
-    labels, labelled = encode_labels(np.array([0, 2, -1]), ["a", "b", "c"], where)
-    assert labels.tolist() == [0, 2, -1]
-    assert labelled.tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize("values", [["neg", "perhaps"], [0, 2], np.array([1, 2]), np.array([0, -2])])

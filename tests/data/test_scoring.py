@@ -39,13 +39,6 @@ def test_scores_stand_at_the_places_of_their_rows(batch_size):
     assert scores[:, 1].tolist() == split.lengths.tolist()
 
 
-def test_a_pass_draws_nothing_from_the_global_random_state():
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    score_split(quiet_trainer(), split_of(9), lambda rows: collate(rows, 0), lambda batch: batch["index"], 4)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_evaluation_mode_gives_every_part_its_own_mode_back():
     module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Linear(2, 2)))
     module[1][0].eval()  # a frozen part

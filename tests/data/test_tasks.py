@@ -27,11 +27,6 @@ def test_data_module_knows_the_task_before_loading(name, main, labels):
     assert (data.metrics[0], data.num_labels, data.task_name) == (main, labels, name)
 
 
-def test_mnli_validates_matched_and_mismatched():
-    assert TextDataModule(task="mnli").validation_names == ["val", "val_mismatched"]
-    assert TextDataModule(task="mnli", holdout=0.1).validation_names == ["val"]
-
-
 def test_unknown_task_names_close_ones():
     with pytest.raises(UserError, match=r"unknown task 'SST-2'.*sst2.*scitail"):
         find_task("SST-2")

@@ -130,11 +130,8 @@ def test_one_predictor_an_operating_point(made, tmp_path):
     assert load_predictors(tmp_path) == []
     with pytest.raises(UserError, match="--exit_prediction"):
         choose_predictor([], policy)
-
-
-def test_a_predictor_of_unknown_origin_serves_any_policy():
-    predictor = TokenExitPredictor(3, 10)
-    assert choose_predictor([predictor], Entropy(0.3)) is predictor
+    of_unknown_origin = TokenExitPredictor(3, 10)
+    assert choose_predictor([of_unknown_origin], policy) is of_unknown_origin
 
 
 def test_damaged_files_are_told(tmp_path, made):
@@ -168,9 +165,6 @@ def test_damaged_files_are_told(tmp_path, made):
 def test_wrong_settings(made, wrong, says):
     with pytest.raises(UserError, match=says):
         fit_predictor(made[0], made[2], made[1], **wrong)
-
-
-def test_no_rows(made):
     with pytest.raises(UserError, match="rows is empty"):
         fit_predictor(made[0], made[2], made[1].select(np.arange(0)))
 

@@ -9,7 +9,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mebert import TokenExitPredictor
-from mebert.data.tokenised import TokenisedSplit
 from mebert.exit_predictor.ngrams import hash_runs
 
 VOCABULARY, EXITS, GRAIN = 12, 4, 2.0**-13
@@ -21,11 +20,6 @@ def flat(rows):
     tokens = torch.tensor([token for row in rows for token in row], dtype=torch.int64)
     offsets = torch.tensor([0, *np.cumsum([len(row) for row in rows])], dtype=torch.int64)
     return tokens, offsets
-
-
-def split_of(rows):
-    tokens, offsets = flat(rows)
-    return TokenisedSplit(tokens.numpy(), offsets.numpy(), None, np.arange(len(rows)))
 
 
 def padded(rows, extra=0, fill=0):
@@ -99,9 +93,8 @@ def test_leaving_a_sample_out_equals_fitting_without_it(data, ngram):
     for i, row in enumerate(rows):
         others = data[:i] + data[i + 1 :]
         if others:
-            np.testing.assert_allclose(
-                found[i].numpy(), DictionaryPredictor(others, ngram).distribution(row), atol=1e-5
-            )
+            wanted = DictionaryPredictor(others, ngram).distribution(row)
+            np.testing.assert_allclose(found[i].numpy(), wanted, atol=1e-5)
     assert len(found) == len(data)
 
 
@@ -150,9 +143,8 @@ def test_nothing_but_padding_and_empty_batches():
     distribution = predictor.distribution(torch.tensor([[0, 0], [1, 2]]), torch.tensor([[0, 0], [1, 1]]))
     assert torch.allclose(distribution[0], torch.tensor([0.0, 2 / 3, 1 / 3, 0.0]), atol=2 * GRAIN)
     assert predictor.predict(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(0, 3)).shape == (0,)
-    assert torch.allclose(
-        TokenExitPredictor(EXITS, VOCABULARY).distribution(*padded([[1]])), torch.full((1, EXITS), 0.25)
-    ), "before anything has been counted all exits are alike"
+    unfitted = TokenExitPredictor(EXITS, VOCABULARY).distribution(*padded([[1]]))
+    assert torch.allclose(unfitted, torch.full((1, EXITS), 0.25)), "nothing counted: all exits are alike"
 
 
 def test_runs_do_not_reach_into_the_next_sample_or_into_padding():

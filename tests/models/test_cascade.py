@@ -140,9 +140,6 @@ def test_flops_equal_to_the_counter():
     assert exit_flops(model, lengths, never)[-1].sum() == counted_flops(lambda: run_shrink(model, never, batch))
 
 
-# ---- folders -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     found = []
@@ -201,16 +198,11 @@ def test_mistakes_are_named(folders, tmp_path):
     assert settings["members"] == ["model_1", "model_2", "model_3"]
 
 
-# ---- the command line ----------------------------------------------------------------------------------------------
-
-
 def test_two_runs_become_a_cascade_that_is_calibrated_and_asked(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runs = []
     for layers in (1, 3):
-        settings = experiment()
-        settings["model"]["class_path"] = "mebert.MultiExitModule"
-        del settings["model"]["init_args"]["prototype_dim"]
+        settings = experiment("MultiExitModule")
         settings["model"]["init_args"]["encoder_config"]["num_hidden_layers"] = layers
         settings["trainer"]["max_epochs"] = 1
         settings |= {"test_after_fit": False, "curve": {"wall_samples": 0}}

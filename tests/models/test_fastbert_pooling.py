@@ -7,7 +7,6 @@ import torch
 from tiny import tiny_batch, tiny_model
 from torch import nn
 
-from mebert.models import MultiExitModel, PrototypeBank
 from mebert.models.fastbert_pooling import FastBertPooling
 
 
@@ -49,18 +48,3 @@ def test_folded_for_inference_it_is_the_same_function_at_the_same_cost():
         torch.testing.assert_close(folded(hidden, mask), pooling(hidden, mask), rtol=1e-4, atol=1e-5)
         assert folded.to(torch.bfloat16)(hidden.bfloat16(), mask).dtype == torch.bfloat16
     assert torch.equal(folded.flops(mask.sum(1)), pooling.flops(mask.sum(1)))
-
-
-def test_the_feature_is_of_width_128_and_so_is_what_reads_it(tmp_path):
-    model = tiny_model(pooling="fastbert")
-    model.prototypes = PrototypeBank(2, model.feature_size, 3, dim=8)
-    model.prototypes.update(torch.randn(2, 6, 8), torch.arange(6) % 3)
-    assert model.feature_size == 128
-    batch = tiny_batch()
-    with torch.no_grad():
-        expected = model(**batch)
-        assert expected.features.shape == (3, 5, 128)
-        model.save_pretrained(tmp_path)
-        loaded = MultiExitModel.from_pretrained(tmp_path)
-        torch.testing.assert_close(loaded(**batch).logits, expected.logits, rtol=0, atol=0)
-        assert loaded.prototypes.distances(0, expected.features[0]).shape == (5, 3)

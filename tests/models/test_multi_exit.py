@@ -60,10 +60,13 @@ def test_label_names_must_fit():
         tiny_model(label_names=["a", "b", "a"])
 
 
-@pytest.mark.parametrize("family", ["bert", "albert", "distilbert"])
-def test_save_and_load_give_the_same_logits_policy_and_names(family, tmp_path):
-    model = tiny_model(family, pooling="attention", exit_layers=None, label_names=["yes", "no", "maybe"])
-    model.prototypes = PrototypeBank(model.num_exits - 1, 32, 3, dim=8, gamma=0.5)
+@pytest.mark.parametrize(
+    ("family", "pooling", "width"), [("bert", "attention", 32), ("albert", "mean", 32), ("distilbert", "fastbert", 128)]
+)
+def test_save_and_load_give_the_same_logits_policy_and_names(family, pooling, width, tmp_path):
+    model = tiny_model(family, pooling=pooling, exit_layers=None, label_names=["yes", "no", "maybe"])
+    assert model.feature_size == width
+    model.prototypes = PrototypeBank(model.num_exits - 1, width, 3, dim=8, gamma=0.5)
     model.prototypes.update(torch.randn(model.num_exits - 1, 6, 8), torch.tensor([0, 1, 2, 0, 1, 2]))
     policy = HybridDistanceEntropy(0.25, lam=2.0).bind(model)
     tokenizer = BertTokenizer(vocab={w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])})

@@ -32,12 +32,6 @@ def test_distances_are_euclidean_and_infinite_for_unseen_classes():
     assert torch.isinf(got[..., 2]).all()
 
 
-def test_prototypes_are_buffers_not_parameters():
-    bank = PrototypeBank(2, 4, 3)
-    assert {n for n, _ in bank.named_parameters()} == {"weight", "bias"}
-    assert {"prototypes", "seen"} <= set(bank.state_dict())
-
-
 @pytest.mark.parametrize("settings", [{"gamma": 0.0}, {"gamma": 1.5}, {"dim": 0}, {"num_labels": 1}], ids=str)
 def test_bad_settings_are_named(settings):
     with pytest.raises(UserError, match=next(iter(settings))):

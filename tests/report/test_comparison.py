@@ -46,10 +46,9 @@ def test_each_is_fitted_on_validation_data_and_told_at_equal_speed():
     results = compare_policies(model, record, "acc", (1.0, 1.5, 2.0), own, validation)
     assert set(results) == EVERY
     assert results["entropy"].policy is own
-    assert results["scaled"].policy == results["scaled"].policy.fitted(validation), (
-        "the temperatures of validation data"
-    )
-    assert results["scaled"].policy.temperatures[0] > 3 > results["scaled"].policy.temperatures[2]
+    scaled = results["scaled"].policy
+    assert scaled == scaled.fitted(validation), "the temperatures of validation data"
+    assert scaled.temperatures[0] > 3 > scaled.temperatures[2]
     for name, result in results.items():
         assert result.at[1.0] == pytest.approx(accuracy(record, torch.full((400,), 2))), "1x is the last exit"
         assert {p.policy for p in result.curve} == {name}
@@ -85,10 +84,8 @@ def test_where_many_scores_are_equal_a_coin_gives_the_speed():
 def test_what_is_asked_for_and_what_fits():
     model, own = tiny_model(), Entropy()
     record = record_of(60, 1, [own])
-    assert list(compare_policies(model, record, "acc", (2.0,), own, names=["voting", "entropy"])) == [
-        "voting",
-        "entropy",
-    ]
+    names = ["voting", "entropy"]
+    assert list(compare_policies(model, record, "acc", (2.0,), own, names=names)) == names
     with pytest.raises(UserError, match=r"curve\.policies: dr, nonsense cannot be compared .* choose of entropy, "):
         compare_policies(model, record, "acc", (2.0,), own, names=["dr", "entropy", "nonsense"])
     assert set(compare_policies(model, record, "acc", (2.0,), FixedExit(exit=2))) == EVERY, "a fixed exit has no curve"
@@ -107,9 +104,7 @@ def test_a_pass_written_and_read_is_the_same(tmp_path):
 
 def test_through_the_command_line_for_a_recipe_that_trains_no_prototypes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    settings = experiment()
-    settings["model"]["class_path"] = "mebert.PABEEModule"
-    del settings["model"]["init_args"]["prototype_dim"]
+    settings = experiment("PABEEModule")
     settings["curve"] |= {"wall_samples": 0, "fit_indicators": True}
     config = str(write_config(tmp_path, settings))
     assert run("fit", "--config", config, *QUIET) == 0
@@ -170,10 +165,8 @@ def test_in_a_regression_it_is_fitted_to_how_wrong_exits_are():
 def test_a_policy_that_reads_prototypes_brings_its_own(tmp_path, monkeypatch):
     """Also where the last epochs train without them: FastBERT's second stage."""
     monkeypatch.chdir(tmp_path)
-    settings = experiment(policy={"class_path": "mebert.HybridDistanceEntropy", "init_args": {"lam_grid": [0.5, 2.0]}})
-    settings["model"]["class_path"] = "mebert.FastBERTModule"
-    del settings["model"]["init_args"]["prototype_dim"]
-    settings["model"]["init_args"]["stage1_epochs"] = 1
+    policy = {"class_path": "mebert.HybridDistanceEntropy", "init_args": {"lam_grid": [0.5, 2.0]}}
+    settings = experiment("FastBERTModule", stage1_epochs=1, policy=policy)
     settings["curve"]["wall_samples"] = 0
     assert run("fit", "--config", str(write_config(tmp_path, settings)), *QUIET) == 0
     folder = newest(tmp_path)

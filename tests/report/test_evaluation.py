@@ -9,43 +9,22 @@ from tiny import tiny_batch, tiny_model
 from torchmetrics.retrieval import RetrievalMAP
 
 from mebert.metrics.curve import CurvePoint, ExitRecord, replay
-from mebert.models import model_inputs
 from mebert.models.flops import exit_flops, single_exit_flops
-from mebert.policies import Entropy, MaxProbability, ValueChange
+from mebert.policies import Entropy, ValueChange
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation
 from mebert.report.tables import metric_at, print_evaluation
 from mebert.report.wall_clock import measure_speedups
 
 
-@pytest.fixture(scope="module")
-def made():
-    model = tiny_model()
-    batch = tiny_batch(batch=60, tokens=12)
-    with torch.no_grad():
-        logits = model(**model_inputs(batch)).logits
-    torch.manual_seed(0)
-    record = ExitRecord(
-        logits=logits,
-        labels=torch.randint(0, 3, (60,)),
-        index=torch.arange(60),
-        lengths=batch["attention_mask"].sum(1),
-        difficulty=torch.arange(60) % 2 + 1,
-    )
-    policies = {"entropy": Entropy(0.6), "max_prob": MaxProbability()}
-    record.scores = {n: torch.stack([p.score(0, x, x) for x in logits]) for n, p in policies.items()}
-    return model, record, policies
-
-
-def evaluation_of(made):
-    model, record, policies = made
-    thresholds = {"entropy": {1.5: 0.9, 2.0: 0.95}, "max_prob": {1.5: 0.4}}
+def evaluation_of(recorded):
+    model, record, policies, thresholds = recorded
     return evaluate(model, record, "test", ("acc", "f1"), policies["entropy"], policies, thresholds, (1.5, 2.0, 9.0))
 
 
-def test_numbers(made):
-    model, record, _ = made
-    evaluation = evaluation_of(made)
+def test_numbers(recorded):
+    model, record, *_ = recorded
+    evaluation = evaluation_of(recorded)
     assert evaluation.samples == 60
     for e in range(3):
         right = (record.logits[e].argmax(-1) == record.labels).float().mean()
@@ -62,9 +41,9 @@ def test_numbers(made):
     assert evaluation.current.threshold == 0.6
 
 
-def test_where_samples_left(made):
-    _, record, _ = made
-    evaluation = evaluation_of(made)
+def test_where_samples_left(recorded):
+    _, record, *_ = recorded
+    evaluation = evaluation_of(recorded)
     exits = evaluation.current.exits
     rows = {row.group: row for row in evaluation.groups}
     assert set(rows) == {"1", "2", "all"}
@@ -75,8 +54,8 @@ def test_where_samples_left(made):
     assert rows["all"].shares[0] == pytest.approx(float((exits == 0).double().mean()))
 
 
-def test_tables(made, capsys):
-    evaluation = evaluation_of(made)
+def test_tables(recorded, capsys):
+    evaluation = evaluation_of(recorded)
     evaluation.points["entropy"][0].speedup_wall = 1.23
     evaluation.wall_setting = "here, now"
     print_evaluation(evaluation)
@@ -96,10 +75,10 @@ def test_the_curve_table_reads_the_curve():
     assert metric_at(points[:1], 1.0) == 0.9
 
 
-def test_files(made, tmp_path):
+def test_files(recorded, tmp_path):
     from PIL import Image
 
-    evaluation = evaluation_of(made)
+    evaluation = evaluation_of(recorded)
     write_evaluation(evaluation, tmp_path / "run", "tiny", checkpoint="best.ckpt")
     with Image.open(tmp_path / "run/curve.png") as image:
         assert image.size == (1200, 825)
@@ -114,9 +93,9 @@ def test_files(made, tmp_path):
     assert sum(bool(row["target"]) for row in rows) == 3
 
 
-def test_ranking(made, capsys):
+def test_ranking(recorded, capsys):
     """MAP at every exit and along the curve; groups without a question to rank have none."""
-    model, record, policies = made
+    model, record, policies, _ = recorded
     logits = record.logits[..., :2]
     torch.manual_seed(2)
     ranked = ExitRecord(
@@ -172,8 +151,8 @@ def test_regression(capsys, tmp_path):
     assert (tmp_path / "curve.png").is_file()
 
 
-def test_wall_clock_measures_every_policy(made):
-    model = made[0]
+def test_wall_clock_measures_every_policy(recorded):
+    model = recorded[0]
     batch = tiny_batch(batch=8) | {"index": torch.tensor([0, 1, 2, 3, 4, 5, -1, -1])}
     speedups, samples, rounds = measure_speedups(model, [Entropy(0.0), Entropy(1.0)], [batch, batch], budget=0.2)
     assert len(speedups) == 2

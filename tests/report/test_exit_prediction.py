@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mebert.exit_predictor import PredictorOrigin, TokenExitPredictor
+from mebert.exit_predictor import PredictorOrigin, TokenExitPredictor, report
 from mebert.metrics.curve import ExitRecord
 from mebert.report.evaluation import prediction_reports
 from mebert.report.tables import console, prediction_table
@@ -18,31 +18,34 @@ def record():
     logits[..., 1] = torch.where(CORRECT, 1.0, -1.0)
     scores = torch.ones(3, 5)
     scores[TAKEN, torch.arange(5)] = 0.0
-    return ExitRecord(
-        logits,
-        torch.ones(5).long(),
-        torch.arange(5),
-        torch.full((5,), 3),
-        {"entropy": scores},
-        predicted=[PREDICTED] * 3,
-    )
+    made = ExitRecord(logits, torch.ones(5).long(), torch.arange(5), torch.full((5,), 3), {"entropy": scores})
+    made.predicted = [PREDICTED] * 3
+    return made
 
 
-def test_of_a_recorded_split():
-    predictors = [TokenExitPredictor(3, 10, coverage=0.5) for _ in range(3)]
-    predictors[0].origin = PredictorOrigin("entropy", 0.5, 2.0)
-    predictors[1].origin = PredictorOrigin("edr", 0.5)  # not recorded; the third one's origin is not known
-    found = prediction_reports(record(), predictors, LAYERS, "acc")
-    assert len(found) == 1
-    assert [found[0].metric_predicted, found[0].metric_taken] == pytest.approx([0.6, 0.8])
-    assert found[0].exact == 0.4
+def reports(*origins):
+    predictors = [TokenExitPredictor(3, 10) for _ in range(3)]
+    for predictor, origin in zip(predictors, origins, strict=False):
+        predictor.origin = origin
+    return prediction_reports(record(), predictors, LAYERS, "acc")
+
+
+def test_of_a_recorded_split_by_hand():
+    # The second is of a policy that is not recorded; the third one's origin is not known.
+    (found,) = reports(PredictorOrigin("entropy", 0.5, 2.0), PredictorOrigin("edr", 0.5))
+    assert (found.exact, found.within_one, found.under, found.over) == (0.4, 0.8, 0.4, 0.2)
+    assert found.most_frequent == 0.4
+    assert found.layers_predicted == pytest.approx((2 + 4 + 6 + 2 + 6) / 5)
+    assert found.layers_taken == pytest.approx((2 + 6 + 2 + 4 + 6) / 5)
+    assert found.speedup_predicted == pytest.approx(6 / found.layers_predicted)
+    metrics = [found.metric_predicted, found.metric_taken, found.metric_full]
+    assert metrics == pytest.approx([0.6, 0.8, 1.0])
+    assert report(PREDICTED, TAKEN, LAYERS).metric_full is None, "without labels"
 
 
 def test_table(capsys):
-    predictors = [TokenExitPredictor(3, 10) for _ in range(3)]
-    for predictor in predictors:
-        predictor.origin = PredictorOrigin("entropy", 0.5, 2.0)
-    console().print(prediction_table(prediction_reports(record(), predictors, LAYERS, "acc"), "acc", "test"))
+    table = prediction_table(reports(*[PredictorOrigin("entropy", 0.5, 2.0)] * 3), "acc", "test")
+    console().print(table)
     out = capsys.readouterr().out
     for text in ("entropy 0.5 (2x)", "likeliest", "40.0%", "0.6000", "0.8000", "TokenExitPredictor (test)"):
         assert text in out

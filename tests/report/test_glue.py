@@ -8,7 +8,7 @@ import datasets
 import pytest
 import torch
 import yaml
-from runs import run
+from runs import newest, run
 
 from mebert.data.tasks import TASKS
 from mebert.report.glue_files import GLUE_FILES, write_glue_files
@@ -153,7 +153,7 @@ def test_files_of_a_task(task, trained, capsys):
 
 def test_into_the_run_by_default_with_a_word_on_what_is_missing(trained, capsys):
     assert run("predict", *checkpoint_for(trained, "mnli"), "--format=glue") == 0
-    folder = newest_of(trained, "mnli") / "glue"
+    folder = newest(trained, "mnli") / "glue"
     assert {path.name for path in folder.iterdir()} == {"MNLI-m.tsv", "MNLI-mm.tsv"}
     said = capsys.readouterr().out
     assert "still without CoLA.tsv, " in said
@@ -201,7 +201,3 @@ def test_refusals_before_anything_is_written(more, message, trained, capsys):
     assert run("predict", *checkpoint_for(trained, "mnli"), "--format", "glue", *more) == 2
     assert message in capsys.readouterr().err
     assert set(trained.rglob("*.tsv")) == before
-
-
-def newest_of(folder, experiment):
-    return max((folder / "runs" / experiment).iterdir(), key=lambda path: int(path.name.removeprefix("version_")))

@@ -9,7 +9,7 @@ from tiny import SIZES, tiny_model
 
 from mebert.models.flops import exit_flops
 from mebert.policies import Entropy
-from mebert.report.model_parts import model_parts, parts_table
+from mebert.report.model_parts import model_parts
 
 
 @pytest.mark.parametrize("family", SIZES)
@@ -40,17 +40,6 @@ def test_costs_are_means_over_the_lengths():
     torch.testing.assert_close(costs, each.mean(0) / 1e9, rtol=1e-6, atol=0)
     assert [part.layers for part in parts.exits] == [range(1, 2), range(2, 4)]
     assert parts.exits[1].speedup < 1 < parts.exits[0].speedup, "asking exit 1 first costs a little"
-
-
-def test_table_of_many_layers_fits_a_screen():
-    table = parts_table(model_parts(tiny_model(num_labels=2), torch.tensor([8])), "Model: x", "8 tokens")
-    assert [str(cell) for cell in table.columns[0].cells] == [
-        "embeddings",
-        "layer 1, exit 1",
-        "layer 2, exit 2",
-        "layer 3, exit 3",
-        "all",
-    ]
 
 
 def test_fit_prints_the_costs_that_it_logs(tmp_path, monkeypatch, capsys):

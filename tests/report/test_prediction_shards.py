@@ -75,9 +75,8 @@ def test_of_a_stream_few_shards_are_open_at_once(tmp_path, monkeypatch):
 def test_a_run_begins_with_a_folder_of_its_own(tmp_path):
     write(tmp_path, list(range(90)), 3, 5)
     (tmp_path / "notes.txt").touch()
-    (
-        tmp_path / ".part-00000-000007.parquet.here.1-ab.unfinished"
-    ).touch()  # what a process was writing when it was killed
+    of_a_killed_process = tmp_path / ".part-00000-000007.parquet.here.1-ab.unfinished"
+    of_a_killed_process.touch()
     counts = write(tmp_path, list(range(10)), 2, 5)
     assert values_of(merged(tmp_path, counts), "index") == list(range(10))
     assert len(list(tmp_path.glob("part-*"))) == 2, "those of the third process are gone, too"
@@ -88,7 +87,5 @@ def test_a_run_begins_with_a_folder_of_its_own(tmp_path):
 def test_a_shard_that_this_machine_does_not_see(tmp_path):
     write(tmp_path, list(range(10)), 2, 5)
     (tmp_path / "part-00001-000000.parquet").unlink()
-    with pytest.raises(
-        UserError, match=r"process 1 wrote it: give predictions\.path in a folder that all machines share"
-    ):
+    with pytest.raises(UserError, match=r"process 1 wrote it: give predictions\.path in a folder that all machines"):
         list(merged(tmp_path, [1, 1]))

@@ -6,14 +6,11 @@ import json
 import pytest
 import torch
 from rich.console import Console
-from tiny import tiny_batch, tiny_model
 
 from mebert.metrics.at_speed import exits_at_speedup
 from mebert.metrics.bootstrap import bootstrap_intervals
 from mebert.metrics.curve import ExitRecord
-from mebert.models import model_inputs
 from mebert.models.flops import direct_exit_flops
-from mebert.policies import Entropy, MaxProbability
 from mebert.report.comparison import compare_policies
 from mebert.report.evaluation import evaluate
 from mebert.report.files import write_evaluation
@@ -22,17 +19,8 @@ from mebert.report.tables import exit_share_table, operating_table, policy_table
 
 
 @pytest.fixture(scope="module")
-def made():
-    model = tiny_model()
-    batch = tiny_batch(batch=60, tokens=12)
-    with torch.no_grad():
-        logits = model(**model_inputs(batch)).logits
-    torch.manual_seed(0)
-    labels, lengths = torch.randint(0, 3, (60,)), batch["attention_mask"].sum(1)
-    record = ExitRecord(logits, labels, torch.arange(60), lengths)
-    policies = {"entropy": Entropy(0.9).bind(model), "max_prob": MaxProbability().bind(model)}
-    record.scores = {n: torch.stack([p.score(0, x, x) for x in logits]) for n, p in policies.items()}
-    thresholds = {"entropy": {1.5: 0.9, 2.0: 0.95}, "max_prob": {1.5: 0.4}}
+def made(recorded):
+    model, record, policies, thresholds = recorded
     evaluation = evaluate(model, record, "test", ("acc",), policies["entropy"], policies, thresholds, (1.5, 2.0))
     names = ["entropy", "max_prob", "patience"]
     evaluation.policies = compare_policies(
