@@ -24,7 +24,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
@@ -51,9 +50,9 @@ def at_call(number: int, act: Callable[..., Any], function: Callable[..., Any]) 
 
 def kill_while_writing(number: int, share: float) -> None:
     """With a share of the bytes of the n-th checkpoint on the disk."""
-    from mebert.storage import atomic
+    import torch
 
-    save = atomic.torch.save
+    save = torch.save
 
     def partly(content: Any, file: Any) -> None:
         written = io.BytesIO()
@@ -62,7 +61,7 @@ def kill_while_writing(number: int, share: float) -> None:
         file.flush()
         kill()
 
-    atomic.torch = SimpleNamespace(save=at_call(number, partly, save))  # type: ignore[assignment]
+    torch.save = at_call(number, partly, save)
 
 
 def kill_at_renaming(number: int, after: bool) -> None:
@@ -197,7 +196,7 @@ def chain(draw: random.Random, name: str, most: int, whole: dict[str, float]) ->
         if status != -signal.SIGKILL:
             if status:
                 last_lines = Path(f"{name}_{attempt}.log").read_text(errors="replace").splitlines()[-3:]
-                faults.append(f"{recipe} ended with {status}: {' | '.join(last_lines)}")
+                return killed, twice, [f"{recipe} ended with {status}: {' | '.join(last_lines)}"]
             break
         killed[kind] += 1
     for read in (end_of, validations):
