@@ -56,14 +56,19 @@ def test_each_checkpoint_is_that_of_its_best_epoch(trained):
     assert tested == str(trained / "checkpoints/best.ckpt"), "not one of the others"
 
 
+def warned(*arguments):
+    """Run a command; its warnings about a threshold without effect."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        assert run(*arguments) == 0
+    return [str(one.message) for one in found if "decides nothing" in str(one.message)]
+
+
 def predict_at(trained, folder, threshold):
     """Predict at a threshold; the warnings about it."""
     at_best = ["--config", str(trained / "config.yaml"), "--ckpt_path", str(trained / "checkpoints/best.ckpt")]
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        root = ["--trainer.default_root_dir", str(folder)]
-        assert run("predict", *at_best, *root, "--predictions.threshold", repr(threshold)) == 0
-    return [str(one.message) for one in found if "decides nothing" in str(one.message)]
+    root = ["--trainer.default_root_dir", str(folder)]
+    return warned("predict", *at_best, *root, "--predictions.threshold", repr(threshold))
 
 
 def test_a_threshold_out_of_range_is_told(trained, tmp_path):
@@ -83,14 +88,9 @@ def test_fit_and_test_tell_it_too(here):
     settings = experiment(threshold=1e-6)
     settings["trainer"]["max_epochs"] = 1
     path = write_config(here, settings)
-    with warnings.catch_warnings(record=True) as found:
-        warnings.simplefilter("always")
-        assert run("fit", "--config", str(path), "--curve.wall_samples", "0") == 0
-    lines = [str(one.message) for one in found if "decides nothing" in str(one.message)]
-    assert [("on validation data" in line, "on the split test" in line) for line in lines] == [
-        (True, False),
-        (False, True),
-    ]
+    first, second = warned("fit", "--config", str(path), "--curve.wall_samples", "0")
+    assert "on validation data" in first
+    assert "on the split test" in second
 
 
 def test_in_a_first_stage_the_area_is_below_any_of_the_second():

@@ -1,5 +1,6 @@
 """ExitAccuracy against metrics of the whole split computed at once."""
 
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -36,35 +37,36 @@ def run_split(callback, trainer, module, logits, labels, index, loader=0, querie
         callback.on_validation_batch_end(trainer, module, outputs, batch, start // 7, loader)
 
 
+def logged(metrics, flush_every, *split, queries=None):
+    """What a validation of one split logs."""
+    trainer, module, callback = trainer_of(metrics), Module(), ExitAccuracy(flush_every)
+    run_split(callback, trainer, module, *split, queries=queries)
+    callback.on_validation_epoch_end(trainer, module)
+    return module.logged
+
+
 @pytest.mark.parametrize("flush_every", [1, 2, 100])
 def test_classes_and_padding(flush_every):
     torch.manual_seed(0)
     logits, labels = torch.randn(3, 40, 2), torch.randint(0, 2, (40,))
     index = torch.arange(40)
     index[-5:] = -1
-    trainer, module = trainer_of(("acc", "f1", "matthews")), Module()
-    callback = ExitAccuracy(flush_every)
-    run_split(callback, trainer, module, logits, labels, index)
-    callback.on_validation_epoch_end(trainer, module)
+    found = logged(("acc", "f1", "matthews"), flush_every, logits, labels, index)
     predictions, y = logits.argmax(-1)[:, :35], labels[:35]
-    for e in range(3):
-        assert module.logged[f"val/exit_0{e + 1}/acc"] == pytest.approx(sk.accuracy_score(y, predictions[e]))
-        assert module.logged[f"val/exit_0{e + 1}/f1"] == pytest.approx(sk.f1_score(y, predictions[e]))
-        assert module.logged[f"val/exit_0{e + 1}/matthews"] == pytest.approx(sk.matthews_corrcoef(y, predictions[e]))
-    accuracies = [module.logged[f"val/exit_0{e}/acc"] for e in (1, 2, 3)]
-    assert module.logged["val/score"] == pytest.approx(sum(accuracies) / 3)
-    assert module.logged["val/mean/acc"] == pytest.approx(sum(accuracies) / 3)
+    scores = {"acc": sk.accuracy_score, "f1": sk.f1_score, "matthews": sk.matthews_corrcoef}
+    for e, (name, score) in product(range(3), scores.items()):
+        assert found[f"val/exit_0{e + 1}/{name}"] == pytest.approx(score(y, predictions[e]))
+    accuracies = [found[f"val/exit_0{e}/acc"] for e in (1, 2, 3)]
+    assert found["val/score"] == found["val/mean/acc"] == pytest.approx(sum(accuracies) / 3)
 
 
 def test_regression():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 30, 1), torch.randn(30)
-    trainer, module, callback = trainer_of(("pearson", "spearman")), Module(), ExitAccuracy()
-    run_split(callback, trainer, module, logits, labels, torch.arange(30))
-    callback.on_validation_epoch_end(trainer, module)
+    found = logged(("pearson", "spearman"), 100, logits, labels, torch.arange(30))
     expected = torch.corrcoef(torch.stack([logits[1, :, 0], labels]))[0, 1]
-    assert module.logged["val/exit_02/pearson"] == pytest.approx(float(expected), abs=1e-5)
-    assert -1 <= module.logged["val/exit_02/spearman"] <= 1
+    assert found["val/exit_02/pearson"] == pytest.approx(float(expected), abs=1e-5)
+    assert -1 <= found["val/exit_02/spearman"] <= 1
 
 
 @pytest.mark.parametrize("flush_every", [1, 100])
@@ -73,18 +75,16 @@ def test_answers_ranked_within_their_questions(flush_every):
     logits, labels, queries = torch.randn(2, 40, 2), torch.randint(0, 2, (40,)), torch.arange(40) % 6 - 1
     index = torch.arange(40)
     index[-5:] = -1
-    trainer, module, callback = trainer_of(("map", "acc", "p_at_1")), Module(), ExitAccuracy(flush_every)
-    run_split(callback, trainer, module, logits, labels, index, queries=queries)
-    callback.on_validation_epoch_end(trainer, module)
+    found = logged(("map", "acc", "p_at_1"), flush_every, logits, labels, index, queries=queries)
     probability = logits.softmax(-1)[1, :35, 1]
     average = [
         sk.average_precision_score(labels[:35][members], probability[members])
         for q in range(5)
         if labels[:35][members := queries[:35] == q].any()
     ]
-    assert module.logged["val/exit_02/map"] == pytest.approx(sum(average) / len(average))
-    assert module.logged["val/exit_02/acc"] == pytest.approx(sk.accuracy_score(labels[:35], logits[1, :35].argmax(-1)))
-    assert module.logged["val/score"] == module.logged["val/mean/map"]
+    assert found["val/exit_02/map"] == pytest.approx(sum(average) / len(average))
+    assert found["val/exit_02/acc"] == pytest.approx(sk.accuracy_score(labels[:35], logits[1, :35].argmax(-1)))
+    assert found["val/score"] == found["val/mean/map"]
 
 
 def test_training_rows_need_no_question_to_rank():

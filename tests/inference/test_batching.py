@@ -1,11 +1,9 @@
 """Which rows go together."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mebert.errors import UserError
 from mebert.inference import plan_batches
 
 lengths_of = st.lists(st.integers(1, 50), max_size=60)
@@ -30,10 +28,3 @@ def test_no_batch_could_have_taken_the_next_row(lengths, tokens, most):
     for batch in batches[:-1]:
         widest = lengths[batch[0]]
         assert len(batch) == most or widest * (len(batch) + 1) > tokens
-
-
-def test_limits_below_one_are_refused():
-    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
-        plan_batches([3], max_batch=0)
-    with pytest.raises(UserError, match="tokens_per_batch must be at least 1, got 0"):
-        plan_batches([3], 0)

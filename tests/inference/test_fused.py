@@ -47,26 +47,19 @@ def test_survivors_are_trimmed_when_the_longest_leave():
     torch.testing.assert_close(after.hidden, whole.keep(short).hidden, atol=1e-5, rtol=1e-4)
 
 
-def test_layers_in_groups_that_consist_of_several():
-    encoder = tiny_encoder("albert", inner_group_num=2)
-    batch = tiny_batch(4)
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [("albert", {"inner_group_num": 2}), *(("bert", {"hidden_act": a}) for a in ("gelu", "gelu_new", "relu", "silu"))],
+    ids=str,
+)
+def test_groups_of_several_layers_and_other_activations(family, given):
+    encoder, batch = tiny_encoder(family, **given), tiny_batch(4)
     with torch.no_grad():
         expected = encoder(**batch).last_hidden_state
         fast = prepare_model(MultiExitModel(encoder))
         hidden, _ = fast.adapter.advance(fast.start(**batch), fast.num_layers).padded()
     real = batch["attention_mask"] == 1
     torch.testing.assert_close(hidden[real], expected[real], atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
-def test_other_activations(activation):
-    encoder = tiny_encoder("bert", hidden_act=activation)
-    batch = tiny_batch(4)
-    with torch.no_grad():
-        expected = encoder(**batch).last_hidden_state[:, 0]
-        fast = prepare_model(MultiExitModel(encoder))
-        got = fast.adapter.advance(fast.start(**batch), 3).padded()[0][:, 0]
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "attention", "fastbert"])

@@ -94,17 +94,6 @@ def test_elasticbert_gradients_by_the_chain_rule(family, exit_layers):
     same_gradients(found, wanted)
 
 
-def test_elasticbert_layers_get_the_mean_over_the_exits_above():
-    module, batch = make(ElasticBERTModule), labelled()
-    found = gradients(module, module.compute_loss(module(**model_inputs(batch)), batch)["loss"])
-    mean = gradients(module, module.weighted_exit_loss(answers(module, batch), batch))
-    for name, gradient in found.items():
-        if name.startswith("encoder.encoder.layer.0.") or name.startswith("encoder.embeddings"):
-            torch.testing.assert_close(gradient, mean[name], rtol=1e-3, atol=1e-6, msg=name)
-        elif name.startswith("exits."):
-            torch.testing.assert_close(gradient, 4 * mean[name], rtol=1e-3, atol=1e-6, msg=name)
-
-
 # ---- BERxiT --------------------------------------------------------------------------------------------------------
 
 
@@ -210,10 +199,7 @@ def test_romebert_gradients(accumulate, opposed):
 
 def test_romebert_takes_off_what_works_against_the_last_exit():
     g, r = [torch.tensor([1.0, -3.0]), torch.tensor([[-2.0]])], [torch.tensor([1.0, 1.0]), torch.tensor([[2.0]])]
-    c = conflict(g, r)
-    assert float(c) == pytest.approx(-6 / 6)
-    left = [a - c * b for a, b in zip(g, r, strict=True)]
-    assert float(sum((a * b).sum() for a, b in zip(left, r, strict=True))) == pytest.approx(0, abs=1e-6)
+    assert float(conflict(g, r)) == pytest.approx(-6 / 6)
     assert float(conflict([-x for x in g], r)) == 0, "what agrees is left alone"
     assert float(conflict(g, [torch.zeros_like(x) for x in r])) == 0
 

@@ -15,7 +15,6 @@ from transformers import get_linear_schedule_with_warmup
 from mebert.errors import UserError
 from mebert.models import model_inputs
 from mebert.modules import FastBERTModule
-from mebert.modules.optimization import warmup_and_decay
 from mebert.modules.two_stage import staged_outputs
 
 make = partial(recipes.make, FastBERTModule)
@@ -95,15 +94,6 @@ def test_rates_rise_and_fall_within_their_stage():
     quiet_trainer(watch, max_epochs=4, accumulate_grad_batches=2).fit(module, loader(4))
     assert [rates[-1] for rates in watch.rates] == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0, 5e-3, 1e-2, 5e-3])
     assert all(rates[0] == 0 for rates in watch.rates)
-
-
-def test_the_schedule_of_a_stage_is_that_of_transformers():
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = get_linear_schedule_with_warmup(optimizer, 3, 10)
-    for step in range(10):
-        assert warmup_and_decay(step + 7, 7, 17, 0.3) == pytest.approx(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
 
 
 @pytest.mark.parametrize("epochs", [2, 3])

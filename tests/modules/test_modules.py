@@ -1,4 +1,4 @@
-"""MultiExitModule and ProtoExitModule: prototypes, the choice of operating points, checkpoints, prediction."""
+"""MultiExitModule and ProtoExitModule: prototypes, the choice of operating points, checkpoints."""
 
 from functools import partial
 
@@ -130,13 +130,3 @@ def test_padding_rows_do_not_count_in_the_evaluation_loss():
     plain = run.validate(module, DataLoader(rows, batch_size=8), verbose=False)[0]["val/loss"]
     padded = run.validate(module, DataLoader(twice, batch_size=8), verbose=False)[0]["val/loss"]
     assert padded == pytest.approx(plain)
-
-
-def test_predict_gives_labels_probabilities_and_exits_from_one():
-    module = make(threshold=0.9, lam=0.0)
-    out = quiet_trainer().predict(module, loader(4))
-    for batch in out:
-        torch.testing.assert_close(batch["probabilities"].sum(-1), torch.ones(6))
-        assert torch.equal(batch["label"], batch["probabilities"].argmax(-1))
-        assert batch["exit"].min() >= 1
-        assert batch["exit"].max() <= 3

@@ -119,7 +119,6 @@ NO_WEIGHTS = ("BERxiT", "DeeBERT", "ElasticBERT", "FastBERT", "GEEP", "LearnedWe
     ("recipe", "settings", "text"),
     [
         *((f"{name}Module", {"exit_weights": "depth"}, rf"exit_weights \(depth\).* {name}") for name in NO_WEIGHTS),
-        ("MultiExitModule", {"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ("MultiExitModule", {"warmup_ratio": 1.5}, r"warmup_ratio must be in \[0, 1\], got 1.5"),
         ("MultiExitModule", {"target_speedup": 0.5}, "target_speedup must be at least 1, got 0.5"),
         ("MultiExitModule", {"dropout": 1.0}, "dropout"),
@@ -133,7 +132,6 @@ NO_WEIGHTS = ("BERxiT", "DeeBERT", "ElasticBERT", "FastBERT", "GEEP", "LearnedWe
         ("GEEPModule", {"num_students": 3}, "num_students must be from 1 to 2 for an encoder of 3 layers, got 3"),
         ("GEEPModule", {"layers": 1}, "at least 2 layers, got 1"),
         ("GEEPModule", {"exit_layers": [2, 3]}, r"exit_layers \(\[2, 3\]\).*give num_students"),
-        ("CurriculumDistillModule", {"distillation": "none", "teacher": "x"}, "teacher 'x' was given"),
         ("CurriculumDistillModule", {"projection": True}, "feature_weight is 0"),
     ],
 )

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from runs import experiment, newest, run, write_config
+from safetensors.torch import load_file, save_file
 from tiny import quiet_trainer, save_tokenizer, tiny_config
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from mebert.data import TextDataModule
 from mebert.errors import UserError
@@ -23,8 +25,6 @@ def classifier(tmp_path):
     """A Hugging Face classifier with random weights and its tokenizer, as a folder."""
 
     def save(names=NAMES, family="bert", name="classifier"):
-        from transformers import AutoConfig, AutoModelForSequenceClassification
-
         torch.manual_seed(3)
         settings = tiny_config(family)
         config = AutoConfig.for_model(
@@ -74,8 +74,6 @@ def prepared(data, hf_cache):
 
 def expected(folder, texts):
     """The library's own pipeline: its tokenizer, its model, one text at a time."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
     with torch.no_grad():
         each = [model(**tokenizer(t, truncation=True, max_length=16, return_tensors="pt")).logits for t in texts]
@@ -104,8 +102,6 @@ def test_classes_are_matched_by_name(classifier, prepared):
 
 
 def test_the_table_is_computed_once(classifier, prepared, hf_cache, monkeypatch):
-    from transformers import AutoModelForSequenceClassification
-
     folder = classifier()
     torch.manual_seed(5)
     first, _ = prepared(folder)
@@ -126,8 +122,6 @@ def test_the_table_is_computed_once(classifier, prepared, hf_cache, monkeypatch)
             with pytest.raises(AssertionError, match="was built"):
                 prepared(folder, **change)
     # Other weights under the same name are another teacher; a damaged table is made anew.
-    from safetensors.torch import load_file, save_file
-
     weights = Path(folder) / "model.safetensors"
     state = load_file(weights)
     state["classifier.bias"] += 1.0
@@ -173,13 +167,9 @@ def checkpoint_of(recipe, path):
 def last_exit(module, data):
     """The last exit's logits (N, C) of the training split, row by row."""
     split = data.split("train")
+    rows = [torch.from_numpy(split[i]["input_ids"].astype("int64")).unsqueeze(0) for i in range(len(split))]
     with torch.no_grad():
-        return torch.cat([module.model.last_exit(**row_inputs(split[i])) for i in range(len(split))])
-
-
-def row_inputs(item):
-    ids = torch.from_numpy(item["input_ids"].astype("int64")).unsqueeze(0)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+        return torch.cat([module.model.last_exit(ids, torch.ones_like(ids), torch.zeros_like(ids)) for ids in rows])
 
 
 def test_regression(classifier, prepared, tmp_path):
@@ -235,8 +225,6 @@ def save_bare_encoder(folder):
 
 
 def save_with_few_positions(folder):
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
     config = AutoConfig.from_pretrained(folder, max_position_embeddings=8)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
 

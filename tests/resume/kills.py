@@ -90,25 +90,21 @@ def kill_while_scoring(number: int) -> None:
         place.score_split = counted  # type: ignore[assignment]
 
 
-def kill_at(place: list[Any]) -> None:
-    """At the start of a batch, of training or of validation."""
-    os.environ["PULL_AT"] = json.dumps(place)
-
-
 def draw_plan(draw: random.Random, recipe: str, seconds: float) -> tuple[str, Plan, float | None]:
     """A kind of kill at a random moment: its name, what the process does, seconds until it dies."""
     from resume.recipes import EPOCH
 
     epoch, number, share = draw.randrange(EPOCHS), draw.randint(1, 12), draw.random()
     batch, validation = draw.randrange(EPOCH), draw.randrange(3)
+    # PULL_AT is read by resume.plug at the start of a batch.
     plans: dict[str, Plan] = {
-        "in a step": lambda: kill_at([epoch, batch]),
-        "in a validation": lambda: kill_at(["val", epoch, validation]),
+        "in a step": lambda: os.environ.update(PULL_AT=json.dumps([epoch, batch])),
+        "in a validation": lambda: os.environ.update(PULL_AT=json.dumps(["val", epoch, validation])),
         "renaming": lambda: kill_at_renaming(number, share < 0.5),
         "writing": lambda: kill_while_writing(number, share),
         "any time": lambda: None,
         "scoring": lambda: kill_while_scoring(number),
-        "between the stages": lambda: kill_at([1, 0]),
+        "between the stages": lambda: os.environ.update(PULL_AT="[1, 0]"),
     }
     kinds = ["in a step", "in a validation", "renaming", *["writing", "any time"] * 2]
     if recipe in ("scores by inference", "cross-review"):

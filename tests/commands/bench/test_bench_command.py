@@ -1,6 +1,5 @@
 """`python -m mebert bench` from end to end on tiny models."""
 
-import csv
 import json
 from contextlib import redirect_stdout
 from io import StringIO
@@ -8,6 +7,7 @@ from statistics import median
 
 import pytest
 import torch
+from runs import read_csv
 from tiny import tiny_model
 
 from mebert.cli.main import main
@@ -94,8 +94,7 @@ def test_files_and_the_last_word(measured):
     folder, content, printed = measured
     assert {path.name for path in folder.iterdir()} == {"bench.json", "bench.csv", "bench.png"}
     assert (folder / "bench.png").read_bytes()[:4] == b"\x89PNG"
-    with (folder / "bench.csv").open() as file:
-        table = list(csv.DictReader(file))
+    table = read_csv(folder / "bench.csv")
     assert [(r["name"], r["precision"]) for r in table] == [(r["name"], r["precision"]) for r in content["rows"]]
     assert content["verdict"] in printed
     assert content["verdict"].startswith("Early exit ")

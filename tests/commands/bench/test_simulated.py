@@ -51,16 +51,12 @@ def test_length_does_not_decide_who_leaves():
     assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.06
 
 
-def policies_of(model):
-    model.prototypes = PrototypeBank(model.num_exits - 1, 32, 3, dim=8)
-    model.prototypes.update(torch.randn(model.num_exits - 1, 9, 8), torch.arange(9) % 3)
-    return [Entropy(), HybridDistanceEntropy().bind(model)]
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_every_engine_takes_the_same_exits(precision):
     model = tiny_model("bert", num_labels=3)
-    indicators = policies_of(model)
+    model.prototypes = PrototypeBank(model.num_exits - 1, 32, 3, dim=8)
+    model.prototypes.update(torch.randn(model.num_exits - 1, 9, 8), torch.arange(9) % 3)
+    indicators = [Entropy(), HybridDistanceEntropy().bind(model)]
     prepared = prepare_model(model, precision)
     for point in simulated_points(prepared, indicators, ROWS, COSTS, [1.7], seed=4):
         wanted = draw_exits(COSTS.sequential(point.policy), COSTS.plain, 1.7, seed=4)

@@ -26,41 +26,36 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.headings, self.tables, self.captions, self.scripts = [], [], [], []
-        self.tags, self.data = [], {}
-        self._open, self._kind = [], None
+        self.tags, self.texts, self.tables, self._open = [], [], [], ["", {}, ""]
         self.feed(text)
-        self.charts = [json.loads(self.data[name]) for name in sorted(self.data, key=lambda n: int(n[6:]))]
+        self.headings = [text for tag, _, text in self.texts if tag.startswith("h")]
+        self.captions = [text for tag, _, text in self.texts if tag == "figcaption"]
+        scripts = [(values, text) for tag, values, text in self.texts if tag == "script"]
+        self.scripts = [text for values, text in scripts if "json" not in values.get("type", "")]
+        charts = {int(values["id"][6:]): text for values, text in scripts if "json" in values.get("type", "")}
+        self.charts = [json.loads(charts[number]) for number in sorted(charts)]
 
     def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.tags.append((tag, values))
+        self.tags.append((tag, dict(attrs)))
         if tag in ("h1", "h2", "h3", "h4", "td", "th", "figcaption", "script"):
-            self._open, self._kind = [], (tag, values)
+            self._open = [tag, dict(attrs), ""]
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
             self.tables[-1].append([])
 
     def handle_data(self, data):
-        self._open.append(data)
+        self._open[2] += data
 
     def handle_endtag(self, tag):
-        if self._kind is None or tag != self._kind[0]:
+        if tag != self._open[0]:
             return
-        text, values = "".join(self._open).strip(), self._kind[1]
+        _, values, text = self._open
+        self._open = ["", {}, ""]
         if tag in ("td", "th"):
-            self.tables[-1][-1].append((text, values))
-        elif tag == "figcaption":
-            self.captions.append(text)
-        elif tag == "script":
-            if "json" in values.get("type", ""):
-                self.data[values["id"]] = text
-            else:
-                self.scripts.append(text)
+            self.tables[-1][-1].append((text.strip(), values))
         else:
-            self.headings.append(text)
-        self._kind = None
+            self.texts.append((tag, values, text.strip()))
 
     def table(self, header):
         """The table whose header has a column, as rows by column."""
@@ -136,17 +131,15 @@ def test_two_seeds_are_one_line_with_a_band(page, three):
     assert [trace["name"] for trace in lines] == ["MultiExit", "ProtoExit"]
     assert [trace["line"]["color"] for trace in lines] == list(PALETTE[:2])
     assert len([trace for trace in shown if trace.get("fill") == "toself"]) == 1, "one seed has no band"
-    assert all(len(values(trace["x"])) <= 100 for trace in lines)
+    assert all(len(trace["x"]) <= 100 for trace in lines)
     # At every speed the line is the mean of both seeds' curves, read by straight lines over the cost.
     curves = [sorted((1 / p.speedup_flops, p.metric) for p in found[name][1].curves["entropy"]) for name in "ab"]
-    for x, y in zip(values(lines[0]["x"]), values(lines[0]["y"]), strict=True):
+    for x, y in zip(lines[0]["x"], lines[0]["y"], strict=True):
         at = [np.interp(1 / x, [c for c, _ in curve], [m for _, m in curve]) for curve in curves]
         assert y == pytest.approx(float(np.mean(at)), abs=2e-3)
     band = next(trace for trace in shown if trace.get("fill") == "toself")
-    half = len(values(band["x"])) // 2
-    for x, high, low in zip(
-        values(band["x"])[:half], values(band["y"])[:half], values(band["y"])[: half - 1 : -1], strict=True
-    ):
+    half = len(band["x"]) // 2
+    for x, high, low in zip(band["x"][:half], band["y"][:half], band["y"][: half - 1 : -1], strict=True):
         at = [np.interp(1 / x, [c for c, _ in curve], [m for _, m in curve]) for curve in curves]
         assert (low, high) == (pytest.approx(min(at), abs=4e-3), pytest.approx(max(at), abs=4e-3))
     assert any("bands from the lower to the higher of two seeds" in caption for caption in page.captions)
@@ -160,8 +153,8 @@ def test_a_single_run_is_shown_point_by_point_with_its_shares(page, three):
     by_cost = sorted(evaluation.curves["entropy"], key=lambda p: -p.speedup_flops)
     kept = np.unique(np.linspace(0, len(by_cost) - 1, 100).round().astype(int))
     points = [by_cost[row] for row in kept]
-    assert values(line["x"]) == pytest.approx([p.speedup_flops for p in points], rel=1e-3)
-    assert values(line["y"]) == pytest.approx([p.metric for p in points], rel=1e-4)
+    assert line["x"] == pytest.approx([p.speedup_flops for p in points], rel=1e-3)
+    assert line["y"] == pytest.approx([p.metric for p in points], rel=1e-4)
     for word, point in zip(line["hovertext"], points, strict=True):
         taken = replay(record.scores["entropy"], point.threshold)
         shares = [f"{100 * share:.0f}" for share in (torch.bincount(taken, minlength=3) / len(taken)).tolist()]
@@ -179,7 +172,7 @@ def test_buttons_choose_policy_and_axis(page, three):
     speeds = axis["buttons"][0]["args"][0]["x"]
     plain = three[1]["a"][1].plain_gflops
     for cost, speed in zip(costs, speeds, strict=True):
-        assert [plain / c for c in values(cost)] == pytest.approx(values(speed), rel=1e-3)
+        assert [plain / c for c in cost] == pytest.approx(speed, rel=1e-3)
     assert {evaluation.best_policy for _, evaluation in three[1].values()} & {"margin"}, "else the button is not needed"
     assert [button["label"] for button in policy["buttons"]] == ["own rule", "best rule"], "entropy is the own one"
     own, best = (button["args"][0]["visible"] for button in policy["buttons"])
@@ -196,32 +189,32 @@ def test_operating_points_and_where_rows_leave(page, three):
             records = [three[1][n][0] for n in names]
             exits = [replay(r.scores["entropy"], p.threshold) for r, p in zip(records, points, strict=True)]
             expected = np.mean([torch.bincount(e, minlength=3).numpy() / len(e) for e in exits], axis=0)
-            assert [values(column)[row] for column in columns] == pytest.approx(list(100 * expected))
+            assert [column[row] for column in columns] == pytest.approx(list(100 * expected))
     markers = [t for t in page.chart("Speed-up by FLOPs")["data"] if t["mode"] == "markers" and t["visible"]]
     for trace, names in zip(markers, ("ab", "c"), strict=True):
         at = [[three[1][n][1].points["entropy"][k].metric for n in names] for k in range(2)]
-        assert values(trace["y"]) == pytest.approx([float(np.mean(each)) for each in at], rel=1e-4)
+        assert trace["y"] == pytest.approx([float(np.mean(each)) for each in at], rel=1e-4)
 
 
 def test_exits_difficulty_training_and_settings(page, three):
     exits = page.chart("Layer of the exit")
     means = [[e.exit_metrics["acc"] for _, e in (three[1]["a"], three[1]["b"])], [three[1]["c"][1].exit_metrics["acc"]]]
     for trace, each in zip(exits["data"], means, strict=True):
-        assert values(trace["y"]) == pytest.approx(np.mean(each, axis=0), rel=1e-4)
+        assert trace["y"] == pytest.approx(np.mean(each, axis=0), rel=1e-4)
     mean, (low, high) = np.mean(means[0], axis=0), (np.min(means[0], axis=0), np.max(means[0], axis=0))
     whiskers = exits["data"][0]["error_y"]
-    assert values(whiskers["array"]) == pytest.approx(list(high - mean), rel=1e-3, abs=1e-6)
-    assert values(whiskers["arrayminus"]) == pytest.approx(list(mean - low), rel=1e-3, abs=1e-6)
+    assert whiskers["array"] == pytest.approx(list(high - mean), rel=1e-3, abs=1e-6)
+    assert whiskers["arrayminus"] == pytest.approx(list(mean - low), rel=1e-3, abs=1e-6)
     assert any(f"({low[0]:.4f} to {high[0]:.4f}, 2 seeds)" in word for word in exits["data"][0]["hovertext"])
     hard = page.chart("Difficulty of the row")
     assert [trace["name"] for trace in hard["data"]] == ["ProtoExit"], "only that run's rows have a difficulty"
     rows = [row for row in three[1]["c"][1].groups if row.group != "all"]
-    assert values(hard["data"][0]["y"]) == pytest.approx([row.mean_layers for row in rows], rel=1e-4)
+    assert hard["data"][0]["y"] == pytest.approx([row.mean_layers for row in rows], rel=1e-4)
     training = page.chart("Epoch")
     labels = [button["label"] for button in training["layout"]["updatemenus"][0]["buttons"]]
     assert labels == ["validation score", *(f"validation, exit {e}" for e in (1, 2, 3)), "training loss"]
     shown = [trace for trace in training["data"] if trace["visible"]]
-    assert [(values(t["x"]), values(t["y"])) for t in shown] == [
+    assert [(t["x"], t["y"]) for t in shown] == [
         ([1, 2], pytest.approx([0.5 + seed / 100, 0.55 + seed / 100])) for seed in (1, 2, 3)
     ]
     settings = {row["setting"][0]: [cell[0] for cell in row.values()][1:] for row in page.table("setting")}
@@ -231,12 +224,6 @@ def test_exits_difficulty_training_and_settings(page, three):
     assert not any("logger" in name for name in settings), "a place is no setting"
     tests = page.table("95 % interval")
     assert [row["runs"][0] for row in tests] == ["2 - 1"] * len(tests[::2]) + ["3 - 1"] * len(tests[::2])
-
-
-def values(given):
-    """Numbers of a plotly figure: a list."""
-    assert isinstance(given, list)
-    return [float(value) for value in given]
 
 
 # ---- what is and what is not in the page -----------------------------------------------------------------------------
@@ -266,8 +253,8 @@ def test_nobodys_text_becomes_html(tmp_path):
     assert samples[1]["label"][0] == "<b>yes</b>"
     titles = [chart["layout"]["yaxis"].get("title", {}).get("text") for chart in page.charts]
     share, difficulty = (page.charts[titles.index(title)] for title in CURRICULUM.values())
-    assert [(values(t["x"]), values(t["y"])) for t in share["data"]] == [([1, 2], [0.5, 1.0])], "epochs from 1"
-    assert [values(t["y"]) for t in difficulty["data"]] == [[0.1, 0.1], [0.9, 0.9], [0.0, 0.1]], "dotted: 10 and 90 %"
+    assert [(t["x"], t["y"]) for t in share["data"]] == [([1, 2], [0.5, 1.0])], "epochs from 1"
+    assert [t["y"] for t in difficulty["data"]] == [[0.1, 0.1], [0.9, 0.9], [0.0, 0.1]], "dotted: 10 and 90 %"
     bars = [name for c in page.charts for t in c["data"] if t.get("orientation") == "h" for name in t["y"]]
     assert bars
     assert not [name for name in bars if re.search("<(?!br>)|%{", name)]

@@ -38,10 +38,7 @@ def saved(folder, num_labels, policy=None, prototypes=True, **more):
 
 
 def train(folder, module, **init_args):
-    settings = experiment(**init_args)
-    settings["model"]["class_path"] = f"mebert.{module}"
-    if module != "ProtoExitModule":
-        settings["model"]["init_args"].pop("prototype_dim")
+    settings = experiment(module, **init_args)
     settings["trainer"]["max_epochs"] = 1
     settings["data"]["init_args"]["eval_samples"] = 60
     settings["exit_prediction"] = {"kind": "token"}

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from itertools import accumulate
 
 import matplotlib.image
 import pytest
@@ -40,18 +41,8 @@ def test_a_checkpoint_a_run_and_a_model_folder_say_the_same(proto_run, capsys):
     tables = [text[text.index("1. ") : text.index("Next:")] for text in said]
     assert tables[0] == tables[1] == tables[2]
     assert "all cats are animals | some cats sleep" in tables[0]
-    for word in (
-        "prediction",
-        "confidence",
-        "entropy",
-        "prototype",
-        "distance",
-        "ratio",
-        "edr score",
-        "GFLOPs",
-        "speed-up",
-    ):
-        assert word in tables[0]
+    words = ["prediction", "confidence", "entropy", "prototype", "distance", "ratio", "edr score", "GFLOPs", "speed-up"]
+    assert [word for word in words if word not in tables[0]] == []
     classify = EarlyExitClassifier.from_pretrained(proto_run, device="cpu", precision="float32")
     answer = classify(tuple(PAIR))
     assert f"leaves at exit {answer.exit} of 3 as {answer.label}" in tables[0]
@@ -88,11 +79,8 @@ def test_token_view(geep_run, capsys, monkeypatch):
 def test_the_predicted_exit_follows_from_the_tokens(geep_run):
     classify = EarlyExitClassifier.from_pretrained(geep_run, device="cpu", precision="float32")
     texts = [tuple(PAIR), ("no dog is red", "a dog is red"), ("zebra", "not known")]
-    found = inspect_model(
-        InspectSettings(
-            str(geep_run), pair=[part for text in texts for part in text], device="cpu", precision="float32"
-        )
-    )
+    pair = [part for text in texts for part in text]
+    found = inspect_model(InspectSettings(str(geep_run), pair=pair, device="cpu", precision="float32"))
     predicted = [answer.exit for answer in classify(texts, engine="predicted")]
     assert [view.exit for view in found.views] == predicted
     for view in found.views:
@@ -100,13 +88,8 @@ def test_the_predicted_exit_follows_from_the_tokens(geep_run):
         mean = [sum(note.distribution[e] for note in view.tokens) / len(view.tokens) for e in range(exits)]
         assert view.distribution == pytest.approx(mean, abs=1e-6), "special tokens count like any other"
         for note, shares in [*((note, note.distribution) for note in view.tokens), (view, mean)]:
-            covered, first = 0.0, exits
-            for e in range(exits):
-                covered += shares[e]
-                if covered >= view.coverage:
-                    first = e + 1
-                    break
-            assert note.exit == first
+            enough = (e for e, covered in enumerate(accumulate(shares), start=1) if covered >= view.coverage)
+            assert note.exit == next(enough, exits)
         assert [note.special for note in view.tokens].count(True) == 3
     unknown = [note for note in found.views[2].tokens if note.text == "[UNK]"]
     assert unknown

@@ -102,16 +102,13 @@ def test_the_area_as_a_mixture_is_the_area_under_the_curve():
         return float((logits.argmax(-1) == labels).double().mean())
 
     arguments = (LAYERS, spent, spent[-1], accuracy)
-    expected = area_under_curve(
-        sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
-    )
     run = _Run(one, {"metric": "acc"}, LAYERS)
-    assert estimate("acc", [one], [_trapezoids(run.curve("entropy", "acc"))]).mean == pytest.approx(expected)
-    one.scores["entropy"][0] = float("inf")  # a policy that cannot leave at the first exit
-    expected = area_under_curve(
-        sweep(one, "entropy", *arguments, num_points=60), fixed_exit_points(one, *arguments)[-1]
-    )
-    assert estimate("acc", [one], [_trapezoids(run.curve("entropy", "acc"))]).mean == pytest.approx(expected)
+    for first_exit in (one.scores["entropy"][0].clone(), float("inf")):  # then a policy that cannot leave there
+        one.scores["entropy"][0] = first_exit
+        points = sweep(one, "entropy", *arguments, num_points=60)
+        expected = area_under_curve(points, fixed_exit_points(one, *arguments)[-1])
+        found = estimate("acc", [one], [_trapezoids(run.curve("entropy", "acc"))])
+        assert found.mean == pytest.approx(expected)
 
 
 def test_mean_ranks_compare_only_what_every_task_has():

@@ -1,6 +1,5 @@
 """The report, from runs whose every answer is known."""
 
-import csv
 import json
 from contextlib import redirect_stdout
 from io import StringIO
@@ -8,6 +7,7 @@ from io import StringIO
 import pytest
 import torch
 import yaml
+from runs import read_csv
 
 from mebert.cli.main import main
 from mebert.commands.study.settings import Study, cells_of
@@ -70,8 +70,7 @@ def reported(tmp_path_factory):
 
 
 def rows_of(path):
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(r["recipe"], r["choice"], r["at"]): r for r in csv.DictReader(file)}
+    return {(r["recipe"], r["choice"], r["at"]): r for r in read_csv(path)}
 
 
 def test_figures_are_those_of_a_hand_count(reported):

@@ -43,15 +43,8 @@ def config_of(study, recipe, task, seed=1):
 
 def test_later_settings_win_and_the_rest_stays():
     study = checked()
-    epochs = {(r, t): config_of(study, r, t)["trainer"]["max_epochs"] for r in GOOD["recipes"] for t in GOOD["tasks"]}
-    assert epochs == {
-        ("joint", "rte"): 3,
-        ("joint", "sst2"): 2,
-        ("slow", "rte"): 20,
-        ("slow", "sst2"): 9,
-        ("ordered", "rte"): 3,
-        ("ordered", "sst2"): 2,
-    }
+    epochs = {r: [config_of(study, r, t)["trainer"]["max_epochs"] for t in GOOD["tasks"]] for r in GOOD["recipes"]}
+    assert epochs == {"joint": [3, 2], "slow": [20, 9], "ordered": [3, 2]}
     config = config_of(study, "joint", "rte", seed=2)
     assert config["seed_everything"] == 2
     assert config["model"] == {

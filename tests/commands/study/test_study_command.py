@@ -1,6 +1,5 @@
 """`python -m mebert study` from end to end: real runs in processes of their own."""
 
-import csv
 import json
 import shutil
 from contextlib import redirect_stdout
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import experiment
+from runs import experiment, read_csv
 
 from mebert.cli.main import main
 from mebert.commands.study.run import check_settings
@@ -20,9 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def study_settings(out):
-    tiny = experiment()
-    tiny["model"]["init_args"].pop("prototype_dim")
-    tiny["model"]["class_path"] = "mebert.MultiExitModule"
+    tiny = experiment("MultiExitModule")
     tiny.pop("experiment")
     return {
         "name": "tiny",
@@ -88,8 +85,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(ran):
     _, cells, _, _ = ran
     folder = cells["joint"].folder
     assert json.loads((folder / "done.json").read_text())["run"] == "version_1"
-    with (folder / "version_1" / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    steps = [row["step"] for row in read_csv(folder / "version_1" / "metrics.csv") if row["train/loss"]]
     assert len(steps) == 4, "8 of the 12 steps had been done"
 
 
@@ -110,8 +106,7 @@ def test_the_report_tells_what_is_missing(ran):
     assert "2 of 3 runs" in text
     assert "Not done: task later seed 1." in text
     assert "| first_1 | 1 | 3x |" in text
-    with (path.parent / "out" / "task.csv").open(encoding="utf-8", newline="") as file:
-        rows = {(r["recipe"], r["choice"], r["at"]): r for r in csv.DictReader(file)}
+    rows = {(r["recipe"], r["choice"], r["at"]): r for r in read_csv(path.parent / "out" / "task.csv")}
     done = json.loads((path.parent / "out/task/joint/seed_1/version_1/evaluation.json").read_text())
     own = done["policies"][done["policy"]]
     for at in ("1", "2"):
