@@ -127,8 +127,6 @@ def test_short_help_shows_the_trainer_in_plain_words_and_long_help_all_of_it():
     assert "--trainer.num_sanity_val_steps" not in short
     assert "--trainer.num_sanity_val_steps" in long
     assert short.index("\nmodel:") < short.index("\ndata:") < short.index("\ncurve:") < short.index("\ntrainer:")
-    assert "--predictions.path" not in short
-    assert "--predictions.path" in help_of("predict")
     for name in ("ProtoExitModule", "GEEPModule", "MultiExitModule"):
         assert name in short[short.index("\nmodel:") : short.index("\ndata:")]
 
@@ -203,16 +201,11 @@ def test_bash_takes_the_script(script):
         (["comp"], {"compare", "completion"}),
         (["fit", "--conf"], {"--config"}),
         (["fit", "--model", "Proto"], {"ProtoExitModule"}),
-        (["fit", "--model.distil"], {"--model.distillation"}),
         (["fit", "--model.pooling", "m"], {"mean", "max"}),
-        (["fit", "--data", "Text"], {"TextDataModule"}),
         (["fit", "--data.max_tr"], {"--data.max_train_samples"}),
         (["fit", "--trainer.enable_progress_bar", "f"], {"false"}),
-        (["predict", "--eng"], {"--engine"}),
         (["predict", "--engine", "re"], {"refill"}),
         (["bench", "--engines", "shrink", "pre"], {"predicted"}),
-        (["calibrate", "--max_d"], {"--max_drop"}),
-        (["completion", "z"], {"zsh"}),
     ],
 )
 def test_bash_completes(script, typed, offered):

@@ -8,8 +8,6 @@ from faults.fault import ENCODER, Fault
 import mebert
 from mebert.data import TextDataModule
 
-__all__ = ["FAULTS"]
-
 FIT = "fit --config tiny.yaml "
 OWN = "fit --config own.yaml "
 
@@ -33,17 +31,14 @@ def bad_yaml(what: str, content: str | bytes, says: str) -> Fault:
 FAULTS = [
     # ---- names ----
     Fault("no command of that name", "fitt --config tiny.yaml", "no command 'fitt'; did you mean fit?"),
-    Fault("a word that is like no command", "xyzzy", "no command 'xyzzy' (python -m mebert --help"),
     Fault("an option before the command", "--experiment x", "no command before --experiment"),
     Fault("fit without a configuration", "fit", "arguments are required: fit.data, fit.model"),
     Fault("an option of another command", FIT + "--speedup 2", "unrecognized arguments: --speedup 2"),
     Fault("an option misspelt", FIT + "--trainer.max_epoch 3", "did you mean --trainer.max_epochs?"),
     Fault("a setting of the module misspelt", FIT + "--model.init_args.learning_rte 1", "did you mean learning_rate?"),
-    bad_yaml("a setting of the trainer misspelt in the YAML", "trainer:\n  max_epoch: 1\n", "'trainer.max_epoch'"),
     Fault("a module that does not exist", FIT + "--model ProtoExitModul", "got ProtoExitModul;"),
     Fault("a package that does not exist", FIT + "--model nowhere.Module", "no package nowhere"),
     Fault("a class that is no module", FIT + "--model mebert.Entropy", "got mebert.Entropy"),
-    Fault("a class of the standard library", FIT + "--model pathlib.Path", "got pathlib.Path"),
     Fault("a policy that does not exist", FIT + "--model.init_args.policy mebert.Entropi", "got mebert.Entropi;"),
     Fault("a task that does not exist", data(task="sst-3"), "'sst-3'"),
     Fault("a metric that does not exist", data(train_file="rows.csv", metrics=["accuracy"]), "'accuracy'"),
@@ -60,15 +55,12 @@ FAULTS = [
     ),
     # ---- values ----
     Fault("a word in the place of a number", FIT + "--trainer.max_epochs many", "expected a whole number, got many"),
-    Fault("a fraction in the place of a whole number", FIT + "--data.init_args.batch_size 1.5", "got 1.5"),
     Fault("a choice that is none", FIT + "--model.init_args.pooling cla", "'mean'"),
     Fault("a learning rate of 0", FIT + "--model.init_args.learning_rate 0", "learning_rate must be above 0"),
     Fault("fewer epochs than none", FIT + "--trainer.max_epochs -5", "You passed in -5"),
     Fault("an accelerator that is not there", FIT + "--trainer.accelerator tpu", "'torch_xla>=1.13'"),
     Fault("a precision that does not exist", FIT + "--trainer.precision 12", "'transformer-engine-float16'"),
-    Fault("half of the batches and a half", FIT + "--trainer.limit_train_batches 1.5", "invalid value 1.5"),
     Fault("a seed below 0", FIT + "--seed_everything -1", "seed_everything must be from 0"),
-    Fault("a speed-up below 1", FIT + "--curve.points [0.5]", "speed-up of curve.points must be at least 1"),
     Fault("an exit after a layer that is not there", module(exit_layers=[1, 9]), "exit_layers must be increasing"),
     Fault("more layers than the encoder has", module(encoder_layers=9), "encoder_layers must be from 1 to 3"),
     Fault(
@@ -86,27 +78,18 @@ FAULTS = [
     Fault("labels and a regression", data(train_file="rows.csv", labels=["a", "b"], regression=True), "both given"),
     Fault("no data at all", data(), "no data: give task"),
     Fault("no validation rows", OWN + "--data.validation_file null", "no validation rows"),
-    Fault(
-        "a split of a task, without a task", data(train_file="rows.csv", predict_split="test"), "predict_split (test)"
-    ),
+    Fault("a split without a task", data(train_file="rows.csv", predict_split="test"), "predict_split (test)"),
     Fault("a metric of ranking, without questions", data(train_file="rows.csv", metrics=["map"]), "give query_column"),
     Fault("a policy for regression on classes", module(policy=mebert.ValueChange()), "'entropy'"),
     Fault("an exit that the model has not", module(policy=mebert.FixedExit(exit=9)), "exit is 9, but"),
-    Fault(
-        "weights of exits where the recipe has none",
-        module("BERxiTModule", exit_weights="depth"),
-        "exit_weights (depth)",
-    ),
-    Fault(
-        "a teacher, and nothing to teach", module("CurriculumDistillModule", distillation="none", teacher="x"), "'none'"
-    ),
+    Fault("weights of exits for BERxiT", module("BERxiTModule", exit_weights="depth"), "exit_weights (depth)"),
+    Fault("a teacher, not distilled", module("CurriculumDistillModule", distillation="none", teacher="x"), "'none'"),
     Fault("two stages in one epoch", FIT + "--model DeeBERTModule", "leaves no epoch"),
     Fault("a curriculum's samples without a curriculum", FIT + "--curriculum.samples 3", "has no curriculum"),
     # ---- YAML ----
     Fault("no such configuration", "fit --config missing.yaml", "File does not exist: 'missing.yaml'"),
     Fault("a folder as configuration", "fit --config tokenizer", "Path is not a file: 'tokenizer'"),
     bad_yaml("YAML that breaks off", "trainer:\n  max_epochs: [1\nmodel: x\n", "bad.yaml, line 3"),
-    bad_yaml("YAML with a tab", "trainer:\n\tmax_epochs: 1\n", "bad.yaml, line 2"),
     bad_yaml("YAML that is a list", "- trainer\n- model\n", "bad.yaml is a list"),
     bad_yaml("an empty YAML", "", "bad.yaml is empty"),
     bad_yaml("a section misspelt in the YAML", "trainr:\n  max_epochs: 1\n", "'trainr.max_epochs'"),

@@ -21,18 +21,6 @@ from mebert.cli.main import main
 from mebert.data.synthetic import synthetic_tokenizer
 from mebert.errors import UserError
 
-__all__ = [
-    "ENCODER",
-    "RUN",
-    "Content",
-    "Fault",
-    "change_checkpoint",
-    "change_json",
-    "change_tensors",
-    "half",
-    "provoke",
-]
-
 RUN = "runs/tiny/version_0"
 ENCODER: dict[str, Any] = experiment()["model"]["init_args"]["encoder_config"]
 PREFIX = "mebert: error: "

@@ -10,8 +10,6 @@ from mebert.data import TextDataModule
 from mebert.data.tokenised import load_tokenizer
 from mebert.models import build_encoder
 
-__all__ = ["FAULTS"]
-
 
 def encoder() -> object:
     return build_encoder("someone/encoder")
@@ -44,7 +42,6 @@ FAULTS = [
     at("a gated model without a token", refused(401, "GatedRepo"), "refuses it (HTTP 401)"),
     at("a private model with a wrong token", refused(403), "refuses it (HTTP 403)"),
     at("a Hub that is overloaded (503)", refused(503), BUSY.format(503)),
-    at("a Hub that is broken (500)", refused(500), BUSY.format(500)),
     at("too many requests (429)", refused(429), BUSY.format(429)),
     at("a Hub that does not answer", late, "did not answer in time"),
     at("no Hub at that address", None, UNREACHABLE),

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest import mock
 
-__all__ = ["Answer", "against", "cut_off", "file", "late", "refused"]
-
 COMMIT = "0" * 40
 Answer = Callable[["Handler"], None]
 

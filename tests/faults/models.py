@@ -12,8 +12,6 @@ from mebert import EarlyExitClassifier, MultiExitModel
 from mebert.data.tokenised import load_tokenizer
 from mebert.models import build_encoder
 
-__all__ = ["FAULTS"]
-
 MODEL = f"{RUN}/model"
 
 
@@ -60,7 +58,6 @@ FAULTS = [
     Fault("an encoder that does not exist", lambda: build_encoder("no-such-encoder"), "encoder 'no-such-encoder': the"),
     Fault("an encoder's folder without config.json", lambda: build_encoder("tokenizer"), "Unrecognized model in"),
     encoder("a broken config.json", '{"model_type": "bert", ', "JSONDecodeError"),
-    encoder("a config.json of no known model", '{"model_type": "bertie"}', "has model type `bertie`"),
     encoder("a decoder in the place of an encoder", '{"model_type": "gpt2"}', "is of the family 'gpt2'"),
     encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
     saved("encoder weights that were cut off", "incomplete metadata", own_encoder, model__safetensors=half),
@@ -97,16 +94,13 @@ FAULTS = [
     exits("an exits.json that is a list", "holds no settings of a model", "[1]"),
     exits("an exits.json of a later version", "has format 99", format=99),
     exits("an exits.json without its labels", "lacks the key 'num_labels'", num_labels=None, label_names=None),
-    exits("an exits.json for other labels", "size mismatch for exits.0", num_labels=2, label_names=["a", "b"]),
     exits("an exits.json for other exits", "does not fit exits.safetensors", exit_layers=[1, 3]),
     exits("an exits.json with a word for a number", "valid integer, got 'three'", num_labels="three"),
     exits("a saved class that is not imported", "of the class 'my.package.Model'", model="my.package.Model"),
-    policy("a saved policy that is not imported", "of the class 'my.Policy', which is not imported", "my.Policy"),
     policy("a saved policy with other settings", "unexpected keyword argument 'tau'", "mebert.policies.Entropy", tau=1),
     policy("a saved threshold that is out of range", "[0, 1], got 7", "mebert.policies.Entropy", threshold=7),
     exits("operating points that are none", "operating_points.edr.fast", operating_points={"edr": {"fast": 0.5}}),
     weights("exits.safetensors that was cut off", "incomplete metadata", half),
-    weights("an empty exits.safetensors", "cannot load model", b""),
     weights("no exits.safetensors", "has no exits.safetensors", Path.unlink),
     weights("a weight that is missing", "missing exits.0", change_tensors(exits__0__classifier__3__weight=None)),
     weights("a weight that is not a number", "is not a number", change_tensors(exits__0__classifier__3__bias=NAN)),
@@ -119,9 +113,4 @@ FAULTS = [
     ),
     Fault("an unknown device", lambda: classifier(device="gpu"), "device 'gpu' cannot be used"),
     Fault("an unknown precision", lambda: classifier(precision="float8"), "int8, got 'float8'"),
-    Fault(
-        "predict with a model folder as checkpoint",
-        f"predict --config tiny.yaml --ckpt_path {MODEL}",
-        "it is a folder; name the file in it",
-    ),
 ]

@@ -9,8 +9,6 @@ from pathlib import Path
 from faults import arguments, checkpoints, configs, data_files, hub, models
 from faults.fault import Fault
 
-__all__ = ["GROUPS", "PAGE", "messages_of", "rendered", "shortened"]
-
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 
 GROUPS: Mapping[str, Sequence[Fault]] = {

@@ -114,45 +114,39 @@ VALUES = st.recursive(
 )
 
 
-def rows_or_a_mistake(path):
-    """A file gives rows of texts, or says what is wrong."""
-    table = None
-    with contextlib.suppress(UserError):
-        table = load_file(str(path), ["text"], "label")
-    if table is None:
-        with pytest.raises(UserError, match=path.name):
-            load_file(str(path), ["text"], "label")
+TABLES = st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=4)
+ROWS = st.lists(st.one_of(VALUES, st.fixed_dictionaries({"text": VALUES, "label": VALUES})), max_size=4)
+
+
+def table(ending, rows):
+    mark = "\t" if ending == "tsv" else ","
+    return "\n".join(mark.join(row) for row in [["text", "label"], *rows]).encode(errors="surrogatepass")
+
+
+FILES = st.one_of(
+    st.tuples(ENDINGS, st.binary(max_size=60)),
+    st.tuples(st.sampled_from(["csv", "tsv"]), TABLES).map(lambda drawn: (drawn[0], table(*drawn))),
+    st.tuples(st.just("csv"), st.binary(max_size=60).map(lambda content: b"text,label\n" + content)),
+    ROWS.map(lambda rows: ("jsonl", "\n".join(map(json.dumps, rows)).encode())),
+)
+
+
+@settings(FAST, max_examples=290)
+@given(FILES)
+def test_any_file_is_rows_or_a_mistake(tmp_path, drawn):
+    ending, content = drawn
+    path = tmp_path / f"any.{ending}"
+    path.write_bytes(content)
+    rows, mistake = None, ""
+    try:
+        rows = load_file(str(path), ["text"], "label")
+    except UserError as error:
+        mistake = str(error)
+    if rows is None:
+        assert path.name in mistake
         return
-    assert len(table) >= 1
-    assert all(text is None or isinstance(text, str) for text in table["text"])
-    assert all(label is None or isinstance(label, str) for label in table["label"])
-
-
-@settings(FAST, max_examples=150)
-@given(ENDINGS, st.binary(max_size=60), st.booleans())
-def test_any_bytes_are_rows_or_a_mistake(tmp_path, ending, content, headed):
-    path = tmp_path / f"any.{ending}"
-    mark = "\t" if ending == "tsv" else ","
-    path.write_bytes((f"text{mark}label\n".encode() if headed else b"") + content)
-    rows_or_a_mistake(path)
-
-
-@settings(FAST, max_examples=60)
-@given(st.sampled_from(["csv", "tsv"]), st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=4))
-def test_any_table_is_rows_or_a_mistake(tmp_path, ending, rows):
-    mark = "\t" if ending == "tsv" else ","
-    text = "\n".join(mark.join(row) for row in [["text", "label"], *rows])
-    path = tmp_path / f"any.{ending}"
-    path.write_bytes(text.encode(errors="surrogatepass"))
-    rows_or_a_mistake(path)
-
-
-@settings(FAST, max_examples=80)
-@given(st.lists(st.one_of(VALUES, st.fixed_dictionaries({"text": VALUES, "label": VALUES})), max_size=4))
-def test_any_json_is_rows_or_a_mistake(tmp_path, rows):
-    path = tmp_path / "any.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    rows_or_a_mistake(path)
+    assert len(rows) >= 1
+    assert all(cell is None or isinstance(cell, str) for column in ("text", "label") for cell in rows[column])
 
 
 # ---- configurations and command lines --------------------------------------------------------------------------------

@@ -14,16 +14,21 @@ from tiny import tiny_model
 from mebert.errors import UserError
 from mebert.metrics.curve import replay
 from mebert.policies import (
+    DistanceRatio,
     Entropy,
     HybridDistanceEntropy,
     LearnedToExit,
     Margin,
+    MaxProbability,
     Patience,
     PatientDivergence,
     PatientEntropy,
     TemperatureScaled,
     ValueChange,
     Voting,
+    distance_ratio,
+    hybrid_indicator,
+    normalised_entropy,
     policy_by_name,
     policy_from_spec,
 )
@@ -184,20 +189,54 @@ def test_saved_by_its_public_home_and_made_again(policy):
     assert policy_by_name(policy.name) is type(policy)
 
 
-@pytest.mark.parametrize("policy", [p for p in NEW if p.name not in ("edr", "learned", "scaled")], ids=lambda p: p.name)
+def test_entropy_equals_scipy():
+    logits = torch.randn(50, 4, dtype=torch.float64) * 3
+    expected = scipy_entropy(logits.softmax(-1).numpy(), axis=-1) / math.log(4)
+    torch.testing.assert_close(normalised_entropy(logits), torch.tensor(expected).float(), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_extreme_logits_give_no_nan(policy, dtype):
-    logits = torch.tensor([[1e4, -1e4, -1e4], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4]], dtype=dtype).expand(4, 3, 3)
-    if policy.regression:
-        logits = logits[..., :1]
-    assert not policy.score_exits(logits, torch.zeros(4, 3, 8)).isnan().any()
+@pytest.mark.parametrize("size", [95.0, 1e4])
+def test_extreme_logits_are_certain_not_nan(dtype, size):
+    logits = torch.tensor([[size, -size, -size], [size, size, size], [-size, -size, -size]], dtype=dtype)
+    assert normalised_entropy(logits).tolist() == pytest.approx([0.0, 1.0, 1.0], abs=1e-6)
+    leave, _ = Entropy(0.1).decide(0, logits, torch.zeros(3, 4))
+    assert leave.tolist() == [True, False, False]
+    assert MaxProbability().score(0, logits, torch.zeros(3, 4))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("distances", "predicted", "expected"),
+    [
+        ([1.0, 2.0, 5.0], 0, 0.25),  # r1 = 1, r2 = 2: (1 + (1 - 2) / 2) / 2
+        ([1.0, 2.0, 5.0], 1, 0.75),  # the prediction is not the nearest: r1 = 2, r2 = 1
+        ([1.0, 2.0, 5.0], 2, 0.9),
+        ([3.0, 3.0, 9.0], 0, 0.5),
+        ([0.0, 4.0, 4.0], 0, 0.0),
+        ([0.0, 0.0, 4.0], 0, 0.5),  # both at distance 0: undecided
+        ([1.0, math.inf, math.inf], 0, 0.0),  # no other prototype
+        ([math.inf, 1.0, 2.0], 0, 1.0),  # the predicted class has none
+    ],
+)
+def test_distance_ratio_by_hand(distances, predicted, expected):
+    got = distance_ratio(torch.tensor([distances]), torch.tensor([predicted]))
+    assert got.tolist() == pytest.approx([expected])
+
+
+@given(dr=st.floats(0, 1), u=st.floats(0, 1), lam=st.floats(0, 100))
+def test_hybrid_lies_between_its_parts_and_equals_the_formula(dr, u, lam):
+    got = float(hybrid_indicator(torch.tensor([dr]), torch.tensor([u]), lam))
+    assert hybrid_indicator(torch.tensor([dr]), torch.tensor([u]), math.inf).item() == torch.tensor(dr).item()
+    assert min(dr, u) - 1e-6 <= got <= max(dr, u) + 1e-6
+    if dr > 1e-6 and u > 1e-6:
+        assert got == pytest.approx((lam + 1) / (lam / dr + 1 / u), rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: Patience(patience=0), "Patience: patience must be at least 1, got 0"),
-        (lambda: PatientEntropy(patience=0), "PatientEntropy: patience must be at least 1"),
+        (lambda: DistanceRatio().bind(tiny_model()), "needs prototypes"),
         (lambda: Entropy.nats(0.8, num_labels=2), r"the limit must be in \[0, ln C\], got 0.8"),
         (lambda: LearnedToExit().bind(tiny_model()), "needs a learning-to-exit head"),
         (lambda: LearnedToExit().score(0, torch.zeros(1, 2), torch.zeros(1, 4)), "not bound"),

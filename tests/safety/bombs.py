@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from mebert.cli.main import main
+
 CODE = """
 open({marker!r}, "w").close()
 
@@ -49,6 +51,15 @@ class Bomb:
 
     def __reduce__(self):
         return open, (self.marker, "w")
+
+
+def error_of(capsys, *args: str) -> str:
+    """Run a command that must end with one line of error, which is returned."""
+    capsys.readouterr()
+    assert main(list(args)) == 2
+    err = capsys.readouterr().err
+    assert err.count("mebert: error: ") == 1
+    return err[err.index("mebert: error: ") :]
 
 
 def write_code(path: Path, marker: Path) -> Path:

@@ -5,11 +5,10 @@ import shutil
 
 import pytest
 import torch
-from bombs import Bomb, write_code, write_json, write_pickle
+from bombs import Bomb, error_of, write_code, write_json, write_pickle
 from lightning.pytorch.cli import LightningCLI
 from runs import experiment, run, write_config
 
-import mebert.cli.main
 import mebert.cli.settings
 from mebert.data.tasks import Task, load_hub_dataset
 from mebert.data.tokenised import load_tokenizer
@@ -19,19 +18,6 @@ from mebert.models import build_encoder
 from mebert.modules.teacher_sources import find_teacher
 
 MODEL, CHECKPOINT = "runs/tiny/version_0/model", "runs/tiny/version_0/checkpoints/best.ckpt"
-
-
-def refused(capsys, *args):
-    """Run a command that must end with one line of error, which is returned."""
-    capsys.readouterr()
-    assert run(*args) == 2 if args[0] in ("fit", "validate", "test", "predict") else main(*args) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mebert: error: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
-def main(*args):
-    return mebert.cli.main.main(list(args))
 
 
 def test_the_bombs_are_real(marker, here):
@@ -65,15 +51,15 @@ LAST = CHECKPOINT.replace("best", "last")
 )
 def test_a_checkpoint_with_a_bomb(args, how, says, here, marker, capsys):
     write_pickle(here / (LAST if "last" in args else "evil.ckpt"), marker, how)
-    assert says in refused(capsys, *args)
+    assert says in error_of(capsys, *args)
 
 
 def test_no_setting_and_no_variable_opens_it(here, marker, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     write_pickle(here / "evil.ckpt", marker)
-    assert "not a readable checkpoint" in refused(capsys, "test", *CONFIG, "evil.ckpt")
+    assert "not a readable checkpoint" in error_of(capsys, "test", *CONFIG, "evil.ckpt")
     allowed = ["--weights_only", "false"]
-    assert "opens no checkpoint that could run code" in refused(capsys, "test", *CONFIG, "best", *allowed)
+    assert "opens no checkpoint that could run code" in error_of(capsys, "test", *CONFIG, "best", *allowed)
 
 
 def test_a_checkpoint_that_changes_between_looking_and_loading(here, marker, monkeypatch):
@@ -133,7 +119,7 @@ def test_a_model_folder_with_pytorch_model_bin(opening, bombed_weights):
     ids=lambda args: args[0],
 )
 def test_commands_refuse_such_a_folder(args, bombed_weights, capsys):
-    assert "cannot load" in refused(capsys, *args)
+    assert "cannot load" in error_of(capsys, *args)
 
 
 @pytest.mark.parametrize("name", ["exits.safetensors", "model.safetensors", "exit_predictor.safetensors"])
@@ -148,7 +134,7 @@ def test_a_recorded_pass_that_is_a_pickle(here, marker, capsys):
     write_pickle(here / "runs/tiny/version_0/outputs.safetensors", marker)
     with pytest.raises(UserError, match="cannot be read as a recorded pass"):
         load_record("runs/tiny/version_0/outputs.safetensors")
-    assert "cannot be read as a recorded pass" in refused(capsys, "compare", "runs/tiny/version_0")
+    assert "cannot be read as a recorded pass" in error_of(capsys, "compare", "runs/tiny/version_0")
 
 
 # ---- code on the Hub -------------------------------------------------------------------------------------------------
@@ -179,7 +165,7 @@ def test_fit_with_an_encoder_with_remote_code(remote_code, capsys):
     settings = experiment(encoder=MODEL)
     del settings["model"]["init_args"]["encoder_config"]
     write_config(remote_code, settings, "remote.yaml")
-    assert "never runs" in refused(capsys, "fit", "--config", "remote.yaml")
+    assert "never runs" in error_of(capsys, "fit", "--config", "remote.yaml")
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["with a known class", "of an unknown one"])
@@ -212,15 +198,15 @@ def yaml_bomb(marker):
 def test_yaml_tags_of_python_objects_in_a_config(form, here, marker, capsys):
     (here / "evil.yaml").write_text(form.format(yaml_bomb(marker)))
     command = "study" if "base" in form else "fit"
-    assert "the tag !!python/object" in refused(capsys, command, "--config", "evil.yaml")
+    assert "the tag !!python/object" in error_of(capsys, command, "--config", "evil.yaml")
     if command == "fit":
-        assert refused(capsys, "fit", "--config", "tiny.yaml", "--model.learning_rate", yaml_bomb(marker))
+        assert error_of(capsys, "fit", "--config", "tiny.yaml", "--model.learning_rate", yaml_bomb(marker))
 
 
 @pytest.mark.parametrize("args", [["calibrate", MODEL, "--speedup", "1.5"], ["compare", "runs/tiny/version_0"]])
 def test_yaml_tags_in_the_config_of_a_run(args, here, marker, capsys):
     (here / "runs/tiny/version_0/config.yaml").write_text(f"data: {yaml_bomb(marker)}\n")
-    assert "config.yaml" in refused(capsys, *args)
+    assert "config.yaml" in error_of(capsys, *args)
 
 
 def test_json_of_a_folder_is_data(here, marker):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import yaml
-from bombs import write_code, write_json
+from bombs import error_of, write_code, write_json
 from runs import experiment, run, write_config
 
 import mebert.cli.main
@@ -37,20 +37,12 @@ def evil(here, marker):
     sys.modules.pop("evil_module", None)
 
 
-def changed_checkpoint(**changes: Any):
-    """The run's checkpoint with other settings of its module, as `changed.ckpt`."""
+def changed_checkpoint(part: str = "hyper_parameters", **changes: Any):
+    """The run's checkpoint with other settings of its module (or in another part), as `changed.ckpt`."""
     content = torch.load(CHECKPOINT, weights_only=True)
-    content["hyper_parameters"] |= changes
+    content[part] = content.get(part, {}) | changes
     torch.save(content, "changed.ckpt")
     return "changed.ckpt"
-
-
-def error_of(capsys, *args):
-    capsys.readouterr()
-    assert mebert.cli.main.main(list(args)) == 2
-    err = capsys.readouterr().err
-    assert err.count("mebert: error: ") == 1
-    return err[err.index("mebert: error: ") :]
 
 
 # ---- names in general ------------------------------------------------------------------------------------------------
@@ -138,11 +130,9 @@ def test_such_a_checkpoint_as_teacher_and_under_inspect(name, evil, here):
 
 @pytest.mark.parametrize("key", ["hparams", "module_arguments"])
 def test_settings_under_the_names_of_old_versions(key, evil, here):
-    content = torch.load(CHECKPOINT, weights_only=True)
-    content[key] = {"_class_path": "evil_module.Module"}
-    torch.save(content, "changed.ckpt")
+    path = changed_checkpoint(key, _class_path="evil_module.Module")
     with pytest.raises(UserError, match="evil_module"):
-        read_checkpoint(here / "changed.ckpt")
+        read_checkpoint(here / path)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +144,8 @@ def test_settings_under_the_names_of_old_versions(key, evil, here):
     ],
 )
 def test_what_stands_beside_the_weights(part, value, named, evil, here, capsys):
-    content = torch.load(CHECKPOINT, weights_only=True)
-    content["mebert"][part] = value
-    torch.save(content, "changed.ckpt")
-    assert named in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", "changed.ckpt")
+    path = changed_checkpoint("mebert", **{part: value})
+    assert named in error_of(capsys, "test", "--config", "tiny.yaml", "--ckpt_path", path)
 
 
 def test_a_recipe_of_the_users_own_goes_on_where_he_names_it(here, capsys, monkeypatch):

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from rich.text import Text
-from runs import experiment, run, write_config
+from runs import QUIET, experiment, run, write_config
 
 import mebert.cli.main
 from mebert.errors import CONTROL, UserError, escape_control_chars
@@ -15,6 +15,8 @@ from mebert.report.layout import console, print_pairs, print_table, report_table
 MARKUP, CLOSING, ANSI = "[red]angry[/red]", "[/]", "calm\x1b[31m\x07"
 TEXT = "[bold]see[/bold] :smile: \x1b[2J\x1b]0;title\x07 =1+1 \u202etxt"
 LABELS = [MARKUP, CLOSING, ANSI]
+SOME_LABEL = "|".join(map(re.escape, (MARKUP, CLOSING, "calm")))
+RUN = "runs/tiny/version_0"
 
 
 def commands_in(text):
@@ -58,28 +60,22 @@ def here(odd, monkeypatch, capsys):
     return odd
 
 
-def test_tables_of_a_run(here, capsys):
-    assert run("test", "--config", "tiny.yaml", "--ckpt_path", "best") == 0
-    out, err = capsys.readouterr()
-    assert "Exits: every sample leaves there" in out
-    assert commands_in(out) == commands_in(err) == set()
-
-
-def test_inspect_shows_labels_and_texts_as_they_are(here, capsys):
-    assert mebert.cli.main.main(["inspect", "--model", "runs/tiny/version_0", "--text", TEXT, "--samples", "0"]) == 0
-    out, err = capsys.readouterr()
-    assert commands_in(out) == commands_in(err) == set()
-    assert "[bold]see[/bold] :smile:" in out
-    assert any(label in out for label in (MARKUP, CLOSING, "calm"))
-
-
-def test_compare_shows_names_as_they_are(here, capsys):
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["test", "--config", "tiny.yaml", "--ckpt_path", "best", *QUIET], ["Exits: every sample leaves there"]),
+        (["inspect", "--model", RUN, "--text", TEXT, "--samples", "0"], [r"\[bold\]see\[/bold\] :smile:", SOME_LABEL]),
+        (["compare", "[red]a[/red]", "b\x1b[31m"], [r"\[red\]a\[/red\]"]),
+    ],
+    ids=["test", "inspect", "compare"],
+)
+def test_commands_show_texts_labels_and_names_as_they_are(args, shown, here, capsys):
     for name in ("[red]a[/red]", "b\x1b[31m"):
-        shutil.copytree("runs/tiny/version_0", name, dirs_exist_ok=True)
-    assert mebert.cli.main.main(["compare", "[red]a[/red]", "b\x1b[31m"]) == 0
+        shutil.copytree(RUN, name, dirs_exist_ok=True)
+    assert mebert.cli.main.main(args) == 0
     out, err = capsys.readouterr()
     assert commands_in(out) == commands_in(err) == set()
-    assert "[red]a[/red]" in out
+    assert all(re.search(part, out) for part in shown)
 
 
 def test_the_table_of_predictions_holds_the_texts_themselves(here):
