@@ -6,6 +6,7 @@ import pytest
 import torch
 from modules import recipes
 from modules.recipes import gradients, labelled, same_gradients
+from tiny import tiny_batch
 from torch.nn import functional as F
 
 from mebert.models import model_inputs
@@ -98,3 +99,11 @@ def test_class_weights_weigh_the_teachers_cross_entropy():
     weights = torch.tensor([1.0, 1.0, 4.0])[batch["labels"]]
     expected = sum((F.cross_entropy(t, batch["labels"], reduction="none") * weights).mean() for t in outputs.shared)
     torch.testing.assert_close(module.compute_loss(outputs, batch)["ce"], expected.detach())
+
+
+def test_padding_does_not_change_the_students():
+    module = make().eval()
+    short = tiny_batch(batch=3, tokens=5, padded=False)
+    longer = {name: F.pad(values, (0, 7)) for name, values in short.items()}
+    with torch.no_grad():
+        torch.testing.assert_close(module(**longer).logits, module(**short).logits, rtol=1e-5, atol=1e-5)

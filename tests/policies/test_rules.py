@@ -203,6 +203,13 @@ def test_extreme_logits_are_certain_not_nan(dtype, size):
     leave, _ = Entropy(0.1).decide(0, logits, torch.zeros(3, 4))
     assert leave.tolist() == [True, False, False]
     assert MaxProbability().score(0, logits, torch.zeros(3, 4))[0] == 0
+    for policy in (Margin(), Patience(), PatientEntropy(), PatientDivergence(), Voting()):
+        scores = policy.score_exits(logits.expand(4, 3, 3), torch.zeros(4, 3, 4))
+        assert not scores.isnan().any(), policy.name
+
+
+def test_an_extreme_estimate_is_no_nan():
+    assert not ValueChange().score_exits(torch.full((4, 3, 1), 1e4), torch.zeros(4, 3, 4)).isnan().any()
 
 
 @pytest.mark.parametrize(
