@@ -1,4 +1,4 @@
-"""Finding and checking the checkpoint that a command line names."""
+"""Finding, checking and writing checkpoints: the checkpoint that a command line names."""
 
 from __future__ import annotations
 

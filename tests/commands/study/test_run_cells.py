@@ -135,6 +135,7 @@ def test_a_second_study_on_the_folder_is_refused_and_names_the_first(cells, stan
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_signals_end_the_runs(cells, stand_in, monkeypatch, tmp_path, capsys, end):
     started, _ = stand_in("import sys; sys.stdin.read()")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore Ctrl-C
 
     def interrupted(futures):
         while len(started) < 2:
