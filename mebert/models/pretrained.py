@@ -11,6 +11,7 @@ already be imported.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,20 +45,20 @@ class PolicyLike(Protocol):
         ...
 
 
-class PretrainedModel(nn.Module):
+class PretrainedModel(nn.Module, ABC):
     """Saves and opens models that are an encoder with parts beside it; a subclass gives `spec` and `build`."""
 
     encoder: PreTrainedModel
     label_names: list[str]
 
+    @abstractmethod
     def spec(self) -> ModelSpec:
         """What the model is, without policy and thresholds."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def build(cls, path: str, spec: ModelSpec) -> Self:
         """The model of a folder or Hub id, before the weights beside the encoder's are loaded."""
-        raise NotImplementedError
 
     def save_pretrained(
         self,

@@ -85,7 +85,7 @@ def test_policies_name_an_exit_whatever_an_exit_says(model, kind, rows, spread, 
 
 @settings(FAST, max_examples=15)
 @given(st.integers(1, 120), st.floats(0.01, 0.4), st.floats(0.01, 0.4), st.floats(0.01, 0.5), st.integers(0, 99))
-def test_promises_are_monotone_or_refused(samples, one, other, delta, seed):
+def test_guarantees_are_monotone_or_refused(samples, one, other, delta, seed):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 2, (samples,), generator=generator)
     logits = torch.randn(2, samples, 2, generator=generator)
@@ -94,12 +94,12 @@ def test_promises_are_monotone_or_refused(samples, one, other, delta, seed):
     found = []
     for epsilon in sorted([one, other]):
         try:
-            promise = guaranteed_threshold(record, scores, epsilon, delta)
+            guarantee = guaranteed_threshold(record, scores, epsilon, delta)
         except UserError:  # too few samples
             continue
-        assert 0.0 <= promise.threshold <= 1.0
-        assert promise.measured <= epsilon or promise.threshold == 0.0
-        found.append(promise.threshold)
+        assert 0.0 <= guarantee.threshold <= 1.0
+        assert guarantee.measured <= epsilon or guarantee.threshold == 0.0
+        found.append(guarantee.threshold)
     assert found == sorted(found), "who allows more loss gets no stricter threshold"
 
 

@@ -268,3 +268,4 @@ def test_where_anything_may_stand_no_object_is_made(here, marker, capsys):
     write_config(here, settings, "any.yaml")
     capsys.readouterr()
     run("fit", "--config", "any.yaml", "--trainer.fast_dev_run", "true")  # whether the encoder takes it is its own
+    assert not marker.exists()
