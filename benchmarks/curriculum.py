@@ -63,7 +63,7 @@ CURRICULA: dict[str, dict[str, Any]] = {
         "difficulty": "ExitDepth", "initial": "Length", "pacing": ("BabySteps", {"until": 0.9}), "within_class": False,
     },
     "wrongness_hard": {
-        "difficulty": "Wrongness", "direction": "hard_first", "pacing": None, "within_class": False,
+        "difficulty": "ExitErrorRate", "direction": "hard_first", "pacing": None, "within_class": False,
     },
     "review_root": {"difficulty": "CrossReview", "pacing": ROOT_HALF, "within_class": False},
     "review_annealing": {

@@ -127,8 +127,12 @@ class ExitDepth(ModelMeasure):
         return (len(right) - right.flip(0).cumprod(0).sum(0)).float()
 
 
-class Wrongness(ModelMeasure):
+class ExitErrorRate(ModelMeasure):
     """The share of the exits that are wrong, in [0, 1]."""
 
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
         return (logits.argmax(-1) != labels).float().mean(0)
+
+
+class Wrongness(ExitErrorRate):
+    """The name of `ExitErrorRate` in mebert 0.1.0."""

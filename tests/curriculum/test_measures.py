@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mebert.curriculum import ExitDepth, KnownDifficulty, Length, Loss, Margin, WordRarity, Wrongness
+from mebert.curriculum import ExitDepth, ExitErrorRate, KnownDifficulty, Length, Loss, Margin, WordRarity, Wrongness
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 
@@ -87,10 +87,11 @@ def test_exit_depth_counts_until_the_sample_stays_right_and_wrongness_the_wrong_
         [0, 0, 0, 0],
     )
     assert ExitDepth().of_logits(logits, labels).tolist() == [0.0, 1.0, 3.0, 2.0, 4.0, 4.0]
-    assert Wrongness().of_logits(logits, labels).tolist() == [0.0, 0.25, 0.75, 0.25, 0.25, 1.0]
+    for measure in (ExitErrorRate(), Wrongness()):
+        assert measure.of_logits(logits, labels).tolist() == [0.0, 0.25, 0.75, 0.25, 0.25, 1.0]
 
 
-@pytest.mark.parametrize("measure", [Loss(), Loss("last"), Margin(), Margin("last"), ExitDepth(), Wrongness()])
+@pytest.mark.parametrize("measure", [Loss(), Loss("last"), Margin(), Margin("last"), ExitDepth(), ExitErrorRate()])
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_extreme_logits_give_finite_scores_and_a_wrong_sample_scores_harder(measure, size):
     logits = torch.zeros(3, 2, 3)

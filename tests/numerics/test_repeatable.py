@@ -81,7 +81,7 @@ def test_worker_processes_change_nothing(here):
 def test_a_curriculum_is_repeatable(here):
     """Measured by the model in training, so that each epoch's order comes from the weights."""
     settings = ["--data.class_path", "mebert.SyntheticCurriculumDataModule"]
-    settings += ["--data.difficulty", "mebert.curriculum.Wrongness"]
+    settings += ["--data.difficulty", "mebert.curriculum.ExitErrorRate"]
     config = prepared(here, "CurriculumDistillModule", epochs=2)
     one = fit(config, "one", *settings)
     assert differences(one, fit(config, "two", *settings)) == []
