@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mebert.report.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 METRIC_TITLES = {
     "acc": "accuracy",
@@ -24,6 +28,18 @@ TICKS = (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 def metric_title(metric: str) -> str:
     """The name of a metric in words."""
     return METRIC_TITLES.get(metric, metric)
+
+
+def label_axes(axes: Axes, fastest: float, metric: str, title: str) -> None:
+    """A logarithmic axis of speed-ups up to the fastest one, the metric's name, a title and a grid."""
+    axes.set_xscale("log")
+    ticks = [tick for tick in TICKS if tick <= fastest * 1.01]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("speed-up by layers (log scale)")
+    axes.set_ylabel(metric_title(metric))
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.3)
 
 
 def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
@@ -47,13 +63,6 @@ def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
     axes.plot(xs, ys, "o", color="#666666", ms=5, zorder=2, label="all samples at one exit")
     for number, at in enumerate(zip(xs, ys, strict=True), start=1):
         axes.annotate(str(number), at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
-    axes.set_xscale("log")
-    ticks = [tick for tick in TICKS if tick <= max(xs) * 1.01]
-    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel("speed-up by layers (log scale)")
-    axes.set_ylabel(metric_title(evaluation.metric))
-    axes.set_title(f"{title}\n{evaluation.split}, {evaluation.samples:,} samples", fontsize=11)
-    axes.grid(alpha=0.3)
+    label_axes(axes, max(xs), evaluation.metric, f"{title}\n{evaluation.split}, {evaluation.samples:,} samples")
     figure.legend(fontsize=9, loc="outside lower center", ncols=2)  # never over the curves
     figure.savefig(path)

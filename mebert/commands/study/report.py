@@ -15,7 +15,7 @@ from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, 
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
 from mebert.report.layout import markdown_table, print_pairs
-from mebert.report.plots import metric_title
+from mebert.report.plots import label_axes, metric_title
 
 TITLES: dict[Choice, str] = {
     "own": "Each recipe with its own exit rule",
@@ -159,11 +159,9 @@ def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
 def _save_plot(result: TaskResult, path: Path) -> None:
     """A PNG: metric against speed-up of every recipe with its best policy, mean over seeds; single exits as markers."""
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = colormaps["tab10"].colors  # type: ignore[attr-defined]
     for number, recipe in enumerate(recipe for recipe in result.recipes if not recipe.single):
@@ -176,14 +174,8 @@ def _save_plot(result: TaskResult, path: Path) -> None:
         axes.plot(*at, "kD", ms=6, zorder=4, label=label)
         axes.annotate(recipe.recipe, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
         label = "_once"  # an underscore: no second entry of the legend
-    axes.set_xscale("log")
-    highest = max(x for recipe in result.recipes for x, _ in recipe.figures["best"].curve)
-    ticks = [t for t in (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32) if t <= highest * 1.01]
-    axes.set_xticks(ticks, [f"{t:g}x" for t in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel("speed-up by layers (log scale)")
-    axes.set_ylabel(metric_title(result.metric))
-    axes.set_title(f"{result.task}: each recipe with its best policy, {result.rows:,} test rows", fontsize=11)
-    axes.grid(alpha=0.3)
+    fastest = max(x for recipe in result.recipes for x, _ in recipe.figures["best"].curve)
+    title = f"{result.task}: each recipe with its best policy, {result.rows:,} test rows"
+    label_axes(axes, fastest, result.metric, title)
     figure.legend(fontsize=8, loc="outside lower center", ncols=5)
     figure.savefig(path)
