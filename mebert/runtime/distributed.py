@@ -25,11 +25,10 @@ class PatientDDP(DDPStrategy):
         super().__init__(timeout=timeout)
 
 
-# Messages of gloo and NCCL when a peer is gone or silent: their exceptions have neither a type nor a code for it.
-LOST = re.compile(
-    r"Connection (closed|reset|refused)|Broken pipe|Timed out waiting|wait timeout|remote process (has )?(exited|died)"
-    r"|ncclRemoteError|Socket Timeout"
-)
+# What gloo says of a peer that is gone or silent is a RuntimeError that begins with the place in its transport; its
+# other errors begin with "[enforce fail at ...". NCCL's have types of PyTorch's own, and one of its codes is for this.
+GLOO_TRANSPORT = re.compile(r"\[\S*gloo/transport/\S+\] ")
+NCCL_LOST = re.compile(r"ncclRemoteError|Socket Timeout|wait timeout")
 
 _ALONE: ContextVar[bool] = ContextVar("no_collectives", default=False)
 
@@ -43,7 +42,10 @@ def world_size() -> int:
 
 def lost_process(error: BaseException) -> str | None:
     """A message for an error that was caused by the end of another process of this run; None for any other error."""
-    if not (isinstance(error, RuntimeError) and world_size() > 1 and LOST.search(str(error))):
+    if not isinstance(error, RuntimeError) or world_size() == 1:
+        return None
+    nccl = isinstance(error, torch.distributed.DistBackendError) and NCCL_LOST.search(str(error))
+    if not (nccl or isinstance(error, torch.distributed.DistNetworkError) or GLOO_TRANSPORT.match(str(error))):
         return None
     return (
         "another process of this run has ended, or has not answered for as long as trainer.strategy allows: its own "
