@@ -65,6 +65,8 @@ class MultiExitModule(EarlyExitModule):
         engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names.
         attn_implementation: `sdpa` or `eager`.
+        head_learning_rate: Peak learning rate of all that is not the encoder (exit heads, prototypical networks, ...),
+            which starts from random weights; null takes `learning_rate`. Recipes of two stages have none.
     """
 
     model_class: type[MultiExitModel] = MultiExitModel
@@ -89,15 +91,18 @@ class MultiExitModule(EarlyExitModule):
         policy: ExitPolicy | None = None,
         engine: EngineName = "shrink",
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
+        head_learning_rate: float | None = None,
     ) -> None:
         super().__init__()
         check_range("learning_rate", learning_rate, 0.0, low_open=True)
+        check_range("head_learning_rate", head_learning_rate, 0.0, low_open=True)
         check_range("weight_decay", weight_decay, 0.0)
         check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
         check_range("target_speedup", target_speedup, 1.0)
         check_range("threshold", threshold, 0.0, 1.0)
         self.save_hyperparameters()
         self.learning_rate = learning_rate
+        self.head_learning_rate = head_learning_rate
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.target_speedup = target_speedup
@@ -156,8 +161,11 @@ class MultiExitModule(EarlyExitModule):
         return adamw_with_linear_decay(self, *rates, self.warmup_ratio, steps, self.own_rates())
 
     def own_rates(self) -> list[tuple[nn.Parameter, float]]:
-        """Parameters with a peak learning rate of their own."""
-        return []
+        """Parameters with a peak learning rate of their own: what `head_learning_rate` is for, if it is set."""
+        if self.head_learning_rate is None:
+            return []
+        encoder = {id(parameter) for parameter in self.model.encoder.parameters()}
+        return [(p, self.head_learning_rate) for p in self.model.parameters() if id(p) not in encoder]
 
     def weighted_exit_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of the exits' losses, weights summing to 1."""

@@ -34,7 +34,8 @@ class FastBERTModule(TwoStageModule):
         student_learning_rate: Peak learning rate of stage 2.
         warmup_ratio: Share of each stage's steps with rising learning rate, in [0, 1); linear decay follows.
         pooling: What every exit reads; `fastbert` is the paper's.
-        kwargs: The settings of MultiExitModule; `exit_weights` and the head `shared` have no place here.
+        kwargs: The settings of MultiExitModule; `exit_weights`, `head_learning_rate` and the head `shared` have no
+            place here.
     """
 
     recipe = "FastBERT"

@@ -65,5 +65,5 @@ class LearnedWeightsModule(MultiExitModule):
         return {"loss": loss, "ce": losses.detach().mean(), **parts}
 
     def own_rates(self) -> list[tuple[nn.Parameter, float]]:
-        """A rate for s."""
-        return [(self.log_variances, self.weights_learning_rate)]
+        """As the base, and a rate for s."""
+        return [*super().own_rates(), (self.log_variances, self.weights_learning_rate)]

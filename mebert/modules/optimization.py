@@ -28,9 +28,10 @@ def adamw_with_linear_decay(
     with rising rate; the parameters in `own_rates` have a peak rate of their own.
     """
     own = {id(parameter) for parameter, _ in own_rates}
-    groups = _groups((p for p in model.parameters() if id(p) not in own), learning_rate, weight_decay)
+    by_rate = {learning_rate: [p for p in model.parameters() if id(p) not in own]}
     for parameter, rate in own_rates:
-        groups += _groups([parameter], rate, weight_decay)
+        by_rate.setdefault(rate, []).append(parameter)
+    groups = [group for rate, part in by_rate.items() for group in _groups(part, rate, weight_decay)]
     optimizer = _adamw(groups)
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * num_steps), num_steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

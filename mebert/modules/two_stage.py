@@ -58,7 +58,8 @@ class TwoStageModule(MultiExitModule):
         learning_rate: Peak learning rate of stage 1.
         student_learning_rate: Peak learning rate of stage 2.
         warmup_ratio: Share of each stage's steps with rising learning rate, in [0, 1); linear decay follows.
-        kwargs: The settings of MultiExitModule; `exit_weights` and the head `shared` have no place here.
+        kwargs: The settings of MultiExitModule; `exit_weights`, `head_learning_rate` and the head `shared` have no
+            place here.
     """
 
     recipe = "a recipe of two stages"  # as messages name it
@@ -77,6 +78,11 @@ class TwoStageModule(MultiExitModule):
             raise UserError(
                 f"head shared has no place in {self.recipe}, whose second stage leaves the last exit alone; take mlp "
                 "or linear"
+            )
+        if kwargs.get("head_learning_rate") is not None:
+            raise UserError(
+                f"head_learning_rate ({kwargs['head_learning_rate']:g}) has no place in {self.recipe}, whose earlier "
+                "exits learn in a stage of their own; give student_learning_rate"
             )
         check_range("stage1_epochs", stage1_epochs, 1)
         check_range("student_learning_rate", student_learning_rate, 0.0, low_open=True)

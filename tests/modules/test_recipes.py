@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from modules.recipes import labelled, make
+from modules.recipes import labelled, loader, make
 from runs import experiment, newest, run, write_config
+from tiny import quiet_trainer
 from torch.nn import functional as F
 
 import mebert
@@ -61,6 +62,20 @@ def test_regression(recipe):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
     assert module.policy.name == RECIPES[recipe][0].replace("entropy", "change").replace("patience", "change")
     assert set(module.score_policies()) <= {"change", "learned"}
+
+
+@pytest.mark.parametrize("recipe", [name for name, (_, _, settings) in RECIPES.items() if settings is not STAGED])
+def test_a_rate_for_all_but_the_encoder(recipe):
+    module = make(getattr(mebert, recipe), head_learning_rate=0.01, learning_rate=1e-4)
+    before = {name: p.detach().clone() for name, p in module.model.named_parameters()}
+    quiet_trainer().fit(module, loader(1, padded=True))
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in module.model.named_parameters()}
+    # Adam's first step is the rate itself; what this batch gives no gradient stays where it is.
+    fast = {name for name, size in moved.items() if size > 2e-4}
+    assert fast >= {"exits.2.classifier.3.weight", "exits.2.classifier.3.bias"}
+    assert all(moved[name] == pytest.approx(0.01, rel=0.01) for name in fast)
+    assert not any(name.startswith("encoder.") for name in fast)
+    assert not [name for name, size in moved.items() if 0 < size < 2e-4 and not name.startswith("encoder.")]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -128,6 +143,11 @@ NO_WEIGHTS = ("BERxiT", "DeeBERT", "ElasticBERT", "FastBERT", "GEEP", "LearnedWe
         ("FastBERTModule", {"stage1_epochs": 0}, "stage1_epochs must be at least 1, got 0"),
         *((f"{n}Module", {"exit_layers": [3]}, "at least 2 exits") for n in ("DeeBERT", "GPFEE", "ProtoExit")),
         ("DeeBERTModule", {"head": "shared"}, "head shared has no place in DeeBERT"),
+        (
+            "FastBERTModule",
+            {"head_learning_rate": 1e-3},
+            r"head_learning_rate \(0.001\).* FastBERT.*student_learning_rate",
+        ),
         ("GPFEEModule", {"head": "linear"}, "head linear has no place in GPFEE"),
         ("GEEPModule", {"num_students": 3}, "num_students must be from 1 to 2 for an encoder of 3 layers, got 3"),
         ("GEEPModule", {"layers": 1}, "at least 2 layers, got 1"),
