@@ -8,6 +8,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from typing_extensions import override
 
+from mebert.storage.atomic import atomic_path
 from mebert.storage.run_folder import run_folder
 
 
@@ -32,10 +33,10 @@ class RunConfig(SaveConfigCallback):
 
     @override
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        folder = run_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / self.config_filename, skip_none=False, overwrite=True, multifile=False)
-        config = yaml.safe_load((folder / self.config_filename).read_text(encoding="utf-8"))
+        path = run_folder(trainer) / self.config_filename
+        with atomic_path(path) as unfinished:
+            self.parser.save(self.config, unfinished, skip_none=False, overwrite=True, multifile=False)
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
         for logger in trainer.loggers:
             if not isinstance(logger, CSVLogger):  # its folder holds the file already
                 logger.log_hyperparams({"config": config})  # class names too, which Lightning does not send (19728)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from mebert.runtime.log_filters import silence_library_bars
 from mebert.runtime.progress import bars_wanted
 from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoints import AtomicCheckpointIO
-from mebert.storage.run_folder import run_folder
+from mebert.storage.run_folder import claimed_run, refuse_taken, run_folder
 
 DEFAULTS = {
     "checkpoint.monitor": "val/score",
@@ -116,6 +117,7 @@ class MebertCLI(LightningCLI):
         if self.subcommand == "fit" and first_process:
             for folder in experiment_folder(config)[0].glob("*/checkpoints"):
                 clear_unfinished(folder)
+                clear_unfinished(folder.parent)
         if not first_process or config.trainer.enable_progress_bar is False or not bars_wanted():
             silence_library_bars()
 
@@ -157,11 +159,23 @@ class MebertCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         failed = 1
         try:
-            with ends_cleanly(self.trainer, training=subcommand == "fit"), convert_lightning_errors(self.trainer):
+            with (
+                ends_cleanly(self.trainer, training=subcommand == "fit"),
+                convert_lightning_errors(self.trainer),
+                self._own_folder(),
+            ):
                 super()._run_subcommand(subcommand)
             failed = 0
         finally:
             end_runs(self.trainer.loggers, failed)  # so that the next one of this process is a run of its own
+
+    def _own_folder(self) -> AbstractContextManager[None]:
+        trainer, config = self.trainer, self._command.config
+        if trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
+            return nullcontext()
+        if self.subcommand == "fit" and getattr(trainer.logger, "_version", None) is not None:
+            refuse_taken(run_folder(trainer), config.ckpt_path)
+        return claimed_run(trainer, experiment_folder(config)[0])
 
     def after_fit(self) -> None:
         """Test the best checkpoint, save the model as a folder, and say what is where and what comes next."""

@@ -131,13 +131,16 @@ def _choose_precision(command: Command) -> None:
 
 
 def experiment_folder(config: Namespace) -> tuple[Path, str | None]:
-    """The folder of this experiment's runs, as its (first) logger names it, and the run that is continued, if any."""
+    """The folder of this experiment's runs, as its (first) logger names it, and the run that is continued, if any.
+
+    Without a logger it is that of the default one.
+    """
     logger = config.trainer.logger
     if isinstance(logger, list):
         logger = logger[0]
     root = Path(config.trainer.default_root_dir or "runs")
     if not isinstance(logger, Namespace):
-        return root, None
+        return root / config.experiment, None
     init = logger.init_args
     root = Path(init.get("save_dir") or root)
     if logger.class_path.endswith("EarlyExitWandbLogger"):

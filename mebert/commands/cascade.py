@@ -24,26 +24,31 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     from mebert.models import CascadeModel
     from mebert.policies import ExitPolicy, MaxProbability, ValueChange
     from mebert.report.layout import print_pairs
+    from mebert.storage.atomic import write_text
     from mebert.storage.model_spec import saved_model_folder
     from mebert.storage.paths import check_output
     from mebert.storage.run_folder import RunFolder
 
     if not models:
         raise UserError("models is missing: give two or more runs, the smallest model first")
-    if Path(out).exists() and saved_model_folder(out):
-        raise UserError(f"{out} holds a model already; give another folder by --out")
     check_output("out", out, folder=True)
     folders = [saved_model_folder(model) or model for model in models]
     joined = CascadeModel.from_folders(folders)
     policy: ExitPolicy = ValueChange(threshold) if joined.num_labels == 1 else MaxProbability(threshold)
-    joined.save_pretrained(Path(out) / "model", load_tokenizer(folders[-1]), policy.bind(joined))
+    run = RunFolder(Path(out))
+    run.path.mkdir(parents=True, exist_ok=True)
+    try:
+        run.model.mkdir()  # claimed: of two commands one makes it
+    except FileExistsError:
+        raise UserError(f"{out} holds a model already; give another folder by --out") from None
+    joined.save_pretrained(run.model, load_tokenizer(folders[-1]), policy.bind(joined))
     members = [joined.member(index) for index in range(joined.num_exits)]
     sizes = ", ".join(f"{member.num_layers} layers of {member.hidden_size}" for member in members)
     print(f"Cascade of {len(members)} models ({sizes}): {out}")
     config, rows = RunFolder.of_model(folders[-1]).config, " --file my.csv"
     if config.is_file():  # the rows of the largest model's run, which `calibrate` looks for there
         data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
-        RunFolder(Path(out)).config.write_text(yaml.safe_dump({"data": data}), encoding="utf-8")
+        write_text(yaml.safe_dump({"data": data}), run.config)
         rows = ""
     calibrate = f"python -m mebert calibrate --model {shlex.quote(out)}{rows} --max_drop 0.01"
     print_pairs("Next:", {"choose its threshold": calibrate})

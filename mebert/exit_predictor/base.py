@@ -20,8 +20,8 @@ from transformers.utils import cached_file
 from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
-from mebert.storage.atomic import write_text
-from mebert.storage.model_spec import check_values
+from mebert.storage.atomic import atomic_path, write_text
+from mebert.storage.model_spec import check_values, only_writer
 from mebert.storage.predictor_spec import PredictorFile, PredictorOrigin, PredictorSpec
 from mebert.storage.trusted_classes import imported_class
 
@@ -153,14 +153,15 @@ def save_predictors(folder: str | Path, predictors: Sequence[ExitPredictor]) -> 
     """Write predictors into a folder, replacing those that it has; an empty sequence removes them."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS).unlink(missing_ok=True)
-    (folder / WEIGHTS).unlink(missing_ok=True)
-    if not predictors:
-        return
     states = [predictor.state() for predictor in predictors]
     tensors = {f"{n}.{name}": tensor for n, state in enumerate(states) for name, tensor in state.pop("tensors").items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    write_text(json.dumps({"format": 1, "predictors": states}, indent=2) + "\n", folder / SETTINGS)
+    with only_writer(folder):
+        (folder / SETTINGS).unlink(missing_ok=True)  # written last: without it there is no predictor
+        (folder / WEIGHTS).unlink(missing_ok=True)
+        if states:
+            with atomic_path(folder / WEIGHTS) as unfinished:
+                save_file(tensors, unfinished, metadata={"format": "pt"})
+            write_text(json.dumps({"format": 1, "predictors": states}, indent=2) + "\n", folder / SETTINGS)
 
 
 def load_predictors(path: str | Path) -> list[ExitPredictor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord
+from mebert.storage.atomic import atomic_path
 
 REQUIRED = ("logits", "labels", "index", "lengths")
 OPTIONAL = ("difficulty", "queries")
@@ -49,7 +50,8 @@ def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
 
 def save_record(record: ExitRecord, path: str | Path, about: Mapping[str, Any]) -> None:
     """Write a record as safetensors, with plain values for JSON `about` it, such as the split's name."""
-    save_file(record_tensors(record), path, metadata={"about": json.dumps(dict(about))})
+    with atomic_path(Path(path)) as unfinished:
+        save_file(record_tensors(record), unfinished, metadata={"about": json.dumps(dict(about))})
 
 
 def load_record(path: str | Path) -> tuple[ExitRecord, dict[str, Any]]:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_files
 from mebert.storage.hub import hub_errors
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec
+from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
 from mebert.storage.trusted_classes import imported_class
 
 if TYPE_CHECKING:
@@ -81,11 +82,13 @@ class PretrainedModel(nn.Module, ABC):
         folder = Path(folder)
         spec = self.spec().with_values(policy=None if policy is None else policy.spec(), **extra)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SPEC_FILE).unlink(missing_ok=True)  # written last: a folder without it is no model
-        self._save_parts(folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        spec.write(folder)
+        with only_writer(folder):
+            (folder / SPEC_FILE).unlink(missing_ok=True)  # written last: a folder without it is no model
+            with atomic_files(folder) as unfinished:
+                self._save_parts(unfinished)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(unfinished)
+            spec.write(folder)
 
     def _save_parts(self, folder: Path) -> None:
         self.encoder.config.id2label = dict(enumerate(self.label_names))

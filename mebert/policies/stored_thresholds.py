@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,35 +134,57 @@ def _spec_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: Ex
     return spec
 
 
-def store_thresholds(folder: str | Path, found: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
-    """Add thresholds to a model folder, which replace those stored for the same policy and number.
+def store_thresholds(
+    folder: str | Path,
+    found: Mapping[str, Mapping[str, Mapping[float, Any]]],
+    policies: Iterable[ExitPolicy] = (),
+    use: ExitPolicy | None = None,
+) -> list[str]:
+    """Add thresholds to a model folder, in one change; they replace those stored for the same policy and number.
 
-    `found` maps section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
+    Args:
+        folder: The model folder.
+        found: Section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
+        policies: Those that the thresholds were chosen for.
+        use: The policy, threshold and all, that becomes the one that the folder is used with; None keeps its own.
+
+    Returns:
+        The policies whose older thresholds were removed, because `use` replaced the settings that they belong to.
+
+    Raises:
+        UserError: The folder's own policy has got other settings meanwhile, which the thresholds do not fit.
     """
     with ModelSpec.change(folder) as spec:
+        lost = [] if use is None else _set_policy(spec, use)
+        for policy in policies:
+            stored = any(policy.name in points for points in found.values())
+            if stored and _rule(spec.policy, policy) != _rule(policy.spec(), policy):
+                raise UserError(
+                    f"{folder} has got another {policy.name} meanwhile, by another command: the thresholds do not fit "
+                    "it and were not stored; calibrate again"
+                )
         for section in SECTIONS:
             kept: dict[str, dict[float, Any]] = dict(getattr(spec, section))
-            for policy, points in found.get(section, {}).items():
+            for name, points in found.get(section, {}).items():
                 given = {n: Guarantee(**value) if section == "guarantees" else value for n, value in points.items()}
-                kept[policy] = dict(sorted((kept.get(policy, {}) | given).items()))
+                kept[name] = dict(sorted((kept.get(name, {}) | given).items()))
             setattr(spec, section, kept)
+    return lost
 
 
-def store_policy(folder: str | Path, policy: ExitPolicy) -> list[str]:
-    """Make a policy, threshold and all, the one that a model folder is used with.
+def _set_policy(spec: ModelSpec, policy: ExitPolicy) -> list[str]:
+    """Make a policy a model's own.
 
     A policy's name means the model's own of that name, with its settings, and else the plain one. So the thresholds
     stored for the old and the new policy are removed if the settings that they belong to (temperatures, weights,
     lambda) are replaced; returns the policies whose thresholds were.
     """
-    lost = []
-    with ModelSpec.change(folder) as spec:
-        before = spec.policy
-        for one in [policy, *([] if before is None else [policy_from_spec(before)])]:
-            if _rule(before, one) != _rule(policy.spec(), one):
-                gone = [getattr(spec, section).pop(one.name, None) for section in SECTIONS]
-                lost += [one.name] if any(gone) and one.name not in lost else []
-        spec.policy = policy.spec()
+    lost, before = [], spec.policy
+    for one in [policy, *([] if before is None else [policy_from_spec(before)])]:
+        if _rule(before, one) != _rule(policy.spec(), one):
+            gone = [getattr(spec, section).pop(one.name, None) for section in SECTIONS]
+            lost += [one.name] if any(gone) and one.name not in lost else []
+    spec.policy = policy.spec()
     return lost
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mebert.metrics.record_files import save_record
 from mebert.report.evaluation import Evaluation
 from mebert.report.plots import save_curve
+from mebert.storage.atomic import write_rows, write_text
 from mebert.storage.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -68,13 +68,11 @@ def write_files(
 
 def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: str = "", **extra: Any) -> None:
     """Write `evaluation.json` (with `extra` plain values), `curve.csv` and `curve.png`; `suffix` as `write_files`."""
-    folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**extra, **evaluation.as_dict()}, indent=2)
-    (folder / f"evaluation{suffix}.json").write_text(text + "\n", encoding="utf-8")
+    write_text(text + "\n", folder / f"evaluation{suffix}.json")
     compared = [result.curve for name, result in evaluation.policies.items() if name not in evaluation.curves]
     parts = [evaluation.fixed, *evaluation.curves.values(), *compared, *evaluation.points.values()]
-    with (folder / f"curve{suffix}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([evaluation.metric if column == "metric" else column for column in CURVE_COLUMNS])
-        writer.writerows([getattr(point, column) for column in CURVE_COLUMNS] for points in parts for point in points)
+    header = [evaluation.metric if column == "metric" else column for column in CURVE_COLUMNS]
+    rows = ([getattr(point, column) for column in CURVE_COLUMNS] for points in parts for point in points)
+    write_rows([header, *rows], folder / f"curve{suffix}.csv")
     save_curve(evaluation, folder / f"curve{suffix}.png", title)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mebert.report.evaluation import Evaluation
+from mebert.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 METRIC_TITLES = {
     "acc": "accuracy",
@@ -42,6 +44,12 @@ def label_axes(axes: Axes, fastest: float, metric: str, title: str) -> None:
     axes.grid(alpha=0.3)
 
 
+def save_figure(figure: MatplotlibFigure, path: Path) -> None:
+    """Write a picture, whole or not at all: PDF or SVG where the name says so, else a PNG."""
+    with atomic_path(path) as unfinished:
+        figure.savefig(unfinished, format={".pdf": "pdf", ".svg": "svg"}.get(path.suffix.lower(), "png"))
+
+
 def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
     """Write a PNG: the main metric against the speed-up by layers.
 
@@ -65,4 +73,4 @@ def save_curve(evaluation: Evaluation, path: Path, title: str) -> None:
         axes.annotate(str(number), at, xytext=(0, -12), textcoords="offset points", ha="center", fontsize=8)
     label_axes(axes, max(xs), evaluation.metric, f"{title}\n{evaluation.split}, {evaluation.samples:,} samples")
     figure.legend(fontsize=9, loc="outside lower center", ncols=2)  # never over the curves
-    figure.savefig(path)
+    save_figure(figure, path)

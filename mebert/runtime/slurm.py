@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from mebert.storage.atomic import write_text
 from mebert.storage.run_folder import RunFolder
 
 NOTE = "slurm_job.json"
@@ -25,8 +26,7 @@ def job_id() -> str | None:
 def note_job(run_folder: Path, command: Sequence[str]) -> None:
     """Write the job and the command into a run's folder; does nothing outside of SLURM."""
     if job_id() is not None:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        (run_folder / NOTE).write_text(json.dumps({"job": job_id(), "command": list(command)}), encoding="utf-8")
+        write_text(json.dumps({"job": job_id(), "command": list(command)}), run_folder / NOTE)
 
 
 def requeued_checkpoint(experiment_folder: Path, command: Sequence[str]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a new file, which takes the place of `path` once it is complete and on the disk.
 
     If anything fails, it is removed, and what was at `path` stays. Every writer has a temporary name of its own.
+    Who has the old file open, or mapped, keeps it. A device or a pipe (`/dev/stdout`) is itself written to.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _unfinished(path)
     try:
@@ -50,10 +55,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.close(folder)
 
 
+@contextmanager
+def atomic_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder for files that take their places in `folder`, each whole, once all are complete.
+
+    For libraries that write several files into a folder. Other files of `folder` stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = _unfinished(folder)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        for file in sorted(p for p in unfinished.rglob("*") if p.is_file() and p.suffix != ".lock"):
+            with atomic_path(folder / file.relative_to(unfinished)) as place:
+                os.replace(file, place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def write_text(text: str, path: Path) -> None:
-    """Write a text file in UTF-8, whole or not at all."""
+    """Write a text file in UTF-8, whole or not at all; lines end as they do in `text`."""
     with atomic_path(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", newline="")
+
+
+def write_rows(rows: Iterable[Iterable[Any]], path: Path) -> None:
+    """Write a CSV file, whole or not at all."""
+    with atomic_path(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
 
 
 def atomic_write(content: Any, path: Path) -> None:
@@ -132,7 +161,7 @@ def find_corruption(path: Path) -> str | None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half written in a folder."""
+    """Remove what a killed process left half written in a folder, files and folders."""
     for path in folder.glob(".*.unfinished"):
         found = UNFINISHED.match(path.name)
         if found is None:
@@ -140,7 +169,7 @@ def clear_unfinished(folder: Path) -> None:
         with suppress(OSError):  # another process was quicker
             here = found["host"] == _host()
             if not _is_alive(int(found["process"])) if here else time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _unfinished(path: Path) -> Path:

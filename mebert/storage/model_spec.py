@@ -140,8 +140,8 @@ class ModelSpec(_Values):
     @classmethod
     @contextmanager
     def change(cls, folder: str | Path) -> Iterator[ModelSpec]:
-        """Change a folder's spec within one read and write, a process at a time; its hidden lock file stays there."""
-        with FileLock(Path(folder) / f".{SPEC_FILE}.lock"):
+        """Change a folder's spec within one read and write, a process at a time."""
+        with only_writer(folder):
             spec = cls.read(folder)
             yield spec
             spec.write(folder)
@@ -156,6 +156,11 @@ class ModelSpec(_Values):
         for name, points in self.guarantees.items():
             drops.setdefault(name, {}).update({epsilon: found.threshold for epsilon, found in points.items()})
         return drops
+
+
+def only_writer(folder: str | Path) -> FileLock:
+    """What a process holds while it writes into a model folder, one at a time; the hidden lock file stays there."""
+    return FileLock(Path(folder) / f".{SPEC_FILE}.lock")
 
 
 def check_label_names(names: Sequence[str], num_labels: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mebert.errors import UserError
@@ -23,13 +24,19 @@ PLACES = {
 }
 
 
-def check_output(name: str, path: str | Path, folder: bool = False) -> None:
-    """Refuse a file or folder that cannot be made.
+def check_output(name: str, path: str | Path, folder: bool = False, inputs: Iterable[str | Path] = ()) -> None:
+    """Refuse a file or folder that cannot be made, or that is one of the command's `inputs`.
 
     Raises:
-        UserError: A file stands in the way, or the folder above may not be written to.
+        UserError: A file stands in the way, the folder above may not be written to, or what is there (a link, a second
+            name) is read by the command itself.
     """
     path = Path(path)
+    if path.exists():
+        for source in inputs:
+            if os.path.exists(source) and os.path.samefile(path, source):
+                what = "is" if os.path.abspath(path) == os.path.abspath(source) else f"is the same file as {source},"
+                raise UserError(f"{name} {path} {what} a file that the command reads; give another file for the output")
     if not folder and path.is_dir():
         raise UserError(f"{name} {path} is a folder; give a file name")
     place = path if folder else path.parent

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mebert.errors import UserError
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -51,6 +54,11 @@ class RunFolder:
         return self.path / METRICS
 
     @property
+    def files(self) -> list[Path]:
+        """The single files above, as far as they are there."""
+        return [path for path in (self.config, self.evaluation, self.outputs, self.metrics) if path.is_file()]
+
+    @property
     def model(self) -> Path:
         """The folder of the best model, as `MultiExitModel.from_pretrained` opens it."""
         return self.path / "model"
@@ -90,3 +98,53 @@ def run_folder(trainer: Trainer) -> Path:
         return root
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     return Path(logger.save_dir or root) / str(logger.name) / version
+
+
+def claim_version(experiment: Path) -> Path:
+    """Make the next folder `version_<n>` of an experiment; it is this process's own, since only one can make it."""
+    experiment.mkdir(parents=True, exist_ok=True)
+    while True:
+        found = (re.fullmatch(r"version_(\d+)", path.name) for path in experiment.iterdir())
+        folder = experiment / f"version_{max((int(match[1]) + 1 for match in found if match), default=0)}"
+        with suppress(FileExistsError):  # another process was quicker
+            folder.mkdir()
+            return folder
+
+
+@contextmanager
+def claimed_run(trainer: Trainer, experiment: Path) -> Iterator[None]:
+    """Give a trainer's run a folder of its own, which is removed in the end if nothing was written into it.
+
+    Loggers that number their runs take the next free version: Lightning's look for it long before they make the folder,
+    so that two runs would share it. Without a logger it is one of `experiment`. For process 0 alone.
+    """
+    made: dict[Path, Path] = {}  # by the experiment's folder
+    try:
+        if not trainer.loggers:
+            made[experiment] = claim_version(experiment)
+            trainer._default_root_dir = str(made[experiment])  # type: ignore[attr-defined]
+        for logger in trainer.loggers:
+            # Runs of others, such as W&B's, have an id.
+            if hasattr(logger, "_get_next_version") and logger._version is None:  # type: ignore[attr-defined]
+                root = Path(logger.root_dir or ".")
+                made[root] = made.get(root) or claim_version(root)
+                logger._version = int(made[root].name.removeprefix("version_"))  # type: ignore[attr-defined]
+        yield
+    finally:
+        for folder in made.values():
+            with suppress(OSError):  # it has files
+                folder.rmdir()
+
+
+def refuse_taken(folder: Path, resumed: str | Path | None) -> None:
+    """Raise a UserError where a training's folder, of the version that the user gave, is that of another run.
+
+    `resumed` is the checkpoint that it goes on from, in whose run's folder it may do so.
+    """
+    if not RunFolder(folder).config.is_file():
+        return
+    if resumed is None or RunFolder.of_checkpoint(resumed).path.resolve() != folder.resolve():
+        raise UserError(
+            f"trainer.logger: {folder} holds a run already, which a new training would overwrite; leave out the "
+            f"logger's version, or go on with that run: --ckpt_path {RunFolder(folder).checkpoint('last')}"
+        )

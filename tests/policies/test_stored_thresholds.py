@@ -3,7 +3,7 @@ from tiny import tiny_model
 
 from mebert.errors import UserError
 from mebert.policies import Entropy, PatientDivergence, PatientEntropy
-from mebert.policies.stored_thresholds import checkpoint_threshold, store_policy, store_thresholds, thresholds_beside
+from mebert.policies.stored_thresholds import checkpoint_threshold, store_thresholds, thresholds_beside
 from mebert.storage.model_spec import ModelSpec
 
 
@@ -23,7 +23,7 @@ def test_the_model_folder_must_hold_the_checkpoints_exits(tmp_path):
     name = next(name for name in state if ".exits." in name)
     with pytest.raises(UserError, match="holds other exits than"):
         threshold({**state, name: state[name] + 1e-3}, Entropy())
-    store_policy(tmp_path / "model", PatientEntropy(0.4, patience=3))
+    store_thresholds(tmp_path / "model", {}, use=PatientEntropy(0.4, patience=3))
     assert thresholds_beside(checkpoint, state, PatientEntropy(0.1, patience=3), {})[1] == {"entropy": {0.01: 0.25}}
     with pytest.raises(UserError, match="another pcee than"):
         threshold(state, PatientEntropy(0.4, patience=2))
@@ -51,9 +51,12 @@ def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
         assert {*spec.operating_points} == {*spec.max_drops}
         return {*spec.max_drops}
 
-    assert store_policy(tmp_path, own.with_threshold(0.1)) == [], "another threshold is no other rule"
-    assert store_policy(tmp_path, Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
+    def use(policy):
+        return store_thresholds(tmp_path, {}, use=policy)
+
+    assert use(own.with_threshold(0.1)) == [], "another threshold is no other rule"
+    assert use(Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
     assert kept() == {"entropy", "f_pabee"}
-    assert store_policy(tmp_path, PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
+    assert use(PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
     assert kept() == {"entropy"}
     assert ModelSpec.read(tmp_path).policy["init_args"]["patience"] == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.results import Row
 from mebert.data.tokenised import TokenisedSplit
 from mebert.report.layout import console, print_table, report_table
+from mebert.report.plots import save_figure
+from mebert.storage.atomic import write_rows, write_text
 
 CUT = "HF layers"  # any "HF k layers"
 # Baselines in greys, engines in colours that are distinct for colour-blind readers.
@@ -119,19 +120,16 @@ def write_files(
     folder: Path, setting: Mapping[str, Any], rows: Sequence[Row], shares: Sequence[Shares], line: str
 ) -> None:
     """Write `bench.json` and `bench.csv` into a folder, which is created if missing; `line` is the verdict."""
-    folder.mkdir(parents=True, exist_ok=True)
     content = {
         "verdict": line,
         "setting": dict(setting),
         "rows": [vars(row) for row in rows],
         "breakdown": [{**vars(s), "exits_per_layers": s.exits_per_layers} for s in shares],
     }
-    (folder / "bench.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    with (folder / "bench.csv").open("w", newline="", encoding="utf-8") as file:
-        names = [name for name in vars(rows[0]) if name != "seconds"]
-        writer = csv.DictWriter(file, [*names, "median_seconds"], extrasaction="ignore")  # None is an empty cell
-        writer.writeheader()
-        writer.writerows({**vars(row), "median_seconds": sorted(row.seconds)[len(row.seconds) // 2]} for row in rows)
+    write_text(json.dumps(content, indent=2) + "\n", folder / "bench.json")
+    names = [name for name in vars(rows[0]) if name != "seconds"]
+    cells = ([*(vars(row)[name] for name in names), sorted(row.seconds)[len(row.seconds) // 2]] for row in rows)
+    write_rows([[*names, "median_seconds"], *cells], folder / "bench.csv")  # None is an empty cell
 
 
 def _policy(policy: str, target: float | None) -> str:
@@ -171,7 +169,7 @@ def save_bars(rows: Sequence[Row], path: Path, title: str) -> None:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             legend.setdefault(name, handle)
     figure.legend([*legend.values()], [*legend], loc="outside lower center", ncols=min(len(legend), 9), fontsize=9)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _kind(name: str) -> str:

@@ -19,7 +19,7 @@ from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
-from mebert.policies.stored_thresholds import load_policy, store_policy, store_thresholds, within_range
+from mebert.policies.stored_thresholds import load_policy, store_thresholds, within_range
 from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
@@ -94,23 +94,24 @@ def _store(
     use: str | None, folder: str, found: Sequence[Calibrated], policies: dict[str, ExitPolicy], fitted: set[str]
 ) -> bool:
     """Store the thresholds and, with `use`, the policy; returns whether any threshold was stored."""
-    if use is not None:  # before any of its thresholds is stored
+    own = first = None
+    if use is not None:
         first = next(point for point in found if point.policy == use)
         if first.point is None:
             raise UserError(f"use: the policy {use!r} does not attain {first.request}; nothing was stored")
-        threshold = within_range(first.point.threshold)
-        removed = store_policy(folder, policies[use].with_threshold(threshold))
-        print(f"The model's own policy is now {use}, threshold {threshold:.6g} ({first.request})")
-        if removed:
-            print(f"Removed: stored thresholds of {', '.join(removed)}, which were for other settings of it")
+        own = policies[use].with_threshold(within_range(first.point.threshold))
     sections: dict[str, dict[str, dict[float, Any]]] = {}
     for point in found:
         # The thresholds of a fitted policy are valid only with what was fitted, which only `use` stores.
         if point.stored is not None and (point.policy not in fitted or point.policy == use):
             section, number, value = point.stored
             sections.setdefault(section, {}).setdefault(point.policy, {})[number] = value
+    removed = store_thresholds(folder, sections, policies.values(), own) if sections or own is not None else []
+    if own is not None and first is not None:
+        print(f"The model's own policy is now {use}, threshold {own.threshold:.6g} ({first.request})")
+    if removed:
+        print(f"Removed: stored thresholds of {', '.join(removed)}, which were for other settings of it")
     if sections:
-        store_thresholds(folder, sections)
         print(f"Stored: {', '.join(sections)} in {Path(folder) / SPEC_FILE}")
         print_next(folder, sections)
     lost = sorted(fitted - {use})

@@ -12,6 +12,7 @@ from mebert.commands.compare.chart_parts import metric_title
 from mebert.commands.compare.curve_chart import reference_gflops, speed_ticks
 from mebert.commands.compare.seed_groups import SeedGroup, TaskGroup, seed_groups
 from mebert.errors import UserError
+from mebert.report.plots import save_figure
 
 WIDTH = 10.0  # inches
 DPI = 200
@@ -56,8 +57,7 @@ def save_picture(groups: Sequence[TaskGroup], path: Path) -> None:
         title_fontsize=7.5,
     )
     legend.get_title().set_color("#555555")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _draw_curves(axes: Any, lines: Sequence[SeedGroup]) -> None:

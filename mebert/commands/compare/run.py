@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from io import StringIO
 from pathlib import Path
 
 from mebert.choices import CompareFormat
@@ -15,6 +15,7 @@ from mebert.commands.compare.paired import compare_runs, mismatch
 from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.report.layout import print_pairs
+from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import RunFolder
 
@@ -32,7 +33,7 @@ def compare_command(
         raise UserError(f"speedups must be at least 1, got {slow[0]:g}")
     form = format_of(format, out)
     if out is not None:
-        check_output("out", out)
+        check_output("out", out, inputs=[file for run in runs for file in RunFolder(Path(run)).files])
     if form in ("png", "html") and out is not None:
         _draw(runs, policy, speedups, form, out)
         return
@@ -41,14 +42,13 @@ def compare_command(
         if reason := mismatch(read[0], other):
             raise UserError(f"{read[0].folder} and {other.folder} cannot be compared: {reason}")
     comparison = compare_runs(read, speedups)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with nullcontext(sys.stdout) if out is None else out.open("w", newline="", encoding="utf-8") as file:
-        if form == "text":
-            print_comparison(comparison, file)
-        else:
-            file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
-    if out is not None:
+    file = sys.stdout if out is None else StringIO()
+    if form == "text":
+        print_comparison(comparison, file)
+    else:
+        file.write(as_markdown(comparison) if form == "md" else as_csv(comparison))
+    if isinstance(file, StringIO) and out is not None:
+        write_text(file.getvalue(), out)
         print_pairs("Saved:", {"comparison": out})
         print_pairs("Next:", _with_best(read))
     elif form == "text":

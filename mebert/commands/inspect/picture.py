@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mebert.commands.inspect.inspection import STAR, Inspection
 from mebert.commands.inspect.spaces import ExitSpace
 from mebert.errors import UserError
+from mebert.report.plots import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def save_picture(found: Inspection, path: Path) -> None:
     if shown:
         handles = [Line2D([], [], marker=marker, ls="none", **looks) for marker, looks in shown]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 + columns), fontsize=9)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _panel(axes: Axes, found: Inspection, space: ExitSpace) -> Any:

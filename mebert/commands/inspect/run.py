@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 from mebert.commands.inspect.command import InspectSettings
 from mebert.commands.inspect.inspection import Inspection
@@ -14,20 +15,27 @@ from mebert.commands.inspect.tables import print_inspection
 from mebert.commands.inspect.tokens import find_predictor, view_tokens
 from mebert.commands.inspect.trace import trace_texts
 from mebert.errors import UserError
+from mebert.storage.atomic import write_text
+from mebert.storage.model_spec import saved_model_folder
+from mebert.storage.paths import check_output
 from mebert.storage.run_folder import RunFolder
 
 
 def run_inspect(settings: InspectSettings) -> None:
     """Inspect a model; print the result, or write it."""
+    if settings.out is not None:
+        folder = saved_model_folder(str(settings.model)) if Path(str(settings.model)).is_dir() else None
+        model = [] if folder is None else Path(folder).iterdir()
+        run = RunFolder.of_model(folder).files if folder is not None else []
+        check_output("out", settings.out, inputs=[*model, *run, *([settings.file] if settings.file else [])])
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
     content = json.dumps(found.as_dict(), indent=2, allow_nan=False) if wanted == "json" else ""
     if out is None:  # html and png need one
         print_inspection(found) if wanted == "text" else print(content)
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
     if wanted == "json":
-        out.write_text(content + "\n", encoding="utf-8")
+        write_text(content + "\n", out)
     elif wanted == "png":
         from mebert.commands.inspect.picture import save_picture
 

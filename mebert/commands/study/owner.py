@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mebert.errors import UserError
+from mebert.storage.atomic import write_text
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def exclusive_owner(folder: Path) -> Iterator[None]:
             owner = "another process"
         raise UserError(f"{folder} is being run by {owner}: wait until it has ended, or stop it") from error
     try:
-        about.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), about)
         yield
     finally:
         about.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, 
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
 from mebert.report.layout import markdown_table, print_pairs
-from mebert.report.plots import label_axes, metric_title
+from mebert.report.plots import label_axes, metric_title, save_figure
+from mebert.storage.atomic import write_rows, write_text
 
 TITLES: dict[Choice, str] = {
     "own": "Each recipe with its own exit rule",
@@ -76,7 +76,7 @@ def write_report(study: Study, command: str) -> Path:
         blocks += _task_blocks(result, columns)
     blocks += ["## Again", f"    {command} --report_only"]
     path = study.out / "report.md"
-    path.write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    write_text("\n\n".join(blocks) + "\n", path)
     print(f"Report: {path}")
     same: dict[tuple[str, int], list[str]] = {}  # runs on the same task with the same seed
     for cell, found in done:
@@ -144,16 +144,14 @@ def _mean(recipe: RecipeResult, choice: Choice, column: str) -> float | None:
 
 
 def _write_csv(result: TaskResult, columns: Sequence[str], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(CSV_COLUMNS)
-        for recipe in result.recipes:
-            for choice, figures in recipe.figures.items():
-                at = {f"{recipe.slowest:g}x": figures.full} if recipe.single else {c: figures.at[c] for c in columns}
-                policies = " ".join(dict.fromkeys(figures.policies))
-                start = [result.task, result.metric, recipe.recipe, recipe.layers, choice, policies]
-                for column, found in at.items():
-                    writer.writerow([*start, column, *(() if found is None else astuple(found))])
+    rows: list[list[object]] = [list(CSV_COLUMNS)]
+    for recipe in result.recipes:
+        for choice, figures in recipe.figures.items():
+            at = {f"{recipe.slowest:g}x": figures.full} if recipe.single else {c: figures.at[c] for c in columns}
+            policies = " ".join(dict.fromkeys(figures.policies))
+            start = [result.task, result.metric, recipe.recipe, recipe.layers, choice, policies]
+            rows += [[*start, column, *(() if found is None else astuple(found))] for column, found in at.items()]
+    write_rows(rows, path)
 
 
 def _save_plot(result: TaskResult, path: Path) -> None:
@@ -178,4 +176,4 @@ def _save_plot(result: TaskResult, path: Path) -> None:
     title = f"{result.task}: each recipe with its best policy, {result.rows:,} test rows"
     label_axes(axes, fastest, result.metric, title)
     figure.legend(fontsize=8, loc="outside lower center", ncols=5)
-    figure.savefig(path)
+    save_figure(figure, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mebert.report.page.parts import Figure, Section
+from mebert.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -16,9 +17,7 @@ FOLDER = Path(__file__).parent
 
 def write_page(path: str | Path, title: str, lead: str, sections: Sequence[Section]) -> None:
     """Write a page."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(title, lead, sections), encoding="utf-8")
+    write_text(render_page(title, lead, sections), Path(path))
 
 
 def render_page(title: str, lead: str, sections: Sequence[Section]) -> str:
