@@ -197,13 +197,13 @@ class MebertCLI(LightningCLI):
             self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
             self.model.load_state_dict(content["state_dict"])
         if trainer.is_global_zero:
-            folder = run_folder(trainer)
+            folder, read = run_folder(trainer), getattr(self.datamodule, "text_settings", {})
             self.model.model.save_pretrained(
                 folder / "model",
                 getattr(self.datamodule, "tokenizer", None),
                 self.model.policy,
                 operating_points=self.model.operating_points,
-                max_length=getattr(self.datamodule, "max_length", None),
+                **{name: read.get(name) for name in ("max_length", "num_texts")},
             )
             save_predictors(folder / "model", self.model.exit_predictors)
             print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)

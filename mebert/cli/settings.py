@@ -8,7 +8,8 @@
 6. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
 7. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
 8. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
-9. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
+9. `_read_texts_as_trained`: what decides the tokens of a text is the checkpoint's where none was chosen.
+10. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mebert.cli.interruption import same_command
 from mebert.data import TextDataModule
+from mebert.data.tokenizers import DEFAULT_LENGTH, stored_settings, tell_unknown_length
 from mebert.errors import UserError
 from mebert.report.glue_files import glue_splits
 from mebert.runtime.precision import pick_precision
@@ -50,7 +52,7 @@ def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None
     for step in (_set_default_logger, _require_weights_only, _continue_requeued_run, _open_checkpoint):
         step(command)
     command.config = merge_checkpoint()
-    for step in (_select_glue_rows, _report_overrides, _share_tokenizer, _choose_precision):
+    for step in (_select_glue_rows, _report_overrides, _share_tokenizer, _read_texts_as_trained, _choose_precision):
         step(command)
 
 
@@ -121,6 +123,19 @@ def _share_tokenizer(command: Command) -> None:
     encoder = model.get("encoder")
     if encoder and not model.get("encoder_config") and data.get("tokenizer") == DEFAULT_TOKENIZER:
         data.tokenizer = encoder
+
+
+def _read_texts_as_trained(command: Command) -> None:
+    data: Any = command.config.data.get("init_args", {})
+    saved = None if command.checkpoint is None else command.checkpoint["mebert"].get("texts")
+    stored = {"max_length": DEFAULT_LENGTH} | (saved or {})
+    if command.checkpoint is not None:
+        stored |= stored_settings(saved)
+        if saved is None and "max_length" in data and data["max_length"] is None:
+            tell_unknown_length(str(command.config.ckpt_path), DEFAULT_LENGTH)
+    for name, value in stored.items():
+        if name in data and data[name] is None:
+            data[name] = value
 
 
 def _choose_precision(command: Command) -> None:

@@ -19,13 +19,13 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
 
     import yaml
 
-    from mebert.data.tokenised import load_tokenizer
+    from mebert.data.tokenizers import load_tokenizer
     from mebert.errors import UserError
     from mebert.models import CascadeModel
     from mebert.policies import ExitPolicy, MaxProbability, ValueChange
     from mebert.report.layout import print_pairs
     from mebert.storage.atomic import write_text
-    from mebert.storage.model_spec import saved_model_folder
+    from mebert.storage.model_spec import ModelSpec, saved_model_folder
     from mebert.storage.paths import check_output
     from mebert.storage.run_folder import RunFolder
 
@@ -35,13 +35,21 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     folders = [saved_model_folder(model) or model for model in models]
     joined = CascadeModel.from_folders(folders)
     policy: ExitPolicy = ValueChange(threshold) if joined.num_labels == 1 else MaxProbability(threshold)
+    specs = [ModelSpec.read(folder) for folder in folders]
+    # All members read the same tokens, those of the last one's training: the plain model, against which drops count.
+    read = {"max_length": specs[-1].max_length, "num_texts": specs[-1].num_texts}
+    if read["max_length"] is not None:
+        read["max_length"] = min(read["max_length"], joined.adapter.max_length)
     run = RunFolder(Path(out))
     run.path.mkdir(parents=True, exist_ok=True)
     try:
         run.model.mkdir()  # claimed: of two commands one makes it
     except FileExistsError:
         raise UserError(f"{out} holds a model already; give another folder by --out") from None
-    joined.save_pretrained(run.model, load_tokenizer(folders[-1]), policy.bind(joined))
+    joined.save_pretrained(run.model, load_tokenizer(folders[-1]), policy.bind(joined), **read)
+    if len(lengths := dict.fromkeys(spec.max_length for spec in specs)) > 1:
+        of_each = ", ".join(map(str, lengths))
+        print(f"Note: the models were trained at max_length {of_each}; the cascade reads {read['max_length']} tokens")
     members = [joined.member(index) for index in range(joined.num_exits)]
     sizes = ", ".join(f"{member.num_layers} layers of {member.hidden_size}" for member in members)
     print(f"Cascade of {len(members)} models ({sizes}): {out}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from mebert.data.checks import check_metrics, check_queries, check_source, predict_columns
 from mebert.data.files import load_file, own_label_names
 from mebert.data.prepared import PreparedSplits
 from mebert.data.tasks import RANKING, Task, find_task, load_task_splits
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.tokenizers import DEFAULT_LENGTH, load_tokenizer
 from mebert.errors import UserError, check_range
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TextDataModule(PreparedSplits):
             model trained on mnli), or null for own files.
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
         max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the longer text
-            first).
+            first). Null: as the checkpoint was trained, else 128.
         batch_size: Training rows a batch and process.
         eval_batch_size: Rows a batch and process in validation, test and prediction; null for `batch_size`.
         train_file: Own training rows.
@@ -64,13 +64,17 @@ class TextDataModule(PreparedSplits):
         pad_to_multiple_of: Pad each batch to a multiple of this many tokens; null for the longest row.
         num_workers: Processes that build batches; 0 builds them in the main process.
         seed: Determines the order of the rows, `holdout` and the samples.
+        do_lower_case: Lower-case the texts; null: as the checkpoint was trained, else as the tokenizer's files say.
+        truncation_side: Where longer inputs are cut, `right` or `left`; null: as `do_lower_case`.
+        split_special_tokens: Read a special token that is typed in a text (`[SEP]`) as ordinary text; null: as the
+            checkpoint was trained (one of mebert 0.1.0: no), else yes, unless the tokenizer's files say no.
     """
 
     def __init__(
         self,
         task: str | None = None,
         tokenizer: str = "google-bert/bert-base-uncased",
-        max_length: int = 128,
+        max_length: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         train_file: str | None = None,
@@ -93,7 +97,11 @@ class TextDataModule(PreparedSplits):
         pad_to_multiple_of: int | None = None,
         num_workers: int = 0,
         seed: int = 42,
+        do_lower_case: bool | None = None,
+        truncation_side: Literal["right", "left"] | None = None,
+        split_special_tokens: bool | None = None,
     ) -> None:
+        max_length = DEFAULT_LENGTH if max_length is None else max_length
         check_range("batch_size", batch_size, 1)
         check_range("eval_batch_size", eval_batch_size, 1)
         check_range("max_train_samples", max_train_samples, 1)
@@ -118,6 +126,11 @@ class TextDataModule(PreparedSplits):
         self.files = {name: path for name, path in by_split.items() if path is not None}
         self.tokenizer_name = tokenizer
         self.max_length = max_length
+        self.tokenizer_settings: dict[str, Any] = {
+            "do_lower_case": do_lower_case,
+            "truncation_side": truncation_side,
+            "split_special_tokens": split_special_tokens,
+        }
         self.predict_file = predict_file
         self.predict_split = predict_split
         self.streaming = streaming
@@ -147,7 +160,7 @@ class TextDataModule(PreparedSplits):
             self.validation_names = list(self.task.validation_splits)
 
     def build_tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.tokenizer_name)
+        return load_tokenizer(self.tokenizer_name, **self.tokenizer_settings)
 
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
         if self.task is not None:

@@ -10,9 +10,12 @@ from jsonargparse import ArgumentError, ArgumentParser
 from mebert.data.datamodule import TextDataModule
 from mebert.data.labels import check_label_order
 from mebert.data.loaders import SplitLoaders, open_split
+from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenised import TokenisedSplit
+from mebert.data.tokenizers import load_tokenizer, saved_in, tell_unknown_length
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
@@ -33,6 +36,7 @@ def file_data(
 ) -> SplitLoaders:
     """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
     regression = model.num_labels == 1
+    warn_of_kind(ModelSpec.read(folder).num_texts, 1 if text_pair_column is None else 2)
     return TextDataModule(
         tokenizer=folder,
         max_length=max_length,
@@ -56,6 +60,11 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
         raise UserError(f"{config} is no configuration of a run: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
+    own, spec = content["data"].get("init_args") or {}, ModelSpec.read(folder)
+    if "tokenizer" in own and saved_in(folder):  # with the settings that it had in training
+        own["tokenizer"] = folder
+    if "max_length" in own and own["max_length"] is None:
+        own["max_length"] = spec.max_length
     named = content["data"].get("class_path")
     kind = imported_class(named, L.LightningDataModule, f"{config}: cannot create its data module: it")
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
@@ -69,6 +78,15 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     if not isinstance(data, SplitLoaders):
         raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
     return _fitting(data, model, str(config))
+
+
+def trained_length(folder: str, model: MultiExitModel) -> int:
+    """Tokens to which a saved model's texts are cut: as in training, else as many as it can read."""
+    most = min(model.adapter.max_length, load_tokenizer(folder).model_max_length)
+    stored = ModelSpec.read(folder).max_length
+    if stored is None:
+        tell_unknown_length(folder, most)
+    return most if stored is None else min(stored, most)
 
 
 def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoaders:

@@ -18,7 +18,9 @@ from mebert.data.loaders import SplitLoaders
 from mebert.data.rows import Rows
 from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task
-from mebert.data.tokenised import Batch, TokenisedSplit, check_tokenizer, tokenise
+from mebert.data.text_warnings import mostly_unknown, warn_of_unknown
+from mebert.data.tokenised import Batch, TokenisedSplit, tokenise
+from mebert.data.tokenizers import check_tokenizer, settings_of
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class PreparedSplits(SplitLoaders):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._text_settings: dict[str, Any] = {}
         self._prepared: set[str | None] = set()
         self._rows: dict[str, Rows] = {}
         self._stream: FileStream | None = None  # of a file to predict that is too large for memory
@@ -84,6 +87,14 @@ class PreparedSplits(SplitLoaders):
             self._tokenizer = self.build_tokenizer()
             check_tokenizer(self._tokenizer, self.tokenizer_name, self.max_length)
         return self._tokenizer
+
+    @property
+    def text_settings(self) -> dict[str, Any]:
+        """How texts become tokens, in plain values; stored with a model, which must be asked in the same way."""
+        if not self._text_settings:
+            own = {"max_length": self.max_length, "num_texts": len(self.text_columns)}
+            self._text_settings = own | settings_of(self.tokenizer)
+        return self._text_settings
 
     def prepare_data(self) -> None:
         """Load, check and tokenise all that the command needs, so that errors show before training starts."""
@@ -194,7 +205,9 @@ class PreparedSplits(SplitLoaders):
         columns = self._text_columns(name)
         rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
         self._rows[name] = rows
-        return tokenise(rows, self.tokenizer, self.max_length, columns, name)
+        split = tokenise(rows, self.tokenizer, self.max_length, columns, name)
+        warn_of_unknown(mostly_unknown(split.tokens, split.offsets, self.tokenizer), len(split), rows.origin)
+        return split
 
     def _rows_of(self, name: str) -> Rows:
         self.split(name)  # raises for one that has not been prepared

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from mebert.data.file_rows import LINE_COLUMN
 from mebert.data.labels import encode_labels
+from mebert.data.text_warnings import share
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class Rows:
         if refuse_blank:
             columns = " or ".join(repr(name) for name in text_columns)
             raise UserError(f"{where}: the text in {columns} is empty or blank; fill it in or remove the row")
-        rank_zero_warn(f"{len(found)} row(s) with an empty or blank text, the first at {where}; used as they are")
+        rank_zero_warn(f"{share(len(found), len(self))} are empty or blank, the first at {where}; used as they are")
 
 
 def require_columns(table: datasets.Dataset, names: Sequence[str], origin: str) -> None:

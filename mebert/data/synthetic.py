@@ -23,7 +23,8 @@ def synthetic_tokenizer() -> PreTrainedTokenizerBase:
     """Return a tokenizer of one token a word, made in memory."""
     from transformers import BertTokenizer
 
-    return BertTokenizer(vocab={word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))})
+    vocabulary = {word: number for number, word in enumerate((*SPECIAL_TOKENS, *WORDS))}
+    return BertTokenizer(vocab=vocabulary, split_special_tokens=True)
 
 
 def synthetic_splits(

@@ -6,7 +6,6 @@ Shapes: N rows of the split, B batch, S tokens of the longest row in it.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,33 +20,21 @@ from mebert.data.file_rows import LINE_COLUMN
 from mebert.data.files import cache_folder
 from mebert.data.rows import Rows, arrow_column
 from mebert.data.samplers import PADDING_ROW
-from mebert.errors import UserError
+from mebert.data.tokenizers import encode_texts, tokenizer_key
 from mebert.storage.atomic import atomic_path
-from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
 # Changes with the meaning of the cached columns, so that an older cache is not read as the new one.
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 
 MAP_FROM = 32_000_000
 """Bytes from which on the token ids of a split stay on disk, mapped into memory."""
 
 Item = dict[str, Any]
 Batch = dict[str, torch.Tensor]
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a Hub id or folder."""
-    from transformers import AutoTokenizer
-
-    with hub_errors(f"the tokenizer {name!r}"):
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # made of config.json alone, where its own files are missing
-        raise UserError(f"cannot load the tokenizer {name!r}: there are no files of one; fetch or save them there")
-    return tokenizer
 
 
 @dataclass
@@ -178,23 +165,13 @@ def encode(
     batch: dict[str, list[str | None]], tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]
 ) -> dict[str, list[list[int]]]:
     """Tokenise a batch of texts, by column, without padding."""
-    texts = [[text or "" for text in batch[name]] for name in text_columns]
-    encoded = tokenizer(
-        *texts, truncation="longest_first", max_length=max_length, padding=False, return_attention_mask=False
-    )
-    return dict(encoded)
+    return encode_texts(tokenizer, [[text or "" for text in batch[name]] for name in text_columns], max_length)
 
 
 def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]) -> str:
-    """Return what identifies the token ids: rows, tokenizer and settings.
-
-    `datasets` would hash the tokenizer object, whose state changes with its first use, and miss the cache later.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    state = json.loads(backend.to_str()) if backend is not None else {"vocab": tokenizer.get_vocab()}
-    state = {name: value for name, value in state.items() if name not in ("truncation", "padding")}
-    settings = [CACHE_VERSION, type(tokenizer).__name__, str(max_length), *text_columns, *tokenizer.model_input_names]
-    digest = hashlib.sha256("\0".join([*settings, json.dumps(state, sort_keys=True)]).encode())
+    """Return what identifies the token ids: rows, tokenizer and settings."""
+    settings = [CACHE_VERSION, tokenizer_key(tokenizer), str(max_length), *text_columns]
+    digest = hashlib.sha256("\0".join(settings).encode())
     digest.update(rows.table._fingerprint.encode())
     if not rows.is_whole:
         digest.update(rows.chosen.astype(np.int64).tobytes())
@@ -224,11 +201,3 @@ def _flat(table: datasets.Dataset, name: str) -> tuple[np.ndarray, np.ndarray]:
                 start += len(values)
             mapped.flush()
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray), offsets
-
-
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, max_length: int) -> None:
-    """Raise a UserError for a tokenizer that cannot make the batches asked for."""
-    if tokenizer.pad_token_id is None:
-        raise UserError(f"the tokenizer {name!r} has no padding token; choose that of a BERT-like encoder")
-    if max_length > (limit := tokenizer.model_max_length):
-        raise UserError(f"max_length is {max_length} tokens, but the tokenizer {name!r} allows {limit}")

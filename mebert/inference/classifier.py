@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +55,7 @@ class EarlyExitClassifier:
 
     Args:
         model: A copy of it is prepared for inference.
-        tokenizer: The model's.
+        tokenizer: The model's; texts are read with a copy of it.
         policy: Decides when texts leave, with its threshold; None: every call must name one.
         operating_points: Policy name to speed-up by layers to threshold, for `speedup`.
         predictors: Exit predictors, for the engine `predicted`.
@@ -62,6 +63,11 @@ class EarlyExitClassifier:
         precision: `float32`, `bfloat16` or `int8` (CPU); None: bfloat16 where the hardware multiplies it fast.
         compile: Compile the layers, which takes a minute at the first texts; needs a C++ compiler on a CPU.
         max_drops: Policy name to largest allowed drop to threshold, for `max_drop`.
+        max_length: Longest text in tokens, as in training: longer ones are cut where a call gives no other length;
+            None: the longest that the model can read.
+        num_texts: Texts that the model was trained to read at a time, 1 or 2 (pairs), for a warning; None: not known.
+
+    Threads may share one, each with settings of its own.
 
     Raises:
         UserError: A setting that this machine does not support.
@@ -78,6 +84,8 @@ class EarlyExitClassifier:
         precision: PrecisionName | None = None,
         compile: bool = False,
         max_drops: dict[str, dict[float, float]] | None = None,
+        max_length: int | None = None,
+        num_texts: int | None = None,
     ) -> None:
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = device if isinstance(device, torch.device) else pick_device(device or default)
@@ -86,6 +94,11 @@ class EarlyExitClassifier:
         self.precision: PrecisionName = precision
         self.model = prepare_model(model, precision, compile, self.device)
         self.tokenizer = tokenizer
+        self._own_tokenizer = copy.deepcopy(tokenizer)  # whose state no other code can change
+        most = min(self.model.adapter.max_length, tokenizer.model_max_length)
+        self._most_tokens = most
+        self.max_length = most if max_length is None else min(max_length, most)
+        self.num_texts = num_texts
         self.policy = None if policy is None else prepare_policy(policy, self.model)
         self.operating_points = operating_points or {}
         self.max_drops = max_drops or {}
@@ -110,7 +123,7 @@ class EarlyExitClassifier:
         Raises:
             UserError: There is no such folder or id, or it has no exits or no tokenizer.
         """
-        from mebert.data.tokenised import load_tokenizer
+        from mebert.data.tokenizers import load_tokenizer, tell_unknown_length
 
         name = saved_model_folder(path) or str(path)
         spec = ModelSpec.read(name)
@@ -118,7 +131,11 @@ class EarlyExitClassifier:
         tokenizer = load_tokenizer(name)
         policy, predictors = load_policy(name, model), load_predictors(name)
         drops = spec.thresholds_for_max_drop()
-        return cls(model, tokenizer, policy, spec.operating_points, predictors, device, precision, compile, drops)
+        points, reading = spec.operating_points, (spec.max_length, spec.num_texts)
+        found = cls(model, tokenizer, policy, points, predictors, device, precision, compile, drops, *reading)
+        if spec.max_length is None:
+            tell_unknown_length(str(path), found.max_length)
+        return found
 
     @property
     def label_names(self) -> list[str]:
@@ -151,7 +168,7 @@ class EarlyExitClassifier:
             engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.
             batch_size: Most texts per batch.
             tokens_per_batch: Most tokens per batch, padding included; None: no such limit.
-            max_length: Longest text in tokens, longer ones are truncated; None: the longest that the model can read.
+            max_length: Longest text in tokens, longer ones are truncated; None: as in training (`self.max_length`).
             window: Texts that are read ahead and sorted by length together; None: 32 batches.
             progress: Show a progress bar; None: on a terminal, for long lists.
 
@@ -165,7 +182,7 @@ class EarlyExitClassifier:
         plan = BatchPlan(batch_size, tokens_per_batch)
         window = 32 * batch_size if window is None else window
         check_range("window", window, 1)
-        encoder = TextEncoder(self.tokenizer, self._max_length(max_length), self.device)
+        encoder = self.text_encoder(max_length)
         runner = make_engine(
             "shrink" if engine == "auto" else engine,
             self.model,
@@ -215,11 +232,12 @@ class EarlyExitClassifier:
             threshold = stored_threshold(chosen.name, self.operating_points, self.max_drops, speedup, max_drop)
         return chosen if threshold is None else chosen.with_threshold(threshold)
 
-    def _max_length(self, asked: int | None) -> int:
-        most = min(self.model.adapter.max_length, self.tokenizer.model_max_length)
-        if asked is not None and not 1 <= asked <= most:
-            raise UserError(f"max_length must be from 1 to {most} for this model, got {asked}")
-        return most if asked is None else asked
+    def text_encoder(self, max_length: int | None = None) -> TextEncoder:
+        """What makes batches of one input's texts; `max_length` as in a call."""
+        if max_length is not None and not 1 <= max_length <= self._most_tokens:
+            raise UserError(f"max_length must be from 1 to {self._most_tokens} for this model, got {max_length}")
+        longest = self.max_length if max_length is None else max_length
+        return TextEncoder(self._own_tokenizer, longest, self.device, self.num_texts)
 
     def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
         names = self.label_names

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mebert.data.text_warnings import TextCounts, warn_of_kind
+from mebert.data.tokenizers import encode_texts
 from mebert.errors import UserError
 from mebert.inference.batching import BatchPlan, plan_batches
 from mebert.inference.engine import Engine, Finished
@@ -28,15 +30,25 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextEncoder:
-    """Texts or pairs to token ids, and token ids to batches."""
+    """Texts or pairs to token ids, and token ids to batches; warns once of texts that the model cannot read.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> None:
+    Args:
+        tokenizer: The model's.
+        max_length: Longest text in tokens; longer ones are cut.
+        device: Of the batches.
+        num_texts: Texts that the model was trained to read at a time, 1 or 2; None: not known.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device, num_texts: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.device = device
         self.fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0}
+        self.num_texts = num_texts
         self._pairs: bool | None = None
-        self._seen = 0
+        self._counts = TextCounts()
 
     def encode(self, texts: Sequence[Any]) -> dict[str, list[list[int]]]:
         """Token ids (and segment ids if the model has them) of some texts, unpadded.
@@ -48,29 +60,26 @@ class TextEncoder:
             pair = isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
             if not pair and not isinstance(text, str):
                 found = "None" if text is None else f"of the type {type(text).__name__}"
-                raise UserError(f"input {self._seen + place + 1} is {found}; give a text or a pair of texts (a, b)")
+                raise UserError(
+                    f"input {self._counts.rows + place + 1} is {found}; give a text or a pair of texts (a, b)"
+                )
             if self._pairs is None:
                 self._pairs = pair
+                warn_of_kind(self.num_texts, 2 if pair else 1)
             elif self._pairs != pair:
                 kind, other = ("a pair", "a text") if pair else ("a text", "a pair")
-                where = self._seen + place + 1
+                where = self._counts.rows + place + 1
                 raise UserError(f"input {where} is {kind}, those before it are {other} each; give one kind")
-        self._seen += len(texts)
-        columns = zip(*texts, strict=True) if self._pairs else (texts,)
+        columns = [list(column) for column in zip(*texts, strict=True)] if self._pairs else [list(texts)]
         try:
-            encoded = self.tokenizer(
-                *map(list, columns),
-                truncation="longest_first",
-                max_length=self.max_length,
-                padding=False,
-                return_attention_mask=False,
-            )
+            encoded = encode_texts(self.tokenizer, columns, self.max_length)
         except (TypeError, UnicodeEncodeError) as error:
             broken = next((place for place, text in enumerate(texts) if SURROGATE.search("".join(text))), None)
             if broken is None:
                 raise
-            where = self._seen - len(texts) + broken + 1
+            where = self._counts.rows + broken + 1
             raise UserError(f"input {where} holds half a character (a lone surrogate); take it out") from error
+        self._counts.add(columns, encoded["input_ids"], self.tokenizer)
         return {name: encoded[name] for name in self.fill if name in encoded}
 
     def collate(self, rows: dict[str, list[list[int]]], places: np.ndarray) -> dict[str, Tensor]:

@@ -192,13 +192,14 @@ def _own_folder(model: str) -> str:
 
 
 def _check_tokenizers(names: Sequence[str]) -> None:
-    """Token ids are the same for all: the vocabularies must agree token by token, not in their size alone."""
+    """Token ids are the same for all: vocabularies must agree token by token, and so must lower-casing and cutting."""
     from transformers import AutoTokenizer
 
-    vocabularies = []
+    found = []
     for name in names:
         with hub_errors(f"the tokenizer of {name!r}"):
-            vocabularies.append(AutoTokenizer.from_pretrained(name, trust_remote_code=False).get_vocab())
-    for name, vocabulary in zip(names, vocabularies, strict=True):
-        if vocabulary != vocabularies[0]:
+            one = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        found.append((one.get_vocab(), getattr(one, "do_lower_case", None), one.truncation_side))
+    for name, own in zip(names, found, strict=True):
+        if own != found[0]:
             raise UserError(f"the tokenizers of {names[0]} and {name} differ; the models of a cascade must share one")

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from mebert.data.text_warnings import warn_of_kind
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
@@ -61,6 +63,29 @@ def check_strategy(strategy: object) -> None:
             f"trainer.strategy {found.pop()} spreads the weights over processes, and exits are evaluated and run on "
             "whole ones; take ddp (--trainer configs/trainer/ddp.yaml)"
         )
+
+
+def check_texts(trained: Mapping[str, Any] | None, datamodule: Any) -> None:
+    """Compare how texts become tokens with how they did in training (None: not known); a warning for what differs.
+
+    Raises:
+        UserError: The vocabulary is another one, so that token ids mean other words.
+    """
+    own = getattr(datamodule, "text_settings", None)
+    if trained is None or own is None:
+        return
+    if own["vocabulary"] != trained["vocabulary"]:
+        raise UserError(
+            f"the tokenizer {datamodule.tokenizer_name!r} has another vocabulary than the one that the model was "
+            "trained with; give that by data.tokenizer (a run has it in its folder model)"
+        )
+    warn_of_kind(trained["num_texts"], own["num_texts"])
+    for name in ("max_length", "do_lower_case", "truncation_side", "split_special_tokens"):
+        if own[name] != trained[name]:
+            rank_zero_warn(
+                f"{name} is {own[name]}, but the model was trained and its thresholds chosen with {trained[name]}; "
+                f"leave out data.{name} (or give that of training by data.tokenizer) for the same answers"
+            )
 
 
 def check_fit(model: MultiExitModel, datamodule: Any) -> None:

@@ -17,6 +17,7 @@ from mebert.exit_predictor import ExitPredictor, predictor_from_state
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
 from mebert.metrics.record_files import record_from_tensors, record_tensors
 from mebert.models.multi_exit import MultiExitModel
+from mebert.modules.checks import check_texts
 from mebert.modules.fitted_indicators import add_missing_parts, has_fitted_parts, make_room_for_state, refit
 from mebert.policies import (
     DistanceRatio,
@@ -46,12 +47,14 @@ class EarlyExitModule(L.LightningModule):
         operating_points: Policy name to target speed-up to threshold, from validation data.
         validation_record: The pass on which they were chosen; any other policy can be chosen on it later.
         exit_predictors: Exit predictors that were fitted to the policy's exits.
+        text_settings: How its texts became tokens in training (`PreparedSplits.text_settings`); None: not known.
     """
 
     model: MultiExitModel
     policy: ExitPolicy
     threshold: float | None
     target_speedup: float
+    text_settings: dict[str, Any] | None = None
 
     def init_policy(self, given: ExitPolicy | dict[str, Any] | None) -> None:
         """Set the policy to the given one (or the one of a given `spec`), else to the recipe's own."""
@@ -141,7 +144,9 @@ class EarlyExitModule(L.LightningModule):
             refit(trainer, self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        own = getattr(getattr(self._trainer, "datamodule", None), "text_settings", self.text_settings)
         checkpoint["mebert"] = {
+            "texts": own,
             "policy": self.policy.spec(),
             "operating_points": self.operating_points,
             "label_names": list(self.model.label_names),
@@ -154,6 +159,8 @@ class EarlyExitModule(L.LightningModule):
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
         make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
+        self.text_settings = saved.get("texts")
+        check_texts(self.text_settings, getattr(self._trainer, "datamodule", None))
         self.operating_points = saved["operating_points"]
         recorded = saved.get("validation_record")
         self.validation_record = None if recorded is None else record_from_tensors(recorded)

@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mebert.data.scoring import score_split
-from mebert.data.tokenised import Item, TokenisedSplit, check_tokenizer
+from mebert.data.tokenised import Item, TokenisedSplit
+from mebert.data.tokenizers import check_tokenizer, load_tokenizer
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.modules.teacher_labels import label_order
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_path
-from mebert.storage.hub import hub_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,16 +141,13 @@ def _with_texts(trainer: L.Trainer, teacher: str) -> Any:
 
 def _tokenizer(source: TeacherSource, data: Any) -> PreTrainedTokenizerBase:
     """The teacher's own tokenizer; that of the data for a checkpoint that came without one."""
-    from transformers import AutoTokenizer
-
     if source.tokenizer is None:
         rank_zero_info(f"Teacher {source.name}: it came without a tokenizer, so it reads the tokens of the data's own")
         return data.tokenizer
-    with hub_errors(f"the tokenizer of teacher {source.name!r}"):
-        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, trust_remote_code=False)
-    # transformers makes an empty tokenizer where it finds no files: every word would be unknown.
-    if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(f"teacher {source.name!r} has no tokenizer in {source.tokenizer}; save its tokenizer there")
+    try:
+        tokenizer = load_tokenizer(source.tokenizer, **source.tokenizer_settings)
+    except UserError as error:
+        raise UserError(f"teacher {source.name!r}: {error}") from error
     check_tokenizer(tokenizer, source.tokenizer, data.max_length)
     return tokenizer
 

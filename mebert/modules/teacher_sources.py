@@ -11,7 +11,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+from mebert.data.tokenizers import stored_settings
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
@@ -61,6 +62,7 @@ class TeacherSource:
     tokenizer: str | None  # Hub id or folder; None where only the user's data has it
     identity: Callable[[], str]  # returns a string that changes with its weights; reads whole files
     build: Callable[[], Teacher]  # on the CPU
+    tokenizer_settings: Mapping[str, Any] = field(default_factory=dict)  # for `load_tokenizer`
 
 
 def find_teacher(name: str) -> TeacherSource:
@@ -157,7 +159,8 @@ def _from_checkpoint(name: str) -> TeacherSource:
     if not path.is_file():
         raise UserError(f"teacher {name!r}: no such file; `fit` writes <run folder>/checkpoints/best.ckpt")
     with _own_errors(name):
-        settings = read_checkpoint(path)["hyper_parameters"]
+        content = read_checkpoint(path)
+        settings = content["hyper_parameters"]
         num_labels = settings["num_labels"]
     # A finished run has its model as a folder too, with the names of the labels and the tokenizer.
     folder = RunFolder.of_checkpoint(path.resolve()).model
@@ -170,6 +173,7 @@ def _from_checkpoint(name: str) -> TeacherSource:
         tokenizer=pretrained if saved is None else saved.tokenizer,
         identity=lambda: _digest(path),
         build=lambda: _load_checkpoint(path),
+        tokenizer_settings={} if saved is not None else stored_settings(content["mebert"].get("texts")),
     )
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mebert.report.layout import print_pairs
 from mebert.storage.run_folder import RunFolder
 
-if TYPE_CHECKING:
-    from mebert.models.multi_exit import MultiExitModel
-
 MAX_DROP = 0.01
-BENCH_LENGTH = 128  # tokens that `bench` takes by default
 
 
 def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: int | None) -> None:
@@ -38,7 +34,7 @@ def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: 
         "test again": _command("test", folder, best),
         "train on": f"python -m mebert fit --config {config} --ckpt_path {last}{more}",
     }
-    print_pairs("Next:", found | _with_model(folder, datamodule, module.model))
+    print_pairs("Next:", found | _with_model(folder, datamodule))
 
 
 def print_next(command: str, checkpoint: Path, folder: Path, datamodule: Any, module: Any) -> None:
@@ -49,24 +45,22 @@ def print_next(command: str, checkpoint: Path, folder: Path, datamodule: Any, mo
     trained = RunFolder.of_checkpoint(checkpoint)
     run = trained.path if trained.config.is_file() else folder
     predict, test = _command("predict", run, checkpoint), _command("test", run, checkpoint)
-    fast, model = {"predict": f"{predict} --out out.csv{_speedup(module, fastest=True)}"}, module.model
+    fast = {"predict": f"{predict} --out out.csv{_speedup(module, fastest=True)}"}
     slower = _speedup(module, fastest=False)
     slow = {f"{slower.split()[-1]} times as fast": predict + slower} if slower else {}
     match command:
         case "validate":
             found = {"test": test} | fast
         case "test":
-            found = fast | _with_model(run, datamodule, model)
+            found = fast | _with_model(run, datamodule)
         case _:
-            found = {"how good it is": test} | slow | _with_model(run, datamodule, model)
+            found = {"how good it is": test} | slow | _with_model(run, datamodule)
     print_pairs("Next:", found)
 
 
-def bench_command(folder: str, model: MultiExitModel) -> str:
-    """The command that measures a model's speed, with texts no longer than it reads."""
-    limit = model.adapter.max_length
-    shorter = f" --max_length {limit}" if limit < BENCH_LENGTH else ""
-    return f"python -m mebert bench --model {shlex.quote(folder)}{shorter}"
+def bench_command(folder: str) -> str:
+    """The command that measures a model's speed."""
+    return f"python -m mebert bench --model {shlex.quote(folder)}"
 
 
 def _command(name: str, run: Path, checkpoint: Path) -> str:
@@ -74,13 +68,13 @@ def _command(name: str, run: Path, checkpoint: Path) -> str:
     return f"python -m mebert {name} --config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
 
 
-def _with_model(run: Path, datamodule: Any, model: MultiExitModel) -> dict[str, str]:
+def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
     """The commands that need a saved model: a threshold for a largest drop (on the run's own rows), its speed."""
     if not (run / "model").is_dir():
         return {}
     calibrate = f"python -m mebert calibrate --model {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
     found = {"choose a speed": calibrate} if hasattr(datamodule, "collate_for") else {}
-    return found | {"measure its speed": bench_command(str(run), model)}
+    return found | {"measure its speed": bench_command(str(run))}
 
 
 def _speedup(module: Any, fastest: bool) -> str:

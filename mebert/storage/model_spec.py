@@ -66,7 +66,8 @@ class ModelSpec(_Values):
         operating_points: Policy name to speed-up by layers to threshold.
         max_drops: Policy name to largest measured drop of the metric to threshold.
         guarantees: Policy name to epsilon to threshold with its guarantee.
-        max_length: Longest text in tokens that the model was trained on; None where it is not known.
+        max_length: Tokens to which the model's texts were cut in training and calibration; None where it is not known.
+        num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
     """
 
@@ -86,6 +87,7 @@ class ModelSpec(_Values):
     max_drops: dict[str, dict[float, float]] = {}
     guarantees: dict[str, dict[float, Guarantee]] = {}
     max_length: PositiveInt | None = None
+    num_texts: Literal[1, 2] | None = None
     mebert_version: str | None = None
 
     @field_validator("exit_layers")

@@ -124,7 +124,7 @@ def test_regression(own):
 def test_prediction_needs_no_training_file(write, tokenizer_folder):
     path = write("predict.jsonl", [{"text": "the cat"}, {"text": " "}, {"text": None}, {"text": "a " * 50_000}])
     data = TextDataModule(labels=["no", "yes"], predict_file=path, tokenizer=tokenizer_folder, max_length=32)
-    with pytest.warns(UserWarning, match=r"2 row\(s\) with an empty or blank text.*line 2"):
+    with pytest.warns(UserWarning, match=r"2 of 4 texts \(50 %\) are empty or blank, the first at .*line 2"):
         data._prepare("predict")
     (batch,) = list(data.predict_dataloader())
     lengths = dict(zip(batch["index"].tolist(), batch["attention_mask"].sum(1).tolist(), strict=True))
@@ -246,7 +246,7 @@ def test_blank_text_of_a_task_is_used_with_a_warning(hub, tokenizer_folder):
     pair = {"premise": "", "hypothesis": "a dog", "label": 0}
     hub(train=[pair] * 4, validation_matched=[pair], validation_mismatched=[pair])
     data = TextDataModule(task="mnli", tokenizer=tokenizer_folder)
-    with pytest.warns(UserWarning, match=r"4 row\(s\) with an empty or blank text.*train split of task 'mnli'"):
+    with pytest.warns(UserWarning, match=r"4 of 4 texts \(100 %\) are empty or blank.*train split of task 'mnli'"):
         data.setup("fit")
 
 

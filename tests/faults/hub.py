@@ -7,7 +7,7 @@ from faults.hub_server import CONFIG, Answer, against, cut_off, file, late, refu
 
 from mebert import EarlyExitClassifier
 from mebert.data import TextDataModule
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.tokenizers import load_tokenizer
 from mebert.models import build_encoder
 
 

@@ -9,7 +9,7 @@ from faults.fault import ENCODER, RUN, Content, Fault, change_json, change_tenso
 from faults.hub_server import CONFIG
 
 from mebert import EarlyExitClassifier, MultiExitModel
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.tokenizers import load_tokenizer
 from mebert.models import build_encoder
 
 MODEL = f"{RUN}/model"

@@ -11,7 +11,7 @@ from runs import experiment, run, write_config
 
 import mebert.cli.settings
 from mebert.data.tasks import Task, load_hub_dataset
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.metrics.record_files import load_record
 from mebert.models import build_encoder

@@ -37,7 +37,8 @@ class BenchSettings:
         lengths: Without `task` and `texts`: random tokens as long as the texts of sst2, snli, mnli, mrpc, ag_news or
             imdb; or "mean,std" in tokens; or one length for all.
         tokenizer: Hub id or folder; null for the model's own (random weights: google-bert/bert-base-uncased).
-        max_length: Longest input in tokens; longer ones are cut.
+        max_length: Longest input in tokens; longer ones are cut. Null: as the model was trained, else 128 or as many
+            as it can read.
         policies: Names, such as entropy, margin, patience, pcee, stacked, edr; null for the one saved with the model,
             else entropy.
         speedups: Wanted speed-ups by FLOPs, each above 1.
@@ -69,7 +70,7 @@ class BenchSettings:
     text_pair_column: str | None = None
     lengths: str = "snli"
     tokenizer: str | None = None
-    max_length: int = 128
+    max_length: int | None = None
     policies: list[str] | None = None
     speedups: list[float] = field(default_factory=lambda: [2.0, 3.0])
     engines: list[EngineName] = field(default_factory=lambda: ["full", "shrink", "refill", "predicted"])

@@ -23,12 +23,14 @@ from mebert.commands.bench.texts import open_texts, random_texts
 from mebert.commands.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass
 from mebert.commands.bench.variants import Variant, make_variants
 from mebert.data.tokenised import TokenisedSplit
+from mebert.data.tokenizers import DEFAULT_LENGTH, tell_unknown_length
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.report.layout import print_pairs
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.runtime.progress import Progress
+from mebert.storage.model_spec import ModelSpec
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 
@@ -40,7 +42,9 @@ def run_bench(settings: BenchSettings) -> list[Row]:
         torch.set_num_threads(settings.threads)
     precisions = pick_precisions(settings.precisions, device)
     measured = open_bench_model(settings)
-    rows = _rows(settings, measured)
+    longest = _longest(settings, measured)
+    settings = replace(settings, max_length=longest)
+    rows = _rows(settings, measured, longest)
     measured.model.to(device)
     models = {p: prepare_model(measured.model, p, settings.compile, device) for p in precisions}
     points, notes = _points(settings, measured, rows, models)
@@ -78,15 +82,26 @@ def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device)
     return list(given)
 
 
-def _rows(settings: BenchSettings, measured: BenchModel) -> TokenisedSplit:
+def _longest(settings: BenchSettings, measured: BenchModel) -> int:
+    """Tokens to which texts are cut."""
     limit = measured.model.adapter.max_length
+    if settings.max_length is None:
+        spec = ModelSpec.read(str(measured.tokenizer)) if measured.trained else None
+        found = min(DEFAULT_LENGTH, limit) if spec is None or spec.max_length is None else min(spec.max_length, limit)
+        if spec is not None and spec.max_length is None:
+            tell_unknown_length(measured.name, found)
+        return found
     if settings.max_length > limit:
         raise UserError(f"max_length is {settings.max_length} tokens, but {measured.name} allows {limit}")
+    return settings.max_length
+
+
+def _rows(settings: BenchSettings, measured: BenchModel, longest: int) -> TokenisedSplit:
     vocabulary = int(measured.model.adapter.config.vocab_size)
     if settings.task is None and settings.texts is None:
-        return random_texts(settings.lengths, settings.samples, settings.max_length, vocabulary, settings.seed)
+        return random_texts(settings.lengths, settings.samples, longest, vocabulary, settings.seed)
     tokenizer = settings.tokenizer or measured.tokenizer or DEFAULT_TOKENIZER
-    rows = open_texts(settings, tokenizer)
+    rows = open_texts(settings, tokenizer, longest)
     if int(rows.tokens.max()) >= vocabulary:
         raise UserError(
             f"the tokenizer {tokenizer!r} gives token ids that {measured.name} does not have (it has {vocabulary}); "

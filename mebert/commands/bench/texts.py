@@ -18,7 +18,8 @@ from mebert.commands.bench.command import BenchSettings
 from mebert.data.datamodule import TextDataModule
 from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
-from mebert.data.tokenised import TokenisedSplit, collate, load_tokenizer
+from mebert.data.tokenised import TokenisedSplit, collate
+from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import plan_batches
 from mebert.models import model_inputs
@@ -76,13 +77,13 @@ def random_texts(lengths: str, samples: int, max_length: int, vocab_size: int, s
     return TokenisedSplit(tokens, offsets, None, index=np.arange(samples))
 
 
-def open_texts(settings: BenchSettings, tokenizer: str) -> TokenisedSplit:
+def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> TokenisedSplit:
     """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column), drawn by the seed.
 
     Raises:
         UserError: There is no such task, split or column, or it cannot be opened.
     """
-    path, n, longest, seed = str(settings.texts), settings.samples, settings.max_length, settings.seed
+    path, n, seed = str(settings.texts), settings.samples, settings.seed
     if settings.task is not None:
         data = TextDataModule(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
         rows = open_split(data, settings.split)
@@ -110,7 +111,7 @@ def _lines(path: str, name: str, max_length: int) -> TokenisedSplit:
     texts = [part.strip() for line in text_lines(path) for part in line.splitlines() if part.strip()]
     if not texts:
         raise UserError(f"{path} is empty; it must hold a text a line")
-    encoded = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)
+    encoded = encode_texts(tokenizer, [texts], max_length)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in encoded["input_ids"]])])
     types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
     return TokenisedSplit(np.concatenate(encoded["input_ids"]), offsets, types, index=np.arange(len(texts)))

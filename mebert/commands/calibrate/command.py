@@ -27,7 +27,7 @@ class CalibrationSettings:
         text_column: Column of the text in `file`.
         text_pair_column: Column of the second text of a pair in `file`.
         label_column: Column of the label in `file`.
-        max_length: Longest input in tokens, of a task or file; null for the longest that the model can read.
+        max_length: Longest input in tokens, of a task or file; null for that of its training.
         policies: Names, such as entropy, stacked, edr; null for the model's own. What they have to choose besides the
             threshold (temperatures, weights, lambda, patience) is chosen on these rows, too; for a guarantee on a
             third of them, which is then held out.

@@ -13,8 +13,7 @@ from mebert.commands.calibrate.command import CalibrationSettings
 from mebert.commands.calibrate.output import print_calibrated, print_next
 from mebert.commands.calibrate.record import record_rows
 from mebert.data.loaders import SplitLoaders, open_split
-from mebert.data.model_rows import file_data, run_data, task_data, used_for_selection
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.model_rows import file_data, run_data, task_data, trained_length, used_for_selection
 from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
 from mebert.models import MultiExitModel
@@ -86,7 +85,7 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
             f"stated; {others} file of other rows gives it in full."
         )
     if not (settings.save and _store(settings.use, folder, found, policies, fitted)):
-        print_pairs("Next:", {"measure its speed": bench_command(name, model)})
+        print_pairs("Next:", {"measure its speed": bench_command(name)})
     return found
 
 
@@ -140,7 +139,7 @@ def _data(settings: CalibrationSettings, folder: str, model: MultiExitModel) -> 
     if settings.task is None and settings.file is None:
         return run_data(folder, model)
     # By default as long as EarlyExitClassifier reads them, so that guarantees hold for it.
-    longest = settings.max_length or min(model.adapter.max_length, load_tokenizer(folder).model_max_length)
+    longest = settings.max_length or trained_length(folder, model)
     if settings.file is None:
         return task_data(str(settings.task), folder, model, longest)
     columns = settings.text_column, settings.text_pair_column, settings.label_column

@@ -11,7 +11,7 @@ import lightning as L
 
 from mebert.choices import PrecisionName
 from mebert.commands.parser import summarize_parse_error
-from mebert.data.tokenised import load_tokenizer
+from mebert.data.tokenizers import load_tokenizer, stored_settings, tell_unknown_length
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models import MultiExitModel
@@ -37,7 +37,7 @@ class Opened:
     @property
     def max_length(self) -> int:
         """Longest text in tokens, as the classifier reads it."""
-        return int(min(self.model.adapter.max_length, self.classifier.tokenizer.model_max_length))
+        return self.classifier.max_length
 
 
 def open_model(name: str, device: str = "auto", precision: PrecisionName | None = None) -> Opened:
@@ -95,8 +95,13 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
             "give a model folder that has one"
         )
     points, drops = thresholds_beside(path, content["state_dict"], module.policy, saved["operating_points"])
-    loaded = model, load_tokenizer(tokenizer), module.policy, points, module.exit_predictors
-    classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, max_drops=drops)
+    texts = saved.get("texts")
+    read = load_tokenizer(tokenizer, **(stored_settings(texts) if folder is None else {}))
+    longest, number = (texts or {}).get("max_length"), (texts or {}).get("num_texts")
+    loaded = model, read, module.policy, points, module.exit_predictors
+    classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, False, drops, longest, number)
+    if longest is None:
+        tell_unknown_length(str(path), classifier.max_length)
     return Opened(name, classifier, model, tokenizer, _run_of(path.parent), path)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mebert.calibration.costs import ExitCosts
-from mebert.inference.stream import Text, TextEncoder
+from mebert.inference.stream import Text
 from mebert.metrics.task import predictions_of
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy, FixedExit
@@ -127,7 +127,7 @@ def trace_texts(opened: Opened, policy: ExitPolicy, texts: Sequence[Text]) -> li
 
 def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
     classifier, model = opened.classifier, opened.model
-    encoder = TextEncoder(classifier.tokenizer, opened.max_length, classifier.device)
+    encoder = classifier.text_encoder()
     rows = encoder.encode([text])
     outputs = run_exits(classifier.model, policy, encoder.collate(rows, np.zeros(1, dtype=np.int64)))
     ids = rows["input_ids"][0]
