@@ -1,0 +1,129 @@
+"""docs/recipe.md from the results of benchmarks/recipe.py.
+
+python benchmarks/recipe_report.py
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from page import fill, table
+from recipe import RESULTS, ROOT, SPEEDS
+
+TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
+TASKS = {"snli": "SNLI", "sst2": "SST-2"}
+# Arm to what differs from joint training; the order of the tables.
+ARMS = {
+    "joint": "joint training",
+    "heads_3": "heads learn at 3e-4",
+    "heads_10": "heads learn at 1e-3",
+    "self": "own last exit teaches",
+    "self_heads_10": "own last exit teaches, heads learn at 1e-3",
+    "teacher": "single-exit model teaches",
+    "chain": "each exit learns from the next",
+    "features": "own last exit's features teach",
+    "start": "shallow layers start from sentence vectors",
+    "past_future": "heads read earlier exits (GPFEE)",
+    "depth": "exit i weighs i",
+    "learned_weights": "learnt exit weights",
+    "de3": "DE3-BERT",
+    "fastbert": "FastBERT's two stages",
+    "joint_frozen_ce": "joint, then the heads alone, frozen encoder",
+    "joint_frozen_kd": "joint, then the heads alone, taught by the last exit",
+    "joint_frozen_past": "joint, then heads that read all exits so far",
+    "self_frozen_ce": "own last exit teaches, then the heads alone",
+    "self_frozen_kd": "own last exit teaches, then the heads alone, taught",
+    "self_frozen_past": "own last exit teaches, then heads that read all exits so far",
+}
+BOUNDS = {"single": "all 6 layers, one exit", "first_3": "first 3 layers, one exit", "first_2": "first 2 layers"}
+
+
+def load() -> list[dict[str, Any]]:
+    """All results."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def liked(result: dict[str, Any], speed: float) -> str:
+    """The rule with the best accuracy on validation rows at a speed-up."""
+    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items()}
+    return str(max((name for name, value in values.items() if value is not None), key=lambda name: values[name]))
+
+
+def area(result: dict[str, Any]) -> float:
+    """The area on test rows, of the rule with the largest area on validation rows."""
+    rules = [rule for rule in result["rules"].values() if rule.get("val_area") is not None]
+    return float(max(rules, key=lambda rule: rule["val_area"])["area"])
+
+
+def points(value: float | None) -> str:
+    """An accuracy in percent."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
+    """One row an arm: accuracy of the exits, of the rules that validation rows liked best, and the area."""
+    rows = []
+    for name, meaning in (ARMS | BOUNDS).items():
+        for result in results:
+            if (result["task"], result["arm"]) != (task, name):
+                continue
+            exits = dict(zip(result["layers"], result["exits"], strict=True))
+            row = [meaning, *(points(exits.get(layer)) for layer in range(1, 7))]
+            if result["rules"]:
+                row += [
+                    f"{points(result['rules'][rule]['at'][f'{speed:g}'])} ({rule})"
+                    for speed in (2.0, 3.0)
+                    for rule in [liked(result, speed)]
+                ]
+                row.append(points(area(result)))
+            else:
+                row += ["-"] * 3
+            rows.append(row)
+    return table(["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"], rows)
+
+
+def rules_table(results: Sequence[dict[str, Any]]) -> str:
+    """One row a rule: its mean over all cells that have it, and how often validation rows liked it best."""
+    cells = [result for result in results if result["rules"]]
+    names = [name for name in cells[0]["rules"] if all(name in cell["rules"] for cell in cells)]
+    rows = []
+    for name in names:
+        row = [name]
+        for speed in SPEEDS:
+            values = [cell["rules"][name]["at"][f"{speed:g}"] for cell in cells]
+            known = [value for value in values if value is not None]
+            row.append(points(statistics.mean(known)) if len(known) == len(values) else "-")
+        areas = [cell["rules"][name].get("area") for cell in cells]
+        row.append(points(statistics.mean(areas)) if None not in areas else "-")
+        row.append(str(sum(liked(cell, 2.0) == name for cell in cells)))
+        rows.append(row)
+    rows.sort(key=lambda row: row[2], reverse=True)
+    header = ["rule", *(f"{speed:g}x" for speed in SPEEDS), "area", f"liked best at 2x, of {len(cells)}"]
+    return table(header, rows)
+
+
+def write_report(folder: Path = ROOT / "docs") -> None:
+    """The page."""
+    results = load()
+    about = {(r["train_rows"], r["precision"], r["device"]) for r in results}
+    first = results[0]
+    values = {f"table_{task}": arms_table(results, task) for task in TASKS}
+    values |= {
+        "rules": rules_table(results),
+        "rows": f"{first['train_rows']:,}",
+        "precision": " and ".join(sorted({precision for _, precision, _ in about})),
+        "device": " and ".join(sorted({device for _, _, device in about})),
+        "seeds": str(len({r["seed"] for r in results})),
+        "cells": str(len(results)),
+        **{f"test_{task}": f"{next(r['test_rows'] for r in results if r['task'] == task):,}" for task in TASKS},
+        **{f"val_{task}": f"{next(r['val_rows'] for r in results if r['task'] == task):,}" for task in TASKS},
+    }
+    (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_report()

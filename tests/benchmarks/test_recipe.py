@@ -1,0 +1,61 @@
+"""The search for a recipe: thresholds of each exit's own, and the start for shallow exits."""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from modules.recipes import labelled, make
+from torch.nn import functional as F
+
+from mebert.models import model_inputs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+rules = pytest.importorskip("recipe_rules")
+recipe_start = pytest.importorskip("recipe_start")
+
+
+def value(scores, correct, price, thresholds):
+    """The goal by a loop over rows."""
+    total = 0.0
+    for row in range(scores.shape[1]):
+        exits = len(thresholds)
+        taken = next((e for e in range(exits - 1) if float(scores[e, row]) < thresholds[e]), exits - 1)
+        total += float(correct[taken, row]) - price * (taken + 1) / exits
+    return total / scores.shape[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_other_threshold_of_one_exit_is_better(seed):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 6, (3, 12), generator=generator) / 6  # with equal scores
+    correct = torch.rand(3, 12, generator=generator) < torch.tensor([[0.5], [0.6], [0.8]])
+    price, tried = float(torch.rand((), generator=generator)), [-1.0, *((step + 0.5) / 6 for step in range(6))]
+    found = rules.fit_thresholds(scores, correct, (1, 2, 3), price).tolist()
+    best = value(scores, correct, price, found)
+    for index, threshold in product(range(2), tried):
+        other = [*found[:index], threshold, *found[index + 1 :]]
+        assert value(scores, correct, price, other) <= best + 1e-12
+    pair = rules.fit_thresholds(scores[1:], correct[1:], (1, 2), price).tolist()
+    every = [value(scores[1:], correct[1:], price, [threshold, 9.0]) for threshold in tried]
+    assert value(scores[1:], correct[1:], price, pair) == pytest.approx(max(every))  # of two exits: the best of all
+
+
+def test_the_accuracy_at_a_cost_lies_between_its_neighbours():
+    points = [(1.0, 0.9), (0.75, 0.88), (0.25, 0.5)]
+    assert [rules.at_cost(points, cost) for cost in (1.0, 0.5, 0.25)] == pytest.approx([0.9, 0.69, 0.5])
+
+
+def test_the_start_learns_the_final_sentence_vector():
+    module, batch = make(recipe_start.SentenceVectorModule, pooling="mean", spread=0.2), labelled()
+    teacher = module._frozen[0]  # without the noise
+    wanted, outputs = teacher(**model_inputs(batch)).features[-1], module(**model_inputs(batch))
+    distances = torch.stack([1 - F.cosine_similarity(feature, wanted, dim=-1).mean() for feature in outputs.features])
+    loss = module.compute_loss(outputs, {**batch, "labels": batch["labels"].flip(0)})["loss"]
+    torch.testing.assert_close(loss, distances.mean())
+    before = [value.clone() for value in teacher.state_dict().values()]
+    loss.backward()
+    torch.optim.SGD(module.parameters(), 1e-3).step()
+    assert module.compute_loss(module(**model_inputs(batch)), batch)["loss"] < loss
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher.state_dict().values(), strict=True))
