@@ -113,7 +113,8 @@ def guaranteed_threshold(
 
     Args:
         record: The pass over samples drawn independently from the distribution of later ones, none of which were used
-            to train the model or to choose anything about it.
+            to train the model or to choose anything about it. Rows without a label (below 0) are left out, unless the
+            risk needs none.
         scores: The policy's, (E, N).
         epsilon: Most allowed risk, in (0, 1).
         delta: Most allowed probability that the risk is larger, in (0, 1).
@@ -129,11 +130,16 @@ def guaranteed_threshold(
     if record.queries is not None:  # errors within one query are correlated: the test would overestimate n
         told = "a guarantee needs independent rows, and these are candidates of common queries"
         raise UserError(f"{told}; use max_drop, a measurement")
+    unlabelled = int((record.labels < 0).sum()) if risk.needs_labels else 0
+    if unlabelled:  # their loss is not known, and counting it as 0 would make the guarantee false
+        known = (record.labels >= 0).nonzero().squeeze(-1)
+        record, scores = record.select(known), scores[:, known]
     samples = len(record.labels)
     needed = risk.smallest_split(epsilon, delta)
     if samples < needed:
         raise UserError(
-            f"{samples} samples are too few to guarantee a loss of at most epsilon {epsilon:g} with probability "
+            f"{samples} {'labelled ' if unlabelled else ''}samples are too few to guarantee a loss of at most epsilon "
+            f"{epsilon:g} with probability "
             f"{1 - delta:g} (delta {delta:g}): even without a single loss it takes {needed}; give a larger split, or a "
             "larger epsilon or delta"
         )

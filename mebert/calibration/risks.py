@@ -22,6 +22,7 @@ class Risk:
 
     name: ClassVar[str] = "risk"
     meaning: ClassVar[str] = ""
+    needs_labels: ClassVar[bool] = True
 
     def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
         """The loss of each sample, (..., N) float64.
@@ -66,6 +67,7 @@ class Disagreement(Risk):
 
     name = "disagreement"
     meaning = "prediction differs from the full model's"
+    needs_labels = False
 
     def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
         return (early != full).double()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class BestCheckpoint(CheckedCheckpoint):
       scores. Lightning's begins with none.
     - A validation score is compared when validation ends, not when the epoch does: the checkpoint to resume from is
       written in between, and a run that is killed there would lose the score.
+    - A score that is NaN ranks last; as long as no checkpoint has a score, the newest is kept.
 
     Args:
         **kwargs: Those of `ModelCheckpoint`.
@@ -44,6 +46,13 @@ class BestCheckpoint(CheckedCheckpoint):
         if self._save_on_train_epoch_end is None and str(self.monitor).startswith("val"):
             return False
         return super()._should_save_on_train_epoch_end(trainer)
+
+    @override
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        if current is None or not current.isnan() or self.save_top_k != 1:
+            return super().check_monitor_top_k(trainer, current)
+        worst = -math.inf if self.mode == "max" else math.inf  # what Lightning keeps in place of NaN
+        return all(float(score) == worst for score in self.best_k_models.values())
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

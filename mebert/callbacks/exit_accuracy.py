@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -23,7 +24,8 @@ class ExitAccuracy(SplitCallback):
     Names are `val/exit_03/acc` for each exit (from 1) and `val/mean/acc` for the mean over exits; their
     names come from the data module's `metrics` (default: accuracy). `val/score` is the mean over exits of the main
     metric on the first validation split (or the module's own `score_of_exits`): the number by which the
-    best checkpoint is chosen.
+    best checkpoint is chosen. It is NaN, and the checkpoint ranks last, where an exit has no value (a correlation of
+    constant predictions).
 
     Values are of the whole split, over all processes. Rows with index -1 (padding) do not count.
 
@@ -59,7 +61,15 @@ class ExitAccuracy(SplitCallback):
             # The values are equal on all processes; `sync_dist` only tells Lightning so.
             module.log_dict(scalars, sync_dist=True)
             if stage == "val" and number == 0:
-                score = getattr(module, "score_of_exits", torch.mean)(values[split.names[0]])
+                main = values[split.names[0]]
+                score = getattr(module, "score_of_exits", torch.mean)(main)
+                if score.isnan():
+                    undefined = ", ".join(str(e + 1) for e in main.isnan().nonzero().flatten().tolist())
+                    rank_zero_warn(
+                        f"epoch {trainer.current_epoch + 1}: {split.names[0]} has no value at exit {undefined} (its "
+                        "predictions or the labels are all equal, or there is no question to rank), so val/score is "
+                        "NaN and the checkpoint ranks last"
+                    )
                 module.log("val/score", score, prog_bar=True, sync_dist=True)
 
 

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import world_size
+from mebert.runtime.precision import grad_scaler
 
 SHOWN_ROWS = 64
 SHOWN_NAMES = 3
@@ -138,7 +139,7 @@ class FiniteLoss(L.Callback):
             return
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         # With a scaler, unscaled gradients are infinite wherever its scale was too high.
-        tested = bool(gradients) and not _has_scaler(trainer)
+        tested = bool(gradients) and grad_scaler(trainer) is None
         finite = torch.stack(losses).isfinite().all()
         gradient_finite = get_total_norm(gradients).isfinite() if tested else None
         rates = [float(group["lr"]) for group in optimizer.param_groups]
@@ -165,7 +166,7 @@ class FiniteLoss(L.Callback):
             self._skipped = 0
             return
         self._skipped += 1
-        if not _has_scaler(trainer) or self._skipped >= MOST_SKIPPED:
+        if grad_scaler(trainer) is None or self._skipped >= MOST_SKIPPED:
             raise UserError(self._message(trainer, module, step))
 
     def _message(self, trainer: L.Trainer, module: L.LightningModule, step: _Step) -> str:
@@ -186,10 +187,6 @@ class FiniteLoss(L.Callback):
         where = f"global step {step.number} (epoch {step.epoch + 1}){skipped}"
         settings = f"precision {trainer.precision}, learning rate {max(step.rates):.3g}"
         return f"training stopped: the {what} is not finite at {where}: {about}; {settings}. Likely: {advice}{before}"
-
-
-def _has_scaler(trainer: L.Trainer) -> bool:
-    return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def _on_all_processes(finite: Tensor) -> Tensor:

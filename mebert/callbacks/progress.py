@@ -15,6 +15,7 @@ from rich.progress import ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from typing_extensions import override
 
+from mebert.metrics.task import score_to_choose
 from mebert.runtime.progress import REFRESH_SECONDS, bars_wanted, duration, send_logs_to_current_stderr
 
 SILENCE_SECONDS = 300.0
@@ -70,9 +71,9 @@ class ProgressLines(L.Callback):
         figures = [f"{name} {value}" for name, value in self.figures(trainer).items()]
         score = trainer.callback_metrics.get(SHOWN_METRIC)
         if validated and score is not None:
-            if self._best is not None and float(score) <= self._best:
+            if self._best is not None and not float(score) > self._best:
                 figures[-1] += f" (best {self._best:.4f})"
-            self._best = max(float(score), self._best or float(score))
+            self._best = max(self._best, float(score), key=score_to_choose)
         figures.append(duration(time.monotonic() - self._since))
         self._start_line()
         return f"{place}: {', '.join(figures)}"

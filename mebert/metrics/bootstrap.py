@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from mebert.metrics.ranking import RANKING_METRICS, ranking_scores
+from mebert.metrics.task import required_queries
 from mebert.metrics.weighted import WeightedMetric, weighted_metric
 
 RESAMPLES = 1000
@@ -140,9 +143,38 @@ def paired_bootstrap(
     return Difference(value, percentiles(differences), min(1.0, 2 * float(tail + 1) / (len(differences) + 1)))
 
 
-def agreement(early: Tensor, full: Tensor) -> float:
-    """Share of the samples whose early prediction is the full model's, from logits (N, C) each."""
+def agreement(metric: str, early: Tensor, full: Tensor, queries: Tensor | None = None) -> float | None:
+    """How far early predictions are the full model's, from logits (N, C) each; None for regression, and without rows.
+
+    The share of rows with the same class. Where the metric is of a ranking, classes say nothing of it (most answers are
+    wrong): that of `ranking_agreement`.
+    """
+    if metric in RANKING_METRICS:
+        return ranking_agreement(early, full, required_queries(metric, queries))
+    if early.shape[-1] == 1 or not len(early):
+        return None
     return float((early.argmax(-1) == full.argmax(-1)).double().mean())
+
+
+def ranking_agreement(early: Tensor, full: Tensor, queries: Tensor) -> float | None:
+    """Share of the pairs of a question's answers in the same order, mean over questions; None without such a pair.
+
+    A pair that is tied on one side counts half. Without ties (1 + Kendall's tau) / 2. Logits (N, C); `queries` (N,) is
+    the question of each row, below 0 for rows that are not ranked.
+    """
+    order = queries.argsort(stable=True)
+    order = order[queries[order] >= 0]
+    question = queries[order].unique(return_inverse=True)[1] if len(order) else order
+    sides = [ranking_scores(logits)[order] for logits in (early, full)]
+    same, pairs = torch.zeros(2, int(question.max()) + 1 if len(order) else 0, dtype=torch.float64)
+    apart = 1
+    while bool((together := question[apart:] == question[:-apart]).any()):  # as often as a question has answers
+        first, second = (torch.sign(side[apart:] - side[:-apart]) for side in sides)
+        at = question[apart:][together]
+        same.index_add_(0, at, (1 - (first - second).abs() / 2)[together].double())
+        pairs.index_add_(0, at, torch.ones(len(at), dtype=torch.float64))
+        apart += 1
+    return float((same / pairs)[pairs > 0].mean()) if bool((pairs > 0).any()) else None
 
 
 @lru_cache(maxsize=2)

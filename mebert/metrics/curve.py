@@ -68,7 +68,7 @@ class CurvePoint:
     target: float | None = None  # the speed-up that the threshold was chosen for
     speedup_wall: float | None = None  # the plain model's seconds over the seconds spent
     interval: tuple[float, float] | None = None  # 95 % bootstrap interval of the metric
-    agreement: float | None = None  # share of the predictions that are the full model's; None for regression
+    agreement: float | None = None  # with the full model's predictions, or its ranking; None for regression
     shares: list[float] | None = None  # of the samples that left at each exit, (E,)
 
 

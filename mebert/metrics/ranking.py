@@ -115,9 +115,12 @@ class QuestionRanking(torchmetrics.Metric):
 
     def compute(self) -> Tensor:
         """The metric of all rows, a scalar; NaN where no question can be ranked."""
+        nothing = torch.tensor(float("nan"), device=self.device)
+        if not len(self.scores):
+            return nothing
         relevant, queries = _ranked(*(dim_zero_cat(s) for s in (self.scores, self.relevant, self.queries)))
         if not relevant.any():
-            return torch.tensor(float("nan"), device=self.device)
+            return nothing
         ranks, _ = _ranks(queries)
         metric = _retrieval_metric(self.name).to(self.device)
         # From 1 down towards 0: torchmetrics leaves negative scores out.

@@ -1,8 +1,8 @@
 """Metrics of resampled rows, as functions of how often each unit was drawn, for many resamples at once.
 
-A unit is what is drawn: a row, or for a ranking metric a question with all its candidates, which belong together. A
-resample is a row of counts, one for each unit, and its metric that of `mebert.metrics.task` on the rows so repeated.
-SciPy and scikit-learn compute F1 and the correlations for one resample at a time, which takes seconds for each exit.
+A unit is what is drawn: a labelled row, or for a ranking metric a question with all its candidates, which belong
+together. A resample is a row of counts, one for each unit, and its metric that of `mebert.metrics.task` on the rows so
+repeated.
 
 Shapes: N rows, C classes, U units, R resamples.
 """
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.errors import UserError
+from mebert.metrics.formulas import CLASS_METRICS, correlation
 from mebert.metrics.ranking import RANKING_METRICS, is_relevant, values_of_questions
-from mebert.metrics.task import metric_input
+from mebert.metrics.task import VALUE_METRICS, labelled_rows, metric_input, required_queries
 
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """Counts (R, U) to the metric of each resample (R,)."""
@@ -29,13 +29,13 @@ def unit_values(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | N
     Logits (N, C), labels (N,); queries (N,), the question of each row, -1 for rows that are not ranked, are required by
     the ranking metrics (UserError).
     """
+    known = labelled_rows(labels, logits.shape[-1])
+    values, labels = metric_input(metric, logits)[known], labels[known]
     if metric == "acc":
-        return (metric_input(metric, logits) == labels).double()
+        return (values == labels).double()
     if metric not in RANKING_METRICS:
         return None
-    if queries is None:
-        raise UserError(f"the metric {metric!r} ranks the candidates of a question and needs `queries`")
-    return values_of_questions(metric, metric_input(metric, logits), is_relevant(labels), queries)
+    return values_of_questions(metric, values, is_relevant(labels), required_queries(metric, queries)[known])
 
 
 def weighted_metric(
@@ -45,55 +45,22 @@ def weighted_metric(
     values = unit_values(metric, logits, labels, queries)
     if values is not None:
         return len(values), mean_of(values)
-    predictions = metric_input(metric, logits)
-    if metric in ("pearson", "spearman"):
+    known = labelled_rows(labels, logits.shape[-1])
+    predictions, labels = metric_input(metric, logits)[known], labels[known]
+    if metric in VALUE_METRICS:
         x, y = predictions.double().numpy(), labels.double().numpy()
-        return len(labels), lambda counts: _correlation(counts, x, y, ranks=metric == "spearman")
+        return len(labels), lambda counts: correlation(counts, x, y, ranks=metric == "spearman")
     labelled, predicted = (torch.nn.functional.one_hot(c.long(), logits.shape[-1]) for c in (labels, predictions))
     columns = torch.cat([labelled * predicted, labelled, predicted], dim=1).double().numpy()
-    finish = _f1 if metric == "f1" else _matthews
-    return len(labels), lambda counts: finish(*np.split(counts @ columns, 3, axis=1))
+    return len(labels), lambda counts: CLASS_METRICS[metric](*np.split(counts @ columns, 3, axis=1))
 
 
 def mean_of(values: Tensor) -> WeightedMetric:
-    """The mean of the values (U,) of the units that were drawn."""
+    """The mean of the values (U,) of the units that were drawn; NaN where none was."""
     known = values.double().numpy()
-    return lambda counts: counts @ known / counts.sum(1)
 
+    def mean(counts: np.ndarray) -> np.ndarray:
+        total = counts.sum(1)
+        return np.divide(counts @ known, total, out=np.full(total.shape, np.nan), where=total > 0)
 
-def _f1(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """F1 (R,) of class 1 for two classes, else the mean over the classes that occur; how often each, (R, C)."""
-    both = labels + predictions
-    values = np.divide(2 * correct, both, out=np.zeros_like(both), where=both > 0)
-    return values[:, 1] if both.shape[1] == 2 else values.sum(1) / (both > 0).sum(1)
-
-
-def _matthews(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Matthews' correlation (R,); 0 if all predictions are equal (torchmetrics: nearly 0). Arguments as `_f1`."""
-    total, right = labels.sum(1), correct.sum(1)
-    covariance = right * total - (labels * predictions).sum(1)
-    spread = (total**2 - (labels**2).sum(1)) * (total**2 - (predictions**2).sum(1))
-    values = np.divide(covariance, np.sqrt(spread), out=np.zeros_like(covariance), where=spread > 0)
-    if labels.shape[1] == 2:  # as torchmetrics where the formula is 0 / 0
-        values[right == total] = 1.0
-        values[right == 0] = -1.0
-    return values
-
-
-def _correlation(counts: np.ndarray, x: np.ndarray, y: np.ndarray, ranks: bool) -> np.ndarray:
-    """Pearson's correlation (R,) of x and y (N,), or Spearman's with `ranks`; NaN where one of them is constant."""
-    total = counts.sum(1, keepdims=True)
-    sides = [_ranks(counts, side) if ranks else np.broadcast_to(side, counts.shape) for side in (x, y)]
-    a, b = (side - (counts * side).sum(1, keepdims=True) / total for side in sides)
-    products = [(counts * p).sum(1) for p in (a * b, a * a, b * b)]
-    spread = np.sqrt(products[1] * products[2])
-    return np.divide(products[0], spread, out=np.full_like(spread, np.nan), where=spread > 1e-12)
-
-
-def _ranks(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Rank of each row among the repeated rows, (R, N); equal values share the mean of their ranks."""
-    distinct, group = np.unique(values, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.searchsorted(group[order], np.arange(len(distinct)))
-    sizes = np.add.reduceat(counts[:, order], starts, axis=1)
-    return (np.cumsum(sizes, axis=1) - (sizes - 1) / 2)[:, group]
+    return mean

@@ -20,19 +20,21 @@ def adamw_with_linear_decay(
     warmup_ratio: float,
     num_steps: int,
     own_rates: Sequence[tuple[nn.Parameter, float]] = (),
+    fused: bool = True,
 ) -> dict[str, Any]:
     """What `configure_optimizers` returns.
 
-    Weight decay falls on matrices only. The fused kernel is used on CPU and CUDA, where it exists; it does the same
-    update in one pass over the weights. `warmup_ratio` is the share of the `num_steps` optimiser steps of the whole run
-    with rising rate; the parameters in `own_rates` have a peak rate of their own.
+    Weight decay falls on matrices only. `fused` uses that kernel on CPU and CUDA, where it exists; it does the same
+    update in one pass over the weights, but under a GradScaler gradients cannot be clipped before it.
+    `warmup_ratio` is the share of the `num_steps` optimiser steps of the whole run with rising rate; the parameters in
+    `own_rates` have a peak rate of their own.
     """
     own = {id(parameter) for parameter, _ in own_rates}
     by_rate = {learning_rate: [p for p in model.parameters() if id(p) not in own]}
     for parameter, rate in own_rates:
         by_rate.setdefault(rate, []).append(parameter)
     groups = [group for rate, part in by_rate.items() for group in _groups(part, rate, weight_decay)]
-    optimizer = _adamw(groups)
+    optimizer = _adamw(groups, fused)
     schedule = get_linear_schedule_with_warmup(optimizer, round(warmup_ratio * num_steps), num_steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -44,11 +46,13 @@ def two_stage_adamw(
     weight_decay: float,
     warmup_ratio: float,
     ends: tuple[int, int],
+    fused: bool = True,
 ) -> dict[str, Any]:
     """What `configure_optimizers` returns where one part of the parameters is trained after the other.
 
     Each part's rate rises and falls within its own stage and is 0 outside of it. A parameter without a gradient is not
-    touched by AdamW at all, weight decay included. `ends` are the optimiser steps after which stages 1 and 2 end.
+    touched by AdamW at all, weight decay included. `ends` are the optimiser steps after which stages 1 and 2 end;
+    `fused` is as above.
     """
     begins = (0, ends[0])
     groups: list[dict[str, Any]] = []
@@ -57,7 +61,7 @@ def two_stage_adamw(
         made = _groups(part, rate, weight_decay)
         groups += made
         factors += [partial(warmup_and_decay, begin=begin, end=end, warmup_ratio=warmup_ratio)] * len(made)
-    optimizer = _adamw(groups)
+    optimizer = _adamw(groups, fused)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -95,6 +99,6 @@ def _groups(parameters: Iterable[nn.Parameter], learning_rate: float, weight_dec
     return [group for group in groups if group["params"]]
 
 
-def _adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+def _adamw(groups: list[dict[str, Any]], fused: bool) -> torch.optim.AdamW:
+    fused = fused and all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     return torch.optim.AdamW(groups, fused=fused)

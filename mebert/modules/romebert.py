@@ -20,6 +20,7 @@ from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
 from mebert.runtime.distributed import world_size
+from mebert.runtime.precision import grad_scaler
 
 
 def conflict(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
@@ -97,7 +98,12 @@ class RomeBERTModule(MultiExitModule):
         return {"loss": loss, "last": last.detach(), "ce": ce.detach(), "kd": kd.detach()}
 
     def _remember(self, last: Tensor) -> None:
-        """Add the gradients of the last exit's loss, which the pass backward of the whole loss will not show."""
+        """Add the gradients of the last exit's loss, which the pass backward of the whole loss will not show.
+
+        In float16 they are taken with the loss scale, as the others: small ones would be 0 without it.
+        """
+        scaler = grad_scaler(self.trainer)
+        last = last if scaler is None else scaler.scale(last)
         found = torch.autograd.grad(last, self._regularised, retain_graph=True)
         before = self._of_last or [torch.zeros_like(g) for g in found]
         self._of_last = [a + b for a, b in zip(before, found, strict=True)]
@@ -112,7 +118,13 @@ class RomeBERTModule(MultiExitModule):
             for gradient in reference:
                 torch.distributed.all_reduce(gradient)
                 gradient /= world_size()
+        scaler = grad_scaler(self.trainer)
+        if scaler is not None and not getattr(optimizer, "_step_supports_amp_scaling", False):
+            # The gradients are unscaled by now, but not where a fused optimiser does so within its step.
+            reference = [gradient / scaler.get_scale() for gradient in reference]
         totals = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._regularised]
         taken = conflict([t - r for t, r in zip(totals, reference, strict=True)], reference)
+        if scaler is not None and not bool(taken.isfinite()):
+            return  # the scale was too large: the scaler skips the step
         for total, gradient in zip(totals, reference, strict=True):
             total -= taken * gradient

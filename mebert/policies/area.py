@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.curve import ExitRecord, area_under_curve, fixed_exit_points, sweep
+from mebert.metrics.task import metric_value
 
 
 def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int], regression: bool = False) -> float:
@@ -21,7 +22,7 @@ def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return float((logits.argmax(-1) == labels).float().mean())
+    return metric_value("acc", logits, labels)
 
 
 def _minus_squared_error(logits: Tensor, labels: Tensor) -> float:

@@ -53,7 +53,7 @@ def _slope(z: Tensor, target: Tensor, inverse: Tensor) -> Tensor:
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
-    """How far confidence and accuracy are apart at each exit, (E,), in [0, 1]; 0 is perfectly calibrated.
+    """How far confidence and accuracy are apart at each exit, (E,), in [0, 1]; 0 is perfectly calibrated, NaN: no rows.
 
     Samples are put into `bins` equal intervals of their largest probability; the error is the mean over samples of the
     distance between accuracy and mean confidence of their interval (Guo et al. 2017). As torchmetrics'
@@ -61,11 +61,12 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
 
     Args:
         logits: (E, N, C).
-        labels: (N,) int64.
+        labels: (N,) int64; rows with a negative label are left out.
         bins: Number of intervals.
     """
+    logits, labels = logits[:, labels >= 0], labels[labels >= 0]
     confidence, prediction = logits.float().softmax(-1).max(-1)
     excess = confidence - (prediction == labels).float()
     interval = (confidence * bins).long().clamp_max(bins - 1)
     sums = torch.zeros(len(logits), bins, device=logits.device).scatter_add_(1, interval, excess)
-    return sums.abs().sum(1) / max(1, logits.shape[1])
+    return sums.abs().sum(1) / len(labels)

@@ -10,6 +10,7 @@ from mebert.calibration.costs import PolicyCosts
 from mebert.errors import UserError
 from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import ExitRecord
+from mebert.metrics.task import score_to_choose
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import (
     DistanceRatio,
@@ -108,8 +109,9 @@ def compare_policies(
 
 def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
     """The first policy with the largest area on validation data; None without such data."""
-    areas = {n: r.val_area for n, r in results.items() if r.val_area is not None and not math.isnan(r.val_area)}
-    return max(areas, key=areas.__getitem__) if areas else None
+    areas = {name: score_to_choose(result.val_area) for name, result in results.items()}
+    best = max(areas, key=areas.__getitem__, default=None)
+    return None if best is None or math.isinf(areas[best]) else best
 
 
 def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:

@@ -19,7 +19,7 @@ class Reliability:
     """How reliable a metric is, and where the samples left."""
 
     interval: tuple[float, float] | None  # 95 % bootstrap interval; None where the metric has no value
-    agreement: float | None  # share of the samples with the full model's prediction; None for regression
+    agreement: float | None  # with the full model (`mebert.metrics.bootstrap.agreement`); None for regression
     shares: list[float]  # of the samples that left at each exit, (E,) that sum to 1
 
 
@@ -30,7 +30,7 @@ def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> 
     return [
         Reliability(
             None if interval is None else (interval.low, interval.high),
-            None if logits.shape[-1] == 1 else agreement(logits, record.logits[-1]),
+            agreement(metric, logits, record.logits[-1], record.queries),
             (torch.bincount(each, minlength=record.num_exits).double() / len(each)).tolist(),
         )
         for each, logits, interval in zip(exits, taken, intervals, strict=True)

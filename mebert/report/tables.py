@@ -9,9 +9,15 @@ from rich.table import Table
 
 from mebert.exit_predictor.report import PredictionReport
 from mebert.metrics.curve import CurvePoint
+from mebert.metrics.ranking import RANKING_METRICS
+from mebert.metrics.task import score_to_choose
 from mebert.report.evaluation import Evaluation
 from mebert.report.layout import console, print_table, report_table
 
+AGREES = {
+    False: "share of predictions that are the full model's",
+    True: "share of the pairs of a question's answers that are in the full model's order",
+}
 CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
 
@@ -81,7 +87,7 @@ def operating_table(evaluation: Evaluation) -> Table:
     if any(point.interval for point in every):
         caption.append(
             "95 % interval: what another draw of as many samples would change (not another seed). "
-            "Agrees: share of predictions that are the full model's."
+            f"Agrees: {AGREES[evaluation.metric in RANKING_METRICS]}."
         )
     if oracle is not None:
         caption.append("* each sample at its earliest right exit: an upper bound, not a policy.")
@@ -128,7 +134,7 @@ def policy_table(evaluation: Evaluation) -> Table:
         "a policy chooses (temperatures, weights, lambda) comes from validation data. ELUE: mean difference to the "
         "model cut after each exit's layer, at the same FLOPs.",
     )
-    for name in sorted(results, key=lambda n: -(results[n].val_area or 0.0)):
+    for name in sorted(results, key=lambda n: -score_to_choose(results[n].val_area)):
         result = results[name]
         cells = ["-" if value is None else f"{value:.4f}" for value in result.at.values()]
         last = ["" if result.val_area is None else f"{result.val_area:.4f}"] if chosen else []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    import lightning as L
 
 # Names in `torch.cpu.get_capabilities()` of instructions that multiply bfloat16 matrices in hardware.
 FAST_BF16_CPU = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")
@@ -32,6 +37,11 @@ def pick_precision(accelerator: str = "auto") -> tuple[str, str]:
 def inference_precision(trainer_precision: object) -> PrecisionName:
     """The precision of a prepared model for a Trainer: bfloat16 for its bf16 settings, float32 for all others."""
     return "bfloat16" if str(trainer_precision).startswith("bf16") else "float32"
+
+
+def grad_scaler(trainer: L.Trainer) -> torch.amp.GradScaler | None:
+    """The scaler of the loss, which float16 needs; None in other precisions."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def pick_device(name: str) -> torch.device:

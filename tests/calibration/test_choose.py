@@ -173,3 +173,21 @@ def test_the_promise_is_kept(name, samples, epsilon, delta):
     found = guaranteed_threshold(drawn, scores[:, rows], epsilon, delta, risk)
     expected = grid[passed[0] - 1] if passed[0] else 0.0
     assert found.threshold == expected
+
+
+@pytest.mark.parametrize("loss", RISKS)
+def test_rows_without_a_label_prove_nothing(loss):
+    """300 more rows of label -1 must not make a threshold look safer; a risk that needs no labels may use them."""
+    record = random_record(600, seed=3)
+    scores = record.scores["max_prob"]
+    hidden = replace(record, labels=torch.where(torch.arange(600) < 300, record.labels, -1))
+    found = guaranteed_threshold(hidden, scores, 0.3, 0.1, RISKS[loss])
+    if loss == "disagreement":
+        assert found == guaranteed_threshold(record, scores, 0.3, 0.1, RISKS[loss])
+        return
+    first = torch.arange(300)
+    assert found == guaranteed_threshold(record.select(first), scores[:, :300], 0.3, 0.1, RISKS[loss])
+    assert found.samples == 300
+    few = replace(record, labels=torch.where(torch.arange(600) < 20, record.labels, -1))
+    with pytest.raises(UserError, match="20 labelled samples are too few"):
+        guaranteed_threshold(few, scores, 0.05, 0.1, RISKS[loss])

@@ -1,15 +1,22 @@
 """The best checkpoint by the mean over exits, a policy's area or the operating point; thresholds without effect."""
 
 import json
+import math
 import re
 import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 from runs import experiment, read_csv, run, write_config
+from tiny import quiet_trainer
 
+from mebert.callbacks.best_checkpoint import BestCheckpoint
+from mebert.callbacks.progress import ProgressLines
+from mebert.metrics.task import score_to_choose
 from mebert.modules import FastBERTModule
+from mebert.report.comparison import best_policy
 
 MONITORS = {
     "best": "val/auc",
@@ -97,3 +104,36 @@ def test_in_a_first_stage_the_area_is_below_any_of_the_second():
     """Two-stage recipes: exits that know nothing yet must not be kept as the best."""
     first, second = (FastBERTModule.score_of_curve(SimpleNamespace(stage=stage), 0.7) for stage in (1, 2))
     assert (first, second) == (pytest.approx(-1.3), 0.7)
+
+
+VALUES = {
+    "in_between": ([0.2, math.nan, 0.5, math.nan, 0.4], 2),
+    "first": ([math.nan, -0.5, math.nan], 1),
+    "never": ([math.nan, math.nan, math.nan], 2),
+    "below_0": ([-0.1, math.nan, -0.2], 0),
+}
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_a_score_without_a_value_ranks_last(case, tmp_path):
+    """Through Lightning's own loop: NaN is never the best, and without any score the newest checkpoint is kept."""
+    scores, best = VALUES[case]
+
+    class Scored(BoringModel):
+        def on_validation_epoch_end(self):
+            self.log("val/score", torch.tensor(scores[self.trainer.current_epoch]))
+
+    lines = ProgressLines()
+    kept = BestCheckpoint(dirpath=tmp_path, monitor="val/score", mode="max", filename="{epoch}")
+    trainer = quiet_trainer(kept, lines, max_epochs=len(scores), enable_checkpointing=True, limit_val_batches=1)
+    trainer.fit(Scored())
+    assert torch.load(kept.best_model_path, weights_only=True)["epoch"] == best
+    known = [score for score in scores if not math.isnan(score)]
+    assert lines._best == (pytest.approx(max(known)) if known else None)
+
+
+def test_policies_without_an_area_rank_last():
+    results = {n: SimpleNamespace(val_area=a) for n, a in {"a": math.nan, "b": None, "c": -0.4, "d": -0.2}.items()}
+    assert best_policy(results) == "d"
+    assert best_policy({"a": results["a"], "b": results["b"]}) is None
+    assert sorted(results, key=lambda n: -score_to_choose(results[n].val_area)) == ["d", "c", "a", "b"]

@@ -1,5 +1,6 @@
 """ExitAccuracy against metrics of the whole split computed at once."""
 
+import math
 from itertools import product
 from types import SimpleNamespace
 
@@ -25,7 +26,7 @@ class Module:
 
 def trainer_of(metrics=("acc",), names=("val",), sanity=False):
     data = SimpleNamespace(metrics=metrics, validation_names=list(names), test_names=["test"])
-    return SimpleNamespace(sanity_checking=sanity, datamodule=data)
+    return SimpleNamespace(sanity_checking=sanity, datamodule=data, current_epoch=2)
 
 
 def run_split(callback, trainer, module, logits, labels, index, loader=0, queries=None):
@@ -67,6 +68,19 @@ def test_regression():
     expected = torch.corrcoef(torch.stack([logits[1, :, 0], labels]))[0, 1]
     assert found["val/exit_02/pearson"] == pytest.approx(float(expected), abs=1e-5)
     assert -1 <= found["val/exit_02/spearman"] <= 1
+
+
+@pytest.mark.parametrize(("metric", "classes"), [("pearson", 1), ("spearman", 1), ("map", 2)])
+def test_a_metric_without_a_value(metric, classes):
+    """NaN in the table, in the mean and in the score by which a checkpoint is chosen; and a warning says so."""
+    logits, labels = torch.randn(2, 20, classes), torch.arange(20.0)
+    queries = torch.full((20,), -1 if metric == "map" else 0)
+    logits[0] = 0.1
+    labels = labels.long() % 2 if metric == "map" else labels
+    with pytest.warns(UserWarning, match=rf"epoch 3: {metric} has no value at exit 1\b.* val/score is NaN and the"):
+        found = logged((metric,), 100, logits, labels, torch.arange(20), queries=queries)
+    assert math.isnan(found[f"val/exit_01/{metric}"])
+    assert math.isnan(found["val/score"])
 
 
 @pytest.mark.parametrize("flush_every", [1, 100])

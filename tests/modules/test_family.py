@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from modules import recipes
 from modules.recipes import Watch, gradients, labelled, loader, same_gradients
 from tiny import quiet_trainer, tiny_encoder
@@ -195,6 +196,42 @@ def test_romebert_gradients(accumulate, opposed):
         same_gradients(found, wanted)
     assert len(conflicts) == 2
     assert min(conflicts) < -0.05 or not opposed
+
+
+class FaintRome(RomeBERTModule):
+    """Gradients that float16 cannot hold without a loss scale; an optimiser that unscales before its step or in it."""
+
+    fused = False
+
+    def per_exit_losses(self, outputs, batch):
+        return super().per_exit_losses(outputs, batch) * 1e-6
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.0, fused=self.fused)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_romebert_in_float16_regularises_as_in_float32(fused):
+    found = {}
+    for scaled in (False, True):
+        module = make(FaintRome, logit_weight=0.0)
+        module.fused = fused
+        with torch.no_grad():  # the last exit wants the opposite of what the others want
+            for index in range(4):
+                module.model.exit(index).classifier.load_state_dict(module.model.exit(0).classifier.state_dict())
+            module.model.exit(3).classifier[-1].weight.neg_()
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
+        plugin = {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]} if scaled else {}
+        (step,) = fit(module, 1, **plugin).steps
+        found[scaled] = torch.cat([step[n].flatten() for n in sorted(step) if is_regularised(n)])
+    apart = (found[True] - found[False]).norm() / found[False].norm()
+    assert apart < 0.02
+
+
+def test_gradients_are_clipped_in_float16():
+    module, plugin = make(RomeBERTModule), MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    steps = fit(module, 2, plugins=[plugin], gradient_clip_val=0.01).steps
+    assert all(torch.cat([g.flatten() for g in step.values()]).norm() < 0.011 for step in steps)
 
 
 def test_romebert_takes_off_what_works_against_the_last_exit():

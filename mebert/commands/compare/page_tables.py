@@ -11,6 +11,7 @@ from mebert.commands.compare.paired import Comparison
 from mebert.commands.compare.seed_groups import SeedGroup, TaskGroup
 from mebert.commands.compare.settings import differences
 from mebert.commands.compare.training import last_validation
+from mebert.metrics.task import score_to_choose
 from mebert.report.page import Cell, Note, Part, Section, Table
 
 Row = list[str | float | Cell | None]
@@ -24,7 +25,7 @@ def run_table(group: TaskGroup, lines: Sequence[SeedGroup], comparison: Comparis
     rows = []
     for run in group.tested:
         at = {row["layer"]: float(row[run.metric]) for row in run.evaluation["exits"]}
-        best = max(at, key=lambda layer: at[layer])
+        best = max(at, key=lambda layer: score_to_choose(at[layer]))
         row: dict[str, str | float | Cell | None] = {"run": run.number, "line": _line_cell(lines, run.number)}
         row |= {"recipe": run.recipe, "task": run.task, "seed": run.seed, "policy": run.policy}
         row["best exit"] = Cell(f"{at[best]:.4f}", at[best], title=f"layer {best}")

@@ -14,6 +14,7 @@ from mebert.commands.compare.output import as_csv, as_markdown, format_of, print
 from mebert.commands.compare.paired import compare_runs, mismatch
 from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
+from mebert.metrics.task import score_to_choose
 from mebert.report.layout import print_pairs
 from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
@@ -77,7 +78,7 @@ def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], f
 
 def _with_best(runs: Sequence[RunView]) -> dict[str, str]:
     """The next command for the run with the largest area, by the files that are left of it."""
-    run = max(runs, key=lambda run: -1.0 if run.area is None else run.area)
+    run = max(runs, key=lambda run: score_to_choose(run.area))
     config = shlex.quote(str(RunFolder(run.folder).config))
     tested = run.evaluation.get("checkpoint")
     for checkpoint in [*([Path(tested)] if tested else []), RunFolder(run.folder).checkpoint()]:

@@ -216,5 +216,6 @@ def _resampled(metric: str, record: ExitRecord, mixture: Mixture, seed: int) -> 
         on_rows, count, parts, weights = float(total.mean()), len(total), [mean_of(total)], np.ones(1)
     else:
         on_rows = float(weights @ [metric_value(*each) for each in arguments])
-        count, parts = len(record.labels), [weighted_metric(*each)[1] for each in arguments]
+        counts, parts = map(list, zip(*(weighted_metric(*each) for each in arguments), strict=True))
+        count = counts[0]
     return on_rows, weights @ bootstrap_values(parts, count, seed=seed) if count else np.full(1, np.nan)
