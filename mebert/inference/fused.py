@@ -79,8 +79,6 @@ def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
     A list each, because a layer of ALBERT may consist of several; layers that share their weights share the fused form.
     """
     config = encoder.config
-    if getattr(config, "is_decoder", False):
-        return None
     if config.model_type == "albert":
         groups = [
             [FusedLayer(layer, ALBERT_PARTS) for layer in group.albert_layers]

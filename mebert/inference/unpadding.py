@@ -103,8 +103,12 @@ class FusedAdapter(EncoderAdapter):
 
     @property
     @override
-    def intermediate_size(self) -> int:
-        return self.base.intermediate_size
+    def max_length(self) -> int:
+        return self.base.max_length
+
+    @override
+    def flops(self, lengths: Tensor, depth: int) -> Tensor:
+        return self.base.flops(lengths, depth)
 
     @override
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:

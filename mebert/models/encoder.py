@@ -6,7 +6,7 @@ layer outputs equal `output_hidden_states`; a caller may stop after any layer an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +20,20 @@ from mebert.errors import UserError
 
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "is_decoder": (False, "and decoders are not supported: set it to false if the weights are an encoder's"),
+    "add_cross_attention": (False, "and decoders are not supported: set it to false if the weights are an encoder's"),
+    "chunk_size_feed_forward": (0, "and chunks are not supported: set it to 0, which gives the same results"),
+    "position_embedding_type": (
+        "absolute",
+        "and only absolute positions are supported: take another encoder",
+    ),
+    "pruned_heads": ({}, "and transformers 5 has no pruned heads: take another encoder"),
+    "per_layer_config": ({}, "and all layers must have the same configuration: take another encoder"),
+    "quantization_config": (None, "and quantised weights are not supported: take the model's float weights"),
+}
+"""Options of `config.json` by name: the value that is supported (beside null), and what to do about another one."""
 
 
 @dataclass
@@ -66,14 +80,30 @@ class EncoderAdapter:
         encoder: The Hugging Face base model (no task head). It stays the owner of the weights.
     """
 
-    families: ClassVar[tuple[str, ...]] = ("bert", "roberta", "xlm-roberta")
+    families: ClassVar[tuple[str, ...]] = ("bert",)
     init_kwargs: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}  # an unused pooler would break DDP
     dropout_keys: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    position_offset: ClassVar[dict[str, int]] = {"roberta": 2, "xlm-roberta": 2}  # positions start after padding_idx
+    position_offset: ClassVar[dict[str, int]] = {}  # family to the first position, where it is not 0
+    counts: ClassVar[tuple[str, ...]] = ("num_hidden_layers", "num_attention_heads", "type_vocab_size")  # 1 at least
 
     def __init__(self, encoder: PreTrainedModel) -> None:
         self.encoder = encoder
         self.config: Any = encoder.config
+
+    @classmethod
+    def refused_options(cls, config: Any) -> Iterator[tuple[str, str]]:
+        """Options of a configuration with which layers would not give Hugging Face's hidden states, and what to do."""
+        values = config.to_dict()
+        for name, (usual, advice) in REFUSED.items():
+            if values.get(name) not in (None, usual):
+                yield name, advice
+        if "AutoModel" in (values.get("auto_map") or {}):
+            yield "auto_map", "and mebert runs no code of a model: take one that transformers knows"
+        for name in cls.counts:
+            if getattr(config, name, 1) < 1:
+                yield name, "and must be at least 1"
+        if config.num_attention_heads > 0 and config.hidden_size % config.num_attention_heads:
+            yield "num_attention_heads", f"which does not divide hidden_size, {config.hidden_size}"
 
     @classmethod
     def keep_first_layers(cls, config: Any, layers: int) -> None:
@@ -97,9 +127,13 @@ class EncoderAdapter:
         return int(self.config.intermediate_size)
 
     @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings before a projection to `hidden_size`; equal to it where there is none."""
-        return int(getattr(self.config, "embedding_size", self.hidden_size))
+    def layers_per_step(self) -> int:
+        """What counts as one layer: more than 1 only in an ALBERT with `inner_group_num`."""
+        return 1
+
+    def embedding_flops(self, tokens: Tensor) -> Tensor:
+        """Counted cost of a projection of the embeddings to `hidden_size`, for inputs of `tokens` tokens."""
+        return torch.zeros_like(tokens)
 
     @property
     def max_length(self) -> int:
@@ -158,10 +192,10 @@ class EncoderAdapter:
         2 x multiply-adds for samples of `lengths` (N,) tokens; one layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
         """
         s = lengths.double()
-        h, i, e = self.hidden_size, self.intermediate_size, self.embedding_size
-        projects = e != h or self.config.model_type == "albert"  # ALBERT projects even when the sizes are equal
-        embedding = 2 * s * e * h if projects else torch.zeros_like(s)
-        return embedding + depth * 2 * (4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i)
+        h, i = self.hidden_size, self.intermediate_size
+        return self.embedding_flops(s) + depth * self.layers_per_step * 2 * (
+            4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i
+        )
 
 
 EncoderWalk = EncoderAdapter  # its name in mebert 0.1.0

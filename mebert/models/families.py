@@ -14,14 +14,34 @@ from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
+from mebert.models.weights import check_weights
 from mebert.storage.hub import hub_errors
 from mebert.storage.trusted_classes import subclasses_of
+
+
+class RobertaAdapter(EncoderAdapter):
+    """RoBERTa: positions start after the padding token's id."""
+
+    families = ("roberta", "xlm-roberta")
+
+    @classmethod
+    def refused_options(cls, config: Any) -> Iterator[tuple[str, str]]:
+        """As the base, and no padding token."""
+        yield from super().refused_options(config)
+        if config.pad_token_id is None:
+            yield "pad_token_id", "and positions start after it: set it to the tokenizer's, usually 1"
+
+    @property
+    def max_length(self) -> int:
+        """Longest input in tokens that the position embeddings allow."""
+        return int(self.config.max_position_embeddings) - int(self.config.pad_token_id) - 1
 
 
 class AlbertAdapter(EncoderAdapter):
     """ALBERT: a projection after the embeddings, and layers shared within groups."""
 
     families = ("albert",)
+    counts = (*EncoderAdapter.counts, "num_hidden_groups", "inner_group_num")
 
     @classmethod
     def keep_first_layers(cls, config: Any, layers: int) -> None:
@@ -32,6 +52,15 @@ class AlbertAdapter(EncoderAdapter):
                 f"{config.num_hidden_groups} groups, only for one group; leave it null"
             )
         super().keep_first_layers(config, layers)
+
+    @property
+    def layers_per_step(self) -> int:
+        """The layers of a group."""
+        return int(self.config.inner_group_num)
+
+    def embedding_flops(self, tokens: Tensor) -> Tensor:
+        """As the base; it projects even where the sizes are equal."""
+        return 2 * tokens * int(self.config.embedding_size) * self.hidden_size
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         module: Any = self.encoder
@@ -50,6 +79,11 @@ class ElectraAdapter(EncoderAdapter):
 
     families = ("electra",)
     init_kwargs: ClassVar[dict[str, Any]] = {}
+
+    def embedding_flops(self, tokens: Tensor) -> Tensor:
+        """As the base."""
+        size, hidden = int(self.config.embedding_size), self.hidden_size
+        return 2 * tokens * size * hidden if size != hidden else torch.zeros_like(tokens)
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         module: Any = self.encoder
@@ -79,7 +113,10 @@ class DistilBertAdapter(EncoderAdapter):
         return out
 
 
-ADAPTERS: tuple[type[EncoderAdapter], ...] = (EncoderAdapter, AlbertAdapter, ElectraAdapter, DistilBertAdapter)
+ADAPTERS: tuple[type[EncoderAdapter], ...] = (
+    *(EncoderAdapter, RobertaAdapter),
+    *(AlbertAdapter, ElectraAdapter, DistilBertAdapter),
+)
 SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for adapter in ADAPTERS for family in adapter.families)
 
 
@@ -93,12 +130,16 @@ def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
 
 def _adapter_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:
     found = _adapters_by_family()
-    if config.model_type in found:
-        return found[config.model_type]
-    raise UserError(
-        f"encoder {name!r} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
-        f"use one of: {', '.join(found)} (MiniLM models are of the family bert)"
-    )
+    if config.model_type not in found:
+        raise UserError(
+            f"encoder {name!r} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
+            f"use one of: {', '.join(found)} (MiniLM models are of the family bert)"
+        )
+    adapter = found[config.model_type]
+    for option, advice in adapter.refused_options(config):
+        value = config.to_dict().get(option, getattr(config, option, None))
+        raise UserError(f"encoder {name!r}: {option} is {value!r} in its configuration, {advice}")
+    return adapter
 
 
 def adapter_for(encoder: PreTrainedModel) -> EncoderAdapter:
@@ -133,16 +174,6 @@ def _refuse_unknown(model_type: str, settings: dict[str, Any]) -> None:
             near = get_close_matches(name, usual.to_dict(), n=1)
             advice = f"did you mean {near[0]}?" if near else "leave it out"
             raise UserError(f"encoder_config: {model_type} has no setting {name!r} (got {value!r}); {advice}")
-
-
-def _check_weights(name: str, report: dict[str, Any]) -> None:
-    """Refuse weights that are not those of the configuration: what is missing would be random, without a word."""
-    shapes = sorted((key, tuple(there), tuple(wanted)) for key, there, wanted in report["mismatched_keys"])
-    mismatched = [f"{key} is {there}, not {wanted}" for key, there, wanted in shapes]
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if mismatched or missing:
-        fault = f"{mismatched[0]}" if mismatched else f"there is no {missing[0]} ({len(missing)} weights are missing)"
-        raise UserError(f"encoder {name!r}: its weights do not fit its config.json: {fault}; fetch or save it anew")
 
 
 def build_encoder(
@@ -197,9 +228,13 @@ def build_encoder(
         if encoder_config is not None:
             try:
                 model = AutoModel.from_config(
-                    config, attn_implementation=attn_implementation, trust_remote_code=False, **adapter.init_kwargs
+                    config,
+                    dtype=torch.float32,
+                    attn_implementation=attn_implementation,
+                    trust_remote_code=False,
+                    **adapter.init_kwargs,
                 )
-            except (ValueError, RuntimeError, ArithmeticError) as error:  # sizes that do not go together
+            except (ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError) as error:
                 raise UserError(f"encoder_config: {error}; correct one of these settings") from error
         else:
             with hub_errors(f"encoder {name!r}"):
@@ -213,6 +248,6 @@ def build_encoder(
                     output_loading_info=True,
                     **adapter.init_kwargs,
                 )
-            _check_weights(name, report)
+                check_weights(f"encoder {name!r}", name, model, report, layers)
     encoder: PreTrainedModel = model.train()
     return encoder

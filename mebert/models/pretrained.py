@@ -23,6 +23,7 @@ from transformers.utils import cached_file
 
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_files
+from mebert.storage.finite import check_finite, first_names
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
 from mebert.storage.trusted_classes import imported_class
@@ -125,8 +126,12 @@ class PretrainedModel(nn.Module, ABC):
             raise UserError(f"{path} has no {WEIGHTS}; {ADVICE}")
         with hub_errors(f"model {path!r}"):
             state = load_file(str(cached_file(path, WEIGHTS)))
-        if broken := [name for name, value in state.items() if value.is_floating_point() and bool(value.isnan().any())]:
-            raise UserError(f"{path}: {broken[0]} in {WEIGHTS} is not a number (NaN); take a checkpoint from before")
+        check_finite(f"{path}: {WEIGHTS}", state)
+        own = model.state_dict()
+        there = {name for name, value in state.items() if value.is_floating_point()}
+        wanted = {name for name, value in own.items() if value.is_floating_point()}
+        if other := sorted((there ^ wanted) & state.keys() & own.keys()):
+            raise UserError(f"{path}: {WEIGHTS}: {first_names(other)} of the type {state[other[0]].dtype}; {ADVICE}")
         missing, unexpected = model.load_state_dict(state, strict=False)
         lost = sorted(model._own_state().keys() & set(missing))
         if lost or unexpected:

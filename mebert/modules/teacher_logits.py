@@ -25,7 +25,7 @@ from mebert.data.scoring import score_split
 from mebert.data.tokenised import Item, TokenisedSplit
 from mebert.data.tokenizers import check_tokenizer, load_tokenizer
 from mebert.errors import UserError
-from mebert.models.encoder import EncoderAdapter
+from mebert.models.families import RobertaAdapter
 from mebert.modules.teacher_labels import label_order
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
 from mebert.runtime.progress import rows_pass
@@ -182,7 +182,7 @@ def _check_fit(teacher: Teacher, split: TokenisedSplit, name: str) -> None:
         raise UserError(f"teacher {name!r} knows {known} tokens, but the tokenizer gives token {tokens}: not its own?")
     longest, positions = int(split.lengths.max()), getattr(config, "max_position_embeddings", None)
     if positions is not None:
-        limit = positions - EncoderAdapter.position_offset.get(config.model_type, 0)
+        limit = positions - ((config.pad_token_id or 0) + 1 if config.model_type in RobertaAdapter.families else 0)
         if longest > limit:
             raise UserError(
                 f"teacher {name!r} takes at most {limit} tokens, but a row has {longest}; lower data.max_length"

@@ -24,6 +24,7 @@ from mebert.data.tokenizers import stored_settings
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
+from mebert.models.weights import check_weights
 from mebert.modules.base import MultiExitModule
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.hub import hub_errors
@@ -98,7 +99,11 @@ def _load_classifier(name: str) -> Teacher:
 
     with hub_errors(f"teacher {name!r}"), quiet_loading():
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )
     # What is missing gets random weights and no more than a warning: the logits of a bare encoder would be noise.
     if missing := sorted(report["missing_keys"]):
@@ -106,6 +111,8 @@ def _load_classifier(name: str) -> Teacher:
             f"teacher {name!r} is no trained classifier: it has no weights for {', '.join(missing[:3])}; "
             "give a model that was fine-tuned for this task"
         )
+    with hub_errors(f"teacher {name!r}"):
+        check_weights(f"teacher {name!r}", name, model, report)
     return Teacher(model)
 
 

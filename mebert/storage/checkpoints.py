@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write, find_corruption
+from mebert.storage.finite import check_finite
 from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
@@ -103,6 +104,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(content["mebert"].get(name), Mapping):
             advice = _advice(_other_than(path))
             raise UserError(f"{path} lacks {name}: another version of mebert wrote it, or it is damaged; {advice}")
+    check_finite(str(path), content["state_dict"])
     # Lightning hands the saved settings to a parser, which would import and call what they name.
     strict_parsing()
     for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):

@@ -62,11 +62,11 @@ FAULTS = [
     encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
     saved("encoder weights that were cut off", "incomplete metadata", own_encoder, model__safetensors=half),
     saved(
-        "encoder weights of another size", "is (16,), not (32,)", own_encoder, config__json=change_json(hidden_size=32)
+        "encoder weights of another size", "((16,), not (32,))", own_encoder, config__json=change_json(hidden_size=32)
     ),
     saved(
         "encoder weights for fewer layers",
-        "(32 weights are missing)",
+        "32 weights (encoder.layer.3.attention.output.LayerNorm.bias, ",
         own_encoder,
         config__json=change_json(num_hidden_layers=5),
     ),
@@ -103,7 +103,14 @@ FAULTS = [
     weights("exits.safetensors that was cut off", "incomplete metadata", half),
     weights("no exits.safetensors", "has no exits.safetensors", Path.unlink),
     weights("a weight that is missing", "missing exits.0", change_tensors(exits__0__classifier__3__weight=None)),
-    weights("a weight that is not a number", "is not a number", change_tensors(exits__0__classifier__3__bias=NAN)),
+    weights("a weight that is not a number", "is NaN or infinite", change_tensors(exits__0__classifier__3__bias=NAN)),
+    saved("a decoder", "is_decoder is True", own_encoder, config__json=change_json(is_decoder=True)),
+    saved(
+        "relative positions",
+        "position_embedding_type is 'relative_key'",
+        own_encoder,
+        config__json=change_json(position_embedding_type="relative_key"),
+    ),
     saved(
         "a model folder without its tokenizer",
         "there are no files of one",

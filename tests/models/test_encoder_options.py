@@ -1,0 +1,254 @@
+"""Every option of every supported family's configuration: Hugging Face's hidden states, or refused by its name."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from tiny import SIZES, counted_flops, tiny_config
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.activations import ACT2FN
+
+from mebert.errors import UserError
+from mebert.inference import make_engine, prepare_model, run_engine
+from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, adapter_for, build_encoder
+from mebert.models.encoder import REFUSED, EncoderAdapter
+from mebert.policies import FixedExit
+
+ACTIVATIONS = [name for name in ACT2FN if name != "gelu"]
+DROPOUT = [0.0, 0.5]
+NO_LABELS = {"id2label": [{0: "a", 1: "b", 2: "c"}], "label2id": [{"a": 0, "b": 1, "c": 2}]}
+# In each table: an option and values that differ from those of the tiny encoder.
+SAME: dict[str, list[Any]] = {
+    "vocab_size": [70],
+    "max_position_embeddings": [14],  # of which 12 are left where positions start after the padding token
+    "pad_token_id": [0, 1, 3],
+    "layer_norm_eps": [0.5],
+    "initializer_range": [0.1],
+    "hidden_size": [16, 48],
+    "num_hidden_layers": [1, 6],
+    "num_attention_heads": [1, 2, 32],
+    "intermediate_size": [1, 100],
+    "type_vocab_size": [1, 3],
+    "hidden_act": ACTIVATIONS,
+    "hidden_dropout_prob": DROPOUT,
+    "attention_probs_dropout_prob": DROPOUT,
+    "embedding_size": [8, 32, 64],  # ELECTRA has no projection where it equals the hidden size, ALBERT has one
+    "num_hidden_groups": [1, 3, 4, 6],  # of 4 layers
+    "inner_group_num": [2, 3],
+    "activation": ACTIVATIONS,
+    "dim": [16, 48],
+    "n_heads": [1, 2, 32],
+    "n_layers": [1, 6],
+    "hidden_dim": [1, 100],
+    "dropout": DROPOUT,
+    "attention_dropout": DROPOUT,
+    "sinusoidal_pos_embds": [True],
+}
+NO_EFFECT: dict[str, list[Any]] = {
+    "architectures": [["BertForMaskedLM"]],
+    "bos_token_id": [5],
+    "eos_token_id": [6, [6, 7]],
+    "classifier_dropout": [0.9],
+    "classifier_dropout_prob": [0.9],
+    "seq_classif_dropout": [0.9],
+    "qa_dropout": [0.9],
+    "is_encoder_decoder": [True],  # a decoder alone reads it
+    "output_hidden_states": [True],
+    "return_dict": [False],
+    "problem_type": ["regression"],
+    "summary_activation": ["tanh"],
+    "summary_last_dropout": [0.9],
+    "summary_type": ["mean"],
+    "summary_use_proj": [False],
+    "tie_word_embeddings": [False],
+    "transformers_version": ["4.0.0"],
+    "use_cache": [False],
+    "dtype": ["float32"],  # others: `test_weights_are_float32_whatever_the_configuration_says`
+    **NO_LABELS,
+}
+# An option, its value, and the families whose configuration class has it (None: any config.json may).
+WITH_DECODERS = ("bert", "roberta", "xlm-roberta", "electra")
+REFUSED_VALUES: list[tuple[str, Any, tuple[str, ...] | None]] = [
+    ("is_decoder", True, WITH_DECODERS),
+    ("add_cross_attention", True, WITH_DECODERS),
+    ("chunk_size_feed_forward", 3, SUPPORTED_FAMILIES),
+    ("pad_token_id", None, ("roberta", "xlm-roberta")),
+    ("num_attention_heads", 5, None),
+    ("num_attention_heads", 0, None),
+    ("num_hidden_layers", 0, None),
+    ("num_hidden_groups", 0, ("albert",)),
+    ("inner_group_num", 0, ("albert",)),
+    ("type_vocab_size", 0, ("bert", "roberta", "xlm-roberta", "albert", "electra")),
+    ("position_embedding_type", "relative_key", None),
+    ("pruned_heads", {"0": [1]}, None),
+    ("per_layer_config", {"0": {"initializer_range": 0.1}}, None),
+    ("quantization_config", {"quant_method": "gptq"}, None),
+    ("auto_map", {"AutoModel": "modeling.Own"}, None),
+]
+REFUSED_NAMES = {name for name, _, _ in REFUSED_VALUES}
+
+
+def options(family: str) -> list[str]:
+    return [field.name for field in fields(AutoConfig.for_model(family))]
+
+
+def config(family: str, **more: Any) -> Any:
+    return AutoConfig.for_model(**{**tiny_config(family, vocab_size=60), **more})
+
+
+def theirs(family: str, attn: str = "sdpa", **more: Any) -> PreTrainedModel:
+    """Hugging Face's encoder with weights that make a difference visible: biases and LayerNorms, too."""
+    torch.manual_seed(0)
+    kwargs = {} if family in ("electra", "distilbert") else {"add_pooling_layer": False}
+    encoder = AutoModel.from_config(config(family, **more), attn_implementation=attn, **kwargs).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return encoder
+
+
+def batches(encoder: PreTrainedModel) -> Iterator[dict[str, Tensor]]:
+    """Six texts and one of up to 10 tokens: padded on the right, unpadded, padded on the left; with token types."""
+    generator = torch.Generator().manual_seed(1)
+    settings: Any = encoder.config
+    padding, types = settings.pad_token_id or 0, getattr(settings, "type_vocab_size", 0)
+    for rows in (6, 1):
+        ids = torch.randint(5, settings.vocab_size, (rows, 10), generator=generator)
+        lengths = torch.arange(rows) * 2 % 9 + 2  # 2, 4, ...: the longest is shorter than the batch is wide
+        right = (torch.arange(10) < lengths.unsqueeze(1)).long()
+        for number, mask in enumerate((right, torch.ones_like(ids), right.flip(1))):
+            batch = {"input_ids": ids.where(mask == 1, padding), "attention_mask": mask}
+            if types > 1 and number != 1:
+                batch["token_type_ids"] = torch.randint(0, types, ids.shape, generator=generator) * mask
+            yield batch
+
+
+def close(got: Tensor, wanted: Tensor, of: str) -> None:
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5, msg=lambda text: f"{of}: {text}")
+
+
+@torch.no_grad()
+def compare(encoder: PreTrainedModel, most: int = 6) -> None:
+    """The walk, the packed walk, and engines, against Hugging Face's forward pass, on at most that many batches."""
+    model = MultiExitModel(encoder, num_labels=3, pooling="mean").eval()
+    fast = prepare_model(model)
+    step = getattr(encoder.config, "inner_group_num", 1)  # Hugging Face counts the layers of ALBERT's groups
+    for number, batch in enumerate(islice(batches(encoder), most)):
+        hidden_states = encoder(**batch, output_hidden_states=True, return_dict=True).hidden_states[::step]
+        assert len(hidden_states) == model.num_layers + 1
+        real = batch["attention_mask"].bool()
+        state, packed = model.start(**batch), fast.start(**batch)
+        for depth, wanted in enumerate(hidden_states):
+            state, packed = model.adapter.advance(state, depth), fast.adapter.advance(packed, depth)
+            close(state.hidden[real], wanted[real], f"batch {number}, layer {depth}")
+            hidden, mask = packed.padded()
+            close(hidden[mask.bool()], wanted[real], f"batch {number}, layer {depth}, packed")
+        rows, middle = torch.arange(len(real)), (model.num_exits + 1) // 2
+        head = model.exit(middle - 1)
+        wanted = head.classify(head.pool(hidden_states[middle], batch["attention_mask"]))
+        for name, made in {"shrink": model, "refill": fast}.items():
+            engine = make_engine(name, made, FixedExit(exit=middle).bind(made), batch_size=4)
+            parts = [({key: value[part] for key, value in batch.items()}, part) for part in rows.split(4)]
+            close(run_engine(engine, parts).logits, wanted, f"batch {number}, {name}")
+
+
+@pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
+def test_every_option_of_a_family_is_in_a_list(family):
+    assert {*options(family)} <= {*SAME, *NO_EFFECT, *REFUSED_NAMES}
+    listed = {name for name, _, families in REFUSED_VALUES if families is not None and family in families}
+    assert listed <= {*options(family)}
+    assert not {*SAME} & {*NO_EFFECT}
+    assert {*REFUSED} <= REFUSED_NAMES, "what is refused is tested"
+    assert {*SAME, *NO_EFFECT} <= {name for other in SUPPORTED_FAMILIES for name in options(other)}
+
+
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, name) for family in SUPPORTED_FAMILIES for name in options(family) if name in SAME]
+)
+def test_an_option_gives_hugging_faces_hidden_states(family, name, attn):
+    sizes = SIZES[family]
+    room = {"max_position_embeddings": 14} if family.endswith("roberta") else {"max_position_embeddings": 10}
+    for value in SAME[name]:
+        given = room if name == "max_position_embeddings" else {name: value}
+        compare(theirs(family, attn, **given), most=1 if SAME[name] is ACTIVATIONS else 6 if attn == "sdpa" else 2)
+    assert all(value != sizes.get(name) for value in SAME[name]) or name in ("pad_token_id", "num_hidden_groups")
+
+
+@pytest.mark.parametrize(("family", "name"), [(f, n) for f in SUPPORTED_FAMILIES for n in options(f) if n in NO_EFFECT])
+def test_an_option_without_effect_has_none(family, name):
+    plain = theirs(family)
+    for value in NO_EFFECT[name]:
+        encoder = theirs(family, **{name: value})
+        compare(encoder, most=1)
+        batch = next(batches(plain))
+        with torch.no_grad():
+            one, other = plain(**batch, return_dict=True), encoder(**batch, return_dict=True)
+        assert torch.equal(one.last_hidden_state, other.last_hidden_state)
+
+
+@pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
+def test_dropout_is_hugging_faces_in_training(family):
+    keys = EncoderAdapter.dropout_keys if family != "distilbert" else ("dropout", "attention_dropout")
+    encoder = theirs(family, **dict.fromkeys(keys, 0.3)).train()
+    walk, batch = adapter_for(encoder), next(batches(encoder))
+    torch.manual_seed(2)
+    wanted = encoder(**batch).last_hidden_state
+    torch.manual_seed(2)
+    close(walk.advance(walk.start(**batch), walk.num_layers).hidden, wanted, "with dropout")
+    assert not torch.allclose(encoder(**batch).last_hidden_state, wanted), "dropout is on"
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [(f, *case[:2]) for case in REFUSED_VALUES for f in (SUPPORTED_FAMILIES if case[2] is None else case[2])],
+    ids=str,
+)
+def test_an_option_is_refused_by_name(family, name, value, tmp_path):
+    settings = config(family)
+    values = {**settings.to_dict(), settings.attribute_map.get(name, name): value}
+    changed = type(settings).from_dict(values)
+    changed.save_pretrained(tmp_path)
+    with pytest.raises(UserError) as told:
+        build_encoder(str(tmp_path))
+    assert f"{tmp_path}': {name} is {value!r} in its configuration, " in str(told.value)
+    assert "\n" not in str(told.value)
+    if name in options(family) and value:
+        with pytest.raises(UserError, match=f"{name} is"):
+            build_encoder("unused", {"model_type": family, **tiny_config(family), name: value})
+
+
+@pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
+def test_weights_are_float32_whatever_the_configuration_says(family, tmp_path):
+    encoder = build_encoder("unused", tiny_config(family, dtype="float16"))
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 7])
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
+def test_the_longest_text_ends_with_the_last_position(family, padding):
+    walk = adapter_for(theirs(family, pad_token_id=padding, max_position_embeddings=20))
+    assert walk.max_length == 19 - padding == prepare_model(MultiExitModel(walk.encoder)).adapter.max_length
+    for more in (0, 1):
+        ids = torch.full((1, walk.max_length + more), 9)
+        if more:
+            with pytest.raises((IndexError, RuntimeError)):
+                walk.embed(ids, None)
+        else:
+            walk.embed(ids, None)
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [("albert", {"inner_group_num": 3}), ("albert", {"embedding_size": 32}), ("bert", {"embedding_size": 8})],
+    ids=str,
+)
+def test_costs_are_those_that_pytorch_counts(family, given):
+    model = MultiExitModel(theirs(family, **given), num_labels=3).eval()
+    batch = {"input_ids": torch.full((1, 11), 9), "attention_mask": torch.ones(1, 11, dtype=torch.int64)}
+    for made in (model, prepare_model(model)):
+        assert made.sequential_exit_flops(torch.tensor([11]))[-1].sum() == counted_flops(lambda: model(**batch))
