@@ -7,8 +7,9 @@ import re
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
-# All but tab and line feed; and the characters that change the direction of writing.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# All but tab and line feed; the characters that change the direction of writing; and halves of surrogate pairs (JSON
+# can hold them), which no file and no stream takes.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escape_control_chars(text: str) -> str:
@@ -49,6 +50,19 @@ def error_chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
+def brief(value: object) -> str:
+    """A value as a message shows it: at most 80 characters of its `repr`.
+
+    >>> brief(10**400)
+    '100000000000000000000000000000000000000000000000000000000000000000000000000000...'
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python prints, a list within itself
+        return f"a value of {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def check_range(
     name: str,
     value: float | None,
@@ -64,11 +78,16 @@ def check_range(
     """
     if value is None:
         return
-    fits = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
-    if fits and math.isfinite(value):
-        return
     if math.isfinite(high):
         wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
     else:
         wanted = f"{'above' if low_open else 'at least'} {low:g}{' and finite' if value == math.inf else ''}"
-    raise UserError(f"{name} must be {wanted}, got {value}")
+    try:
+        fits = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
+        if fits and math.isfinite(value):
+            return
+    except TypeError:  # no number at all: arguments from Python and from files have no types that anyone has checked
+        wanted = f"a number {wanted}"
+    except OverflowError:  # an integer that is no float
+        wanted += " and finite"
+    raise UserError(f"{name} must be {wanted}, got {value if isinstance(value, float) else brief(value)}")

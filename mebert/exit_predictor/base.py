@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
@@ -21,15 +20,18 @@ from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
 from mebert.storage.atomic import atomic_path, write_text
-from mebert.storage.model_spec import check_values, only_writer
+from mebert.storage.json_values import check_values, faults_in, read_values
+from mebert.storage.model_spec import only_writer
 from mebert.storage.predictor_spec import PredictorFile, PredictorOrigin, PredictorSpec
-from mebert.storage.trusted_classes import imported_class
+from mebert.storage.trusted_classes import instance_of
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
+MOST = 2**26  # entries of a predictor's tables: memory is taken for them before they are read
 SETTINGS, WEIGHTS = "exit_predictor.json", "exit_predictor.safetensors"
 
+MADE_ANEW = "make the predictor anew, or delete the file"
 MISSING = (
     "train with --exit_prediction.kind token, or make one with mebert.exit_predictor.fit_predictor and save it with "
     ".save(<model folder>)"
@@ -61,7 +63,7 @@ class ExitPredictor(nn.Module):
 
     def __init__(self, num_exits: int, coverage: float | None = None) -> None:
         super().__init__()
-        check_range("num_exits", num_exits, 1)
+        check_range("num_exits", num_exits, 1, MOST)
         check_coverage(coverage)
         self.num_exits = num_exits
         self.coverage = coverage
@@ -101,6 +103,8 @@ class ExitPredictor(nn.Module):
 
     def bind(self, model: MultiExitModel) -> Self:
         """Take the parts of a model that the prediction needs (its embeddings, for example); returns itself."""
+        if model.num_exits != self.num_exits:
+            raise UserError(f"this exit predictor is for {self.num_exits} exits, the model has {model.num_exits}")
         return self
 
     @torch.no_grad()
@@ -139,12 +143,9 @@ def predictor_from_state(state: Mapping[str, Any]) -> ExitPredictor:
     Its class must be in a module that is already imported, so that no file can name code to be loaded.
     """
     spec = check_values(PredictorSpec, state, "the saved exit predictor is damaged")
-    found = imported_class(spec.class_path, ExitPredictor, "the saved exit predictor")
-    try:
-        predictor = found(**spec.init_args)
+    predictor = instance_of(spec.class_path, spec.init_args, ExitPredictor, "the saved exit predictor")
+    with faults_in(f"the saved exit predictor {spec.class_path!r} is damaged"):
         predictor.load_tensors(state["tensors"])
-    except (TypeError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"the saved exit predictor {spec.class_path!r} is damaged: {error}") from error
     predictor.origin = spec.origin
     return predictor.eval()
 
@@ -171,15 +172,14 @@ def load_predictors(path: str | Path) -> list[ExitPredictor]:
     )
     if settings is None or weights is None:
         return []
-    try:
-        content = json.loads(Path(settings).read_text(encoding="utf-8"))
-        tensors = load_file(weights)
-    except (ValueError, SafetensorError) as error:
-        raise UserError(f"{settings}: this exit predictor cannot be read: {error}") from error
     found = []
-    for n, spec in enumerate(check_values(PredictorFile, content, str(settings)).predictors):
-        own = {name.removeprefix(f"{n}."): tensor for name, tensor in tensors.items() if name.startswith(f"{n}.")}
-        found.append(predictor_from_state({**vars(spec), "tensors": own}))
+    with faults_in(f"{path}/{SETTINGS}", MADE_ANEW):
+        tensors = load_file(weights)
+        for n, spec in enumerate(
+            read_values(Path(settings), PredictorFile, f"{path}/{SETTINGS}", MADE_ANEW).predictors
+        ):
+            own = {name.removeprefix(f"{n}."): tensor for name, tensor in tensors.items() if name.startswith(f"{n}.")}
+            found.append(predictor_from_state({**vars(spec), "tensors": own}))
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import check_range
-from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
+from mebert.exit_predictor.base import MOST, ExitPredictor, TokenEvidence
 
 
 def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
@@ -50,7 +50,7 @@ class FrequencyExitPredictor(ExitPredictor):
 
     def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
         super().__init__(num_exits, coverage)
-        check_range("vocab_size", vocab_size, 1)
+        check_range("vocab_size", vocab_size, 1, MOST)
         self.vocab_size = vocab_size
         self.counts = torch.zeros(vocab_size, dtype=torch.int64)  # on the CPU: only `buckets` is needed to predict
         self.buckets: Tensor

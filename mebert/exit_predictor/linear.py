@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mebert.errors import UserError, check_range
-from mebert.exit_predictor.base import ExitPredictor
+from mebert.exit_predictor.base import MOST, ExitPredictor
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
@@ -35,6 +35,7 @@ class LinearExitPredictor(ExitPredictor):
 
     def __init__(self, num_exits: int, hidden_size: int, coverage: float | None = None, penalty: float = 1.0) -> None:
         super().__init__(num_exits, coverage)
+        check_range("hidden_size", hidden_size, 1, MOST)
         check_range("penalty", penalty, 0)
         self.hidden_size = hidden_size
         self.penalty = penalty
@@ -49,7 +50,7 @@ class LinearExitPredictor(ExitPredictor):
             found = model.adapter.hidden_size
             raise UserError(f"this exit predictor is for a hidden size of {self.hidden_size}, the model has {found}")
         self._models = [model]
-        return self
+        return super().bind(model)
 
     @torch.no_grad()
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mebert.errors import check_range
-from mebert.exit_predictor.base import ExitPredictor, TokenEvidence
+from mebert.exit_predictor.base import MOST, ExitPredictor, TokenEvidence
 from mebert.exit_predictor.ngrams import ngram_rows, table_rows
 
 # Probabilities in the table are multiples of this. Sums of up to 2048 of them are exact in float32, so that a sample's
@@ -56,7 +56,7 @@ class TokenExitPredictor(ExitPredictor):
     ) -> None:
         super().__init__(num_exits, coverage)
         for name, value in {"ngram": ngram, "buckets": buckets, "vocab_size": vocab_size}.items():
-            check_range(name, value, 1)
+            check_range(name, value, 1, MOST)
         check_range("prior_strength", prior_strength, 0, low_open=True)
         self.vocab_size = vocab_size
         self.ngram = ngram

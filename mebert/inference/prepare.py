@@ -19,11 +19,13 @@ from mebert.inference.unpadding import FusedAdapter
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
 from mebert.models.multi_exit import MultiExitModel
+from mebert.runtime.torch_state import plain_torch_state
 
 if TYPE_CHECKING:
     from mebert.policies import ExitPolicy
 
 
+@plain_torch_state()
 def prepare_model(
     model: MultiExitModel,
     precision: PrecisionName = "float32",

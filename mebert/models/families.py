@@ -15,6 +15,7 @@ from transformers.utils import logging as hf_logging
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.weights import check_weights
+from mebert.storage.encoder_file import check_encoder_file
 from mebert.storage.hub import hub_errors
 from mebert.storage.trusted_classes import subclasses_of
 
@@ -215,6 +216,7 @@ def build_encoder(
             raise UserError(f"encoder_config: {error}; correct it") from error
     else:
         with hub_errors(f"encoder {name!r}"):
+            check_encoder_file(name)
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     adapter = _adapter_class(config, name)
     if layers is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -23,7 +24,8 @@ from mebert.models.families import adapter_for, build_encoder
 from mebert.models.heads import ExitHead, feature_size_of
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
-from mebert.storage.model_spec import ModelSpec, PrototypeSpec, check_label_names
+from mebert.storage.json_values import faults_in
+from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names
 from mebert.storage.trusted_classes import class_path_of
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -158,6 +160,14 @@ class MultiExitModel(PretrainedModel):
         """Logits (B, C) of the last exit alone: the plain model without early exits."""
         return self.step(self.start(input_ids, attention_mask, token_type_ids), self.num_exits - 1)[1]
 
+    @override
+    @torch.no_grad()
+    def try_out(self) -> None:
+        token = torch.zeros(1, 1, dtype=torch.long)
+        found = self(token, torch.ones_like(token)).logits
+        if found.shape != (self.num_exits, 1, self.num_labels) or not bool(found.isfinite().all()):
+            raise UserError("its exits do not give a finite number for each label: a value or a weight is wrong")
+
     def head_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
         """Counted cost of asking an exit, for inputs of `tokens` tokens, (N,); the layers are not in it."""
         return self.exit(exit_index).flops(tokens)
@@ -205,17 +215,18 @@ class MultiExitModel(PretrainedModel):
         if spec.prototypes is not None:
             dim, gamma = spec.prototypes.dim, spec.prototypes.gamma
             bank = PrototypeBank(len(spec.exit_layers) - 1, size, spec.num_labels, dim, gamma)
-        return cls(
-            encoder,
-            num_labels=spec.num_labels,
-            exit_layers=spec.exit_layers,
-            pooling=pooling,
-            head=head,
-            head_dropout=0.1 if spec.head_dropout is None else spec.head_dropout,
-            label_names=spec.label_names,
-            prototypes=bank,
-            exit_scorer=nn.Linear(size, 1) if spec.exit_scorer else None,
-        )
+        with faults_in(str(Path(path) / SPEC_FILE)):
+            return cls(
+                encoder,
+                num_labels=spec.num_labels,
+                exit_layers=spec.exit_layers,
+                pooling=pooling,
+                head=head,
+                head_dropout=0.1 if spec.head_dropout is None else spec.head_dropout,
+                label_names=spec.label_names,
+                prototypes=bank,
+                exit_scorer=nn.Linear(size, 1) if spec.exit_scorer else None,
+            )
 
 
 def _checked_exit_layers(exit_layers: Sequence[int] | None, num_layers: int) -> tuple[int, ...]:

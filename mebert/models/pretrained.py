@@ -12,8 +12,6 @@ already be imported.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -22,9 +20,11 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
+from mebert.runtime.torch_state import plain_torch_state
 from mebert.storage.atomic import atomic_files
 from mebert.storage.finite import check_finite, first_names
 from mebert.storage.hub import hub_errors
+from mebert.storage.json_values import SAVE_ANEW, faults_in
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
 from mebert.storage.trusted_classes import imported_class
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS = "exits.safetensors"
-ADVICE = "fetch or save the model anew"
 
 
 class PolicyLike(Protocol):
@@ -108,7 +107,7 @@ class PretrainedModel(nn.Module, ABC):
             UserError: There is no such folder or id, it holds no exits, or its class is not imported or another one.
         """
         spec = ModelSpec.read(path)
-        with _loading_errors(str(path)):
+        with faults_in(str(path)), plain_torch_state():
             base = cls.__mro__[cls.__mro__.index(PretrainedModel) - 1]  # MultiExitModel
             found = cls if spec.model is None else imported_class(spec.model, base, "the saved model")
             if not issubclass(found, cls) and not issubclass(cls, found):
@@ -116,6 +115,7 @@ class PretrainedModel(nn.Module, ABC):
                     f"the saved model is a {found.__name__} and no {cls.__name__}: open it as MultiExitModel"
                 )
             model: Self = (found if issubclass(found, cls) else cls).from_settings(str(path), spec)
+            model.try_out()
             return model
 
     @classmethod
@@ -123,7 +123,7 @@ class PretrainedModel(nn.Module, ABC):
         """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         model = cls.build(path, settings)
         if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
-            raise UserError(f"{path} has no {WEIGHTS}; {ADVICE}")
+            raise UserError(f"{path} has no {WEIGHTS}; {SAVE_ANEW}")
         with hub_errors(f"model {path!r}"):
             state = load_file(str(cached_file(path, WEIGHTS)))
         check_finite(f"{path}: {WEIGHTS}", state)
@@ -131,14 +131,19 @@ class PretrainedModel(nn.Module, ABC):
         there = {name for name, value in state.items() if value.is_floating_point()}
         wanted = {name for name, value in own.items() if value.is_floating_point()}
         if other := sorted((there ^ wanted) & state.keys() & own.keys()):
-            raise UserError(f"{path}: {WEIGHTS}: {first_names(other)} of the type {state[other[0]].dtype}; {ADVICE}")
-        missing, unexpected = model.load_state_dict(state, strict=False)
+            raise UserError(f"{path}: {WEIGHTS}: {first_names(other)} of the type {state[other[0]].dtype}; {SAVE_ANEW}")
+        with faults_in(f"{path}: {SPEC_FILE} does not fit {WEIGHTS}"):
+            missing, unexpected = model.load_state_dict(state, strict=False)
         lost = sorted(model._own_state().keys() & set(missing))
         if lost or unexpected:
             parts = {"missing": lost, "unexpected": unexpected}
             found = "; ".join(f"{what} {', '.join(names[:3])}" for what, names in parts.items() if names)
-            raise UserError(f"{path}: {WEIGHTS} does not fit {SPEC_FILE}: {found}; {ADVICE}")
+            raise UserError(f"{path}: {WEIGHTS} does not fit {SPEC_FILE}: {found}; {SAVE_ANEW}")
         return model.eval()
+
+    @abstractmethod
+    def try_out(self) -> None:
+        """Run a token through all exits; whatever is raised is the fault of the files, as is a UserError."""
 
     def _own_state(self) -> dict[str, Tensor]:
         """Tensors beside the encoder's; one that exits share has its first name only, as safetensors demands."""
@@ -147,18 +152,3 @@ class PretrainedModel(nn.Module, ABC):
             if not name.startswith("encoder."):
                 own.setdefault(id(value), (name, value))
         return dict(own.values())
-
-
-@contextmanager
-def _loading_errors(path: str) -> Iterator[None]:
-    """Turn what a damaged or foreign model folder raises while it is loaded into a `UserError`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-        lines = [line.strip() for line in str(error).strip().splitlines()]
-        detail = lines[1] if len(lines) > 1 and lines[0].startswith("Error(s) in loading") else (lines or [""])[0]
-        raise UserError(
-            f"{path}: {SPEC_FILE} does not fit {WEIGHTS} or itself ({detail.rstrip('.')}); {ADVICE}"
-        ) from error

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import copy
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from mebert.errors import UserError
-from mebert.storage.trusted_classes import class_path_of, imported_class, subclasses_of
+from mebert.errors import UserError, check_range
+from mebert.storage.trusted_classes import class_path_of, instance_of, subclasses_of
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -49,9 +50,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return False
 
     def __post_init__(self) -> None:
-        given: Any = self.threshold  # a file, or a caller, may give anything
-        if isinstance(given, str) or given is None or not 0.0 <= given <= 1.0:
-            raise UserError(f"{type(self).__name__}: threshold must be in [0, 1], got {self.threshold}")
+        check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, 1.0)
 
     def bind(self, model: MultiExitModel) -> Self:
         """Take from the model what the rule needs (prototypes, say); returns itself.
@@ -152,20 +151,13 @@ def policy_by_name(name: str) -> type[ExitPolicy]:
     return found[name]
 
 
-def policy_from_spec(spec: dict[str, Any]) -> ExitPolicy:
+def policy_from_spec(spec: Mapping[str, Any]) -> ExitPolicy:
     """The policy that `ExitPolicy.spec` described; not bound to a model yet.
 
     Raises:
         UserError: The class is not imported already, is no policy, or its settings do not fit.
     """
-    path = str(spec.get("class_path", ""))
-    found = imported_class(path, ExitPolicy, "the saved policy")
-    try:
-        return found(**spec.get("init_args", {}))
-    except TypeError as error:
-        raise UserError(
-            f"the saved policy {path!r} has settings that do not fit ({error}); save the model anew"
-        ) from error
+    return instance_of(spec.get("class_path", ""), spec.get("init_args", {}), ExitPolicy, "the saved policy")
 
 
 def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:

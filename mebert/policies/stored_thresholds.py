@@ -19,6 +19,7 @@ from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import WEIGHTS
 from mebert.policies.base import ExitPolicy, policy_from_spec
+from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Guarantee, ModelSpec
 from mebert.storage.run_folder import RunFolder
 
@@ -31,7 +32,8 @@ SECTIONS = ("operating_points", "max_drops", "guarantees")
 def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
     """The policy saved in a model folder or Hub id, bound to the model; None if it was saved without one."""
     spec = ModelSpec.read(path).policy
-    return None if spec is None else policy_from_spec(spec).bind(model)
+    with faults_in(f"{path}: policy in {SPEC_FILE}"):
+        return None if spec is None else policy_from_spec(spec).bind(model)
 
 
 def within_range(threshold: float) -> float:

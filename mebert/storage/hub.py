@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mebert.errors import UserError, error_chain
+from mebert.storage.json_values import summary
 
-# Packages whose exceptions mean that a download, or a downloaded file, is at fault.
+# Packages whose exceptions mean that a download is at fault.
 NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
-FILES = ("datasets", "safetensors", "tokenizers")
+INVALID = "StrictDataclass"  # of huggingface_hub, too, and about a value in config.json
 
 # By the names of their types, so that no library is imported for a message.
 NOT_FOUND = {
@@ -28,6 +29,8 @@ LACKS = re.compile(r"does not appear to have a file named (\S+)")
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what goes wrong while something is fetched from the Hub or read from a folder into a `UserError`.
 
+    Inside are calls of libraries alone. What they raise for a file with wrong values is of any type, so all are taken.
+
     Args:
         what: What is fetched, with its id or path; it stands after "cannot load".
     """
@@ -35,11 +38,10 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
-        chain = error_chain(error)
-        if not any(_is_expected(link) for link in chain):
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of code written in Rust
             raise
-        raise UserError(f"cannot load {what}: {_explain(chain)}") from error
+        raise UserError(f"cannot load {what}: {_explain(error_chain(error))}") from error
 
 
 def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
@@ -48,13 +50,6 @@ def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
 
 def _brings_code(text: str) -> bool:
     return any(part in text.lower() for part in CODE_TEXTS)
-
-
-def _is_expected(error: BaseException) -> bool:
-    # ValueError, KeyError: raised by transformers and datasets for a folder that holds something else;
-    # a bare Exception: raised by tokenizers for a broken tokenizer.json.
-    plain = isinstance(error, OSError | ValueError | KeyError) or type(error) is Exception
-    return plain or _comes_from(error, NETWORK + FILES) or _brings_code(str(error))
 
 
 def _explain(chain: list[BaseException]) -> str:
@@ -87,16 +82,18 @@ def _explain(chain: list[BaseException]) -> str:
         return f"neither a local folder nor a repository at {hub} (or one that needs a login); check the spelling"
     if lacks := LACKS.search(text):
         return f"there is no {lacks[1].rstrip('.')} in it; check the id or the folder"
+    if invalid := [link for link in chain if type(link).__name__.startswith(INVALID)]:
+        return f"its config.json has a wrong value ({summary(invalid[-1])}); correct it, or fetch it anew"
     if network := [link for link in chain if _comes_from(link, NETWORK)]:
         return (
-            f"the download from {hub} broke off ({_first_line(network[-1])}); try again, check the network and "
+            f"the download from {hub} broke off ({_told(network[-1])}); try again, check the network and "
             f"HF_ENDPOINT, or {INSTEAD}"
         )
     # The innermost is the most specific, but the text of a KeyError is a key alone.
     telling = [link for link in chain if not isinstance(link, KeyError | StopIteration)] or chain
-    return f"the files are not usable ({_first_line(telling[-1])}); check what is there, or fetch it anew"
+    return f"the files are not usable ({_told(telling[-1])}); check what is there, or fetch it anew"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+def _told(error: BaseException) -> str:
+    text = summary(error)
+    return text if text.startswith(type(error).__name__) else f"{type(error).__name__}: {text}"

@@ -6,26 +6,30 @@ Models and policies are built from it above this folder; nothing in it is execut
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 from transformers.utils import cached_file
 
 from mebert.choices import HeadKind, PoolingKind
-from mebert.errors import UserError
+from mebert.errors import UserError, brief
 from mebert.storage.atomic import write_text
 from mebert.storage.hub import hub_errors
+from mebert.storage.json_values import Finite, Number, check_values, read_json, read_values
 
 SPEC_FILE = "exits.json"
 FORMAT: Literal[1] = 1
-ADVICE = "fetch or save the model anew"
-T = TypeVar("T", bound=BaseModel)
+
+Speedup = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0)]  # of the metric, or of the rows
+Threshold = Annotated[Number, Field(ge=0)]  # infinity: at which all leave
+Size = Annotated[int, Field(gt=0, le=2**20)]  # what memory is taken for
 
 
 class _Values(BaseModel):
@@ -37,14 +41,19 @@ class _Values(BaseModel):
 class PrototypeSpec(_Values):
     """DE3-BERT's prototypes: width of their space, and the share of the old in a moving average."""
 
-    dim: PositiveInt
-    gamma: float
+    dim: Annotated[int, Field(gt=0, le=2**16)]
+    gamma: Annotated[Finite, Field(gt=0, le=1)]
 
 
 class Guarantee(_Values):
     """A threshold with a bound on the loss, and how it was found (`mebert.calibration`)."""
 
-    threshold: float
+    threshold: Threshold
+    loss: str = ""
+    epsilon: Share | None = None
+    delta: Share | None = None
+    samples: NonNegativeInt | None = None
+    measured: Finite | None = None
 
 
 class ModelSpec(_Values):
@@ -73,20 +82,20 @@ class ModelSpec(_Values):
 
     format: Literal[1] = FORMAT
     model: str | None = None
-    num_labels: PositiveInt
+    num_labels: Size
     label_names: list[str]
-    exit_layers: list[PositiveInt]
+    exit_layers: list[Size]
     pooling: PoolingKind | None = None
     head: HeadKind | None = None
-    head_dropout: float | None = None
+    head_dropout: Annotated[Finite, Field(ge=0, lt=1)] | None = None
     prototypes: PrototypeSpec | None = None
     exit_scorer: bool = False
     members: list[str] | None = None
     policy: dict[str, Any] | None = None
-    operating_points: dict[str, dict[float, float]] = {}
-    max_drops: dict[str, dict[float, float]] = {}
-    guarantees: dict[str, dict[float, Guarantee]] = {}
-    max_length: PositiveInt | None = None
+    operating_points: dict[str, dict[Speedup, Threshold]] = {}
+    max_drops: dict[str, dict[Share, Threshold]] = {}
+    guarantees: dict[str, dict[Share, Guarantee]] = {}
+    max_length: Size | None = None
     num_texts: Literal[1, 2] | None = None
     mebert_version: str | None = None
 
@@ -97,9 +106,29 @@ class ModelSpec(_Values):
             raise ValueError("it must hold increasing layer numbers")
         return layers
 
+    @field_validator("policy")
+    @classmethod
+    def _names_a_class(cls, policy: dict[str, Any] | None) -> dict[str, Any] | None:
+        if policy is not None:
+            if not isinstance(policy.get("class_path"), str):
+                raise ValueError("it must have a class_path")
+            if not isinstance(policy.get("init_args", {}), dict):
+                raise ValueError("its init_args must be settings by name")
+        return policy
+
+    @field_validator("members")
+    @classmethod
+    def _beside_the_file(cls, members: list[str] | None) -> list[str] | None:
+        for name in members or ():
+            if name in ("", ".", "..") or Path(name).name != name:
+                raise ValueError("it must hold names of folders beside the file")
+        return members
+
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
         check_label_names(self.label_names, self.num_labels)
+        if self.members is not None and len(self.members) != len(self.exit_layers):
+            raise ValueError(f"members has {len(self.members)} models, but exit_layers {len(self.exit_layers)} exits")
         return self
 
     @classmethod
@@ -115,22 +144,14 @@ class ModelSpec(_Values):
             )
         with hub_errors(f"model {str(path)!r}"):
             file = Path(str(cached_file(str(path), SPEC_FILE)))
-            text = file.read_text(encoding="utf-8")
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"{file} is not valid JSON ({error}); {ADVICE}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"{file} holds no settings of a model; {ADVICE}")
-        if values.get("format") != FORMAT:
+        where = f"{path}/{SPEC_FILE}"
+        found = read_json(file, where).get("format")
+        if found != FORMAT:
             raise UserError(
-                f"{file} has format {values.get('format')!r}; this version of mebert reads format {FORMAT}: use the "
+                f"{where} has format {brief(found)}; this version of mebert reads format {FORMAT}: use the "
                 "version that wrote it, or save the model anew"
             )
-        try:
-            return cls.model_validate_json(text, strict=True)
-        except ValidationError as error:
-            raise UserError(f"{file}: {_first_fault(error)}; {ADVICE}") from error
+        return read_values(file, cls, where)
 
     def write(self, folder: str | Path) -> None:
         """Write `exits.json` whole; values that were never set are left out."""
@@ -186,21 +207,3 @@ def saved_model_folder(model: str | Path) -> str | None:
     with hub_errors(f"model {str(model)!r}"):
         found = cached_file(str(model), SPEC_FILE, _raise_exceptions_for_missing_entries=False)
     return None if found is None else str(model)
-
-
-def check_values(schema: type[T], values: Mapping[str, Any], where: str) -> T:
-    """The values as the schema has them; a UserError begins with `where` and names the key that does not fit."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {_first_fault(error)}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The key and what is wrong with its value, of the first of pydantic's errors."""
-    fault: Mapping[str, Any] = error.errors()[0]
-    key = ".".join(str(part) for part in fault["loc"])
-    text = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
-        return f"it lacks the key {key!r}"
-    return f"{key}: {text}, got {str(fault['input'])[:80]!r}" if key else text

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeInt
+
+from mebert.storage.model_spec import Speedup, Threshold
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,10 @@ class PredictorOrigin:
     """
 
     policy: str
-    threshold: float
-    speedup: float | None = None
+    threshold: Threshold
+    speedup: Speedup | None = None
     split: str = ""
-    rows: int = 0
+    rows: NonNegativeInt = 0
 
 
 class PredictorSpec(BaseModel):

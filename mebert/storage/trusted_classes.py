@@ -7,14 +7,19 @@ file; to import it would be to run what it names. Users name their own classes t
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from mebert.errors import UserError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from mebert.errors import UserError, brief
 from mebert.storage.aliases import find_moved
+from mebert.storage.json_values import SAVE_ANEW, faults_in
 
 T = TypeVar("T")
 
@@ -60,6 +65,39 @@ def imported_class(path: object, base: type[T], what: str) -> type[T]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UserError(f"{what} is of the class {str(path)!r}, which is no imported {base.__name__}")
     return found
+
+
+def instance_of(path: object, init_args: Mapping[str, Any], base: type[T], what: str) -> T:
+    """An object of the class that a file names, with the arguments that it names; types are those of the constructor.
+
+    Raises:
+        UserError: The class is not imported or no `base`, or an argument does not fit; the text names it.
+    """
+    found = imported_class(path, base, what)
+    hints = dict[str, Any]()
+    with suppress(NameError):  # annotations that only a type checker can read
+        hints = get_type_hints(found.__init__)
+    given = {
+        name: _checked(value, hints[name], f"{what} {str(path)!r} has settings that do not fit: {name}")
+        if name in hints
+        else value
+        for name, value in init_args.items()
+    }
+    with faults_in(f"{what} {str(path)!r} has settings that do not fit"):
+        return found(**given)
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """A plain value as its annotation has it; one that has no meaning in JSON stays as it is."""
+    try:
+        check: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False))
+        text = json.dumps(value)
+    except (PydanticUserError, TypeError):  # an object
+        return value
+    try:
+        return check.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise UserError(f"{where}: {error.errors()[0]['msg']}, got {brief(value)}; {SAVE_ANEW}") from error
 
 
 def check_named_classes(settings: Mapping[str, Any], where: str, cls: type | None = None) -> None:

@@ -47,7 +47,11 @@ FAULTS = [
     at("no Hub at that address", None, UNREACHABLE),
     Fault("offline, with nothing in the cache", encoder, UNREACHABLE),
     at("a download that breaks off", cut_off(WEIGHTS), "the download from http://127.0.0.1"),
-    at("a page for signing in instead of the file", file(b"<html>Sign in</html>"), "JSONDecodeError"),
+    at(
+        "a page for signing in instead of the file",
+        file(b"<html>Sign in</html>"),
+        "someone/encoder/config.json is not valid JSON",
+    ),
     at("a tokenizer that nobody has", nobody, GONE, lambda: load_tokenizer("someone/tokenizer")),
     at(
         "a model without exits",

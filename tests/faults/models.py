@@ -57,7 +57,7 @@ NAN = torch.full((3,), float("nan"))
 FAULTS = [
     Fault("an encoder that does not exist", lambda: build_encoder("no-such-encoder"), "encoder 'no-such-encoder': the"),
     Fault("an encoder's folder without config.json", lambda: build_encoder("tokenizer"), "Unrecognized model in"),
-    encoder("a broken config.json", '{"model_type": "bert", ', "JSONDecodeError"),
+    encoder("a broken config.json", '{"model_type": "bert", ', "config.json is not valid JSON"),
     encoder("a decoder in the place of an encoder", '{"model_type": "gpt2"}', "is of the family 'gpt2'"),
     encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
     saved("encoder weights that were cut off", "incomplete metadata", own_encoder, model__safetensors=half),
@@ -91,7 +91,7 @@ FAULTS = [
     Fault("a model that does not exist", lambda: open_model("no-such-model"), "cannot load model 'no-such-model'"),
     Fault("a folder without exits", lambda: open_model("tokenizer"), "it has no exits.json; fit writes"),
     exits("a broken exits.json", "is not valid JSON", '{"format": 1, '),
-    exits("an exits.json that is a list", "holds no settings of a model", "[1]"),
+    exits("an exits.json that is a list", "holds no settings, but [1]", "[1]"),
     exits("an exits.json of a later version", "has format 99", format=99),
     exits("an exits.json without its labels", "lacks the key 'num_labels'", num_labels=None, label_names=None),
     exits("an exits.json for other exits", "does not fit exits.safetensors", exit_layers=[1, 3]),

@@ -204,14 +204,15 @@ def test_a_model_folder_that_names_its_exit_predictor(evil, here):
         mebert.EarlyExitClassifier.from_pretrained(MODEL)
 
 
-def test_a_cascade_opens_no_folder_outside_its_own(here):
-    """Members are named by their folder alone: `../../elsewhere` is looked for inside."""
+@pytest.mark.parametrize("member", ["../elsewhere", "", ".", "..", "/tmp"])
+def test_a_cascade_opens_no_folder_outside_its_own(member, here):
+    """Members are names of folders beside the file; its own folder (`.`) would be opened without end."""
     for name in ("elsewhere", "cascade"):
         (here / name).mkdir()
     labels = {"num_labels": 2, "label_names": ["a", "b"], "exit_layers": [1, 2]}
-    settings = {"model": "mebert.models.CascadeModel", **labels, "members": ["../elsewhere", "../elsewhere"]}
+    settings = {"model": "mebert.models.CascadeModel", **labels, "members": [member] * 2}
     (here / "cascade/exits.json").write_text(json.dumps({"format": 1, **settings}))
-    with pytest.raises(UserError, match="cascade/elsewhere"):
+    with pytest.raises(UserError, match="members: it must hold names of folders beside the file"):
         mebert.MultiExitModel.from_pretrained("cascade")
 
 
