@@ -41,8 +41,9 @@ class AccuracySpeedCurve(SplitCallback):
 
     Args:
         points: Target speed-ups by layers, each at least 1, at which thresholds are chosen and reported.
-        wall_samples: Test samples on which wall-clock times are measured; 0 measures none.
-        wall_rounds: How often each of their batches is run, at least.
+        wall_samples: Test samples, at most, on which wall-clock times are measured, about a second for each point; 0
+            measures none.
+        wall_rounds: Rounds of the measurement; a speed-up is shown where they differ by less than the points do.
         wall_budget: Seconds that the measurement may take, about.
         policies: After a test, the policies to compare, by name; null compares all that fit the model. What they have
             to choose is chosen on the validation pass that the checkpoint keeps.
@@ -54,8 +55,8 @@ class AccuracySpeedCurve(SplitCallback):
     def __init__(
         self,
         points: tuple[float, ...] = (1.5, 2.0, 3.0, 4.0),
-        wall_samples: int = 256,
-        wall_rounds: int = 3,
+        wall_samples: int = 2048,
+        wall_rounds: int = 5,
         wall_budget: float = 30.0,
         policies: list[str] | None = None,
         fit_indicators: bool = False,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mebert.policies.stored_thresholds import within_range
-from mebert.report.wall_clock import measure_speedups
+from mebert.report.wall_clock import measure_speedups, told_apart
 from mebert.runtime.precision import inference_precision
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class WallClock:
-    """Keeps batches of each data loader of a test and times them: at least `rounds` times, for about `budget` seconds.
+    """Keeps batches of each data loader of a test and times them in `rounds`, for at most about `budget` seconds.
 
     With `samples` 0 nothing is kept.
     """
@@ -43,7 +43,7 @@ class WallClock:
             kept.append({name: value.cpu() for name, value in batch.items()})
 
     def measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
-        """Fill in the wall-clock speed-ups of the operating points."""
+        """Fill in the wall-clock speed-ups of the operating points, but not those that the rounds do not tell apart."""
         batches = self.batches.get(loader, [])
         points = [point for ps in evaluation.points.values() for point in ps]
         if not batches or not points:
@@ -51,15 +51,18 @@ class WallClock:
         policies = module.score_policies()
         at_points = [policies[point.policy].with_threshold(within_range(point.threshold)) for point in points]
         precision = inference_precision(trainer.precision)
-        speedups, samples, rounds = measure_speedups(
-            module.model, at_points, batches, precision, self.rounds, self.budget
-        )
-        for point, speedup in zip(points, speedups, strict=True):
-            point.speedup_wall = speedup
+        found, samples = measure_speedups(module.model, at_points, batches, precision, self.rounds, self.budget)
+        timings = iter(found)
+        for of_policy in evaluation.points.values():
+            timed = [next(timings) for _ in of_policy]
+            told = told_apart(timed, [point.speedup_layers for point in of_policy])
+            for point, timing, clear in zip(of_policy, timed, told, strict=True):
+                point.speedup_wall_range = timing.low, timing.high
+                point.speedup_wall = timing.speedup if clear else None
         device = module.device
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         threads = f", {torch.get_num_threads()} thread(s)" if device.type == "cpu" else ""
         evaluation.wall_setting = (
-            f"shrink engine against the plain model, {samples} samples, batches of {len(batches[0]['index'])}, "
-            f"{rounds} rounds in turn, {where}{threads}, {trainer.precision}"
+            f"shrink engine against the plain model, {samples:,} samples, batches of {len(batches[0]['index'])}, "
+            f"{self.rounds} rounds in turn, {where}{threads}, {trainer.precision}"
         )

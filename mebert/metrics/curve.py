@@ -66,7 +66,8 @@ class CurvePoint:
     speedup_flops: float  # the plain model's FLOPs over those spent, heads and policy included
     exits: Tensor  # 0-based, (N,)
     target: float | None = None  # the speed-up that the threshold was chosen for
-    speedup_wall: float | None = None  # the plain model's seconds over the seconds spent
+    speedup_wall: float | None = None  # the plain model's seconds over the seconds spent; None where rounds differ
+    speedup_wall_range: tuple[float, float] | None = None  # the least and the most of a round
     interval: tuple[float, float] | None = None  # 95 % bootstrap interval of the metric
     agreement: float | None = None  # with the full model's predictions, or its ranking; None for regression
     shares: list[float] | None = None  # of the samples that left at each exit, (E,)

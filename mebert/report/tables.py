@@ -92,7 +92,9 @@ def operating_table(evaluation: Evaluation) -> Table:
     if oracle is not None:
         caption.append("* each sample at its earliest right exit: an upper bound, not a policy.")
     if measured:
-        caption.append(f"Wall clock: {evaluation.wall_setting}.")
+        caption.append(f"Wall clock: {evaluation.wall_setting}; ± is half the range of the rounds.")
+        if any(point.speedup_wall is None for point in every):
+            caption.append("- : the rounds differ by more than the speed-ups that they are to tell apart.")
     columns = ["target", "threshold", evaluation.metric, "95 % interval", "agrees", "speed-up layers", "FLOPs"]
     table = report_table(
         f"Operating points: thresholds chosen on validation data ({evaluation.split})",
@@ -205,8 +207,16 @@ def _point_cells(name: str, point: CurvePoint, threshold: str, measured: bool) -
         f"{point.metric:.4f}",
         "" if point.interval is None else "{:.4f}-{:.4f}".format(*point.interval),
         "" if point.agreement is None else f"{point.agreement:.1%}",
-        *_times(point.speedup_layers, point.speedup_flops, *([point.speedup_wall] if measured else [])),
+        *_times(point.speedup_layers, point.speedup_flops),
+        *([_wall_clock(point)] if measured else []),
     ]
+
+
+def _wall_clock(point: CurvePoint) -> str:
+    if point.speedup_wall_range is None:
+        return ""
+    low, high = point.speedup_wall_range
+    return "-" if point.speedup_wall is None else f"{point.speedup_wall:.2f}x ±{(high - low) / 2:.2f}"
 
 
 def _times(*speedups: float | None) -> list[str]:
