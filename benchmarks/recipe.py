@@ -1,12 +1,14 @@
 """The search for a recipe: its cells one by one, each with a small result in the repository as soon as it is done.
 
-    python benchmarks/recipe.py run                    # every cell of configs/study/recipe.yaml without a result
+    python benchmarks/recipe.py run                    # the screen: configs/study/recipe_screen.yaml
     python benchmarks/recipe.py run --only recipe=joint,self task=snli
-    python benchmarks/recipe.py report                 # benchmarks/recipe_report.md
+    python benchmarks/recipe.py run --config configs/study/recipe_full.yaml
+    python benchmarks/recipe.py report                 # docs/recipe.md
 
-Run it from the repository's root; it may be stopped at any time. A cell is a run of `mebert study` (a process of its
-own, which resumes) in runs/studies/recipe; afterwards its figures go to benchmarks/results/recipe/ and its checkpoints
-away. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). Two commands in parallel share the work.
+Run it from the repository's root; it may be stopped at any time, and the same command goes on. A cell is a run of
+`mebert study` (a process of its own, which resumes) in runs/studies/<study>; afterwards its figures go to
+benchmarks/results/<study>/ and its checkpoints away. A cell that has figures there is skipped. Data sets and weights
+come from the Hub (HF_ENDPOINT decides which one). Two commands in parallel share the work.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "recipe"
-CONFIG = ROOT / "configs" / "study" / "recipe.yaml"
+RESULTS = ROOT / "benchmarks" / "results"
+SCREEN = ROOT / "configs" / "study" / "recipe_screen.yaml"
 SPEEDS = (1.5, 2.0, 3.0)
 PER_EXIT = ("entropy", "edr", "stacked")  # rules that are tried with a threshold of each exit's own, too
 
@@ -40,8 +42,9 @@ def cells(config: Path, only: Sequence[str] | None) -> list[Any]:
 
 
 def result_path(cell: Any) -> Path:
-    """Where a cell's figures go."""
-    return RESULTS / f"{cell.task}_{cell.recipe}_{cell.seed}.json"
+    """Where a cell's figures go; its folder is runs/studies/<study>/<task>/<recipe>/seed_<n>."""
+    study: str = cell.folder.parents[2].name
+    return RESULTS / study / f"{cell.task}_{cell.recipe}_{cell.seed}.json"
 
 
 def run(config: Path, only: Sequence[str] | None, threads: int) -> None:
@@ -75,7 +78,7 @@ def run_one(cell: Any, threads: int) -> None:
         print(done, flush=True)
         return
     result = figures(cell, done)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    result_path(cell).parent.mkdir(parents=True, exist_ok=True)
     partial = result_path(cell).with_suffix(".partial")
     partial.write_text(json.dumps(result) + "\n", encoding="utf-8")
     partial.replace(result_path(cell))
@@ -163,7 +166,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report"))
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", type=Path, default=SCREEN)
     parser.add_argument("--only", nargs="+", help="such as recipe=joint,self task=snli seed=1")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipe import CONFIG, RESULTS, cells, rules
+from recipe import SCREEN, cells, result_path, rules
 from torch import Tensor, nn
 
 from mebert.data import TextDataModule
@@ -123,7 +123,8 @@ def recorded(model: MultiExitModel, heads: nn.ModuleList, split: Features, past:
 
 def run(cell: Any) -> None:
     """The arms of a cell that have no result yet."""
-    paths = {kind: RESULTS / f"{cell.task}_{cell.recipe}_frozen_{kind}_{cell.seed}.json" for kind in KINDS}
+    own = result_path(cell)
+    paths = {kind: own.with_name(f"{cell.task}_{cell.recipe}_frozen_{kind}_{cell.seed}.json") for kind in KINDS}
     if all(path.exists() for path in paths.values()):
         return
     model = MultiExitModel.from_pretrained(str(cell.folder / "model")).eval()
@@ -131,7 +132,7 @@ def run(cell: Any) -> None:
     data.prepare_data()
     data.setup()
     train, validation, test = (encode(model, data, name) for name in ("train", "val", "test"))
-    about = json.loads((RESULTS / f"{cell.task}_{cell.recipe}_{cell.seed}.json").read_text(encoding="utf-8"))
+    about = json.loads(own.read_text(encoding="utf-8"))
     for kind, path in paths.items():
         heads, past = train_heads(model, train, kind), kind == "past"
         with torch.no_grad():
@@ -145,10 +146,10 @@ def run(cell: Any) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", type=Path, default=SCREEN)
     parser.add_argument("--only", nargs="+", default=["recipe=joint,self"])
     given = parser.parse_args()
     torch.set_num_threads(1)
     for each in cells(given.config, given.only):
-        if (each.folder / "model").exists():
+        if (each.folder / "model").exists() and result_path(each).exists():
             run(each)

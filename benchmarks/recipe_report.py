@@ -39,12 +39,17 @@ ARMS = {
     "self_frozen_kd": "own last exit teaches, then the heads alone, taught",
     "self_frozen_past": "own last exit teaches, then heads that read all exits so far",
 }
-BOUNDS = {"single": "all 6 layers, one exit", "first_3": "first 3 layers, one exit", "first_2": "first 2 layers"}
+BOUNDS = {
+    "single": "all 6 layers, one exit",
+    "hf_trainer": "the same by transformers' Trainer",
+    "first_3": "first 3 layers, one exit",
+    "first_2": "first 2 layers",
+}
 
 
 def load() -> list[dict[str, Any]]:
-    """All results."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    """All results of the screen."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "recipe_screen").glob("*.json"))]
 
 
 def liked(result: dict[str, Any], speed: float) -> str:

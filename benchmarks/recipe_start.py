@@ -1,6 +1,6 @@
 """A start for shallow exits: every layer's mean over tokens learns the encoder's own final sentence vector, no labels.
 
-    python benchmarks/recipe_start.py runs/studies/recipe/start      # an encoder folder, for model.encoder
+    python benchmarks/recipe_start.py runs/studies/recipe_screen/start      # an encoder folder, for model.encoder
 
 The texts are training rows of four tasks, pairs as they are read later; their labels are not used. Ours: the loss is
 that of patient distillation (1 - cos), the teacher the encoder as it was. Shapes: E exits, B batch, H hidden.

@@ -10,9 +10,11 @@ from modules.recipes import labelled, make
 from torch.nn import functional as F
 
 from mebert.models import model_inputs
+from mebert.modules import MultiExitModule
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 rules = pytest.importorskip("recipe_rules")
+recipe_heads = pytest.importorskip("recipe_heads")
 recipe_start = pytest.importorskip("recipe_start")
 
 
@@ -59,3 +61,17 @@ def test_the_start_learns_the_final_sentence_vector():
     torch.optim.SGD(module.parameters(), 1e-3).step()
     assert module.compute_loss(module(**model_inputs(batch)), batch)["loss"] < loss
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.state_dict().values(), strict=True))
+
+
+def test_heads_that_read_earlier_exits_start_as_they_were():
+    model, batch = make(MultiExitModule, pooling="mean", spread=0.1).model.eval(), labelled()
+    outputs = model(**model_inputs(batch))
+    for past in (False, True):
+        heads = recipe_heads.make_heads(model, past).eval()
+        torch.testing.assert_close(recipe_heads.logits_of(heads, outputs.features, past), outputs.logits)
+    rows = recipe_heads.Features(outputs.features.detach(), batch["labels"], batch["index"], batch["labels"])
+    trained = recipe_heads.train_heads(model, rows, "past")
+    after = recipe_heads.logits_of(trained, rows.features, past=True)
+    torch.testing.assert_close(after[-1], outputs.logits[-1])  # the last exit stays: it teaches
+    assert F.cross_entropy(after[0], rows.labels) < F.cross_entropy(outputs.logits[0], rows.labels)
+    assert trained[1][0].weight[:, : model.feature_size].abs().sum() > 0  # it reads the exit before
