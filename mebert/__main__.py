@@ -3,7 +3,7 @@
 import sys
 
 from mebert.cli.main import main
-from mebert.commands.study.parent import end_with_parent
+from mebert.runtime.parent import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()

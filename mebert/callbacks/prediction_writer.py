@@ -5,6 +5,7 @@ Each process puts its rows into shards as it goes; at the end the first process 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,12 +25,14 @@ from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
-from mebert.report.prediction_shards import PredictionShards, merged, remove_shards
+from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
 from mebert.runtime.distributed import gather_rows
+from mebert.storage.paths import check_output
 from mebert.storage.run_folder import run_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from filelock import FileLock
 
     from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
@@ -82,14 +85,22 @@ class PredictionWriter(L.Callback):
         self.format, self.engine = format, engine
         self.speedup, self.threshold, self.max_drop = speedup, threshold, max_drop
         self._shards: PredictionShards | None = None
+        self._lock: FileLock | None = None
         self._scratch: TemporaryDirectory[str] | None = None
         self._own: tuple[ExitPolicy, EngineName] | None = None
+
+    @override
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "predict" and self.path is not None and self.format != "glue":
+            check_output("predictions.path", self.path, inputs=_files_of(getattr(trainer, "datamodule", None)))
 
     @override
     def on_predict_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         if self.format == "glue":
             _glue_parts(trainer)  # raises before anything is computed
         self._shards = None
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._lock = claim_shards(self._shards_folder(trainer), self._place(trainer))
         self._own = pl_module.policy, pl_module.engine
         if self.engine is not None:
             pl_module.engine = self.engine
@@ -115,12 +126,15 @@ class PredictionWriter(L.Callback):
                 self._scratch = TemporaryDirectory()
                 folder = Path(self._scratch.name)
             else:
-                place = self._place(trainer)
-                folder = place.with_name(f"{place.name}.shards")
+                folder = self._shards_folder(trainer)
             if trainer.world_size > 1:  # the run's folder is known to the first process alone
                 folder = trainer.strategy.broadcast(folder)
             self._shards = PredictionShards(folder, trainer.global_rank, trainer.world_size)
         return self._shards
+
+    def _shards_folder(self, trainer: L.Trainer) -> Path:
+        place = self._place(trainer)
+        return place.with_name(f"{place.name}.shards")
 
     def _place(self, trainer: L.Trainer) -> Path:
         """The table, or the folder of GLUE's files."""
@@ -189,6 +203,23 @@ class PredictionWriter(L.Callback):
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+        self._release()
+
+    @override
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            release_shards(lock)
+
+
+def _files_of(data: object) -> list[str]:
+    """The files that a data module names in its settings, in whatever attribute."""
+    found = vars(data).values() if data is not None else ()
+    values = [one for value in found for one in (value.values() if isinstance(value, dict) else [value])]
+    return [str(value) for value in values if isinstance(value, str | Path) and os.path.isfile(value)]
 
 
 def _counted(tables: Iterator[pa.Table], at_exits: np.ndarray) -> Iterator[pa.Table]:

@@ -1,4 +1,4 @@
-"""Training that is asked to stop finishes its step, writes last.ckpt, and ends: SIGTERM, Ctrl-C, SLURM's SIGUSR1."""
+"""A command that is asked to stop ends after its step or batch: SIGTERM, and in training Ctrl-C and SLURM's SIGUSR1."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
@@ -21,7 +22,7 @@ from mebert.storage.run_folder import run_folder
 
 
 class Stopped(SIGTERMException):
-    """Training has ended because of a signal, its checkpoint written; the exit status is 128 + the signal's number.
+    """A command has ended because of a signal (training with a checkpoint); the exit status is 128 + its number.
 
     `said` is a further message for the user.
     """
@@ -39,6 +40,10 @@ class StopOnSignal(Checkpoint):
     whatever runs. In the last step of an epoch and during validation, the end of the validation is waited for: there is
     no checkpoint within one. A second Ctrl-C stops at once.
 
+    `validate`, `test` and `predict` end after the batch that runs at SIGTERM, and at once between batches and behind
+    the last one, where rows are evaluated or written; so does the test after a `fit`. What was written before stays. A
+    process that Lightning has started for the others is told, too.
+
     A `Checkpoint`, because those are called last: what it ends has then been measured and saved by all the others.
 
     Args:
@@ -50,6 +55,7 @@ class StopOnSignal(Checkpoint):
         self._asked: int | None = None
         self._before: dict[int, Any] = {}
         self._process = 0
+        self._in_batch = False  # of an evaluation
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -72,8 +78,12 @@ class StopOnSignal(Checkpoint):
 
     @override
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if trainer.state.fn != "fit":
+            self.on_train_end(trainer, pl_module)
+        elif not trainer.sanity_checking:
             self._stop_if_asked(trainer)
+
+    on_test_end = on_predict_end = on_validation_end
 
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,6 +99,45 @@ class StopOnSignal(Checkpoint):
     @override
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
+
+    def _start_evaluation(self, trainer: L.Trainer) -> None:
+        if trainer.state.fn == "fit" or threading.current_thread() is not threading.main_thread():
+            return
+        self._asked, self._process, self._in_batch = None, os.getpid(), False
+
+        def ask(signum: int, frame: FrameType | None) -> None:
+            if os.getpid() != self._process:
+                return
+            self._asked = signum
+            if not self._in_batch:
+                self._end_evaluation(trainer)
+
+        self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, ask)
+
+    def _end_evaluation(self, trainer: L.Trainer) -> None:
+        self._in_batch = False
+        if self._asked is not None:
+            launcher = trainer.strategy.launcher
+            if isinstance(launcher, _SubprocessScriptLauncher):
+                launcher.kill(self._asked)
+            raise Stopped(self._asked)
+
+    @override
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start_evaluation(trainer)
+
+    @override
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self._in_batch = True
+
+    @override
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.state.fn != "fit":
+            self._end_evaluation(trainer)
+
+    on_test_start = on_predict_start = on_validation_start
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start  # type: ignore[assignment]
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     def _ask(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:

@@ -11,10 +11,12 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
+from mebert.data.file_state import FileState
 from mebert.errors import UserError
 
 LINE_COLUMN = "__line__"
@@ -39,11 +41,53 @@ OTHER_KINDS = {
 }
 
 
-def file_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
-    """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row."""
+def file_rows(path: str, wanted: Sequence[str], state: FileState | None = None) -> Iterator[Row]:
+    """Yield the line (in a Parquet file the row), from 1, and the wanted values of each row.
+
+    Raises:
+        UserError: A row is malformed; or the file changed since it was in `state` (null: since its first row was read).
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in ENDINGS:
         raise UserError(f"{path}: unknown kind of file; its name must end in {', '.join(ENDINGS)}")
+    return _unchanged(path, _rows(path, suffix, wanted), state)
+
+
+def file_state(path: str) -> FileState:
+    """The state of a file that is there and can be read twice."""
+    try:
+        return FileState.of(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def parquet_rows(path: str) -> int | None:
+    """The number of rows that a Parquet file says it has; None for other files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if has_lines(path):
+        return None
+    with suppress(pa.ArrowException, OSError):  # what is damaged is told when it is read
+        return int(pq.read_metadata(path).num_rows)
+    return None
+
+
+def _unchanged(path: str, rows: Iterator[Row], state: FileState | None) -> Iterator[Row]:
+    """The same rows; raises at their end, or instead of an error of theirs, if the file has changed."""
+    if state is None:
+        state = file_state(path)
+    else:
+        state.check(path)
+    try:
+        yield from rows
+    except UserError:
+        state.check(path)
+        raise
+    state.check(path)
+
+
+def _rows(path: str, suffix: str, wanted: Sequence[str]) -> Iterator[Row]:
     if suffix == ".parquet":
         return _parquet_rows(path, wanted)
     if suffix == ".jsonl":

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mebert.data.file_rows import LINE_COLUMN, describe_place, file_rows, has_lines
+from mebert.data.file_rows import LINE_COLUMN, describe_place, file_rows, file_state, has_lines, parquet_rows
+from mebert.data.file_state import FileState
 from mebert.data.labels import infer_label_names, label_text
 from mebert.data.tasks import TASKS
 from mebert.errors import UserError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 LARGE = 100_000_000
 """Bytes from which on a file is not read into memory."""
 
+LEAST_ROW = 100
+"""Bytes that a row takes in memory at least; a Parquet file may hold millions of equal ones in a few kilobytes."""
+
 
 def cache_folder() -> Path:
     """Return mebert's folder in the cache of Hugging Face's `datasets`."""
@@ -29,8 +33,8 @@ def cache_folder() -> Path:
 
 
 def is_large(path: str) -> bool:
-    """Whether there is such a file, and it is large."""
-    return os.path.isfile(path) and os.path.getsize(path) >= LARGE
+    """Whether there is such a file, and it is large, or would be in memory."""
+    return os.path.isfile(path) and max(os.path.getsize(path), LEAST_ROW * (parquet_rows(path) or 0)) >= LARGE
 
 
 def load_file(path: str, text_columns: Sequence[str], label_column: str | None) -> datasets.Dataset:
@@ -45,7 +49,8 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
     features = {name: datasets.Value("string") for name in wanted}
     if has_lines(path):
         features[LINE_COLUMN] = datasets.Value("int64")
-    rows = _typed_rows(path, text_columns, label_column)
+    state = file_state(path)
+    rows = _typed_rows(path, text_columns, label_column, state)
     if is_large(path):
         key = _fingerprint(path, wanted)
         table = _mapped(rows, datasets.Features(features), cache_folder() / f"rows-{key}.arrow")
@@ -56,6 +61,7 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
                 columns[name].append(value)
         key = _fingerprint(path, wanted)
         table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    state.check(path)  # the rows are those of the key, by which token ids are kept
     return datasets.Dataset(table.data, fingerprint=key)
 
 
@@ -93,11 +99,13 @@ def as_text(value: object, column: str, path: str, number: int, *, is_label: boo
     raise UserError(f"{describe_place(path, number)}: column {column!r} holds {found}, not {wanted}")
 
 
-def _typed_rows(path: str, text_columns: Sequence[str], label_column: str | None) -> Iterator[dict[str, object]]:
+def _typed_rows(
+    path: str, text_columns: Sequence[str], label_column: str | None, state: FileState | None = None
+) -> Iterator[dict[str, object]]:
     """Yield the rows of `load_file`."""
     wanted = [*text_columns] if label_column is None else [*text_columns, label_column]
     in_lines = has_lines(path)
-    for number, values in file_rows(path, wanted):
+    for number, values in file_rows(path, wanted, state):
         row: dict[str, object] = {
             name: as_text(value, name, path, number) for name, value in zip(text_columns, values, strict=False)
         }

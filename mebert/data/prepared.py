@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from mebert.data.checks import check_rankable
+from mebert.data.file_rows import parquet_rows
 from mebert.data.files import is_large, load_file
 from mebert.data.holdout import assign_roles, groups_to_load, is_used
 from mebert.data.loaders import SplitLoaders
@@ -184,7 +185,9 @@ class PreparedSplits(SplitLoaders):
         if self.streaming is not None:
             return self.streaming
         if large := is_large(path):
-            rank_zero_info(f"{path}: {os.path.getsize(path) / 1e6:,.0f} MB, read as it is predicted (data.streaming)")
+            rows = parquet_rows(path)
+            size = f"{os.path.getsize(path) / 1e6:,.0f} MB" if rows is None else f"{rows:,} rows"
+            rank_zero_info(f"{path}: {size}, read as it is predicted (data.streaming)")
         return large
 
     def _labelled(self, table: datasets.Dataset, name: str) -> Rows:

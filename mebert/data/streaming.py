@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mebert.data.file_rows import describe_place, file_rows
+from mebert.data.file_rows import describe_place, file_rows, file_state
 from mebert.data.files import as_text
 from mebert.data.tokenised import encode
 from mebert.errors import UserError
@@ -29,10 +29,13 @@ Row = tuple[int, int, list[str | None]]  # number from 0, line (or row) in the f
 
 
 class FileStream:
-    """The rows of a file, one after another; `columns` include the one or two `text_columns`."""
+    """The rows of a file, one after another; `columns` include the one or two `text_columns`.
+
+    Whatever reads it raises a UserError once the file is not as it was at the beginning.
+    """
 
     def __init__(self, path: str, columns: Sequence[str], text_columns: Sequence[str]) -> None:
-        self.path = path
+        self.path, self.state = path, file_state(path)
         self.columns = tuple(columns)
         self.places = [self.columns.index(name) for name in text_columns]
         self._second: Iterator[Row] | None = None  # the second reading, and the number of its next row
@@ -47,7 +50,7 @@ class FileStream:
 
     def rows(self) -> Iterator[Row]:
         """Yield each row, its values in the order of `columns`; a malformed line raises when it is reached."""
-        for index, (number, values) in enumerate(file_rows(self.path, self.columns)):
+        for index, (number, values) in enumerate(file_rows(self.path, self.columns, self.state)):
             cells = zip(self.columns, values, strict=True)
             yield index, number, [as_text(value, name, self.path, number) for name, value in cells]
 
@@ -60,10 +63,14 @@ class FileStream:
             self._second, self._next = self.rows(), 0
         found: dict[str, list[str | None]] = {name: [] for name in self.columns}
         for index in indices:
-            _, _, values = next(islice(self._second, index - self._next, None))
+            row = next(islice(self._second, index - self._next, None), None)
+            if row is None:
+                raise UserError(f"{self.path} has only {index} rows now, fewer than were predicted: run it again")
+            _, _, values = row
             self._next = index + 1
             for name, value in zip(self.columns, values, strict=True):
                 found[name].append(value)
+        self.state.check(self.path)  # a table of all rows never reaches the end of the file
         return found
 
 

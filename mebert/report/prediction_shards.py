@@ -6,10 +6,12 @@ those of a run that was killed can be read. N rows, at most `SHARD_ROWS` in a sh
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHARD_ROWS = 50_000
+LOCK = ".lock"  # held by the command whose shards they are; tools that read the folder skip its name
 BLOCK = 2_000  # rows of a shard that are in memory while shards are joined
 
 
@@ -92,12 +95,41 @@ def merged(folder: Path, counts: Sequence[int]) -> Iterator[pa.Table]:
         shards = [(block, blocks) for block, blocks in left if block is not None]
 
 
+def claim_shards(folder: Path, table: Path) -> FileLock:
+    """Take a folder of shards for this command, until the lock is released (also by kill -9).
+
+    Raises:
+        UserError: Another command is writing the same table.
+    """
+    lock = FileLock(folder / LOCK)
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{table} is being written by another predict: give another --out, or wait until it ends"
+            ) from None
+        except FileNotFoundError:  # the other has just ended, and removed the folder
+            continue
+        return lock
+
+
+def release_shards(lock: FileLock) -> None:
+    """Release what `claim_shards` took, and remove the folder if nothing else is in it."""
+    path = Path(lock.lock_file)
+    path.unlink(missing_ok=True)  # while it is held: who has opened it meanwhile sees that and tries again
+    lock.release()
+    with suppress(OSError):
+        path.parent.rmdir()
+
+
 def remove_shards(folder: Path) -> None:
     """Remove the shards, and their folder if nothing else is in it."""
     for path in _files(folder):
         path.unlink()
-    if folder.is_dir() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _path(folder: Path, rank: int, number: int) -> Path:

@@ -98,9 +98,9 @@ def test_refusals(tmp_path):
 def test_speedup_and_engine_are_restored_afterwards():
     module = module_of()
     writer = PredictionWriter(speedup=2.0, engine="full")
-    writer.on_predict_start(SimpleNamespace(), module)
+    writer.on_predict_start(SimpleNamespace(is_global_zero=False), module)
     assert (module.policy.threshold, module.engine) == (0.25, "full")
     writer.on_predict_end(SimpleNamespace(), module)
     assert (module.policy.threshold, module.engine) == (0.3, "shrink")
     with pytest.raises(UserError, match="stored: 2"):
-        PredictionWriter(speedup=3.0).on_predict_start(SimpleNamespace(), module)
+        PredictionWriter(speedup=3.0).on_predict_start(SimpleNamespace(is_global_zero=False), module)

@@ -17,8 +17,8 @@ from typing import Any
 
 from mebert.commands.study.cell import Cell, Done
 from mebert.commands.study.owner import exclusive_owner
-from mebert.commands.study.parent import GRACE_SECONDS, WATCH_STDIN
 from mebert.errors import UserError
+from mebert.runtime.parent import GRACE_SECONDS, RUN_LOCK, WATCH_STDIN, wait_for_earlier_run
 from mebert.runtime.progress import Progress, duration
 
 Result = tuple[Cell, Done | str]  # a cell with its finished run, or with the reason why there is none
@@ -35,11 +35,14 @@ def run_cell(cell: Cell, threads: int, keep: str, folder: Path, stdin: int = sub
             done = cell.done()
             if done is not None:
                 return done
+            lock = cell.folder / "run.lock"
+            wait_for_earlier_run(lock)
             begin = time.monotonic()
             checkpoint = cell.prepare()
             command = [sys.executable, "-m", "mebert", "fit", "--config", str(cell.config_file)]
             command += [] if checkpoint is None else ["--ckpt_path", str(checkpoint)]
-            more: dict[str, Any] = {"env": {**os.environ, "OMP_NUM_THREADS": str(threads), WATCH_STDIN: "1"}}
+            own = {"OMP_NUM_THREADS": str(threads), WATCH_STDIN: "1", RUN_LOCK: str(lock.absolute())}
+            more: dict[str, Any] = {"env": {**os.environ, **own}}
             more |= {"start_new_session": True}  # Ctrl-C reaches the study alone, which ends its runs by their stdin
             with (
                 cell.log.open("wb" if checkpoint is None else "ab") as log,

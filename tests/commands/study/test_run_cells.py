@@ -14,10 +14,10 @@ from runs import experiment
 from mebert.cli.main import main
 from mebert.commands.study import run_cells as runner
 from mebert.commands.study.owner import exclusive_owner
-from mebert.commands.study.parent import WATCH_STDIN
 from mebert.commands.study.run import Runs
 from mebert.commands.study.settings import Study, cells_of
 from mebert.errors import UserError
+from mebert.runtime.parent import WATCH_STDIN
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ with exclusive_owner(Path(sys.argv[2])):
 """
 RUN = """
 import time
-from mebert.commands.study.parent import end_with_parent
+from mebert.runtime.parent import end_with_parent
 end_with_parent()
 print("runs", flush=True)
 time.sleep(60)
