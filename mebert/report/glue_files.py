@@ -77,8 +77,8 @@ def write_glue_files(
     texts = iter([_text(TASKS[task], value) for value in predictions])
     for split, rows in parts.items():
         lines = [f"{index}\t{text}" for index, text in enumerate(islice(texts, rows))]
-        with atomic_path(folder / files[split].name) as path:
-            path.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8", newline="\n")
+        with atomic_path(folder / files[split].name) as unfinished:
+            unfinished.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8", newline="\n")
     return [files[split] for split in parts]
 
 

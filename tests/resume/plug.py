@@ -23,7 +23,8 @@ def pull(number: int = signal.SIGKILL) -> None:
 class Plug(L.Callback):
     """What it does stands in the environment.
 
-    NOTES is a file that takes a line a batch. PULL_AT is where a signal comes: [epoch, batch] or ["val", epoch, batch];
+    NOTES is a file that takes a line a batch. PULL_AT is where a signal comes: [epoch, batch], ["val", epoch, batch] or
+    in another command ["test", batch] or ["test", "end"], behind the last batch (so too "validate" and "predict");
     PULL_WITH is the signal (SIGKILL unless given), PULL_TIMES how often it comes. SNAPSHOTS is a list of [epoch, batch,
     folder]: the experiment's folder is copied there, which is all that a kill at this moment would leave. LIMIT_AT is
     [epoch, batch, bytes]: no file may be larger from then on, as if the disk were full.
@@ -40,6 +41,16 @@ class Plug(L.Callback):
             with Path(os.environ["NOTES"]).open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
+    def _evaluated(self, trainer: L.Trainer, place: int | str) -> None:
+        """A batch of a command other than `fit` begins, or its last one has ended."""
+        if trainer.state.fn != "fit":
+            self.note("evaluated", trainer.state.fn.value, place)
+            if [trainer.state.fn.value, place] == self.pull_at:
+                pull(self.pull_with)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._evaluated(trainer, "end")
+
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         place = [trainer.current_epoch, batch_idx]
         for *when, folder in self.snapshots:
@@ -53,8 +64,12 @@ class Plug(L.Callback):
                 pull(self.pull_with)
 
     def on_validation_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        self._evaluated(trainer, args[2])
         if not trainer.sanity_checking and ["val", trainer.current_epoch, args[2]] == self.pull_at:
             pull(self.pull_with)
+
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.note("done", trainer.current_epoch, batch_idx)

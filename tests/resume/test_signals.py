@@ -1,5 +1,6 @@
 """SIGTERM, Ctrl-C and SLURM's SIGUSR1: the step is finished, last.ckpt written, and one line says how to go on."""
 
+import json
 import os
 import signal
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from resume.ends import assert_ends_as_whole, batches_of, command_in, go_on, prepare, pull, stopped
-from runs import QUIET
+from runs import QUIET, run
 
 import mebert.cli.main
 
@@ -67,6 +68,45 @@ def test_before_the_first_checkpoint_it_says_so(tmp_path, monkeypatch, capsys):
     pull(monkeypatch, [0, 0], signal.SIGINT, times=2)
     assert stopped(*prepare(tmp_path), "--experiment", "cut") == INT
     assert "stopped by SIGINT; there is no checkpoint yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", [1, "end"], ids=["in a batch", "behind the last one"])
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_an_evaluation_ends_after_its_batch(tmp_path, monkeypatch, capsys, whole, command, place):
+    before = signal.getsignal(signal.SIGTERM)
+    fit = prepare(tmp_path)
+    Path("out.csv").write_text("an older table")
+    given = [command, *fit[1:], "--ckpt_path", str(whole / "runs/whole/version_0/checkpoints/best.ckpt")]
+    given += ["--experiment", "cut", *(["--out", "out.csv"] if command == "predict" else [])]
+    pull(monkeypatch, [command, place], signal.SIGTERM)
+    assert stopped(*given) == TERM
+    assert "mebert: stopped by SIGTERM\n" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+    seen = [line[2] for line in notes_of("cut.jsonl")]
+    assert seen == ([0, 1] if place == 1 else [0, 1, 2, "end"]), "no batch began after the signal"
+    assert Path("out.csv").read_text() == "an older table"
+    assert not list(Path("runs/cut").glob("*/evaluation.json"))
+    monkeypatch.delenv("PULL_AT")
+    assert run(*given) == 0, "no claim stays"
+    assert not list(Path().glob("*.shards"))
+
+
+def test_the_test_after_a_training_ends_after_its_batch(tmp_path, monkeypatch, capsys):
+    fit = [*prepare(tmp_path, trainer={"max_epochs": 1}), "--experiment", "cut", "--test_after_fit", "true"]
+    pull(monkeypatch, ["test", 0], signal.SIGTERM)
+    assert stopped(*fit) == TERM
+    said = capsys.readouterr().err
+    assert notes_of("cut.jsonl")[-1] == ["evaluated", "test", 0]
+    monkeypatch.delenv("PULL_AT")
+    monkeypatch.setenv("NOTES", "rest.jsonl")
+    assert run(*command_in(said)) == 0
+    assert not batches_of("rest.jsonl"), "nothing is trained twice"
+    assert [p.parent.name for p in Path("runs/cut").glob("*/evaluation.json")] == ["version_1"]
+    assert Path("runs/cut/version_1/model/exits.json").is_file()
+
+
+def notes_of(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def test_ctrl_c_outside_of_training(monkeypatch, capsys):
