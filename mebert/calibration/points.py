@@ -21,10 +21,13 @@ from mebert.calibration.choose import (
     threshold_for_drop,
 )
 from mebert.calibration.costs import PolicyCosts
+from mebert.calibration.default_point import expected_at
 from mebert.calibration.risks import RISKS
 from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
+from mebert.policies.stored_thresholds import check_max_drop, within_range
+from mebert.storage.model_spec import Expected
 
 Kind = Literal["speedup", "speedup_flops", "layers", "gflops", "max_drop", "guarantee"]
 ROUNDING = 1 + 1e-12  # of a budget that is a quotient
@@ -42,6 +45,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.kind == "guarantee":
             check_levels(self.value, self.delta)
+        if self.kind == "max_drop":
+            check_max_drop("max_drop", self.value)
         least = 1.0 if self.kind.startswith("speedup") else 0.0
         if not (math.isfinite(self.value) and self.value >= least):
             raise UserError(f"{self.kind} must be a number of at least {least:g}, got {self.value}")
@@ -63,7 +68,8 @@ class Request:
 class Calibrated:
     """The operating point for a request on the calibration rows; `point` is None where the policy cannot be so fast.
 
-    `full` is the metric of the full model, `fastest` the largest speed-up by layers that the policy reaches.
+    `full` is the metric of the full model, `fastest` the largest speed-up by layers that the policy reaches, and
+    `expected` what these rows expect of the point.
     """
 
     policy: str
@@ -72,6 +78,7 @@ class Calibrated:
     full: float
     guarantee: Guarantee | None = None
     fastest: float = 1.0
+    expected: Expected | None = None
 
     @property
     def stored(self) -> tuple[str, float, Any] | None:
@@ -97,8 +104,14 @@ def requests(
     return found
 
 
-def calibrate_policy(policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts) -> list[Calibrated]:
-    """Meet all requests for one policy from one recorded pass; a UserError for too few samples for a guarantee."""
+def calibrate_policy(
+    policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts, data: str = "validation data"
+) -> list[Calibrated]:
+    """Meet all requests for one policy from one recorded pass over `data`.
+
+    Raises:
+        UserError: Too few samples for a guarantee.
+    """
     scores = costs.record.scores[policy.name]
     full = costs.point(policy, 0.0).metric
     fastest = speedup_layers(replay(scores, 1.0), costs.model.exit_layers)
@@ -110,12 +123,18 @@ def calibrate_policy(policy: ExitPolicy, asked: Sequence[Request], costs: Policy
             guarantee = guaranteed_threshold(costs.record, scores, request.value, request.delta, risk)
         threshold = _threshold(policy, request, costs) if guarantee is None else guarantee.threshold
         point = None if threshold is None else costs.point(policy, threshold)
-        found.append(Calibrated(policy.name, request, point, full, guarantee, fastest))
+        expected = None
+        if threshold is not None:
+            at = policy.with_threshold(within_range(threshold))
+            expected = expected_at(costs.record, at, costs.model.exit_layers, costs.metric, data)
+        found.append(Calibrated(policy.name, request, point, full, guarantee, fastest, expected))
     return found
 
 
 def _threshold(policy: ExitPolicy, request: Request, costs: PolicyCosts) -> float | None:
     record, scores, value = costs.record, costs.record.scores[policy.name], request.value
+    if request.kind.startswith("speedup") and value == 1.0:
+        return 0.0  # the full depth, at which no exit but the last is computed
     if request.kind == "max_drop":
         return threshold_for_drop(scores, lambda exits: costs.metric_fn(record.logits_at(exits), record.labels), value)
     if request.kind in ("speedup", "layers"):

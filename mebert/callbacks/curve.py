@@ -21,6 +21,7 @@ from mebert.modules.fitted_indicators import check_rows
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, curve_of, evaluate, prediction_reports
 from mebert.report.files import log_scalars, write_files
+from mebert.report.layout import print_pairs
 from mebert.report.reliability import add_reliability
 from mebert.report.tables import print_evaluation
 
@@ -117,9 +118,9 @@ class AccuracySpeedCurve(SplitCallback):
     def _end_validation(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
         records = self._records(trainer, pl_module, "val")
         alone = trainer.state.fn == TrainerFn.VALIDATING  # the command `validate`: what training chose stands
-        if 0 in records and not (alone and pl_module.operating_points):
-            pl_module.choose_operating_points(records[0], self.points)
         metrics = main_metrics(trainer, pl_module.model.num_labels)
+        if 0 in records and not (alone and pl_module.operating_points):
+            pl_module.choose_operating_points(records[0], self.points, metrics[0])
         for loader, record in records.items():
             prefix = stage_prefix(trainer, "val", loader)
             if loader > 0:
@@ -141,6 +142,7 @@ class AccuracySpeedCurve(SplitCallback):
                 self._check_threshold(pl_module, record, f"the split {prefix}")
                 if trainer.is_global_zero:
                     print_evaluation(evaluation)
+                    print_pairs("In use:", pl_module.operating_point.as_lines())
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
@@ -180,6 +182,7 @@ class AccuracySpeedCurve(SplitCallback):
             log_scalars(trainer, pl_module, evaluation)
             if trainer.is_global_zero:
                 print_evaluation(evaluation)
+                print_pairs("In use:", pl_module.operating_point.as_lines())
                 write_files(trainer, pl_module, record, evaluation, "" if loader == 0 else f"_{prefix}")
                 self.tested[prefix] = evaluation, record
         self._clock.batches = {}

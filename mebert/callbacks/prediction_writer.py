@@ -21,7 +21,7 @@ from typing_extensions import override
 from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
-from mebert.policies.stored_thresholds import checkpoint_threshold
+from mebert.policies.stored_thresholds import OperatingPoint, asked_by, check_max_drop, checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
@@ -51,8 +51,8 @@ class PredictionWriter(L.Callback):
         path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the run's
             folder. For `format: glue` a folder; null for `glue` in the run's folder.
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
-            instead of the checkpoint's own. One of those stored in training (`curve.points`), or with the run's model
-            by `python -m mebert calibrate`.
+            instead of the checkpoint's own; 1 is the full depth. Else one of those stored in training
+            (`curve.points`), or with the run's model by `python -m mebert calibrate`.
         threshold: Leave at this threshold, in [0, 1], instead.
         engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
@@ -80,7 +80,7 @@ class PredictionWriter(L.Callback):
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
         check_range("predictions.threshold", threshold, 0.0, 1.0)
         check_range("predictions.speedup", speedup, 1.0)
-        check_range("predictions.max_drop", max_drop, 0.0)
+        check_max_drop("predictions.max_drop", max_drop)
         self.path = None if path is None else Path(path)
         self.format, self.engine = format, engine
         self.speedup, self.threshold, self.max_drop = speedup, threshold, max_drop
@@ -88,6 +88,7 @@ class PredictionWriter(L.Callback):
         self._lock: FileLock | None = None
         self._scratch: TemporaryDirectory[str] | None = None
         self._own: tuple[ExitPolicy, EngineName] | None = None
+        self.point: OperatingPoint | None = None  # of the last prediction
 
     @override
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -109,6 +110,8 @@ class PredictionWriter(L.Callback):
         threshold = self.threshold if threshold is None else threshold
         if threshold is not None:
             pl_module.policy = pl_module.policy.with_threshold(threshold)
+        asked = asked_by(self.threshold, self.speedup, self.max_drop)
+        self.point = pl_module.point_of(pl_module.policy, asked or pl_module.chosen_by)
         if self.threshold is not None:
             warn_if_useless(pl_module.policy, pl_module.validation_record, "validation data")
 
@@ -153,13 +156,14 @@ class PredictionWriter(L.Callback):
         counts = gather_rows(torch.tensor([shards.count], device=pl_module.device)).tolist()
         if not trainer.is_global_zero or not any(counts):
             return
-        policy, depth = pl_module.policy, np.asarray(pl_module.model.exit_layers)
+        depth = np.asarray(pl_module.model.exit_layers)
         at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
         written = self._write(trainer, pl_module, _counted(merged(shards.folder, counts), at_exits), at_exits)
         remove_shards(shards.folder)
         rows = at_exits.sum()
         written |= {
-            "policy": f"{policy.name}, threshold {policy.threshold:.4g}, engine {pl_module.engine}",
+            **({} if self.point is None else self.point.as_lines()),
+            "engine": pl_module.engine,
             "mean exit": f"{at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}",
             "speed-up": f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers",
         }

@@ -202,6 +202,8 @@ class MebertCLI(LightningCLI):
                 folder / "model",
                 getattr(self.datamodule, "tokenizer", None),
                 self.model.policy,
+                chosen_by=self.model.chosen_by,
+                expected=self.model.expected_points(),
                 operating_points=self.model.operating_points,
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
             )
@@ -211,7 +213,9 @@ class MebertCLI(LightningCLI):
     def _print_next(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             checkpoint = Path(self._command.config.ckpt_path)
-            print_next(self._command.name, checkpoint, run_folder(self.trainer), self.datamodule, self.model)
+            # That of `predictions`, not another among `trainer.callbacks`.
+            used = self._get(self.config_init, "predictions").point or self.model.operating_point
+            print_next(self._command.name, checkpoint, run_folder(self.trainer), self.datamodule, self.model, used)
 
     after_validate = after_test = after_predict = _print_next
 

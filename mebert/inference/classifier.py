@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,9 +19,9 @@ from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, 
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy, policy_by_name
-from mebert.policies.stored_thresholds import load_policy, stored_threshold
+from mebert.policies.stored_thresholds import OperatingPoint, asked_by, load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
-from mebert.storage.model_spec import ModelSpec, saved_model_folder
+from mebert.storage.model_spec import Expected, ModelSpec, saved_model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,6 +67,8 @@ class EarlyExitClassifier:
         max_length: Longest text in tokens, as in training: longer ones are cut where a call gives no other length;
             None: the longest that the model can read.
         num_texts: Texts that the model was trained to read at a time, 1 or 2 (pairs), for a warning; None: not known.
+        chosen_by: What chose the policy's threshold, in words, for `operating_point`.
+        expected: Policy name to what validation data expect at thresholds, for the same.
 
     Threads may share one, each with settings of its own.
 
@@ -86,6 +89,8 @@ class EarlyExitClassifier:
         max_drops: dict[str, dict[float, float]] | None = None,
         max_length: int | None = None,
         num_texts: int | None = None,
+        chosen_by: str | None = None,
+        expected: Mapping[str, Sequence[Expected]] | None = None,
     ) -> None:
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = device if isinstance(device, torch.device) else pick_device(device or default)
@@ -102,6 +107,7 @@ class EarlyExitClassifier:
         self.policy = None if policy is None else prepare_policy(policy, self.model)
         self.operating_points = operating_points or {}
         self.max_drops = max_drops or {}
+        self.chosen_by, self.expected = chosen_by, expected or {}
         self.predictors = [predictor.to(self.device).bind(self.model) for predictor in predictors]
 
     @classmethod
@@ -131,11 +137,33 @@ class EarlyExitClassifier:
         tokenizer = load_tokenizer(name)
         policy, predictors = load_policy(name, model), load_predictors(name)
         drops = spec.thresholds_for_max_drop()
-        points, reading = spec.operating_points, (spec.max_length, spec.num_texts)
-        found = cls(model, tokenizer, policy, points, predictors, device, precision, compile, drops, *reading)
+        points, reading, chosen_by = spec.operating_points, (spec.max_length, spec.num_texts), spec.chosen_by
+        if policy is not None and spec.mebert_version is None:
+            chosen_by = "mebert 0.1.0, which stored no validation pass with a model"
+            warnings.warn(f"operating point of {name}: {policy.name} keeps its threshold, by {chosen_by}", stacklevel=2)
+        settings = device, precision, compile, drops, *reading, chosen_by, spec.expected
+        found = cls(model, tokenizer, policy, points, predictors, *settings)
         if spec.max_length is None:
             tell_unknown_length(str(path), found.max_length)
         return found
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The point at which texts leave unless a call asks for another; None where every call must name one."""
+        return None if self.policy is None else self.point_of()
+
+    def point_of(
+        self,
+        policy: str | ExitPolicy | None = None,
+        threshold: float | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
+    ) -> OperatingPoint:
+        """The point at which these settings of a call let texts leave, and what validation data expect of it."""
+        chosen = self.choose_policy(policy, threshold, speedup, max_drop)
+        asked = asked_by(threshold, speedup, max_drop)
+        own = "the policy given" if isinstance(policy, ExitPolicy) else self.chosen_by
+        return stored_point(chosen, asked or own, {} if isinstance(policy, ExitPolicy) else self.expected)
 
     @property
     def label_names(self) -> list[str]:
@@ -162,7 +190,7 @@ class EarlyExitClassifier:
             texts: A text or a pair `(a, b)`; a list of either; or any other iterable of them, which is read lazily.
             policy: Its name (`entropy`, `max_prob`, ...) or the policy itself; None: the model's own.
             threshold: Use this threshold, in [0, 1], instead of the stored one.
-            speedup: Use the threshold that was stored for this speed-up by layers.
+            speedup: Use the threshold that was stored for this speed-up by layers; 1 is the full depth.
             max_drop: Use the threshold that `calibrate` stored for this largest allowed drop: the guaranteed one if it
                 is the epsilon of a guarantee, else the measured one.
             engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.

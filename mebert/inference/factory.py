@@ -47,6 +47,8 @@ def make_engine(
     if name == "refill":
         return RefillEngine(model, policy, batch_size, max_waiting, max_wait)
     if name == "predicted":
+        if not any(policy.may_leave(index) for index in range(model.num_exits - 1)):
+            return ShrinkEngine(model, policy)  # at full depth there is nothing to predict
         predictor = choose_predictor(predictors, policy).to(next(model.parameters()).device)
         return PredictedEngine(model, policy, predictor, batch_size, max_waiting, max_wait)
     raise UserError(f"engine {name!r} is not known; choose one of: shrink, full, refill, predicted")

@@ -100,6 +100,35 @@ def bootstrap_intervals(
     return [percentiles(each) for each in values]
 
 
+def speedup_interval(
+    exits: Tensor,
+    exit_layers: Sequence[int],
+    queries: Tensor | None = None,
+    rounds: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentile bootstrap interval of the speed-up by layers of 0-based exits (N,); None without rows.
+
+    Rows are drawn, or whole questions where `queries` (N,) names them: their candidates leave alike.
+
+    >>> import torch
+    >>> speedup_interval(torch.tensor([0, 1] * 50), [6, 12])
+    Interval(low=1.2578616352201257, high=1.4184397163120568, level=0.95)
+    """
+    layers = np.asarray(exit_layers, dtype=np.float64)
+    each, rows = layers[exits.cpu().numpy()], np.ones(len(exits))
+    if queries is not None:
+        units = np.unique(queries.cpu().numpy(), return_inverse=True)[1]
+        each, rows = np.bincount(units, each), np.bincount(units).astype(np.float64)
+    if not len(rows):
+        return None
+
+    def speedup(counts: np.ndarray) -> np.ndarray:
+        return layers[-1] * (counts @ rows) / (counts @ each)
+
+    return percentiles(bootstrap_values([speedup], len(rows), rounds, seed)[0])
+
+
 def mcnemar(first: Tensor, second: Tensor) -> McNemar:
     """McNemar's exact test (1947) of two classifiers on the same rows: EXACT, with the binomial distribution.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from mebert.choices import HeadKind, PoolingKind
@@ -23,6 +24,7 @@ from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
+from mebert.policies.stored_thresholds import MAX_DROP, check_max_drop
 from mebert.runtime.precision import grad_scaler, inference_precision
 
 
@@ -58,8 +60,9 @@ class MultiExitModule(EarlyExitModule):
         learning_rate: Peak learning rate of AdamW.
         weight_decay: On matrices only, not on biases and LayerNorm.
         warmup_ratio: Share of the steps with rising learning rate, in [0, 1); linear decay follows.
-        target_speedup: Speed-up by layers, at least 1, for which the policy's threshold is chosen on validation data.
-        threshold: Threshold of the policy, in [0, 1], instead of the one chosen on validation data.
+        target_speedup: Choose the policy's threshold on validation data for this speed-up by layers, at least 1, and
+            not by `max_drop`.
+        threshold: Threshold of the policy, in [0, 1], instead of one chosen on validation data.
         policy: When samples leave, by class_path (`mebert.Patience`, ...), instead of the recipe's own rule. What it
             has to choose, its threshold included, is chosen on validation data; `threshold` fixes the latter.
         engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
@@ -67,6 +70,8 @@ class MultiExitModule(EarlyExitModule):
         attn_implementation: `sdpa` or `eager`.
         head_learning_rate: Peak learning rate of all that is not the encoder (exit heads, prototypical networks, ...),
             which starts from random weights; null takes `learning_rate`. Recipes of two stages have none.
+        max_drop: The policy's threshold is the fastest at which the main metric on validation data is at most this much
+            below the last exit's, a difference such as 0.005; full depth where none is.
     """
 
     model_class: type[MultiExitModel] = MultiExitModel
@@ -86,12 +91,13 @@ class MultiExitModule(EarlyExitModule):
         learning_rate: float = 2e-5,
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.0,
-        target_speedup: float = 2.0,
+        target_speedup: float | None = None,
         threshold: float | None = None,
         policy: ExitPolicy | None = None,
         engine: EngineName = "shrink",
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
         head_learning_rate: float | None = None,
+        max_drop: float = MAX_DROP,
     ) -> None:
         super().__init__()
         check_range("learning_rate", learning_rate, 0.0, low_open=True)
@@ -100,6 +106,9 @@ class MultiExitModule(EarlyExitModule):
         check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
         check_range("target_speedup", target_speedup, 1.0)
         check_range("threshold", threshold, 0.0, 1.0)
+        check_max_drop("max_drop", max_drop)
+        if threshold is not None and target_speedup is not None:
+            rank_zero_warn(f"target_speedup {target_speedup:g} chooses nothing, since threshold is {threshold:g}")
         self.save_hyperparameters()
         self.learning_rate = learning_rate
         self.head_learning_rate = head_learning_rate
@@ -107,6 +116,7 @@ class MultiExitModule(EarlyExitModule):
         self.warmup_ratio = warmup_ratio
         self.target_speedup = target_speedup
         self.threshold = threshold
+        self.max_drop = max_drop
         self.engine: EngineName = engine
         self.model = self.build_model()
         make_weights = depth_weights if exit_weights == "depth" else uniform_weights

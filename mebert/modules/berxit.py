@@ -56,7 +56,7 @@ class BERxiTModule(MultiExitModule):
 
     def default_policy(self) -> ExitPolicy:
         """Leave by the learning-to-exit head."""
-        return LearnedToExit(0.5 if self.threshold is None else self.threshold)
+        return LearnedToExit(self.threshold or 0.0)
 
     def forward(self, **inputs: Tensor) -> ExitOutputs:
         """All exits of a batch; in an even step of training with a graph through the last alone."""

@@ -5,13 +5,14 @@ Shapes: E exits, N samples of a recorded pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
+from mebert.calibration.default_point import default_threshold, expected_at
 from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor, predictor_from_state
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
@@ -31,7 +32,8 @@ from mebert.policies import (
     ValueChange,
     policy_from_spec,
 )
-from mebert.policies.stored_thresholds import within_range
+from mebert.policies.stored_thresholds import OperatingPoint, within_range
+from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
@@ -43,7 +45,10 @@ class EarlyExitModule(L.LightningModule):
         model: The multi-exit model.
         policy: The policy at its threshold, bound to the model.
         threshold: The threshold that the user gave, or None.
-        target_speedup: Speed-up by layers for which the threshold is chosen.
+        target_speedup: Speed-up by layers that the user gave, for which the threshold is chosen, or None.
+        max_drop: Else the threshold is the fastest with at most this drop of the main metric on validation data.
+        metric: The main metric's name, in which the drop is measured.
+        chosen_by: Which of these chose the policy's threshold, in words; None before a validation pass.
         operating_points: Policy name to target speed-up to threshold, from validation data.
         validation_record: The pass on which they were chosen; any other policy can be chosen on it later.
         exit_predictors: Exit predictors that were fitted to the policy's exits.
@@ -53,13 +58,18 @@ class EarlyExitModule(L.LightningModule):
     model: MultiExitModel
     policy: ExitPolicy
     threshold: float | None
-    target_speedup: float
+    target_speedup: float | None
+    max_drop: float
+    old_defaults: ClassVar[Mapping[str, float]] = {"target_speedup": 2.0}
+    """What mebert 0.1.0 stored for settings that the user had not set."""
     text_settings: dict[str, Any] | None = None
 
     def init_policy(self, given: ExitPolicy | dict[str, Any] | None) -> None:
         """Set the policy to the given one (or the one of a given `spec`), else to the recipe's own."""
         self.operating_points: dict[str, dict[float, float]] = {}
         self.validation_record: ExitRecord | None = None
+        self.metric = "pearson" if self.model.num_labels == 1 else "acc"
+        self.chosen_by: str | None = None if self.threshold is None else f"threshold {self.threshold:g}"
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
         policy = self.default_policy() if given is None else self._given_policy(given)
         add_missing_parts(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
@@ -72,8 +82,8 @@ class EarlyExitModule(L.LightningModule):
         self.policy = self.policy.bind(model)  # it may read what was not there before
 
     def default_policy(self) -> ExitPolicy:
-        """The policy of this recipe before a threshold has been chosen (or with the one that was given)."""
-        threshold = 0.5 if self.threshold is None else self.threshold
+        """The recipe's policy at the given threshold; without one at full depth, until validation data has chosen."""
+        threshold = self.threshold or 0.0
         return ValueChange(threshold) if self.model.num_labels == 1 else Entropy(threshold)
 
     def score_policies(self) -> dict[str, ExitPolicy]:
@@ -111,31 +121,74 @@ class EarlyExitModule(L.LightningModule):
         self.hparams["policy"] = policy.spec()
         return policy.with_threshold(policy.threshold if self.threshold is None else self.threshold)
 
-    def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
+    def choose_operating_points(
+        self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS, metric: str | None = None
+    ) -> None:
         """From a pass over validation data: thresholds for the target speed-ups, and the policy's own threshold.
+
+        The latter is `threshold` or the one for `target_speedup`, where the user has set one of them. Else it is the
+        fastest whose drop of the metric, against the last exit, is at most `max_drop`: full depth where none is.
 
         Args:
             record: The pass, with the scores of `score_policies`.
             targets: Speed-ups by layers. Those that no threshold attains are left out.
+            metric: The task's main one; None for accuracy, or Pearson's correlation in a regression.
         """
+        self.metric = metric or self.metric
         self.choose_policy(record)
         self.validation_record = record
-        layers = self.model.exit_layers
+        layers, own = self.model.exit_layers, self.target_speedup
+        wanted = sorted({*targets, *([] if own is None else [own])})
         points: dict[str, dict[float, float]] = {}
         for name, scores in record.scores.items():
-            found = {t: threshold_for_speedup(scores, layers, t) for t in sorted({*targets, self.target_speedup})}
+            found = {t: threshold_for_speedup(scores, layers, t) for t in wanted}
             points[name] = {t: value for t, value in found.items() if value is not None}
         self.operating_points = points
-        if self.threshold is None and self.policy.name in points:
-            chosen = points[self.policy.name].get(self.target_speedup)
-            if chosen is None:
-                chosen = 1.0
-                most = speedup_layers(replay(record.scores[self.policy.name], float("inf")), layers)
+        self._choose_threshold(record)
+
+    def _choose_threshold(self, record: ExitRecord) -> None:
+        """The policy's own threshold, by `threshold`, `target_speedup` or `max_drop`."""
+        scores, target = record.scores.get(self.policy.name), self.target_speedup
+        if self.threshold is not None:
+            self.chosen_by = f"threshold {self.threshold:g}"
+        elif scores is None:
+            self.chosen_by = "the policy, which has no threshold to choose"
+        elif target is None:
+            chosen = default_threshold(record, scores, self.metric, self.max_drop)
+            self.policy, self.chosen_by = self.policy.with_threshold(chosen), f"max_drop {self.max_drop:g}"
+        else:
+            reached = self.operating_points.get(self.policy.name, {}).get(target)
+            self.chosen_by = f"target_speedup {target:g}"
+            if reached is None:
+                most = speedup_layers(replay(scores, float("inf")), self.model.exit_layers)
+                self.chosen_by += ", out of reach"
                 rank_zero_warn(
-                    f"target_speedup {self.target_speedup} is out of reach: leaving as early as it can, the policy "
+                    f"target_speedup {target:g} is out of reach: leaving as early as it can, the policy "
                     f"{self.policy.name!r} gives {most:.2f}"
                 )
-            self.policy = self.policy.with_threshold(within_range(chosen))
+            self.policy = self.policy.with_threshold(within_range(1.0 if reached is None else reached))
+
+    def point_of(self, policy: ExitPolicy, chosen_by: str | None = None) -> OperatingPoint:
+        """The operating point of a policy (the module's own at any threshold), with what validation data expect."""
+        record = self.validation_record
+        known = None if record is None else expected_at(record, policy, self.model.exit_layers, self.metric)
+        return OperatingPoint(policy.name, policy.threshold, chosen_by or "full depth until it is validated", known)
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The point at which the module runs."""
+        return self.point_of(self.policy, self.chosen_by)
+
+    def expected_points(self) -> dict[str, list[Expected]]:
+        """Policy name to what validation data expect at its stored thresholds and at the module's own."""
+        policies = self.score_policies() | {self.policy.name: self.policy}
+        found: dict[str, list[Expected]] = {}
+        for name, policy in policies.items():
+            stored = {within_range(value) for value in self.operating_points.get(name, {}).values()}
+            own = {policy.threshold} if policy is self.policy else set()
+            points = [self.point_of(policy.with_threshold(at)).expected for at in sorted({0.0, *stored, *own})]
+            found[name] = [point for point in points if point is not None]
+        return found
 
     def on_validation_epoch_start(self) -> None:
         """Fit prototypes and learning-to-exit heads that the recipe does not train to the current weights."""
@@ -149,6 +202,7 @@ class EarlyExitModule(L.LightningModule):
             "texts": own,
             "policy": self.policy.spec(),
             "operating_points": self.operating_points,
+            "operating_point": {"chosen_by": self.chosen_by, "metric": self.metric},
             "label_names": list(self.model.label_names),
         }
         if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
@@ -168,4 +222,27 @@ class EarlyExitModule(L.LightningModule):
         states = saved.get("exit_predictors", [])
         self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]
         policy = policy_from_spec(saved["policy"]).bind(self.model)
+        if (point := saved.get("operating_point")) is None:
+            self._open_0_1_0(policy)
+            return
         self.policy = policy if self.threshold is None else policy.with_threshold(self.threshold)
+        self.chosen_by, self.metric = point["chosen_by"], point["metric"] or self.metric
+
+    def _open_0_1_0(self, policy: ExitPolicy) -> None:
+        """The operating point of a checkpoint of mebert 0.1.0, which stored no reason for its threshold.
+
+        With a validation pass it is chosen as in a new run, unless the user had set another speed-up or threshold than
+        the defaults of then; without one the threshold stays.
+        """
+        for name, default in self.old_defaults.items():
+            if getattr(self, name) == default:
+                setattr(self, name, None)
+                self.hparams[name] = None
+        self.policy = policy if self.threshold is None else policy.with_threshold(self.threshold)
+        if self.validation_record is None:
+            self.chosen_by = "mebert 0.1.0, which stored no validation pass to choose by"
+            rank_zero_warn(f"operating point: {self.policy.name} keeps its threshold, by {self.chosen_by}")
+            return
+        data = getattr(self._trainer, "datamodule", None)
+        self.metric = next(iter(getattr(data, "metrics", None) or ()), self.metric)
+        self._choose_threshold(self.validation_record)

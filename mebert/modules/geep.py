@@ -6,13 +6,11 @@ reconstructed stands in docs/methods.md. Shapes: E students, K exits of the teac
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from mebert.choices import PoolingKind
@@ -21,8 +19,6 @@ from mebert.losses import logit_distances, per_exit_losses
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
-
-DEFAULT_TARGET = inspect.signature(MultiExitModule).parameters["target_speedup"].default
 
 
 @dataclass
@@ -71,17 +67,16 @@ class GEEPModule(MultiExitModule):
             layers (8 of 12, 4 of 6), at most all but the last.
         pooling: What every exit reads; `fastbert` is the paper's.
         learning_rate: Peak learning rate of AdamW.
-        threshold: Threshold of the policy (normalised entropy), in [0, 1]; null chooses it on validation data for
-            `target_speedup`, as other recipes do.
         kwargs: The settings of MultiExitModule; `exit_layers` and `exit_weights` have no place here.
     """
+
+    old_defaults: ClassVar = {**MultiExitModule.old_defaults, "threshold": 0.3}  # the paper's
 
     def __init__(
         self,
         num_students: int | None = None,
         pooling: PoolingKind = "fastbert",
         learning_rate: float = 3e-5,
-        threshold: float | None = 0.3,
         **kwargs: Any,
     ) -> None:
         refuse_exit_weights("GEEP", kwargs)
@@ -90,12 +85,7 @@ class GEEPModule(MultiExitModule):
                 f"exit_layers ({kwargs['exit_layers']}) is not for GEEPModule, whose exits are the layers 1..E and the "
                 "last one; give num_students (E)"
             )
-        super().__init__(pooling=pooling, learning_rate=learning_rate, threshold=threshold, **kwargs)
-        if threshold is not None and self.target_speedup != DEFAULT_TARGET:
-            rank_zero_warn(
-                f"target_speedup {self.target_speedup:g} chooses no threshold, since threshold is {threshold:g}; "
-                "set threshold to null"
-            )
+        super().__init__(pooling=pooling, learning_rate=learning_rate, **kwargs)
 
     def exit_layers(self, num_layers: int) -> list[int]:
         """The layers 1..E of the students, and the last."""

@@ -30,7 +30,7 @@ class PABEEModule(MultiExitModule):
         super().__init__(head=head, exit_weights=exit_weights, **kwargs)
 
     def default_policy(self) -> ExitPolicy:
-        """Patience: 1 until validation data has chosen, if no threshold was given; for regression as the base."""
+        """Patience, at full depth until validation data has chosen; for regression as the base."""
         if self.model.num_labels == 1:
             return super().default_policy()
-        return Patience(patience=1) if self.threshold is None else Patience(self.threshold)
+        return Patience(self.threshold or 0.0)

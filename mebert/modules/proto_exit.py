@@ -102,8 +102,7 @@ class ProtoExitModule(MultiExitModule):
         if self.model.prototypes is None:
             return super().default_policy()
         lam = self.hparams["lam"]
-        threshold = 0.5 if self.threshold is None else self.threshold
-        return HybridDistanceEntropy(threshold, lam=1.0 if lam is None else lam)
+        return HybridDistanceEntropy(self.threshold or 0.0, lam=1.0 if lam is None else lam)
 
     def choose_policy(self, record: ExitRecord) -> None:
         """Choose lambda by the area under the validation curve, and put EDR's scores with it into the record."""

@@ -177,7 +177,9 @@ class TwoStageModule(MultiExitModule):
         """The area; in stage 1 below any area of stage 2."""
         return area if self.stage == 2 else area - 2.0
 
-    def choose_operating_points(self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS) -> None:
+    def choose_operating_points(
+        self, record: ExitRecord, targets: Sequence[float] = TARGET_SPEEDUPS, metric: str | None = None
+    ) -> None:
         """As the base, from stage 2 on."""
         if self.stage == 2:
-            super().choose_operating_points(record, targets)
+            super().choose_operating_points(record, targets, metric)

@@ -20,7 +20,7 @@ class FixedExit(ExitPolicy):
     """Every sample leaves at the same exit: the first layers alone.
 
     Args:
-        threshold: Not used.
+        threshold: 0 runs the full depth, as with every policy; any other value is not used.
         exit: Exit number, from 1.
     """
 
@@ -44,7 +44,7 @@ class FixedExit(ExitPolicy):
         return torch.full((len(logits),), float(not self.may_leave(exit_index)), device=logits.device)
 
     def may_leave(self, exit_index: int) -> bool:
-        return exit_index + 1 >= self.exit
+        return self.threshold > 0.0 and exit_index + 1 >= self.exit
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         return torch.full((len(logits),), self.may_leave(exit_index), device=logits.device), state

@@ -1,13 +1,14 @@
 """Which stored threshold applies: those of a model folder's `exits.json` and those of a checkpoint.
 
 `operating_points` are for a speed-up by layers, `max_drops` for the largest drop of the metric as measured, and
-`guarantees` for a bound on the loss; `calibrate` stores all three.
+`guarantees` for a bound on the loss; `calibrate` stores all three. A speed-up of 1 needs none: it is the full depth.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,72 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import WEIGHTS
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE, Guarantee, ModelSpec
+from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
 from mebert.storage.run_folder import RunFolder
 
 Thresholds = Mapping[str, Mapping[float, float]]
 """Policy name to number (a speed-up by layers, or a largest drop) to threshold."""
 
 SECTIONS = ("operating_points", "max_drops", "guarantees")
+
+
+MAX_DROP = 0.005
+"""The default operating point may lose this much of the task's main metric on validation data, unless set."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A policy at a threshold, why it is that one, and what validation data expect of it.
+
+    Attributes:
+        policy: Its name.
+        threshold: Samples leave below it; 0 is the full depth.
+        chosen_by: What chose the threshold, such as `max_drop 0.005`.
+        expected: Metric, drop and speed-up on the rows on which it was chosen; None where no such pass is known.
+    """
+
+    policy: str
+    threshold: float
+    chosen_by: str
+    expected: Expected | None = None
+
+    def __str__(self) -> str:
+        depth = ", full depth" if self.threshold == 0.0 else ""
+        return f"{self.policy}, threshold {self.threshold:.4g}{depth} (by {self.chosen_by})"
+
+    def as_lines(self) -> dict[str, str]:
+        """The point and what is expected of it, for the summary of a command."""
+        unknown = "not known: no validation pass is stored for this threshold"
+        return {"operating point": str(self), "expected": unknown if self.expected is None else str(self.expected)}
+
+
+def stored_point(
+    policy: ExitPolicy, chosen_by: str | None, expected: Mapping[str, Sequence[Expected]]
+) -> OperatingPoint:
+    """The operating point of a policy at its threshold, with what is stored about it."""
+    known = next((one for one in expected.get(policy.name, ()) if one.threshold == policy.threshold), None)
+    return OperatingPoint(policy.name, policy.threshold, chosen_by or "the model as it was saved", known)
+
+
+def asked_by(threshold: float | None = None, speedup: float | None = None, max_drop: float | None = None) -> str | None:
+    """The setting that names an operating point, in words; None if all are None."""
+    numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
+    return next((f"{name} {value:g}" for name, value in numbers.items() if value is not None), None)
+
+
+def check_max_drop(name: str, value: float | None) -> None:
+    """Raise a UserError for a largest drop that is no difference of metrics, such as 1 where 1 % is meant."""
+    check_range(name, value, 0.0)
+    if value is not None and value >= 1.0:
+        raise UserError(
+            f"{name} {value:g} would allow any loss: it is a difference of the metric, not a percentage; "
+            f"for {value:g} % give {name} {value / 100:g}"
+        )
 
 
 def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
@@ -52,9 +107,12 @@ def stored_threshold(
 ) -> float | None:
     """The threshold that is stored for a speed-up by layers or a largest drop; None where neither is asked for.
 
-    A largest drop has priority. If it is not stored, the error lists those that are, `where` they are stored, and what
-    to do `instead`.
+    A speed-up of 1 is the full depth, threshold 0, and need not be stored. A largest drop has priority. If it is not
+    stored, the error lists those that are, `where` they are stored, and what to do `instead`.
     """
+    check_max_drop("max_drop", max_drop)
+    if max_drop is None and speedup == 1.0:
+        return 0.0
     if max_drop is not None:
         asked, stored, what, where = max_drop, max_drops.get(policy, {}), "largest drop", "with this model"
         instead = "run python -m mebert calibrate with max_drop or epsilon on the model"
@@ -141,6 +199,8 @@ def store_thresholds(
     found: Mapping[str, Mapping[str, Mapping[float, Any]]],
     policies: Iterable[ExitPolicy] = (),
     use: ExitPolicy | None = None,
+    chosen_by: str | None = None,
+    expected: Mapping[str, Sequence[Expected]] | None = None,
 ) -> list[str]:
     """Add thresholds to a model folder, in one change; they replace those stored for the same policy and number.
 
@@ -149,6 +209,8 @@ def store_thresholds(
         found: Section to policy to number to a threshold (in `guarantees`: to plain values with `threshold`).
         policies: Those that the thresholds were chosen for.
         use: The policy, threshold and all, that becomes the one that the folder is used with; None keeps its own.
+        chosen_by: What chose the threshold of `use`, in words.
+        expected: Policy name to what is expected at thresholds.
 
     Returns:
         The policies whose older thresholds were removed, because `use` replaced the settings that they belong to.
@@ -157,7 +219,7 @@ def store_thresholds(
         UserError: The folder's own policy has got other settings meanwhile, which the thresholds do not fit.
     """
     with ModelSpec.change(folder) as spec:
-        lost = [] if use is None else _set_policy(spec, use)
+        lost = [] if use is None else _set_policy(spec, use, chosen_by)
         for policy in policies:
             stored = any(policy.name in points for points in found.values())
             if stored and _rule(spec.policy, policy) != _rule(policy.spec(), policy):
@@ -171,10 +233,17 @@ def store_thresholds(
                 given = {n: Guarantee(**value) if section == "guarantees" else value for n, value in points.items()}
                 kept[name] = dict(sorted((kept.get(name, {}) | given).items()))
             setattr(spec, section, kept)
+        spec.expected = {**spec.expected, **{name: _joined(spec, name, new) for name, new in (expected or {}).items()}}
     return lost
 
 
-def _set_policy(spec: ModelSpec, policy: ExitPolicy) -> list[str]:
+def _joined(spec: ModelSpec, policy: str, new: Sequence[Expected]) -> list[Expected]:
+    """What is expected of a policy: a newer pass replaces an older one at the same threshold."""
+    known = {one.threshold: one for one in [*spec.expected.get(policy, ()), *new]}
+    return [known[threshold] for threshold in sorted(known)]
+
+
+def _set_policy(spec: ModelSpec, policy: ExitPolicy, chosen_by: str | None) -> list[str]:
     """Make a policy a model's own.
 
     A policy's name means the model's own of that name, with its settings, and else the plain one. So the thresholds
@@ -185,8 +254,9 @@ def _set_policy(spec: ModelSpec, policy: ExitPolicy) -> list[str]:
     for one in [policy, *([] if before is None else [policy_from_spec(before)])]:
         if _rule(before, one) != _rule(policy.spec(), one):
             gone = [getattr(spec, section).pop(one.name, None) for section in SECTIONS]
+            spec.expected.pop(one.name, None)
             lost += [one.name] if any(gone) and one.name not in lost else []
-    spec.policy = policy.spec()
+    spec.policy, spec.chosen_by = policy.spec(), chosen_by
     return lost
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mebert.report.layout import print_pairs
 from mebert.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mebert.policies.stored_thresholds import OperatingPoint
 
 MAX_DROP = 0.01
 
@@ -30,31 +33,31 @@ def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: 
     predict, config = _command("predict", folder, best) + own_file, shlex.quote(str(RunFolder(folder).config))
     found = {
         "predict": f"{predict} --out out.csv",
-        "faster": f"{predict} --out fast.csv{_speedup(module, fastest=True)}",
+        **_other_speed(module, module.operating_point, f"{predict} --out other.csv"),
         "test again": _command("test", folder, best),
         "train on": f"python -m mebert fit --config {config} --ckpt_path {last}{more}",
     }
     print_pairs("Next:", found | _with_model(folder, datamodule))
 
 
-def print_next(command: str, checkpoint: Path, folder: Path, datamodule: Any, module: Any) -> None:
-    """Print the next commands after `validate`, `test` or `predict` opened a checkpoint.
+def print_next(
+    command: str, checkpoint: Path, folder: Path, datamodule: Any, module: Any, used: OperatingPoint
+) -> None:
+    """Print the next commands after `validate`, `test` or `predict` opened a checkpoint and ran it at the point `used`.
 
     The configuration in this run's `folder` is used where that of the checkpoint's run is missing.
     """
     trained = RunFolder.of_checkpoint(checkpoint)
     run = trained.path if trained.config.is_file() else folder
     predict, test = _command("predict", run, checkpoint), _command("test", run, checkpoint)
-    fast = {"predict": f"{predict} --out out.csv{_speedup(module, fastest=True)}"}
-    slower = _speedup(module, fastest=False)
-    slow = {f"{slower.split()[-1]} times as fast": predict + slower} if slower else {}
+    plain = {"predict": f"{predict} --out out.csv"}
     match command:
         case "validate":
-            found = {"test": test} | fast
+            found = {"test": test} | plain
         case "test":
-            found = fast | _with_model(run, datamodule)
+            found = plain | _with_model(run, datamodule)
         case _:
-            found = {"how good it is": test} | slow | _with_model(run, datamodule)
+            found = {"how good it is": test} | _other_speed(module, used, predict) | _with_model(run, datamodule)
     print_pairs("Next:", found)
 
 
@@ -77,7 +80,11 @@ def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
     return found | {"measure its speed": bench_command(str(run))}
 
 
-def _speedup(module: Any, fastest: bool) -> str:
-    """The option for the fastest or the slowest speed-up that the module's policy has a threshold for; else empty."""
+def _other_speed(module: Any, used: OperatingPoint, predict: str) -> dict[str, str]:
+    """The command for the next faster stored speed-up than that of the point used, else for the full depth."""
+    now = 1.0 if used.threshold == 0.0 or used.expected is None else used.expected.speedup
     stored = sorted(module.operating_points.get(module.policy.name, {}))
-    return f" --speedup {stored[-1 if fastest else 0]:g}" if stored else ""
+    faster = next((speedup for speedup in stored if speedup > max(now, 1.0) * 1.05), None)
+    if faster is not None:
+        return {f"{faster:g} times as fast": f"{predict} --speedup {faster:g}"}
+    return {"all layers": f"{predict} --speedup 1"} if used.threshold else {}

@@ -56,6 +56,36 @@ class Guarantee(_Values):
     measured: Finite | None = None
 
 
+class Expected(_Values):
+    """What a recorded pass over labelled rows lets one expect of a policy at a threshold.
+
+    Attributes:
+        threshold: Of the policy.
+        metric: Name of the task's main metric.
+        value: The metric at the exits taken; None where it is undefined.
+        drop: By how much the last exit's metric is above it, absolute; None where it is undefined.
+        speedup: By layers.
+        speedup_interval: Its 95 % bootstrap interval; None without rows.
+        samples: Rows of the pass.
+        data: Which rows they were.
+    """
+
+    threshold: Threshold
+    metric: str
+    value: Finite | None
+    drop: Finite | None
+    speedup: Speedup
+    speedup_interval: Annotated[list[Speedup], Field(min_length=2, max_length=2)] | None = None
+    samples: NonNegativeInt
+    data: str = "validation data"
+
+    def __str__(self) -> str:
+        value, drop = ("undefined" if number is None else f"{number:.4f}" for number in (self.value, self.drop))
+        ends = "" if self.speedup_interval is None else " (95 %: {:.2f}-{:.2f})".format(*self.speedup_interval)
+        what = f"{self.metric} {value}, drop {drop}, {self.speedup:.2f}x by layers{ends}"
+        return f"{what}, on {self.samples:,} rows of {self.data}"
+
+
 class ModelSpec(_Values):
     """A saved model.
 
@@ -72,6 +102,8 @@ class ModelSpec(_Values):
         exit_scorer: Whether there is a learning-to-exit head.
         members: A cascade's models, each the name of a folder beside the file.
         policy: Class path and arguments of the exit policy (`ExitPolicy.spec`).
+        chosen_by: What chose the policy's threshold, such as `max_drop 0.005`; None where it is not known, as in 0.1.0.
+        expected: Policy name to what is expected at each of its stored thresholds.
         operating_points: Policy name to speed-up by layers to threshold.
         max_drops: Policy name to largest measured drop of the metric to threshold.
         guarantees: Policy name to epsilon to threshold with its guarantee.
@@ -92,6 +124,8 @@ class ModelSpec(_Values):
     exit_scorer: bool = False
     members: list[str] | None = None
     policy: dict[str, Any] | None = None
+    chosen_by: str | None = None
+    expected: dict[str, list[Expected]] = {}
     operating_points: dict[str, dict[Speedup, Threshold]] = {}
     max_drops: dict[str, dict[Share, Threshold]] = {}
     guarantees: dict[str, dict[Share, Guarantee]] = {}

@@ -52,7 +52,7 @@ def test_ablations_by_setting():
     assert isinstance(plain.policy, Entropy)
     assert set(plain.score_policies()) == {"entropy", "max_prob", "margin"}
     entropy_only = make(lam=0.0)
-    assert entropy_only.policy == HybridDistanceEntropy(0.5, lam=0.0)
+    assert entropy_only.policy == HybridDistanceEntropy(0.0, lam=0.0)
 
 
 def proto_record(module, samples=200):

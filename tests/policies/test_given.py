@@ -46,7 +46,7 @@ def test_it_takes_the_place_of_the_recipes_own_and_is_recorded():
 @pytest.mark.parametrize("cls", [MultiExitModule, ProtoExitModule])
 @pytest.mark.parametrize("given", [TemperatureScaled(policy=Entropy()), Stacked()], ids=lambda p: p.name)
 def test_what_it_has_to_choose_is_chosen_before_its_threshold(cls, given):
-    module = make(cls, policy=given)
+    module = make(cls, policy=given, target_speedup=2.0)
     record = record_for(module)
     before = record.scores[given.name]
     module.choose_operating_points(record, (1.5, 2.0))

@@ -13,8 +13,8 @@ from mebert.errors import UserError
 from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import load_policy
-from mebert.storage.model_spec import saved_model_folder
+from mebert.policies.stored_thresholds import OperatingPoint, load_policy, stored_point
+from mebert.storage.model_spec import ModelSpec, saved_model_folder
 
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
@@ -37,6 +37,7 @@ class BenchModel:
     policies: list[ExitPolicy]
     trained: bool
     tokenizer: str | None
+    point: OperatingPoint | None = None  # at which a saved model is used
 
 
 def open_bench_model(settings: BenchSettings) -> BenchModel:
@@ -51,8 +52,10 @@ def open_bench_model(settings: BenchSettings) -> BenchModel:
         if isinstance(opened, CascadeModel):
             many = f"a cascade of {opened.num_exits} models"
             raise UserError(f"{name} is {many}, and bench measures one: give one of them")
-        policies = trained_policies(settings.policies, opened, load_policy(folder, opened))
-        return BenchModel(name, opened, policies, trained=True, tokenizer=folder)
+        own, spec = load_policy(folder, opened), ModelSpec.read(folder)
+        point = None if own is None else stored_point(own, spec.chosen_by, spec.expected)
+        policies = trained_policies(settings.policies, opened, own)
+        return BenchModel(name, opened, policies, trained=True, tokenizer=folder, point=point)
     if name is not None:
         encoder = build_encoder(name)
     else:

@@ -41,7 +41,7 @@ class BenchSettings:
             as it can read.
         policies: Names, such as entropy, margin, patience, pcee, stacked, edr; null for the one saved with the model,
             else entropy.
-        speedups: Wanted speed-ups by FLOPs, each above 1.
+        speedups: Wanted speed-ups by FLOPs, each at least 1; 1 is the full depth.
         engines: Of full, shrink, refill, predicted.
         baselines: Hugging Face's own classifier: `unsorted` (input order, padded to the longest row of a batch),
             `padded` (to max_length), `sorted` (by length), `first_layers` (the first layers only, for each speed-up).
@@ -96,8 +96,8 @@ class BenchSettings:
                 raise UserError(f"{name} must be at least 1, got {value}")
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise UserError(f"batch_sizes must be numbers of at least 1, got {self.batch_sizes}")
-        if not self.speedups or not all(1 < speedup < math.inf for speedup in self.speedups):
-            raise UserError(f"speedups must be numbers above 1, got {self.speedups}")
+        if not self.speedups or not all(1 <= speedup < math.inf for speedup in self.speedups):
+            raise UserError(f"speedups must be numbers of at least 1, got {self.speedups}")
         if self.seed < 0:
             raise UserError(f"seed must be at least 0, got {self.seed}")
         if self.out is not None:

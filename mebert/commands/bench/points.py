@@ -87,7 +87,7 @@ def trained_points(
         scored = score_rows(model, policy, rows, "token", RECORD_BATCH)
         for speedup in speedups:
             budget = float(costs.plain.mean()) / speedup
-            threshold = threshold_for_cost(scored.scores, costs.sequential(policy), budget)
+            threshold = threshold_for_cost(scored.scores, costs.sequential(policy), budget) if speedup > 1.0 else 0.0
             if threshold is None:
                 notes.append(f"{policy.name} does not reach {speedup:g}x by FLOPs on these texts: left out")
                 continue

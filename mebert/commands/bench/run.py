@@ -49,6 +49,8 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     models = {p: prepare_model(measured.model, p, settings.compile, device) for p in precisions}
     points, notes = _points(settings, measured, rows, models)
     setting = describe(settings, measured, rows, device, precisions, notes)
+    if measured.point is not None:
+        setting |= {f"the model's {name}": line for name, line in measured.point.as_lines().items()}
     print_pairs("Measured:", {name: value for name, value in setting.items() if value not in ("", None)})
 
     variants = make_variants(settings, measured.model, rows, points, models)

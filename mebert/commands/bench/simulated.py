@@ -41,6 +41,8 @@ def draw_exits(flops: Tensor, plain: Tensor, speedup: float, seed: int) -> Tenso
     ranks = (np.random.default_rng([seed, 1]).permutation(samples) + 0.5) / samples
     uniform = torch.from_numpy(ranks)  # every quantile once: the shares are met as closely as N samples can
     first = torch.zeros(samples, dtype=torch.int64)
+    if speedup == 1.0:
+        return first + exits - 1  # the full depth
     fastest, slowest = flops_speedup(first, flops, plain), flops_speedup(first + exits - 1, flops, plain)
     if not slowest <= speedup <= fastest:
         raise UserError(

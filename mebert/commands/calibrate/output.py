@@ -8,10 +8,15 @@ from typing import Any
 
 from mebert.calibration.points import Calibrated
 from mebert.calibration.risks import RISKS
+from mebert.models import MultiExitModel
 from mebert.policies import policy_from_spec
+from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
+
+LARGE_DROP = 0.1  # from here on it may have been meant as a percentage
 
 
 def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
@@ -36,9 +41,20 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> Non
             table.add_row(row.policy, str(row.request), *numbers, *speeds, guaranteed)
     if table.row_count:
         print_table(table, keys=2)
+    for value in sorted({row.request.value for row in found if row.request.kind == "max_drop"}):
+        if value >= LARGE_DROP:
+            print(f"Note: max_drop {value:g} allows {metric} to fall by {value:g} (for {value:g} %: {value / 100:g})")
     for row in found:
         if row.point is None:
             print(f"{row.policy} does not reach {row.request} here: at most {row.fastest:.2f}x by layers; not stored")
+
+
+def print_in_use(folder: str, model: MultiExitModel) -> None:
+    """The point at which the saved model is used where none is asked for."""
+    spec, policy = ModelSpec.read(folder), load_policy(folder, model)
+    if policy is not None:
+        point = stored_point(policy, spec.chosen_by, spec.expected)
+        print_pairs("In use where no other is asked for:", point.as_lines())
 
 
 def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:

@@ -10,7 +10,7 @@ from mebert.calibration.costs import PolicyCosts
 from mebert.calibration.fitting import fit_policy
 from mebert.calibration.points import Calibrated, Request, calibrate_policy, requests
 from mebert.commands.calibrate.command import CalibrationSettings
-from mebert.commands.calibrate.output import print_calibrated, print_next
+from mebert.commands.calibrate.output import print_calibrated, print_in_use, print_next
 from mebert.commands.calibrate.record import record_rows
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.model_rows import file_data, run_data, task_data, trained_length, used_for_selection
@@ -56,12 +56,13 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     record = record_rows(prepared, list(recorded.values()), rows, data.collate_for(), settings.batch_size)
 
     metric = str(getattr(data, "metrics", ["acc"])[0])
+    source = settings.file or f"{settings.task or 'the run'}, {settings.split}"
     found, fitted = list[Calibrated](), set[str]()
     for policy in list(policies.values()):
         # The model's own policy was fitted when it was trained, and stays as it is.
         kept = own is not None and policy.name == own.name
         chosen, rest = (policy, record) if kept else fit_policy(policy, model, record, guarantees)
-        found += calibrate_policy(chosen, asked, PolicyCosts(model, rest, metric))
+        found += calibrate_policy(chosen, asked, PolicyCosts(model, rest, metric), source)
         if chosen is not policy:
             policies[chosen.name] = chosen
             fitted.add(chosen.name)
@@ -70,7 +71,6 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
                 f"{chosen.name}: fitted to {held_out or len(record.labels):,} of these rows"
                 + ", held out below" * bool(held_out)
             )
-    source = settings.file or f"{settings.task or 'the run'}, {settings.split}"
     print_calibrated(found, metric, f"{len(rows):,} samples of {source} ({precision})")
     if model.exit_layers[-1] != model.num_layers:
         print(
@@ -84,15 +84,19 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
             "Note: if these rows chose the model's checkpoint or its policy's settings, the guarantee is weaker than "
             f"stated; {others} file of other rows gives it in full."
         )
-    if not (settings.save and _store(settings.use, folder, found, policies, fitted)):
+    sections = _store(settings.use, folder, found, policies, fitted) if settings.save else {}
+    print_in_use(folder, model)
+    if sections:
+        print_next(folder, sections)
+    else:
         print_pairs("Next:", {"measure its speed": bench_command(name)})
     return found
 
 
 def _store(
     use: str | None, folder: str, found: Sequence[Calibrated], policies: dict[str, ExitPolicy], fitted: set[str]
-) -> bool:
-    """Store the thresholds and, with `use`, the policy; returns whether any threshold was stored."""
+) -> dict[str, dict[str, dict[float, Any]]]:
+    """Store the thresholds and, with `use`, the policy; returns the thresholds by section, policy and number."""
     own = first = None
     if use is not None:
         first = next(point for point in found if point.policy == use)
@@ -105,18 +109,22 @@ def _store(
         if point.stored is not None and (point.policy not in fitted or point.policy == use):
             section, number, value = point.stored
             sections.setdefault(section, {}).setdefault(point.policy, {})[number] = value
-    removed = store_thresholds(folder, sections, policies.values(), own) if sections or own is not None else []
+    stored = {name for points in sections.values() for name in points} | ({use} if use else set())
+    expected = {name: [p.expected for p in found if p.policy == name and p.expected is not None] for name in stored}
+    removed = list[str]()
+    if sections or own is not None:
+        by = None if first is None else f"calibrate, {first.request}"
+        removed = store_thresholds(folder, sections, policies.values(), own, by, expected)
     if own is not None and first is not None:
         print(f"The model's own policy is now {use}, threshold {own.threshold:.6g} ({first.request})")
     if removed:
         print(f"Removed: stored thresholds of {', '.join(removed)}, which were for other settings of it")
     if sections:
         print(f"Stored: {', '.join(sections)} in {Path(folder) / SPEC_FILE}")
-        print_next(folder, sections)
     lost = sorted(fitted - {use})
     if lost:
         print(f"Not stored: {', '.join(lost)}, fitted here; --use {lost[0]} makes it the model's own policy")
-    return bool(sections)
+    return sections
 
 
 def _policies(names: Sequence[str] | None, own: ExitPolicy | None, model: MultiExitModel) -> list[ExitPolicy]:

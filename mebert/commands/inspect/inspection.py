@@ -11,6 +11,7 @@ from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace
 from mebert.policies import ExitPolicy, FixedExit
+from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.page import Style, styles
 
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
@@ -29,6 +30,7 @@ class Inspection:
 
     opened: Opened
     policy: ExitPolicy
+    point: OperatingPoint  # that of the policy
     traces: list[TextTrace]
     views: list[TokenView | None]
     samples: Samples | None = None
@@ -90,6 +92,7 @@ class Inspection:
             "label_names": names,
             "exit_layers": list(self.opened.model.exit_layers),
             "policy": {"name": self.policy.name, "threshold": self.policy.threshold},
+            "operating_point": self.point.as_lines(),
             "precision": self.opened.classifier.precision,
             "texts": [
                 {**trace.as_dict(), "predicted": None if view is None else asdict(view)}

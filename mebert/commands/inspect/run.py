@@ -60,6 +60,7 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     opened = open_model(str(settings.model), settings.device, settings.precision)
     numbers = settings.threshold, settings.speedup, settings.max_drop
     policy = opened.classifier.choose_policy(settings.policy, *numbers)
+    point = opened.classifier.point_of(settings.policy, *numbers)
     traces = trace_texts(opened, policy, settings.texts)
     predictor, note = find_predictor(opened, policy)
     notes = [note] if note and traces else []
@@ -79,7 +80,7 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     spaces = exit_spaces(opened.model, traces, samples) if shows_rows else []
     if samples is None and spaces and not notes:
         notes.append("no rows beside the texts: they alone span the planes (give --task or --file)")
-    return Inspection(opened, policy, traces, views, samples, spaces, notes, _next(settings, opened))
+    return Inspection(opened, policy, point, traces, views, samples, spaces, notes, _next(settings, opened))
 
 
 def _next(settings: InspectSettings, opened: Opened) -> dict[str, str]:

@@ -99,7 +99,8 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     read = load_tokenizer(tokenizer, **(stored_settings(texts) if folder is None else {}))
     longest, number = (texts or {}).get("max_length"), (texts or {}).get("num_texts")
     loaded = model, read, module.policy, points, module.exit_predictors
-    classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, False, drops, longest, number)
+    known: dict[str, Any] = {"chosen_by": module.chosen_by, "expected": module.expected_points()}
+    classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, False, drops, longest, number, **known)
     if longest is None:
         tell_unknown_length(str(path), classifier.max_length)
     return Opened(name, classifier, model, tokenizer, _run_of(path.parent), path)

@@ -100,6 +100,7 @@ def print_inspection(found: Inspection) -> None:
     """Print all of it, and what to type next."""
     out = console()
     out.print(f"{found.opened.name}: {found.heading}", style="bold", markup=False)
+    print_pairs("In use:", found.point.as_lines())
     out.print()
     for number, (trace, view) in enumerate(zip(found.traces, found.views, strict=True), 1):
         out.print(f"{number}. {shorten(trace.text)}", style="bold", markup=False)
