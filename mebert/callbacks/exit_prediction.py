@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from typing_extensions import override
 
 from mebert.data.scoring import score_split
@@ -22,6 +23,7 @@ from mebert.exit_predictor.coverage import Coverage
 from mebert.exit_predictor.fitting import PredictorKind, PredictorSettings
 from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
+from mebert.metrics.record_files import record_from_tensors
 from mebert.policies import policy_from_spec
 from mebert.policies.stored_thresholds import within_range
 from mebert.runtime.progress import rows_pass
@@ -99,7 +101,9 @@ class ExitPrediction(L.Callback):
         model.load_state_dict({k.removeprefix("model."): v for k, v in weights if k.startswith("model.")})
         policy = policy_from_spec(content["mebert"]["policy"]).bind(model)
         points = content["mebert"]["operating_points"].get(policy.name, {})
-        predictors = self._fit(trainer, model, policy, points)
+        recorded = content["mebert"].get("validation_record")
+        scores = {} if recorded is None else record_from_tensors(recorded).scores
+        predictors = self._fit(trainer, model, policy, points, scores.get(policy.name))
         if trainer.is_global_zero:
             content["mebert"]["exit_predictors"] = [predictor.state() for predictor in predictors]
             atomic_write(content, Path(best))
@@ -111,9 +115,17 @@ class ExitPrediction(L.Callback):
         trainer.strategy.barrier()
 
     def _fit(
-        self, trainer: L.Trainer, model: MultiExitModel, policy: ExitPolicy, points: dict[float, float]
+        self,
+        trainer: L.Trainer,
+        model: MultiExitModel,
+        policy: ExitPolicy,
+        points: dict[float, float],
+        recorded: Tensor | None,
     ) -> list[ExitPredictor]:
-        """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes."""
+        """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes.
+
+        `recorded` are the policy's scores on validation data (E, N), if the checkpoint keeps them.
+        """
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
         targets: dict[float, float | None] = {policy.threshold: None}
         targets |= {within_range(threshold): target for target, threshold in points.items()}
@@ -121,8 +133,10 @@ class ExitPrediction(L.Callback):
         if self.kind == "static":  # from the tokens alone, but how fast the policy's own threshold is has to be seen
             wanted = {threshold: target for threshold, target in targets.items() if target is not None}
             if unknown := [threshold for threshold in targets if threshold not in wanted]:
-                scores, layers = self._score(trainer, model, policy, validation).scores, model.exit_layers
-                wanted |= {threshold: speedup_layers(replay(scores, threshold), layers) for threshold in unknown}
+                if recorded is None:
+                    recorded = self._score(trainer, model, policy, validation).scores
+                layers = model.exit_layers
+                wanted |= {threshold: speedup_layers(replay(recorded, threshold), layers) for threshold in unknown}
             if not trainer.is_global_zero:
                 return []
             rows, fresh = self._rows(trainer, learn_from), self._rows(trainer, validation)

@@ -28,5 +28,5 @@ def check_match(command: Command, data: Any, model: Any) -> None:
     if asked.speedup is not None or asked.max_drop is not None:
         state, points, policy = checkpoint["state_dict"], saved["operating_points"], policy_from_spec(saved["policy"])
         checkpoint_threshold(path, state, policy, points, asked.speedup, asked.max_drop)
-    if asked.engine == "predicted" and not saved.get("exit_predictors"):
+    if asked.engine == "predicted" and asked.speedup != 1 and not saved.get("exit_predictors"):
         choose_predictor([], model.policy)  # raises, with what to do

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshold: float = 0.1) -> None:
+def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshold: float = 0.0) -> None:
     """Save trained models as a cascade, which is opened, calibrated and asked as any other model.
 
     A text runs through the first model; if that is not confident, the next one reads it, and so on. It leaves
@@ -12,7 +12,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     Args:
         models: Two or more runs, or their folders `model`, of one task and one tokenizer, the smallest first.
         out: New folder for the cascade.
-        threshold: Of the rule, in [0, 1].
+        threshold: Of the rule, in [0, 1]; at 0, until `calibrate` has chosen one, every text is read by all models.
     """
     import shlex
     from pathlib import Path
@@ -23,6 +23,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     from mebert.errors import UserError
     from mebert.models import CascadeModel
     from mebert.policies import ExitPolicy, MaxProbability, ValueChange
+    from mebert.policies.stored_thresholds import MAX_DROP, OperatingPoint
     from mebert.report.layout import print_pairs
     from mebert.storage.atomic import write_text
     from mebert.storage.model_spec import ModelSpec, saved_model_folder
@@ -46,7 +47,8 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
         run.model.mkdir()  # claimed: of two commands one makes it
     except FileExistsError:
         raise UserError(f"{out} holds a model already; give another folder by --out") from None
-    joined.save_pretrained(run.model, load_tokenizer(folders[-1]), policy.bind(joined), **read)
+    chosen_by = f"threshold {threshold:g}" if threshold else "cascade: no validation data has chosen a threshold yet"
+    joined.save_pretrained(run.model, load_tokenizer(folders[-1]), policy.bind(joined), chosen_by=chosen_by, **read)
     if len(lengths := dict.fromkeys(spec.max_length for spec in specs)) > 1:
         of_each = ", ".join(map(str, lengths))
         print(f"Note: the models were trained at max_length {of_each}; the cascade reads {read['max_length']} tokens")
@@ -58,5 +60,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
         data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
         write_text(yaml.safe_dump({"data": data}), run.config)
         rows = ""
-    calibrate = f"python -m mebert calibrate --model {shlex.quote(out)}{rows} --max_drop 0.01"
+    calibrate = f"python -m mebert calibrate --model {shlex.quote(out)}{rows} --max_drop {MAX_DROP:g}"
+    calibrate += f" --policies [{policy.name}] --use {policy.name}"
+    print_pairs("In use:", {"operating point": OperatingPoint(policy.name, threshold, chosen_by)})
     print_pairs("Next:", {"choose its threshold": calibrate})

@@ -48,6 +48,7 @@ def test_test_prints_and_writes_how_well_exits_are_predicted(trained):
     written = json.loads((run_dir / "evaluation.json").read_text())
     reports = written["exit_prediction"]
     points = {point["target"]: point for point in written["operating_points"]["edr"]}
+    points[None] = written["operating_point"]
     thresholds = [found["origin"]["threshold"] for found in reports]
     assert len(set(thresholds)) == len(thresholds), "targets may share a threshold, and then a predictor"
     assert {min(point["threshold"], 1.0) for point in points.values()} <= set(thresholds)
@@ -183,7 +184,7 @@ def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(here, c
     assert len({predictor.coverage for predictor in found}) >= 2
     for predictor in found:
         exits = predictor.predict(rows["input_ids"], rows["attention_mask"])
-        assert speedup_layers(exits, (1, 2, 3)) >= predictor.origin.speedup
+        assert speedup_layers(exits, (1, 2, 3)) >= (predictor.origin.speedup or 1.0)
     arguments = ["--config", "tiny.yaml", "--ckpt_path", "best", "--engine", "predicted", "--out", "static.jsonl"]
     assert run("predict", *arguments) == 0
     assert (here / "static.jsonl").stat().st_size > 0
@@ -195,7 +196,7 @@ def test_static_exits_for_a_given_threshold_are_as_fast_as_the_policy_is(here, c
     settings["test_after_fit"] = False
     write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
-    assert "running the best checkpoint on 41 rows of val" in caplog.text
+    assert "running the best checkpoint" not in caplog.text, "its speed is known from the validation pass"
     found = load_predictors(newest(here) / "model")
     own = next(predictor for predictor in found if predictor.origin.threshold == 0.97)
     assert own.origin.speedup is None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ from runs import read_csv
 from mebert.callbacks import PredictionWriter
 from mebert.errors import UserError
 from mebert.policies import Entropy
+from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.prediction_files import write_table
 
 TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "", "Zürich 漢字", "=1+1"]
@@ -19,9 +21,10 @@ TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "", "Zürich 漢字", "
 
 def module_of(**parts):
     points = {"entropy": {2.0: 0.25}}
-    return SimpleNamespace(
-        policy=Entropy(0.3), engine="shrink", operating_points=points, state_dict=dict, device="cpu", **parts
-    )
+    point = partial(OperatingPoint, "entropy", 0.3)
+    known = {"chosen_by": "max_drop 0.005", "point_of": lambda policy, chosen_by: point(chosen_by)}
+    own = {"policy": Entropy(0.3), "engine": "shrink", "operating_points": points, "state_dict": dict, "device": "cpu"}
+    return SimpleNamespace(**own, **known, **parts)
 
 
 def predict(path, num_labels=2):
@@ -59,7 +62,7 @@ def test_table(tmp_path, suffix, capsys):
     assert float(rows[5]["prob_yes"]) == pytest.approx(0.6)
     assert list(rows[0]) == ["index", "text", "label", "prob_no", "prob_yes", "exit"]
     assert [p.name for p in path.parent.iterdir()] == [path.name], "no unfinished file stays"
-    assert "mean exit  2.17 of 4" in capsys.readouterr().out
+    assert "mean exit        2.17 of 4" in capsys.readouterr().out
 
 
 def test_regression_has_a_score(tmp_path):
