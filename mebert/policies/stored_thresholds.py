@@ -110,7 +110,6 @@ def stored_threshold(
     A speed-up of 1 is the full depth, threshold 0, and need not be stored. A largest drop has priority. If it is not
     stored, the error lists those that are, `where` they are stored, and what to do `instead`.
     """
-    check_max_drop("max_drop", max_drop)
     if max_drop is None and speedup == 1.0:
         return 0.0
     if max_drop is not None:
@@ -121,6 +120,7 @@ def stored_threshold(
     else:
         return None
     if asked not in stored:
+        check_max_drop("max_drop", max_drop)
         known = ", ".join(f"{number:g}" for number in stored) or "none"
         raise UserError(
             f"no {policy} threshold for a {what} of {asked:g} {where} "
