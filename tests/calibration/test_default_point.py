@@ -68,7 +68,7 @@ def test_what_is_expected():
     assert found.speedup == pytest.approx(4 / layers.mean())
     assert (found.threshold, found.metric, found.samples) == (0.4, "acc", 200)
     ends = bootstrap((layers,), lambda x, axis: 4 / x.mean(axis), n_resamples=5000, method="percentile", rng=0)
-    assert found.speedup_interval == pytest.approx(tuple(ends.confidence_interval), abs=0.03)
+    assert found.speedup_interval == pytest.approx(list(ends.confidence_interval), abs=0.03)
     assert expected_at(record, Entropy(0.4), LAYERS, "acc") is None, "its scores were not recorded"
     fixed = FixedExit(exit=2)
     assert expected_at(record, fixed, LAYERS, "acc").speedup == 2.0

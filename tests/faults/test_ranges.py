@@ -111,7 +111,7 @@ STUDY = {"name": "s", "out": None, "base": {}, "tasks": {"t": {}}, "recipes": {"
             for name in ("max_length", "samples", "rounds", "threads", "num_labels", "seed", "batch_sizes")
             for value in (-7,)
         ),
-        *(("speedups", [value], "bench") for value in (math.nan, math.inf, 1.0, -7.0)),
+        *(("speedups", [value], "bench") for value in (math.nan, math.inf, 0.5, -7.0)),
         *((name, -7, "calibrate") for name in ("batch_size", "max_length")),
         *(
             (name, value, "requests")
