@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.threshold_check import warn_if_useless
+from mebert.data.columns import rename_taken, tell_renamed
 from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
 from mebert.policies.stored_thresholds import OperatingPoint, asked_by, check_max_drop, checkpoint_threshold
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 class PredictionWriter(L.Callback):
     """Writes a table of predictions: index, the texts, label, one probability a label, exit (from 1).
 
-    For regression the table has `score` instead of a label and probabilities. Rows are in the order of the
+    For regression the table has `score` instead of a label and probabilities. A text column of one of these names gets
+    `input_` before its name. Rows are in the order of the
     input, whatever the batches and processes were. Only `predict` writes.
 
     Until then the rows are in Parquet files in a folder beside the table, named like it and ending in `.shards`. A run
@@ -260,8 +262,12 @@ def _columns(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Any]:
 def _chunks(trainer: L.Trainer, tables: Iterator[pa.Table]) -> Iterator[dict[str, list[Any]]]:
     """The tables with the texts of their rows behind the number."""
     read_texts = getattr(getattr(trainer, "datamodule", None), "predict_rows", None)
+    names: dict[str, str] = {}
     for table in tables:
         columns = table.to_pydict()
         index = columns.pop("index")
-        texts = {} if read_texts is None else {name: list(values) for name, values in read_texts(index).items()}
-        yield {"index": index} | texts | columns
+        texts = {} if read_texts is None else read_texts(index)
+        if texts and not names:
+            names = rename_taken(texts, table.column_names)
+            tell_renamed(names)
+        yield {"index": index} | {names[name]: list(values) for name, values in texts.items()} | columns

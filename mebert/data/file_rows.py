@@ -184,23 +184,32 @@ def _jsonl_rows(path: str, lines: Iterable[str], wanted: Sequence[str]) -> Itera
 
 
 def _table_rows(path: str, rows: Iterator[tuple[int, list[str]]], wanted: Sequence[str], hint: str) -> Iterator[Row]:
-    """Yield the wanted fields of rows, of which the first one is the header."""
-    _, header = next(rows, (0, []))
+    """Yield the wanted fields of rows, of which the first one is the header; an empty list is a blank line.
+
+    In a file of one column a blank line is a row with an empty text, unless only blank lines follow.
+    """
+    header = next((row for _, row in rows if row), [])
     _require(path, header if any(map(str.strip, header)) else [], wanted)
     if repeated := [name for name in wanted if header.count(name) > 1]:
         raise UserError(f"{path} has more than one column {repeated[0]!r}; rename one of them")
     places = [header.index(name) for name in wanted]
-    number = 0
+    found, blank = False, list[int]()
     for number, row in rows:
+        if not row:
+            blank += [number] * (len(header) == 1)
+            continue
+        yield from ((line, [""] * len(places)) for line in blank)
+        blank.clear()
         if len(row) != len(header):
             raise UserError(f"{path}, line {number}: {len(row)} field(s) where the header has {len(header)}; {hint}")
+        found = True
         yield number, [row[place] for place in places]
-    if not number:
+    if not found:
         raise UserError(f"{path} has a header but no rows; it must hold at least one")
 
 
 def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row of a CSV file with the line where it starts."""
+    """Yield each row of a CSV file with the line where it starts; none of its fields for a blank line."""
     csv.field_size_limit(LARGEST_FIELD)
     # Some files end their lines by a carriage return alone.
     split = (part for line in lines for part in LONE_CARRIAGE_RETURN.split(line) if part)
@@ -214,19 +223,18 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]
         except csv.Error as error:
             hint = "close the quotes that open there, and double those within a text"
             raise UserError(f"{path}, line {number}: malformed CSV ({error}); {hint}") from None
-        if row:
-            yield number, row
+        yield number, row
 
 
 def _tsv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each line of a TSV file.
+    """Yield the fields of each line of a TSV file; none for a blank line.
 
     A quote is an ordinary character, as in GLUE's files, unless a whole field is quoted, as spreadsheets do it.
     """
     for number, line in enumerate(lines, start=1):
         stripped = line.removesuffix("\n").removesuffix("\r")
-        if stripped.strip():
-            yield number, [_unquoted(value) for value in stripped.split("\t")]
+        blank = not stripped.strip() and "\t" not in stripped
+        yield number, [] if blank else [_unquoted(value) for value in stripped.split("\t")]
 
 
 def _unquoted(value: str) -> str:

@@ -19,7 +19,7 @@ from mebert.data.loaders import SplitLoaders
 from mebert.data.rows import Rows
 from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task
-from mebert.data.text_warnings import mostly_unknown, warn_of_unknown
+from mebert.data.text_warnings import UNKNOWN, mostly_unknown, warn_of_share
 from mebert.data.tokenised import Batch, TokenisedSplit, tokenise
 from mebert.data.tokenizers import check_tokenizer, settings_of
 from mebert.errors import UserError
@@ -209,7 +209,7 @@ class PreparedSplits(SplitLoaders):
         rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
         self._rows[name] = rows
         split = tokenise(rows, self.tokenizer, self.max_length, columns, name)
-        warn_of_unknown(mostly_unknown(split.tokens, split.offsets, self.tokenizer), len(split), rows.origin)
+        warn_of_share(mostly_unknown(split.tokens, split.offsets, self.tokenizer), UNKNOWN, rows.place)
         return split
 
     def _rows_of(self, name: str) -> Rows:

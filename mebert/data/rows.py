@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 
 from mebert.data.file_rows import LINE_COLUMN
 from mebert.data.labels import encode_labels
-from mebert.data.text_warnings import share
+from mebert.data.text_warnings import BLANK, warn_of_share
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -165,14 +164,16 @@ class Rows:
                 trimmed = pc.utf8_trim_whitespace(pc.fill_null(chunk, ""))
                 blank[start : start + len(chunk)] |= pc.equal(pc.utf8_length(trimmed), 0).to_numpy(zero_copy_only=False)
                 start += len(chunk)
-        found = self.chosen[blank[self.chosen]]
-        if not found.size:
-            return
-        where = describe_row(self.table, int(found[0]), self.origin)
-        if refuse_blank:
+        found = blank[self.chosen]
+        if refuse_blank and found.any():
             columns = " or ".join(repr(name) for name in text_columns)
+            where = self.place(int(np.argmax(found)))
             raise UserError(f"{where}: the text in {columns} is empty or blank; fill it in or remove the row")
-        rank_zero_warn(f"{share(len(found), len(self))} are empty or blank, the first at {where}; used as they are")
+        warn_of_share(found, BLANK, self.place)
+
+    def place(self, position: int) -> str:
+        """Name a chosen row, for messages."""
+        return describe_row(self.table, int(self.chosen[position]), self.origin)
 
 
 def require_columns(table: datasets.Dataset, names: Sequence[str], origin: str) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mebert.data.file_rows import describe_place, file_rows, file_state
 from mebert.data.files import as_text
-from mebert.data.tokenised import encode
+from mebert.data.text_warnings import TextCounts
+from mebert.data.tokenizers import encode_texts
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,19 +97,17 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
         worker = get_worker_info()
         workers, number = (1, 0) if worker is None else (worker.num_workers, worker.id)
         own = islice(self.stream.rows(), self.rank + self.replicas * number, None, self.replicas * workers)
-        warned = False
+        counts = TextCounts()
         while window := list(islice(own, WINDOW * self.batch_size)):
-            texts = [[values[place] for _, _, values in window] for place in self.stream.places]
-            blank = (row for row, *pair in zip(window, *texts, strict=True) if not all((t or "").strip() for t in pair))
-            if not warned and (first := next(blank, None)) is not None:
-                where = describe_place(self.stream.path, first[1])
-                rank_zero_warn(f"{where}: an empty or blank text, the first of maybe more; used as they are")
-                warned = True
-            yield from self._batches([index for index, _, _ in window], texts)
+            yield from self._batches(window, counts)
 
-    def _batches(self, index: list[int], texts: list[list[str | None]]) -> Iterator[dict[str, torch.Tensor]]:
-        columns = {str(place): values for place, values in enumerate(texts)}
-        encoded = encode(columns, self.tokenizer, self.max_length, tuple(columns))
+    def _batches(self, window: Sequence[Row], counts: TextCounts) -> Iterator[dict[str, torch.Tensor]]:
+        texts = [[values[place] or "" for _, _, values in window] for place in self.stream.places]
+        encoded = encode_texts(self.tokenizer, texts, self.max_length)
+        counts.add(
+            texts, encoded["input_ids"], self.tokenizer, lambda row: describe_place(self.stream.path, window[row][1])
+        )
+        index = [number for number, _, _ in window]
         items: list[dict[str, Any]] = [
             {"index": number} | {name: np.asarray(values[row]) for name, values in encoded.items()}
             for row, number in enumerate(index)

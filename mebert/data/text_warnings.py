@@ -5,6 +5,7 @@ Shapes: N rows, T tokens of all rows together.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,37 +19,34 @@ BLOCK = 100_000  # rows whose tokens are looked at together
 KINDS = {1: "single texts", 2: "pairs of texts"}
 
 
-def share(count: int, total: int) -> str:
-    """`2 of 40 texts (5 %)`."""
-    return f"{count:,} of {total:,} texts ({100 * count / max(total, 1):.3g} %)"
+BLANK = "empty or blank", "used as they are"
+UNKNOWN = "mostly unknown tokens", "is it the language, script or tokenizer that the model was trained with?"
 
 
-def mostly_unknown(tokens: np.ndarray, offsets: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> int:
-    """How many rows are mostly unknown: of their tokens (T,), special ones aside, more than half are the unknown one.
+def warn_of_share(found: np.ndarray, kind: tuple[str, str], place: Callable[[int], str]) -> None:
+    """Warn where some of N rows were found, (N,) bool, to be of a kind: their share, and the `place` of the first."""
+    if count := int(np.count_nonzero(found)):
+        what, then = kind
+        share = f"{count:,} of {len(found):,} texts ({100 * count / len(found):.3g} %)"
+        rank_zero_warn(f"{share} are {what}, the first at {place(int(np.argmax(found)))}; {then}")
 
-    `offsets` (N+1,) says where each row starts.
+
+def mostly_unknown(tokens: np.ndarray, offsets: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """Whether each row is mostly unknown, (N,): of its tokens, special ones aside, more than half are the unknown one.
+
+    `tokens` (T,) are those of all rows, and `offsets` (N+1,) says where each row starts.
     """
-    unknown_id = tokenizer.unk_token_id
+    unknown_id, found = tokenizer.unk_token_id, np.zeros(len(offsets) - 1, dtype=bool)
     if unknown_id is None:
-        return 0
+        return found
     special = [number for number in tokenizer.all_special_ids if number != unknown_id]
-    found = 0
-    for start in range(0, len(offsets) - 1, BLOCK):
+    for start in range(0, len(found), BLOCK):
         ends = offsets[start : start + BLOCK + 1]
         part = np.asarray(tokens[ends[0] : ends[-1]])
         surplus = 2 * (part == unknown_id).astype(np.int64) - ~np.isin(part, special)  # 1 unknown, -1 known, 0 special
         sums = np.concatenate([[0], np.cumsum(surplus)])
-        found += int(np.count_nonzero(np.diff(sums[ends - ends[0]]) > 0))
+        found[start : start + BLOCK] = np.diff(sums[ends - ends[0]]) > 0
     return found
-
-
-def warn_of_unknown(count: int, total: int, origin: str) -> None:
-    """Warn where there are rows that `mostly_unknown` counts."""
-    if count:
-        rank_zero_warn(
-            f"{origin}: {share(count, total)} are mostly unknown tokens, of which the model knows nothing: another "
-            "language, script or tokenizer?"
-        )
 
 
 def warn_of_kind(trained: int | None, given: int) -> None:
@@ -62,26 +60,26 @@ def warn_of_kind(trained: int | None, given: int) -> None:
 
 @dataclass
 class TextCounts:
-    """What has been seen of texts that arrive part by part; warns once, of the first part with something to tell."""
+    """Texts that arrive part by part; warns once, of the first part with something to tell."""
 
     rows: int = 0
     warned: bool = False
 
     def add(
         self,
-        columns: list[list[str]],
-        input_ids: list[list[int]],
+        columns: Sequence[Sequence[str]],
+        input_ids: Sequence[Sequence[int]],
         tokenizer: PreTrainedTokenizerBase,
+        place: Callable[[int], str],
     ) -> None:
-        """Count a part of N texts, given by column, and their token ids."""
+        """Take a part of N texts, given by column, with their token ids; `place` names a text of it, from 0."""
         self.rows += len(input_ids)
         if self.warned or not input_ids:
             return
-        blank = sum(not all(text.strip() for text in texts) for texts in zip(*columns, strict=True))
+        blank = np.asarray([not all(text.strip() for text in texts) for texts in zip(*columns, strict=True)])
         offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in input_ids])])
-        unknown = mostly_unknown(np.concatenate([np.asarray(ids, np.int64) for ids in input_ids]), offsets, tokenizer)
-        self.warned = bool(blank or unknown)
-        what = f"texts {self.rows - len(input_ids) + 1:,} to {self.rows:,}" if self.rows > 1 else "the text"
-        if blank:
-            rank_zero_warn(f"{what}: {share(blank, len(input_ids))} are empty or blank; used as they are")
-        warn_of_unknown(unknown, len(input_ids), what)
+        tokens = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in input_ids])
+        unknown = mostly_unknown(tokens, offsets, tokenizer)
+        self.warned = bool(blank.any() or unknown.any())
+        warn_of_share(blank, BLANK, place)
+        warn_of_share(unknown, UNKNOWN, place)

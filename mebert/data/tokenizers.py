@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import transformers
 from lightning.pytorch.utilities import rank_zero_info
@@ -29,12 +31,16 @@ DEFAULT_LENGTH = 128
 TRUNCATION = "longest_first"  # of a pair the longer text is cut first
 NOT_IDS = ("name_or_path", "vocab_file", "chat_template", "verbose")  # attributes that change no token id
 
+_unsplit_of: WeakKeyDictionary[PreTrainedTokenizerBase, re.Pattern[str] | None] = WeakKeyDictionary()
 _encoding = Lock()  # truncation is a state of the tokenizer that transformers sets anew in every call
 
 
 def _renew_lock() -> None:
     global _encoding
-    _encoding = Lock()
+    _unsplit_of: WeakKeyDictionary[PreTrainedTokenizerBase, re.Pattern[str] | None] = WeakKeyDictionary()
+
+
+_encoding = Lock()
 
 
 if hasattr(os, "register_at_fork"):  # a process that is forked while another thread encodes would wait for ever
@@ -104,6 +110,9 @@ def encode_texts(
     Threads may share the tokenizer, each with a length of its own.
     """
     with _encoding:
+        unsplit = _unsplit(tokenizer) if tokenizer.split_special_tokens else None
+        if unsplit is not None:
+            columns = [[unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) for text in texts] for texts in columns]
         return dict(
             tokenizer(
                 *map(list, columns),
@@ -121,6 +130,19 @@ def tell_unknown_length(name: str, used: int) -> None:
         f"{name} was saved without the length of its training texts: longer ones are cut at {used} tokens here; give "
         "max_length if the model was trained at another"
     )
+
+
+def _unsplit(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    """The special tokens that a tokenizer gives for the same text although it is told to split them.
+
+    A Unigram model (XLM-RoBERTa, ALBERT) has them among its pieces; a space within makes other pieces of them.
+    """
+    if tokenizer not in _unsplit_of:
+        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+        read = {token: tokenizer(token, add_special_tokens=False)["input_ids"] for token in ids}
+        found = [re.escape(token) for token, own in ids.items() if len(token) > 1 and own in read[token]]
+        _unsplit_of[tokenizer] = re.compile("|".join(found)) if found else None
+    return _unsplit_of[tokenizer]
 
 
 def lower_cases(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -167,7 +189,8 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
     plain = str | int | float | bool | None
     attributes = {k: v for k, v in vars(tokenizer).items() if isinstance(v, plain) and k not in NOT_IDS}
     versions = [transformers.__version__, tokenizers.__version__]
-    settings = [type(tokenizer).__name__, TRUNCATION, tokenizer.model_input_names, versions, attributes, state]
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    settings = [type(tokenizer).__name__, TRUNCATION, tokenizer.model_input_names, versions, attributes, special, state]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

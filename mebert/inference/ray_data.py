@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mebert.data.columns import rename_taken
 from mebert.errors import UserError
 
 
@@ -25,7 +26,8 @@ class EarlyExitPredictor:
             batch_size=4096,
         ).write_parquet("predictions")
 
-    New columns: `label` and `prob_<label>` of each label (`score` in a regression), and `exit`, from 1.
+    New columns: `label` and `prob_<label>` of each label (`score` in a regression), and `exit`, from 1. A column of the
+    rows that has one of these names gets `input_` before it.
 
     Args:
         model: A model folder or Hub id, which every machine of the cluster can read.
@@ -70,7 +72,7 @@ class EarlyExitPredictor:
         texts = [["" if text is None else str(text) for text in batch[name]] for name in self.columns]
         rows: list[Any] = list(zip(*texts, strict=True)) if len(texts) == 2 else texts[0]
         predictions = self.classify(rows, **self.call)
-        found: dict[str, Any] = dict(batch)
+        found: dict[str, Any] = {}
         if len(self.classify.label_names) == 1:
             found["score"] = np.asarray([one.score for one in predictions], dtype=np.float32)
         else:
@@ -78,4 +80,5 @@ class EarlyExitPredictor:
             for name in self.classify.label_names:
                 values = [one.probabilities[name] for one in predictions]
                 found[f"prob_{name}"] = np.asarray(values, dtype=np.float32)
-        return found | {"exit": np.asarray([one.exit for one in predictions], dtype=np.int64)}
+        found["exit"] = np.asarray([one.exit for one in predictions], dtype=np.int64)
+        return {name: batch[column] for column, name in rename_taken(batch, found).items()} | found

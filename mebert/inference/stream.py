@@ -79,7 +79,8 @@ class TextEncoder:
                 raise
             where = self._counts.rows + broken + 1
             raise UserError(f"input {where} holds half a character (a lone surrogate); take it out") from error
-        self._counts.add(columns, encoded["input_ids"], self.tokenizer)
+        before = self._counts.rows
+        self._counts.add(columns, encoded["input_ids"], self.tokenizer, lambda row: f"input {before + row + 1}")
         return {name: encoded[name] for name in self.fill if name in encoded}
 
     def collate(self, rows: dict[str, list[list[int]]], places: np.ndarray) -> dict[str, Tensor]:

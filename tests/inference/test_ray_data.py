@@ -55,6 +55,9 @@ def test_a_block_of_rows(saved):
     found = predictor({"text": np.asarray(rows, dtype=object), "id": np.arange(40)})
     assert list(found) == ["text", "id", "label", "prob_no", "prob_yes", "exit"]
     assert as_rows(found) == wanted(saved, rows)
+    gold = predictor({"text": np.asarray(rows, dtype=object), "label": np.arange(40)})
+    assert list(gold) == ["text", "input_label", "label", "prob_no", "prob_yes", "exit"]
+    assert (gold["input_label"] == np.arange(40)).all()
     pairs = EarlyExitPredictor(saved, text_pair_column="b", device="cpu", precision="float32")
     both = pairs({"text": np.asarray(["a cat", None]), "b": np.asarray(["the mat", "ran"])})
     classify = EarlyExitClassifier.from_pretrained(saved, device="cpu", precision="float32")

@@ -14,7 +14,9 @@ def test_streamed_or_read_at_once(in_trained_run, capsys):
     with pytest.warns(UserWarning, match="blank"):
         assert run(*given, "--out", "whole.csv", "--data.streaming", "false") == 0
     capsys.readouterr()
-    with pytest.warns(UserWarning, match=r"rows\.csv, line 4: an empty or blank text"):
+    with pytest.warns(
+        UserWarning, match=r"40 of 120 texts \(33\.3 %\) are empty or blank, the first at rows\.csv, line 4"
+    ):
         assert run(*given, "--out", "new/streamed.csv", "--data.streaming", "true", "--engine", "refill") == 0
     said = capsys.readouterr().out
     assert "new/streamed.csv (120 rows)" in said
