@@ -26,7 +26,7 @@ from mebert.calibration.risks import RISKS
 from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import check_max_drop, within_range
+from mebert.policies.stored_thresholds import check_max_drop
 from mebert.storage.model_spec import Expected
 
 Kind = Literal["speedup", "speedup_flops", "layers", "gflops", "max_drop", "guarantee"]
@@ -125,7 +125,7 @@ def calibrate_policy(
         point = None if threshold is None else costs.point(policy, threshold)
         expected = None
         if threshold is not None:
-            at = policy.with_threshold(within_range(threshold))
+            at = policy.with_threshold(threshold)
             expected = expected_at(costs.record, at, costs.model.exit_layers, costs.metric, data)
         found.append(Calibrated(policy.name, request, point, full, guarantee, fastest, expected))
     return found

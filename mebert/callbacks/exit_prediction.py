@@ -25,7 +25,6 @@ from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.metrics.record_files import record_from_tensors
 from mebert.policies import policy_from_spec
-from mebert.policies.stored_thresholds import within_range
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint
@@ -128,7 +127,7 @@ class ExitPrediction(L.Callback):
         """
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
         targets: dict[float, float | None] = {policy.threshold: None}
-        targets |= {within_range(threshold): target for target, threshold in points.items()}
+        targets |= {threshold: target for target, threshold in points.items()}
         learn_from = "train" if self.split == "train" else validation
         if self.kind == "static":  # from the tokens alone, but how fast the policy's own threshold is has to be seen
             wanted = {threshold: target for threshold, target in targets.items() if target is not None}

@@ -32,7 +32,8 @@ from mebert.policies import (
     ValueChange,
     policy_from_spec,
 )
-from mebert.policies.stored_thresholds import OperatingPoint, within_range
+from mebert.policies.base import LOOSEST
+from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
@@ -166,7 +167,7 @@ class EarlyExitModule(L.LightningModule):
                     f"target_speedup {target:g} is out of reach: leaving as early as it can, the policy "
                     f"{self.policy.name!r} gives {most:.2f}"
                 )
-            self.policy = self.policy.with_threshold(within_range(1.0 if reached is None else reached))
+            self.policy = self.policy.with_threshold(LOOSEST if reached is None else reached)
 
     def point_of(self, policy: ExitPolicy, chosen_by: str | None = None) -> OperatingPoint:
         """The operating point of a policy (the module's own at any threshold), with what validation data expect."""
@@ -184,7 +185,7 @@ class EarlyExitModule(L.LightningModule):
         policies = self.score_policies() | {self.policy.name: self.policy}
         found: dict[str, list[Expected]] = {}
         for name, policy in policies.items():
-            stored = {within_range(value) for value in self.operating_points.get(name, {}).values()}
+            stored = {*self.operating_points.get(name, {}).values()}
             own = {policy.threshold} if policy is self.policy else set()
             points = [self.point_of(policy.with_threshold(at)).expected for at in sorted({0.0, *stored, *own})]
             found[name] = [point for point in points if point is not None]

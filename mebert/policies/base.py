@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
     from mebert.models.multi_exit import MultiExitModel
 
+LOOSEST = float(np.nextafter(np.float32(1), np.float32(2)))
+"""The threshold at which every sample leaves that may: the number after 1, the highest finite score, in float32."""
+
 
 @dataclass
 class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in the place of what is a dataclass only
@@ -30,7 +34,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
     this exit's own outputs gives `observe` instead, which carries a `state` from exit to exit.
 
     Args:
-        threshold: A sample leaves when its score is below it. Range [0, 1]: 0 never leaves early.
+        threshold: A sample leaves when its score is below it. Range [0, 1], and `LOOSEST`: 0 never leaves early.
     """
 
     threshold: float = 0.5
@@ -50,7 +54,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return False
 
     def __post_init__(self) -> None:
-        check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, 1.0)
+        check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, LOOSEST)
 
     def bind(self, model: MultiExitModel) -> Self:
         """Take from the model what the rule needs (prototypes, say); returns itself.

@@ -91,11 +91,6 @@ def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:
         return None if spec is None else policy_from_spec(spec).bind(model)
 
 
-def within_range(threshold: float) -> float:
-    """A threshold that was found among scores, cut to [0, 1]: such as infinity, at which all leave."""
-    return min(max(threshold, 0.0), 1.0)
-
-
 def stored_threshold(
     policy: str,
     operating_points: Thresholds,
@@ -126,7 +121,7 @@ def stored_threshold(
             f"no {policy} threshold for a {what} of {asked:g} {where} "
             f"(stored: {known}); choose one of these, or {instead}"
         )
-    return within_range(stored[asked])
+    return stored[asked]
 
 
 def checkpoint_threshold(

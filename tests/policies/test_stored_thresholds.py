@@ -1,9 +1,21 @@
-import pytest
-from tiny import tiny_model
+import json
 
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tiny import tiny_model, words_tokenizer
+
+from mebert import EarlyExitClassifier
 from mebert.errors import UserError
-from mebert.policies import Entropy, PatientDivergence, PatientEntropy
-from mebert.policies.stored_thresholds import checkpoint_threshold, store_thresholds, thresholds_beside
+from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
+from mebert.policies import Entropy, PatientDivergence, PatientEntropy, policy_from_spec
+from mebert.policies.stored_thresholds import (
+    checkpoint_threshold,
+    store_thresholds,
+    stored_threshold,
+    thresholds_beside,
+)
 from mebert.storage.model_spec import ModelSpec
 
 
@@ -60,3 +72,49 @@ def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
     assert use(PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
     assert kept() == {"entropy"}
     assert ModelSpec.read(tmp_path).policy["init_args"]["patience"] == 1
+
+
+SCORES = st.sampled_from([0.0, 0.5, 1.0 - 2.0**-24, 1.0, float("inf")])
+SPEEDUPS = st.sampled_from([1.2, 1.5, 2.0, 3.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(table=st.lists(st.tuples(SCORES, SCORES), min_size=1, max_size=8), speedup=SPEEDUPS)
+@example(table=[(0.5, 0.5), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)], speedup=3.0)  # was 1.2
+def test_a_stored_threshold_gives_the_speed_that_it_is_stored_for(table, speedup):
+    """Whatever the scores are; 1 is the highest one that there is, infinity means that nobody may leave."""
+    scores = torch.cat([torch.tensor(table).T, torch.zeros(1, len(table))])
+    found = threshold_for_speedup(scores, [1, 2, 3], speedup)
+    if found is None:
+        assert speedup_layers(replay(scores, float("inf")), [1, 2, 3]) < speedup
+        return
+    points = json.loads(json.dumps({"entropy": {speedup: found}}), object_pairs_hook=_numbers)
+    policy = Entropy().with_threshold(stored_threshold("entropy", points, {}, speedup))
+    again = policy_from_spec(json.loads(json.dumps(policy.spec())))
+    assert speedup_layers(replay(scores, again.threshold), [1, 2, 3]) >= speedup
+
+
+def _numbers(pairs):
+    return {key if key == "entropy" else float(key): value for key, value in pairs}
+
+
+def test_texts_at_the_highest_score_leave_at_the_speed_that_lets_them(tmp_path):
+    model = tiny_model(num_labels=2)
+    with torch.no_grad():
+        for index in range(model.num_exits):  # uniform predictions: an entropy of exactly 1
+            for parameter in model.exit(index).classifier[-1].parameters():
+                parameter.zero_()
+    texts = ["w1 w2", "w3", "w4 w5 w6", "w7"]
+    tokenizer = words_tokenizer()
+    out = model(**tokenizer(texts, padding=True, return_tensors="pt"))
+    scores = Entropy().score_exits(out.logits, out.features)
+    assert bool((scores == 1).all())
+    found = threshold_for_speedup(scores, model.exit_layers, 3.0)
+    model.save_pretrained(tmp_path, tokenizer, Entropy(0.5), operating_points={"entropy": {3.0: found}})
+    classify = EarlyExitClassifier.from_pretrained(tmp_path)
+    assert [one.exit for one in classify(texts, speedup=3)] == [1, 1, 1, 1]
+    assert [one.exit for one in classify(texts, threshold=1.0)] == [3, 3, 3, 3], "below the threshold, not at it"
+    store_thresholds(tmp_path, {}, use=Entropy(found))
+    assert [one.exit for one in EarlyExitClassifier.from_pretrained(tmp_path)(texts)] == [1, 1, 1, 1]
+    with pytest.raises(UserError, match=r"threshold must be in \[0, 1\], got 1.1"):
+        classify(texts, threshold=1.1)

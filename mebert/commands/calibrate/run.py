@@ -18,7 +18,7 @@ from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
 from mebert.models import MultiExitModel
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
-from mebert.policies.stored_thresholds import load_policy, store_thresholds, within_range
+from mebert.policies.stored_thresholds import load_policy, store_thresholds
 from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
@@ -102,7 +102,7 @@ def _store(
         first = next(point for point in found if point.policy == use)
         if first.point is None:
             raise UserError(f"use: the policy {use!r} does not attain {first.request}; nothing was stored")
-        own = policies[use].with_threshold(within_range(first.point.threshold))
+        own = policies[use].with_threshold(first.point.threshold)
     sections: dict[str, dict[str, dict[float, Any]]] = {}
     for point in found:
         # The thresholds of a fitted policy are valid only with what was fitted, which only `use` stores.
