@@ -33,6 +33,7 @@ from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
 from mebert.commands.parser import UserErrorParser
+from mebert.data.label_names import fill_in_labels
 from mebert.errors import UserError, error_chain
 from mebert.exit_predictor import save_predictors
 from mebert.loggers.wandb_logger import describe_runs, end_runs
@@ -130,8 +131,10 @@ class MebertCLI(LightningCLI):
 
     @override
     def after_instantiate_classes(self) -> None:
-        if self._command.checkpoint is not None:
-            check_match(self._command, self.datamodule, self.model)
+        check_match(self._command, self.datamodule, self.model)
+        # The run's config.yaml has the names, so that it says the same when the training file is another one or gone.
+        settings = self._command.config.data.get("init_args", {})
+        fill_in_labels(settings, getattr(self.datamodule, "label_names", None))
 
     @override
     def _set_seed(self) -> None:

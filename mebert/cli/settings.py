@@ -5,11 +5,12 @@
 3. `_continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.
 4. `_open_checkpoint`: `best` and `last` become a file, which is read and checked.
 5. Lightning's merge, in which the checkpoint's hyperparameters win over the command line.
-6. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
-7. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
-8. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
-9. `_read_texts_as_trained`: what decides the tokens of a text is the checkpoint's where none was chosen.
-10. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
+6. `_use_saved_labels`: own files that name no labels have the checkpoint's.
+7. `_select_glue_rows`: `predictions.format glue` needs all test rows of its task.
+8. `_report_overrides`: settings of the command line that the checkpoint has replaced are logged.
+9. `_share_tokenizer`: the data module takes the encoder's tokenizer where none was chosen.
+10. `_read_texts_as_trained`: what decides the tokens of a text is the checkpoint's where none was chosen.
+11. `_choose_precision`: the precision that this hardware is fast at, where none was chosen.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mebert.cli.interruption import same_command
 from mebert.data import TextDataModule
+from mebert.data.label_names import fill_in_labels
 from mebert.data.tokenizers import DEFAULT_LENGTH, stored_settings, tell_unknown_length
 from mebert.errors import UserError
 from mebert.report.glue_files import glue_splits
@@ -52,7 +54,14 @@ def prepare(command: Command, merge_checkpoint: Callable[[], Namespace]) -> None
     for step in (_set_default_logger, _require_weights_only, _continue_requeued_run, _open_checkpoint):
         step(command)
     command.config = merge_checkpoint()
-    for step in (_select_glue_rows, _report_overrides, _share_tokenizer, _read_texts_as_trained, _choose_precision):
+    for step in (
+        _use_saved_labels,
+        _select_glue_rows,
+        _report_overrides,
+        _share_tokenizer,
+        _read_texts_as_trained,
+        _choose_precision,
+    ):
         step(command)
 
 
@@ -96,6 +105,12 @@ def _open_checkpoint(command: Command) -> None:
             raise
         raise UserError(f"{error}: {same_command(command.words, error.other)}") from error
     config.ckpt_path = str(path)
+
+
+def _use_saved_labels(command: Command) -> None:
+    if command.checkpoint is not None:
+        settings: Any = command.config.data.get("init_args", {})
+        fill_in_labels(settings, command.checkpoint["mebert"].get("label_names"))
 
 
 def _select_glue_rows(command: Command) -> None:

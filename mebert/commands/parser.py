@@ -27,9 +27,10 @@ REWORDED = {
     r"Expected a <class 'int'>": "expected a whole number",
     r"Expected a <class 'float'>": "expected a number",
     r"Expected a <class 'bool'>": "expected true or false",
-    r"Expected a <class 'str'>": "expected a string",
+    r"Expected a <class 'str'>": "expected a string (quote what YAML reads as a number, true or null: '[\"1\"]')",
     r"Expected a typing\.Literal\[([^\]]*)\]": r"expected one of \1",
     r"; [Ee]xpected a <class 'list'>": " or a list of them",
+    r"Expected a <class 'list'>": 'expected a list, such as \'["a", "b"]\'',
     r"\. Got value: ": ", got ",
     r"Problem with given class_path '\S+': Importing '(\S+)' is not allowed.* to allow it\.": (
         r"\1 is not allowed here; name a class of mebert's or of your own"

@@ -25,6 +25,14 @@ def check_source(
         raise UserError(f"predict_split ({predict_split}) is for a task; give predict_file for own rows")
 
 
+def check_columns(text: str, pair: str | None, label: str) -> None:
+    """Raise a UserError where one column of own files is to be two things."""
+    named = {"label_column": label, "text_column": text, "text_pair_column": pair}
+    for name, column in list(named.items())[1:]:
+        if other := [key for key, value in named.items() if key != name and value == column]:
+            raise UserError(f"{other[0]} and {name} both name the column {column!r}; name another one by {name}")
+
+
 def check_metrics(names: Sequence[str] | None) -> None:
     """Raise a UserError for an unknown metric."""
     if unknown := [name for name in names or () if name not in METRICS]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
-from mebert.data.checks import check_metrics, check_queries, check_source, predict_columns
+from mebert.data.checks import check_columns, check_metrics, check_queries, check_source, predict_columns
 from mebert.data.files import load_file, own_label_names
 from mebert.data.prepared import PreparedSplits
 from mebert.data.tasks import RANKING, Task, find_task, load_task_splits
@@ -21,7 +21,8 @@ class TextDataModule(PreparedSplits):
     """Sentences or sentence pairs with labels, tokenised once and batched by length.
 
     The rows come from a named task of the Hub (`task`) or from the user's own CSV, TSV, JSONL or Parquet files. Rows
-    without a label (-1, empty or null) are dropped for training, validation and test, and kept for prediction.
+    without a label (empty or null; in a task, and beside words, also -1) are dropped for training, validation and test,
+    and kept for prediction.
 
     A subclass brings other data by overriding `load_splits` (and passing `labels`), and another tokenizer by
     overriding `build_tokenizer`; an integer column `difficulty` of its rows reaches the batches.
@@ -48,7 +49,8 @@ class TextDataModule(PreparedSplits):
             (with a task: its own).
         text_pair_column: Column of the second text of a pair in own files; null for none (with a task: its own).
         label_column: Column of the label in own files.
-        labels: Label names of own files, in the order of the classes; null reads them from the training file.
+        labels: Label names of own files, in the order of the classes; null reads them from the training file, or with a
+            checkpoint takes the model's, which others must not contradict.
         regression: The label column of own files holds numbers to be estimated, not classes.
         query_column: Column of own files whose equal values name one question: its rows are answers to be ranked,
             the second class (in a regression: a number above 0) being right. Null where answers are not ranked.
@@ -114,6 +116,8 @@ class TextDataModule(PreparedSplits):
         own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
         given_files = [name for name, path in own_files.items() if path is not None]
         check_source(task, given_files, labels is not None or regression, query_column, predict_split)
+        if given_files:
+            check_columns(text_column or "text", text_pair_column, label_column)
         check_metrics(metrics)
         if streaming and predict_file is None:
             raise UserError("streaming is for a predict_file; give one, or leave it out")
@@ -147,7 +151,7 @@ class TextDataModule(PreparedSplits):
         else:
             self.text_columns = given_columns if text_column is not None else ("text", *given_columns)
             self.label_column, self.regression = label_column, regression
-            self.label_names = own_label_names(labels, regression, train_file, label_column)
+            self.label_names = own_label_names(labels, regression, train_file, label_column, query_column is not None)
             self.query_column = query_column
             own_metrics = RANKING if query_column else ("pearson", "spearman") if regression else ("acc",)
         self.predict_columns = predict_columns(given_columns, self.text_columns, self.task)

@@ -47,6 +47,8 @@ def file_rows(path: str, wanted: Sequence[str], state: FileState | None = None) 
     Raises:
         UserError: A row is malformed; or the file changed since it was in `state` (null: since its first row was read).
     """
+    if LINE_COLUMN in wanted:
+        raise UserError(f"{path}: a column {LINE_COLUMN!r} cannot be read, since mebert has one of its own; rename it")
     suffix = Path(path).suffix.lower()
     if suffix not in ENDINGS:
         raise UserError(f"{path}: unknown kind of file; its name must end in {', '.join(ENDINGS)}")
@@ -151,6 +153,8 @@ def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
             if not file.metadata.num_rows:
                 raise UserError(f"{path} has no rows; it must hold at least one")
             blocks = file.iter_batches(batch_size=BLOCK, columns=list(wanted))
+            if repeated := [name for name in wanted if file.schema_arrow.names.count(name) > 1]:
+                raise UserError(f"{path} has more than one column {repeated[0]!r}; rename one of them")
             rows = (zip(*(block[name].to_pylist() for name in wanted), strict=True) for block in blocks)
             yield from enumerate(chain.from_iterable(rows), start=1)
     except pa.ArrowException as error:
@@ -162,15 +166,30 @@ def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
         raise UserError(f"{path} is not a usable Parquet file: {error}; write or copy it anew") from error
 
 
+class _RepeatedKey(Exception):
+    """An object of JSON that has a key more than once, of which Python's parser would keep the last."""
+
+
+def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _RepeatedKey(next(name for name in names if names.count(name) > 1))
+    return found
+
+
 def _jsonl_rows(path: str, lines: Iterable[str], wanted: Sequence[str]) -> Iterator[Row]:
     there: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unrepeated)
         except json.JSONDecodeError as error:
             what = f"not JSON ({error.msg}, column {error.colno}); each line must be one object"
+            raise UserError(f"{path}, line {number}: {what}") from None
+        except _RepeatedKey as error:
+            what = f"the key {error.args[0]!r} is given twice in one object; keep one of them"
             raise UserError(f"{path}, line {number}: {what}") from None
         except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
             what = "nested too deeply" if isinstance(error, RecursionError) else "with a number too long to read"

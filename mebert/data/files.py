@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mebert.data.file_rows import LINE_COLUMN, describe_place, file_rows, file_state, has_lines, parquet_rows
 from mebert.data.file_state import FileState
-from mebert.data.labels import infer_label_names, label_text
+from mebert.data.label_names import check_names, infer_label_names, is_number, label_text, option
 from mebert.data.tasks import TASKS
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
@@ -52,50 +53,61 @@ def load_file(path: str, text_columns: Sequence[str], label_column: str | None) 
     state = file_state(path)
     rows = _typed_rows(path, text_columns, label_column, state)
     if is_large(path):
-        key = _fingerprint(path, wanted)
+        key = _fingerprint(path, text_columns, label_column)
         table = _mapped(rows, datasets.Features(features), cache_folder() / f"rows-{key}.arrow")
     else:
         columns: dict[str, list[object]] = {name: [] for name in features}
         for row in rows:
             for name, value in row.items():
                 columns[name].append(value)
-        key = _fingerprint(path, wanted)
+        key = _fingerprint(path, text_columns, label_column)
         table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     state.check(path)  # the rows are those of the key, by which token ids are kept
     return datasets.Dataset(table.data, fingerprint=key)
 
 
 def own_label_names(
-    labels: Sequence[str] | None, regression: bool, train_file: str | None, label_column: str
+    labels: Sequence[str] | None, regression: bool, train_file: str | None, label_column: str, ranked: bool
 ) -> list[str]:
-    """Return the class names of own files: those given, or those that the training file uses."""
+    """Return the class names of own files: those given, or those that the training file uses.
+
+    Where answers are `ranked` the order says which label marks the right ones, so that words have to be given.
+    """
     if regression:
         if labels is not None:
             raise UserError("labels and regression were both given; a regression has no classes, give one of them")
         return ["score"]
     if labels is not None:
-        names = [str(name) for name in labels]
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise UserError(f"labels must be two or more different names, not {names}")
-        return names
+        return check_names(labels)
     if train_file is None:
         raise UserError(f"no data: give task ({', '.join(TASKS)}) or train_file; without a train_file, give labels")
     found = dict.fromkeys(row[label_column] for row in _typed_rows(train_file, (), label_column))
-    return infer_label_names(list(found), f"column {label_column!r} of {train_file}")
+    where = f"column {label_column!r} of {train_file}"
+    names = infer_label_names(list(found), where)
+    if ranked and len(names) == 2 and not all(map(is_number, names)):
+        raise UserError(
+            f"{where} holds {names[0]!r} and {names[1]!r}: the second of the labels marks right answers; give "
+            f"{option(names)}, or the other way round"
+        )
+    return names
 
 
 def as_text(value: object, column: str, path: str, number: int, *, is_label: bool = False) -> str | None:
     """Return a cell as a text, numbers written out and labels in their one spelling; refuse others, such as a list."""
     if value is None:
         return None
-    is_number = isinstance(value, int | float) and (is_label or not isinstance(value, bool))
-    if is_number or (isinstance(value, str) and _encodable(value)):
+    is_value = isinstance(value, int | float) and math.isfinite(value) and (is_label or not isinstance(value, bool))
+    if is_value or (isinstance(value, str) and _encodable(value)):
         return label_text(value) if is_label else str(value)
     kinds = {list: "a list", dict: "an object", bool: "a truth value", bytes: "bytes", str: "half a character"}
-    found = kinds.get(type(value), f"a {type(value).__name__}")
-    wanted = (
-        "a label; write a name or a number there" if is_label else "a text; write one there, or name another column"
-    )
+    found = repr(value) if isinstance(value, float) else kinds.get(type(value), f"a {type(value).__name__}")
+    wanted = "a text; write one there, or name another column"
+    if is_label:
+        wanted = "a label; write a name or a number there"
+        if isinstance(value, list):
+            wanted = "a label; write one name or number (multi-label classification is not supported)"
+        elif isinstance(value, float):
+            wanted = "a label; write a name or a number, or null where there is none"
     raise UserError(f"{describe_place(path, number)}: column {column!r} holds {found}, not {wanted}")
 
 
@@ -116,10 +128,11 @@ def _typed_rows(
         yield row
 
 
-def _fingerprint(path: str, wanted: Sequence[str]) -> str:
+def _fingerprint(path: str, text_columns: Sequence[str], label_column: str | None) -> str:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    digest.update("\0".join(wanted).encode())
+    # The same bytes are other rows under another ending; a label is read in another way than a text.
+    digest.update(repr((Path(path).suffix.lower(), list(text_columns), label_column)).encode())
     return digest.hexdigest()[:32]
 
 

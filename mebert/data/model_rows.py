@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from mebert.data.datamodule import TextDataModule
-from mebert.data.labels import check_label_order
+from mebert.data.label_names import check_label_order, fill_in_labels
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenised import TokenisedSplit
@@ -68,6 +68,7 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     named = content["data"].get("class_path")
     kind = imported_class(named, L.LightningDataModule, f"{config}: cannot create its data module: it")
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
+    fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
     strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")

@@ -145,9 +145,14 @@ class Rows:
 
     def difficulty(self) -> np.ndarray | None:
         """Return the column `difficulty` of the chosen rows (N,) int64, if there is one."""
+        import pyarrow as pa
+
         if "difficulty" not in self.table.column_names:
             return None
-        return arrow_column(self.table, "difficulty").to_numpy().astype(np.int64)[self.chosen]
+        column = arrow_column(self.table, "difficulty")
+        if not pa.types.is_integer(column.type):  # the user's texts
+            return None
+        return column.to_numpy().astype(np.int64)[self.chosen]
 
     def _keep(self, positions: np.ndarray) -> Rows:
         return replace(self, chosen=self.chosen[np.sort(positions)])

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from mebert.choices import HeadKind, PoolingKind
+from mebert.data.label_names import check_data_labels, is_unnamed
 from mebert.errors import check_range
 from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, per_exit_losses, uniform_weights
@@ -259,10 +260,15 @@ class MultiExitModule(EarlyExitModule):
     on_predict_end = on_predict_start
 
     def setup(self, stage: str) -> None:
-        """Take label names and balanced class weights from the data; check that texts of its length fit the encoder."""
+        """Take label names and balanced class weights from the data; check that texts of its length fit the encoder.
+
+        A trained model keeps its label names, and data with others are refused.
+        """
         datamodule = getattr(self.trainer, "datamodule", None)
         names = getattr(datamodule, "label_names", None)
-        if names and len(names) == self.model.num_labels:
+        if stage != "fit":
+            check_data_labels(self.model.label_names, datamodule)
+        if names and len(names) == self.model.num_labels and (stage == "fit" or is_unnamed(self.model.label_names)):
             self.model.label_names = [str(name) for name in names]
         check_strategy(self.trainer.strategy)
         check_fit(self.model, datamodule)

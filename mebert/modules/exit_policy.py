@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_warn
 
 from mebert.calibration.default_point import default_threshold, expected_at
+from mebert.data.label_names import check_data_labels, is_unnamed
 from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor, predictor_from_state
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
@@ -214,6 +215,10 @@ class EarlyExitModule(L.LightningModule):
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
         make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
+        names = saved.get("label_names")
+        if not is_unnamed(names):  # the model's, whatever the data say
+            check_data_labels(names, getattr(self._trainer, "datamodule", None))
+            self.model.label_names = list(names)
         self.text_settings = saved.get("texts")
         check_texts(self.text_settings, getattr(self._trainer, "datamodule", None))
         self.operating_points = saved["operating_points"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from mebert.data.label_names import may_be_positions
 from mebert.errors import UserError
 
 
@@ -33,7 +34,8 @@ def label_order(
             if len(places) == num_labels and set(wanted) == set(places):
                 return [places[name] for name in wanted], None
         # Hugging Face writes LABEL_0, LABEL_1, ... for classes without names; others write 0, 1, ...
-        if not all(re.fullmatch(rf"(label_)?{n}", name.strip().lower()) for n, name in enumerate(teacher_names)):
+        numbered = rf"(label_){'?' * may_be_positions(task_names)}"  # numbers of the task's are names, not positions
+        if not all(re.fullmatch(f"{numbered}{n}", name.strip().lower()) for n, name in enumerate(teacher_names)):
             raise UserError(
                 f"teacher {teacher!r}: its labels cannot be matched by name ({both}); "
                 "give a teacher of this task, or name the labels of own files as the teacher does (data.labels)"

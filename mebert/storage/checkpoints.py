@@ -16,6 +16,7 @@ from typing_extensions import override
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write, find_corruption
 from mebert.storage.finite import check_finite
+from mebert.storage.model_spec import check_label_names
 from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
@@ -105,6 +106,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             advice = _advice(_other_than(path))
             raise UserError(f"{path} lacks {name}: another version of mebert wrote it, or it is damaged; {advice}")
     check_finite(str(path), content["state_dict"])
+    if (names := content["mebert"].get("label_names")) is not None:
+        try:
+            check_label_names(names)
+        except UserError as error:
+            raise UserError(f"{path}: {error}; {_advice(_other_than(path))}") from error
     # Lightning hands the saved settings to a parser, which would import and call what they name.
     strict_parsing()
     for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):

@@ -220,9 +220,11 @@ def only_writer(folder: str | Path) -> FileLock:
     return FileLock(Path(folder) / f".{SPEC_FILE}.lock")
 
 
-def check_label_names(names: Sequence[str], num_labels: int) -> None:
-    """Refuse label names that are not `num_labels`, or not distinct."""
-    if len(names) != num_labels:
+def check_label_names(names: Sequence[str], num_labels: int | None = None) -> None:
+    """Refuse label names that are no list of distinct texts, or not `num_labels`."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"label_names must be a list of texts, got {names!r}")
+    if num_labels is not None and len(names) != num_labels:
         raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
     if len(set(names)) != len(names):
         raise UserError(f"label_names must be distinct, got {', '.join(names)}")

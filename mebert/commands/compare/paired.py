@@ -46,6 +46,11 @@ def mismatch(first: RunView, other: RunView) -> str | None:
     for what, a, b in (("task", first.task, other.task), ("metric", first.metric, other.metric)):
         if a != b:
             return f"their {what} differs ({a}, {b}); give runs of one task"
+    if first.label_names and other.label_names and first.label_names != other.label_names:
+        return (
+            f"they were trained for other labels, or in another order ({', '.join(first.label_names)}; "
+            f"{', '.join(other.label_names)}); give runs of the same labels"
+        )
     one, two = first.outputs, other.outputs
     if len(one.labels) != len(two.labels) or not torch.equal(one.index, two.index):
         return (

@@ -52,6 +52,7 @@ class RunView:
     evaluation: dict[str, Any] = field(default_factory=dict)  # the content of evaluation.json
     policy: str = ""  # the policy to compare at
     record: ExitRecord | None = None  # outputs of each exit for each test row; None without outputs.safetensors
+    label_names: list[str] = field(default_factory=list)  # of the record; empty where it has none
     logged: list[dict[str, float]] = field(default_factory=list)  # the rows of metrics.csv, numbers alone
 
     @property
@@ -156,10 +157,12 @@ def read_run(given: str | Path, number: int = 1, policy: str | None = None, test
     files = RunFolder(_find(Path(given), tested))
     config = _read(files.config)
     evaluation = _read(files.evaluation) if files.evaluation.is_file() else {}
-    record = load_record(files.outputs)[0] if evaluation and files.outputs.is_file() else None
+    tested_rows = evaluation and files.outputs.is_file()
+    record, about = load_record(files.outputs) if tested_rows else (None, dict[str, Any]())
     try:
         seed, recipe, task = config.get("seed_everything"), recipe_of(config), task_of(config["data"])
         run = RunView(files.path, number, flat(config), recipe, task, seed, evaluation, record=record)
+        run.label_names = [str(name) for name in about.get("label_names") or ()]
         if not tested and files.metrics.is_file():
             with files.metrics.open(newline="", encoding="utf-8") as file:
                 run.logged = [_numbers(row) for row in csv.DictReader(file)]

@@ -87,7 +87,6 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     if not isinstance(module, EarlyExitModule):
         raise UserError(f"{path} is of {type(module).__name__}, which has no exits to inspect")
     model = module.model.eval()
-    model.label_names = list(saved.get("label_names") or model.label_names)
     tokenizer = folder or (None if configured else settings.get("encoder"))
     if tokenizer is None:
         raise UserError(
