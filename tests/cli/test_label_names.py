@@ -8,6 +8,8 @@ import pytest
 import yaml
 from runs import newest, read_csv, run, text_experiment, write_config, write_rows
 
+from mebert.cli.main import main
+
 NAMES = ["bad", "fair", "good"]
 WORDS = ["the", "film", *NAMES]
 BEST = "runs/tiny/version_0/checkpoints/best.ckpt"
@@ -89,8 +91,8 @@ def test_a_training_file_that_changed_or_is_gone(own, edited):
     assert accuracy(own) == 1.0
     assert run("predict", *given, "--predictions.path", "out.csv", "--data.predict_file", "test.csv") == 0
     assert [row["label"] for row in read_csv("out.csv")] == [row["label"] for row in rows(30)]
-    assert run("calibrate", "--model", "runs/tiny/version_0/model", "--max_drop", "0.01") == 0
-    assert run("inspect", "--model", BEST, "--text", "the bad film", "--out", "seen.json", "--samples", "8") == 0
+    assert main(["calibrate", "--model", "runs/tiny/version_0/model", "--max_drop", "0.01"]) == 0
+    assert main(["inspect", "--model", BEST, "--text", "the bad film", "--out", "seen.json", "--samples", "8"]) == 0
     seen = json.loads((own / "seen.json").read_text(encoding="utf-8"))
     assert seen["label_names"] == NAMES
 
