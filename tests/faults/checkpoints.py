@@ -54,7 +54,16 @@ FAULTS = [
     changed("a checkpoint without its policy", "lacks policy", lambda c: c["mebert"].pop("policy")),
     changed("a checkpoint of a policy to come", "'mebert.policies.Newer'", lambda c: c["mebert"].update(policy=NEWER)),
     changed("a checkpoint that lacks a weight", "Missing key(s)", lambda c: c["state_dict"].pop(BIAS)),
-    Fault("a checkpoint for other labels", f"test --config own.yaml --ckpt_path {BEST}", "trained for 3 labels, but"),
+    Fault(
+        "a checkpoint for other labels",
+        f"test --config own.yaml --ckpt_path {BEST}",
+        "'good' is none of the classes ent",
+    ),
+    Fault(
+        "a checkpoint for more labels",
+        f"""test --config own.yaml --data.labels '["good", "bad"]' --ckpt_path {BEST}""",
+        "trained for 3 labels, but",
+    ),
     Fault("a speed-up that is not stored", PREDICT + "--speedup 7", "stored: 1.2, 1.5, 2"),
     Fault("a drop that was not calibrated", PREDICT + "--max_drop 0.01", "a largest drop of 0.01"),
     Fault("a speed-up and a drop", PREDICT + "--speedup 1.2 --max_drop 0.1", "max_drop were both given"),
