@@ -69,6 +69,7 @@ class CurvePoint:
     speedup_wall: float | None = None  # the plain model's seconds over the seconds spent; None where rounds differ
     speedup_wall_range: tuple[float, float] | None = None  # the least and the most of a round
     interval: tuple[float, float] | None = None  # 95 % bootstrap interval of the metric
+    speedup_interval: tuple[float, float] | None = None  # that of the speed-up by layers
     agreement: float | None = None  # with the full model's predictions, or its ranking; None for regression
     shares: list[float] | None = None  # of the samples that left at each exit, (E,)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.at_speed import exits_at_speedup
-from mebert.metrics.bootstrap import agreement, bootstrap_intervals
+from mebert.metrics.bootstrap import agreement, bootstrap_intervals, speedup_interval
 from mebert.metrics.curve import ExitRecord
 from mebert.report.evaluation import Evaluation
 
@@ -38,7 +38,7 @@ def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> 
 
 
 def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
-    """Fill in the reliability of all operating points, and of every compared policy at each speed."""
+    """Fill in the reliability of all operating points, also of their speed-ups, and of every compared policy at each speed."""
     points = [point for ps in evaluation.points.values() for point in ps]
     points += [point for point in (evaluation.current, evaluation.oracle) if point is not None]
     exits = [point.exits for point in points]
@@ -52,5 +52,7 @@ def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
     known = reliability_of(record, evaluation.metric, exits)
     for point, one in zip(points, known, strict=False):  # those of the compared policies follow
         point.interval, point.agreement, point.shares = one.interval, one.agreement, one.shares
+        ends = speedup_interval(point.exits, evaluation.exit_layers, record.queries)
+        point.speedup_interval = None if ends is None else (ends.low, ends.high)
     for (result, target), one in zip(places, known[len(points) :], strict=True):
         result.reliability[target] = asdict(one)

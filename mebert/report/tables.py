@@ -95,13 +95,17 @@ def operating_table(evaluation: Evaluation) -> Table:
         caption.append(f"Wall clock: {evaluation.wall_setting}; ± is half the range of the rounds.")
         if any(point.speedup_wall is None for point in every):
             caption.append("- : the rounds differ by more than the speed-ups that they are to tell apart.")
-    columns = ["target", "threshold", evaluation.metric, "95 % interval", "agrees", "speed-up layers", "FLOPs"]
+    columns = ["target", "threshold", evaluation.metric, "95 % interval", "agrees"]
+    columns += ["speed-up layers", "95 % interval", "FLOPs"]
     table = report_table(
         f"Operating points: thresholds chosen on validation data ({evaluation.split})",
         ["policy"],
         [*columns, *(["wall clock"] if measured else [])],
         "\n".join(caption) or None,
     )
+    if (current := evaluation.current) is not None:
+        table.add_row(*_point_cells(current.policy, current, f"{current.threshold:.4g}", measured, "in use"))
+        table.add_section()
     for name, points in evaluation.points.items():
         for point in points:
             table.add_row(*_point_cells(name, point, f"{point.threshold:.4g}", measured))
@@ -199,15 +203,17 @@ def prediction_table(reports: Sequence[PredictionReport], metric: str, split: st
     return table
 
 
-def _point_cells(name: str, point: CurvePoint, threshold: str, measured: bool) -> list[str]:
+def _point_cells(name: str, point: CurvePoint, threshold: str, measured: bool, target: str = "") -> list[str]:
     return [
         name,
-        "" if point.target is None else f"{point.target:g}x",
+        target if point.target is None else f"{point.target:g}x",
         threshold,
         f"{point.metric:.4f}",
         "" if point.interval is None else "{:.4f}-{:.4f}".format(*point.interval),
         "" if point.agreement is None else f"{point.agreement:.1%}",
-        *_times(point.speedup_layers, point.speedup_flops),
+        *_times(point.speedup_layers),
+        "" if point.speedup_interval is None else "{:.2f}-{:.2f}x".format(*point.speedup_interval),
+        *_times(point.speedup_flops),
         *([_wall_clock(point)] if measured else []),
     ]
 

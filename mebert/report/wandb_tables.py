@@ -18,6 +18,7 @@ from mebert.report.evaluation import Evaluation
 from mebert.report.reliability import reliability_of
 
 INTERVAL = ["interval_low", "interval_high"]
+SPEED = ["speedup_layers_low", "speedup_layers_high"]  # the interval of the speed-up by layers
 
 
 @dataclass
@@ -33,7 +34,7 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
     metric, speedups = evaluation.metric, ["speedup_layers", "speedup_flops", "speedup_wall"]
     tables = {
         "exits": Table(["exit", "layer", *evaluation.exit_metrics, *INTERVAL, "gflops", *speedups[:2]]),
-        "operating_points": Table(["policy", "target", "threshold", metric, *INTERVAL, "agreement", *speedups]),
+        "operating_points": Table(["policy", "target", "threshold", metric, *INTERVAL, "agreement", *speedups, *SPEED]),
         "curve": Table(["policy", "threshold", metric, *speedups[:2]]),
     }
     known = reliability_of(record, metric, [point.exits for point in evaluation.fixed])
@@ -42,7 +43,8 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
         tables["exits"].rows.append([row[name] for name in tables["exits"].columns])
     for p in (point for points in evaluation.points.values() for point in points):
         chosen = [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement]
-        tables["operating_points"].rows.append([*chosen, *(getattr(p, speedup) for speedup in speedups)])
+        speed = [getattr(p, speedup) for speedup in speedups]
+        tables["operating_points"].rows.append([*chosen, *speed, *_ends(p.speedup_interval)])
     for p in (point for points in evaluation.curves.values() for point in points):
         tables["curve"].rows.append([p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops])
     if evaluation.policies:
