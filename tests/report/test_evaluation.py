@@ -64,6 +64,7 @@ def test_tables(recorded, capsys):
     for text in (
         "3.00x",
         "1.23x ±0.05",
+        "in use",
         "rounds differ by more",
         "oracle *",
         "difficulty",

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.stats import bootstrap
 
 from mebert.metrics.at_speed import exits_at_speedup
 from mebert.metrics.bootstrap import bootstrap_intervals
@@ -40,6 +42,10 @@ def test_operating_points(made):
         assert point.interval == (expected.low, expected.high)
         assert point.interval[0] <= point.metric + 1e-6
         assert point.metric - 1e-6 <= point.interval[1]
+        layers = np.array([1, 2, 3])[point.exits.numpy()]
+        drawn = bootstrap((layers,), lambda x, axis: 3 / x.mean(axis), n_resamples=5000, method="percentile", rng=0)
+        assert point.speedup_interval == pytest.approx(tuple(drawn.confidence_interval), abs=0.04)
+        assert point.speedup_interval[0] <= point.speedup_layers <= point.speedup_interval[1]
         same = sum(bool(a == b) for a, b in zip(logits.argmax(-1), record.logits[-1].argmax(-1), strict=True))
         assert point.agreement == pytest.approx(same / 60)
         assert point.shares == pytest.approx([float((point.exits == e).double().mean()) for e in range(3)])
