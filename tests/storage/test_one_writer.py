@@ -31,16 +31,15 @@ from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.record_files import save_record
 from mebert.policies import Entropy, PatientEntropy
 from mebert.policies.stored_thresholds import store_thresholds
+from mebert.report import prediction_shards
 from mebert.report.glue_files import write_glue_files
 from mebert.report.page import write_page
 from mebert.report.plots import save_figure
 from mebert.report.prediction_files import write_table
-from mebert.report.prediction_shards import claim_shards, release_shards
 from mebert.runtime.slurm import note_job
-from mebert.storage.atomic import atomic_files, atomic_path, atomic_write, copy_whole, write_text
-from mebert.storage.atomic import write_rows as write_csv
+from mebert.storage import atomic, run_folder
+from mebert.storage.atomic import atomic_path, atomic_write, copy_whole, write_text
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec
-from mebert.storage.run_folder import claim_version, claimed_run, run_folder
 
 
 def mebert_command(*words):
@@ -87,7 +86,7 @@ def a_model(folder, number):
 
 WRITERS = {
     "text": lambda folder, n: write_text(f"{n}", folder / "x.txt"),
-    "csv": lambda folder, n: write_csv([[n]], folder / "x.csv"),
+    "csv": lambda folder, n: atomic.write_rows([[n]], folder / "x.csv"),
     "torch": lambda folder, n: atomic_write(torch.zeros(n), folder / "x.ckpt"),
     "record": lambda folder, n: save_record(random_record(seed=n), folder / "x.safetensors", {}),
     "picture": a_figure,
@@ -171,11 +170,11 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path):
 
 def test_files_of_a_library_take_their_places_together_or_not_at_all(tmp_path):
     copy_whole(Path(__file__), tmp_path / "a")
-    with contextlib.suppress(RuntimeError), atomic_files(tmp_path) as unfinished:
+    with contextlib.suppress(RuntimeError), atomic.atomic_files(tmp_path) as unfinished:
         (unfinished / "a").write_text("new")
         raise RuntimeError
     assert (tmp_path / "a").read_bytes() == Path(__file__).read_bytes()
-    with atomic_files(tmp_path) as unfinished:
+    with atomic.atomic_files(tmp_path) as unfinished:
         (unfinished / "b").mkdir()
         (unfinished / "b" / "c").write_text("new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c"]
@@ -207,7 +206,7 @@ def test_many_writers_of_one_file_leave_one_of_theirs(tmp_path):
 
 def test_folders_are_claimed_once(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: claim_version(tmp_path / "runs").name, range(40)))
+        made = list(pool.map(lambda _: run_folder.claim_version(tmp_path / "runs").name, range(40)))
     assert sorted(made) == sorted(f"version_{n}" for n in range(40))
 
 
@@ -217,10 +216,10 @@ def test_loggers_of_one_run_share_its_number_and_an_empty_folder_goes(tmp_path):
         return Trainer(logger=loggers, accelerator="cpu", enable_model_summary=False)
 
     one, two = trainer(), trainer()
-    with claimed_run(one, tmp_path / "runs"), claimed_run(two, tmp_path / "runs"):
+    with run_folder.claimed_run(one, tmp_path / "runs"), run_folder.claimed_run(two, tmp_path / "runs"):
         assert [logger.version for logger in one.loggers] == [0, 0, 0]
         assert [logger.version for logger in two.loggers] == [1, 1, 1]
-        (run_folder(one) / "kept").touch()
+        (run_folder.run_folder(one) / "kept").touch()
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*")) == ["a/version_0"]
 
 
@@ -274,7 +273,7 @@ def test_calibrations_at_the_same_time_are_all_stored(tmp_path):
     tiny_model().save_pretrained(tmp_path, policy=Entropy(0.4))
 
     def store(number):
-        store_thresholds(tmp_path, {"operating_points": {"entropy": {1.0 + number: 0.5}}}, [Entropy(0.1)])
+        store_thresholds(tmp_path, {"operating_points": {"entropy": {1.0 + number: 0.5}}})
 
     with ThreadPoolExecutor(16) as pool:
         jobs = [pool.submit(store, number) for number in range(48)]
@@ -331,32 +330,32 @@ def test_two_predicts_with_one_table(in_trained_run, capsys):
         assert status == 0 or "out.csv is being written by another predict: give another --out" in said
     assert read_csv("out.csv") in [read_csv(f"{name}-alone.csv") for name in done]
     assert not list(Path().glob("*.shards"))
-    lock = claim_shards(Path("out.csv.shards"), Path("out.csv"))
+    lock = prediction_shards.claim_shards(Path("out.csv.shards"), Path("out.csv"))
     before = Path("out.csv").read_bytes()
     assert run(*predict("a.csv", "out.csv")) == 2
     assert "out.csv is being written by another predict" in capsys.readouterr().err
     assert Path("out.csv").read_bytes() == before
-    release_shards(lock)
+    prediction_shards.release_shards(lock)
     assert run(*predict("a.csv", "out.csv")) == 0
     assert read_csv("out.csv") == read_csv("a-alone.csv")
 
 
 def test_a_claim_ends_with_its_process(tmp_path):
     def claim():
-        lock = claim_shards(tmp_path / "x.shards", tmp_path / "x")
+        lock = prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x")
         (tmp_path / "claimed").touch()
         time.sleep(60)
-        release_shards(lock)
+        prediction_shards.release_shards(lock)
 
     process = multiprocessing.get_context("fork").Process(target=claim)
     process.start()
     while not (tmp_path / "claimed").exists():
         time.sleep(0.01)
     with pytest.raises(UserError, match="another predict"):
-        claim_shards(tmp_path / "x.shards", tmp_path / "x")
+        prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x")
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    release_shards(claim_shards(tmp_path / "x.shards", tmp_path / "x"))
+    prediction_shards.release_shards(prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x"))
     assert not (tmp_path / "x.shards").exists()
 
 

@@ -187,9 +187,10 @@ time.sleep(60)
 """
 
 
-def test_a_process_ends_with_the_one_that_started_it(tmp_path):
+@pytest.mark.parametrize("name", [WATCH_STDIN, "LOCAL_RANK"], ids=["a run of a study", "a process of DDP"])
+def test_a_process_ends_with_the_one_that_started_it(tmp_path, name):
     """Its lock, too, is free at once."""
-    environment = {**os.environ, WATCH_STDIN: "1"}
+    environment = {**os.environ, name: "1"}
     command = [sys.executable, "-c", PARENT, RUN, str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as parent:
         pid = parent.stdout.readline().strip()
@@ -201,6 +202,49 @@ def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     wait_for(lambda: not alive([pid]))
     with exclusive_owner(tmp_path):
         pass
+
+
+STUDY = """
+import sys
+from pathlib import Path
+from mebert.commands.study.cell import Cell
+from mebert.commands.study.run_cells import run_cell
+sys.executable = sys.argv[1]
+folder = Path(sys.argv[2])
+print(run_cell(Cell("recipe", "task", 1, folder / "cell", {}), 1, "all", folder))
+"""
+LAST_STEP = """
+import signal, sys, time
+from mebert.runtime.parent import end_with_parent
+def note(what):
+    with open("notes.txt", "a") as file:
+        file.write(what + chr(10))
+def stop(*_):
+    time.sleep(1.5)  # the step is finished, the last checkpoint written
+    note("ended")
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+end_with_parent()
+note("started")
+time.sleep(60 if open("notes.txt").read().count("started") == 1 else 0)
+note("ended")
+"""
+
+
+def test_the_rerun_of_a_killed_study_waits_for_its_run(tmp_path):
+    """A run finishes its step after its study was killed: the next one goes on from there, not beside it."""
+    python, notes = tmp_path / "python", tmp_path / "notes.txt"
+    (tmp_path / "run.py").write_text(LAST_STEP)
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path}/run.py\n")
+    python.chmod(0o755)
+    command = [sys.executable, "-c", STUDY, str(python), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, env=environment) as first:
+        wait_for(notes.exists)
+        first.kill()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "has no evaluation.json" in again.stdout, "the stand-in ended well"
+    assert notes.read_text().split() == ["started", "ended", "started", "ended"]
 
 
 @pytest.mark.slow
