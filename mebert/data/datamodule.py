@@ -41,8 +41,8 @@ class TextDataModule(PreparedSplits):
         test_file: Own test rows.
         predict_file: Rows to predict; labels are not needed. Null predicts the task's test split.
         streaming: Read `predict_file` as it is predicted, a window at a time: memory does not grow with its rows, and a
-            malformed line shows when it is reached. Null does so from 100 MB on; smaller files are read and checked
-            at once.
+            malformed line shows when it is reached. Null does so from 100 MB on (Parquet: also from a million rows on);
+            smaller files are read and checked at once.
         predict_split: The task's split to predict instead of its first test split, as the Hub names it; several are
             joined by "+" (test_matched+test_mismatched).
         text_column: Column of the (first) text in own files (with a task: in `predict_file`); null for `text`

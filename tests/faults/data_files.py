@@ -68,6 +68,7 @@ FAULTS = [
     Fault("a file that is not there", read("none.csv"), "none.csv"),
     bad("a folder with the name of a file", Path.mkdir, "folder"),
     Fault("a file that may not be read", forbidden, "bad.csv", {"bad.csv": GOOD}),
+    bad("a pipe", os.mkfifo, "cannot be read twice"),
     bad("an unknown ending", GOOD, ".parquet", "xlsx"),
     bad("a compressed file with the name of a plain one", gzip.compress(GOOD.encode(), mtime=0), "gzip"),
     bad("an empty file", "", "empty"),

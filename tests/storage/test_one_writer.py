@@ -31,10 +31,9 @@ from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.record_files import save_record
 from mebert.policies import Entropy, PatientEntropy
 from mebert.policies.stored_thresholds import store_thresholds
-from mebert.report import prediction_shards
+from mebert.report import plots, prediction_shards
 from mebert.report.glue_files import write_glue_files
 from mebert.report.page import write_page
-from mebert.report.plots import save_figure
 from mebert.report.prediction_files import write_table
 from mebert.runtime.slurm import note_job
 from mebert.storage import atomic, run_folder
@@ -77,7 +76,7 @@ def cli(*words, to):
 
 
 def a_figure(folder, number):
-    save_figure(Figure(figsize=(1 + number, 1)), folder / "x.png")
+    plots.save_figure(Figure(figsize=(1 + number, 1)), folder / "x.png")
 
 
 def a_model(folder, number):
