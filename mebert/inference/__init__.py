@@ -9,7 +9,8 @@
     prepare_model               a copy of a model for inference: precision, fused layers, compiled layers
 
 All engines take the exits that the policy names (`predicted`: the exits that the predictor names), to floating-point
-tolerance, whatever the batches. Shapes: B batch, C classes, S tokens, H hidden.
+tolerance, whatever the batches; in bfloat16 and int8 that is wide enough for a few exits to differ.
+Shapes: B batch, C classes, S tokens, H hidden.
 """
 
 from __future__ import annotations

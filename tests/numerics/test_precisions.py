@@ -10,7 +10,7 @@ import torch
 from numerics.measures import counted_rows, step, trained
 
 from mebert import modules
-from mebert.inference import prepare_model, prepare_policy
+from mebert.inference import make_engine, prepare_model, prepare_policy, run_engine
 from mebert.metrics.curve import replay, threshold_for_speedup
 from mebert.models import MultiExitModel, model_inputs
 from mebert.policies import (
@@ -41,6 +41,9 @@ INFERENCE = {
     "bfloat16": (0.10, 0.01, 0.03, 0.02),
     "int8": (0.30, 0.01, 0.06, 0.04),
 }
+# Between engines and batch sizes, of: a logit at the same exit, likewise; the share of rows with another label; with
+# another exit. In float32 up to rounding: no row's score is closer to the threshold than 1e-5.
+ENGINES = {"float32": (1e-5, 0.0, 0.0), "bfloat16": (0.05, 0.01, 0.03), "int8": (0.30, 0.02, 0.05)}
 POLICIES = [
     Entropy(),
     MaxProbability(),
@@ -78,7 +81,8 @@ def test_forward_loss_and_gradient_of_every_recipe(recipe, precision):
 
 @functools.cache
 def model() -> MultiExitModel:
-    return trained()
+    with torch.enable_grad():  # a test that needs none may be the first to ask
+        return trained()
 
 
 @functools.cache
@@ -123,6 +127,39 @@ def test_exits_of_every_policy(policy, precision):
         assert (before.float().mean() - after.float().mean()).abs() <= of_mean
 
 
+@pytest.mark.parametrize("precision", ENGINES)
+@pytest.mark.parametrize("policy", [Entropy(), DistanceRatio(), PatientEntropy(patience=1)], ids=lambda p: p.name)
+@torch.no_grad()
+def test_engines_and_batch_sizes_give_the_same_answers(policy, precision):
+    """Texts of different lengths: in int8 inputs are scaled by the largest of a batch, which depends on the others."""
+    lengths = torch.arange(ROWS // 2) % 9 + 4
+    mask = (torch.arange(12) < lengths.unsqueeze(1)).long()
+    batch = {"input_ids": counted_rows(ROWS // 2, seed=7)["input_ids"] * mask, "attention_mask": mask}
+    plain, fast = model(), prepare_model(model(), precision)
+    out = plain(**batch)
+    scores = policy.bind(plain).score_exits(out.logits, out.features)
+    near = threshold_for_speedup(scores, plain.exit_layers, 2.0)
+    values = torch.unique(scores[:-1])
+    apart = (values[1:] - values[:-1] > 2e-5).nonzero().squeeze(-1)
+    middles = (values[apart] + values[apart + 1]) / 2
+    chosen = policy.with_threshold(float(middles[(middles - near).abs().argmin()]))
+    found = []
+    for name, size in [("full", 200), ("shrink", 1), ("shrink", 8), ("shrink", 200), ("refill", 8), ("refill", 64)]:
+        engine = make_engine(name, fast, prepare_policy(chosen, fast), batch_size=size)
+        parts = [({key: value[rows] for key, value in batch.items()}, rows) for rows in torch.arange(200).split(size)]
+        found.append(run_engine(engine, parts))
+    of_logits, of_labels, of_exits = ENGINES[precision]
+    first = found[0]
+    assert 0 < (first.exits < plain.num_exits - 1).float().mean() < 1, "some leave early"
+    for other in found[1:]:
+        same = other.exits == first.exits
+        assert (~same).float().mean() <= of_exits
+        assert (other.logits.argmax(-1) != first.logits.argmax(-1)).float().mean() <= of_labels
+        assert (other.logits - first.logits)[same].abs().max() <= of_logits * out.logits.std()
+    if precision == "float32":
+        assert first.exits.tolist() == replay(scores, chosen.threshold).tolist()
+
+
 def test_the_tolerances_stand_in_the_docs():
     text = (Path(__file__).parents[2] / "docs/reliability.md").read_text(encoding="utf-8")
     rows = table_rows(text)
@@ -130,6 +167,8 @@ def test_the_tolerances_stand_in_the_docs():
         assert rows[name] == [percent(value) for value in tolerances], name
     for name, (*shares, of_mean) in INFERENCE.items():
         assert rows[name] == [*map(percent, shares), f"{of_mean:g}"], name
+    for name, tolerances in ENGINES.items():
+        assert rows[f"engines, {name}"] == [*map(percent, tolerances)], name
 
 
 def table_rows(text: str) -> dict[str, list[str]]:
