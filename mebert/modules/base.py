@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from mebert.choices import HeadKind, PoolingKind
@@ -65,7 +64,8 @@ class MultiExitModule(EarlyExitModule):
             not by `max_drop`.
         threshold: Threshold of the policy, in [0, 1], instead of one chosen on validation data.
         policy: When samples leave, by class_path (`mebert.Patience`, ...), instead of the recipe's own rule. What it
-            has to choose, its threshold included, is chosen on validation data; `threshold` fixes the latter.
+            has to choose, its threshold included, is chosen on validation data, unless its threshold (or patience) is
+            set here or by `threshold`.
         engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names.
         attn_implementation: `sdpa` or `eager`.
@@ -108,8 +108,6 @@ class MultiExitModule(EarlyExitModule):
         check_range("target_speedup", target_speedup, 1.0)
         check_range("threshold", threshold, 0.0, 1.0)
         check_max_drop("max_drop", max_drop)
-        if threshold is not None and target_speedup is not None:
-            rank_zero_warn(f"target_speedup {target_speedup:g} chooses nothing, since threshold is {threshold:g}")
         self.save_hyperparameters()
         self.learning_rate = learning_rate
         self.head_learning_rate = head_learning_rate

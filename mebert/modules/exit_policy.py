@@ -6,6 +6,7 @@ Shapes: E exits, N samples of a recorded pass.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import lightning as L
@@ -46,7 +47,7 @@ class EarlyExitModule(L.LightningModule):
     Attributes:
         model: The multi-exit model.
         policy: The policy at its threshold, bound to the model.
-        threshold: The threshold that the user gave, or None.
+        threshold: The threshold that the user gave (in the policy, too), or None.
         target_speedup: Speed-up by layers that the user gave, for which the threshold is chosen, or None.
         max_drop: Else the threshold is the fastest with at most this drop of the main metric on validation data.
         metric: The main metric's name, in which the drop is measured.
@@ -71,11 +72,13 @@ class EarlyExitModule(L.LightningModule):
         self.operating_points: dict[str, dict[float, float]] = {}
         self.validation_record: ExitRecord | None = None
         self.metric = "pearson" if self.model.num_labels == 1 else "acc"
-        self.chosen_by: str | None = None if self.threshold is None else f"threshold {self.threshold:g}"
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
         policy = self.default_policy() if given is None else self._given_policy(given)
         add_missing_parts(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
         self.policy = policy.bind(self.model)
+        self.chosen_by: str | None = None if self.threshold is None else f"threshold {self.threshold:g}"
+        if self.threshold is not None and self.target_speedup is not None:
+            rank_zero_warn(f"target_speedup {self.target_speedup:g} chooses nothing: threshold is {self.threshold:g}")
 
     def fit_indicators(self) -> None:
         """Let prototypes and a learning-to-exit head be fitted before each validation, where the recipe trains none."""
@@ -121,6 +124,9 @@ class EarlyExitModule(L.LightningModule):
         """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
         policy = given if isinstance(given, ExitPolicy) else policy_from_spec(dict(given))
         self.hparams["policy"] = policy.spec()
+        default = next(field.default for field in fields(policy) if field.name == "threshold")
+        if self.threshold is None and policy.threshold != default:
+            self.threshold = policy.threshold  # set by the user in the policy (of `Patience`, by its patience)
         return policy.with_threshold(policy.threshold if self.threshold is None else self.threshold)
 
     def choose_operating_points(
@@ -240,6 +246,7 @@ class EarlyExitModule(L.LightningModule):
         With a validation pass it is chosen as in a new run, unless the user had set another speed-up or threshold than
         the defaults of then; without one the threshold stays.
         """
+        self.threshold = self.hparams.get("threshold")  # that of a given policy did not count
         for name, default in self.old_defaults.items():
             if getattr(self, name) == default:
                 setattr(self, name, None)

@@ -20,7 +20,7 @@ from mebert.metrics.bootstrap import speedup_interval
 from mebert.metrics.curve import ExitRecord, replay
 from mebert.metrics.task import metric_value
 from mebert.modules import GEEPModule, MultiExitModule, ProtoExitModule
-from mebert.policies import Entropy, FixedExit, MaxProbability
+from mebert.policies import Entropy, FixedExit, MaxProbability, Patience
 
 LAYERS = [1, 2, 3, 4]
 RECIPES = [m for _, m in sorted(vars(modules).items()) if inspect.isclass(m) and issubclass(m, MultiExitModule)]
@@ -114,6 +114,10 @@ def record_for(module, samples=120):
         ({"max_drop": 0.1}, "max_drop 0.1"),
         ({"target_speedup": 1.5}, "target_speedup 1.5"),
         ({"threshold": 0.3}, "threshold 0.3"),
+        ({"policy": MaxProbability()}, "max_drop 0.005"),
+        ({"policy": MaxProbability(0.2)}, "threshold 0.2"),
+        ({"policy": Patience(patience=2)}, "threshold 0.4"),
+        ({"policy": MaxProbability(0.2), "threshold": 0.3}, "threshold 0.3"),
         ({"policy": FixedExit(exit=2)}, "the policy, which has no threshold to choose"),
     ],
 )
@@ -129,8 +133,13 @@ def test_what_the_user_sets_wins_and_is_named(recipe, given, by):
         assert point.threshold == default_threshold(record, record.scores[point.policy], "acc", module.max_drop)
     if by.startswith("target"):
         assert point.expected.speedup >= 1.5
-    if "threshold" in given:
-        assert point.threshold == 0.3
+    if by.startswith("threshold"):
+        assert f"{point.threshold:g}" == by.split()[1]
+
+
+def test_two_settings_are_told():
+    with pytest.warns(UserWarning, match="target_speedup 2 chooses nothing: threshold is 0.3"):
+        make(MultiExitModule, threshold=0.3, target_speedup=2.0)
 
 
 @pytest.mark.parametrize("value", [1, 1.0, 5, 50.0])
