@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ from mebert.runtime.log_filters import silence_library_bars
 from mebert.runtime.progress import bars_wanted
 from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoints import AtomicCheckpointIO
-from mebert.storage.run_folder import claimed_run, refuse_taken, run_folder
+from mebert.storage.run_folder import RunFolder, claimed_run, refuse_taken, run_folder
 
 DEFAULTS = {
     "checkpoint.monitor": "val/score",
@@ -57,6 +59,10 @@ DEFAULTS = {
 # Our own tables say more than Lightning's, and the predictions are written: no second copy in memory.
 QUIET = {"verbose": False}
 COMMAND_DEFAULTS = {"validate": QUIET, "test": QUIET, "predict": {"return_predictions": False}}
+
+
+# What a class said while it was made, among the errors of all the types that an option takes.
+PROBLEM = re.compile(r"Problem with given class_path '(\S+)':\s*-?\s*(.+)")
 
 
 class MebertParser(UserErrorParser, LightningArgumentParser):
@@ -127,6 +133,8 @@ class MebertCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
+            if found := PROBLEM.search(str(error)):  # a package that is not installed, for example
+                error = UserError(f"{found[1]}: {found[2]}")
             raise next((link for link in error_chain(error) if isinstance(link, UserError)), error) from None
 
     @override
@@ -223,6 +231,20 @@ class MebertCLI(LightningCLI):
     after_validate = after_test = after_predict = _print_next
 
 
+def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
+    """`predict --model RUN`: our other commands take a trained model so, Lightning's a class."""
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        name, _, own = option.partition("=")
+        folder = Path(own or value)
+        if name == "--model" and (own or value) and folder.is_dir():
+            run = folder.parent if folder.name == "model" else folder
+            raise UserError(
+                f"--model {folder} is a folder, and this command takes a class there: give the run by --config "
+                f"{RunFolder(run).config} --ckpt_path {RunFolder(run).checkpoint()}; a model folder alone is for "
+                "mebert.EarlyExitClassifier.from_pretrained, in Python"
+            )
+
+
 def lightning_command(given: ArgsType) -> None:
     """Run `fit`, `validate`, `test` or `predict`; `--help_all` among the arguments is `--help` with every option."""
     use_strict_loader()
@@ -230,6 +252,7 @@ def lightning_command(given: ArgsType) -> None:
         getattr(mebert, name)
     whole_help = isinstance(given, list) and "--help_all" in given
     if isinstance(given, list):
+        _refuse_a_folder_as_class(given)
         given = ["--help" if word == "--help_all" else word for word in given]
     MebertCLI(
         MultiExitModule,

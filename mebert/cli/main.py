@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -24,14 +27,22 @@ def main(args: ArgsType = None) -> int:
     """Run one command; without `args`, that of the process.
 
     Returns:
-        The exit status: 0, 2 for a mistake in what the user gave (one line on standard error), or 130 after Ctrl-C.
+        The exit status: 0, 2 for a mistake in what the user gave (one line on standard error), 130 after Ctrl-C, or
+        141 where what reads its output has ended.
     """
     silence_known_noise()
+    _prepare_streams()
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
     given: Any = sys.argv[1:] if args is None else args
     try:
-        return _run(given) if isinstance(given, list) else _run_lightning(given)
+        status = _run(given) if isinstance(given, list) else _run_lightning(given)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # such as `| head`, which has read enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes the old one at its end
+        os.dup2(sys.stdout.fileno(), 1)
+        return 128 + signal.SIGPIPE
     except UserError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -44,6 +55,17 @@ def main(args: ArgsType = None) -> int:
         message = str(UserError(described))
     print(f"mebert: error: {message}", file=sys.stderr)
     return 2
+
+
+def _prepare_streams() -> None:
+    """Let nothing that is printed raise: where a stream has no such character, or is closed; nor a width of 0."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed before the start: `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # as some terminals of continuous integration have it
+        del os.environ["COLUMNS"]
 
 
 def _run(given: Sequence[str]) -> int:

@@ -155,14 +155,19 @@ def normalize_args(function: Callable[..., Any], args: Sequence[str]) -> list[st
             if option in places:  # given before: jsonargparse would keep the last one alone
                 found.pop()
                 place = places[option]
-                found[place] = json.dumps(json.loads(found[place]) + words)
+                found[place] = _as_list([*yaml.safe_load(found[place]), *words])
             else:
-                found.append(json.dumps(words))
+                found.append(_as_list(words))
                 places[option] = len(found) - 1
         elif is_open_list and (kind.startswith("list[") or ("| list[" in kind and len(words) > 1)):
             del rest[: len(words)]
             found.append(f"[{','.join(words)}]")
     return found
+
+
+def _as_list(words: Sequence[str]) -> str:
+    """Words as one list of YAML, which reads JSON, but no surrogate pairs (emoji)."""
+    return json.dumps(words, ensure_ascii=False)
 
 
 def _is_yaml_list(words: Sequence[str]) -> bool:

@@ -104,8 +104,8 @@ class TextDataModule(PreparedSplits):
         split_special_tokens: bool | None = None,
     ) -> None:
         max_length = DEFAULT_LENGTH if max_length is None else max_length
-        check_range("batch_size", batch_size, 1)
-        check_range("eval_batch_size", eval_batch_size, 1)
+        check_range("batch_size", batch_size, 1, 2**31 - 1)
+        check_range("eval_batch_size", eval_batch_size, 1, 2**31 - 1)
         check_range("max_train_samples", max_train_samples, 1)
         check_range("max_eval_samples", max_eval_samples, 1)
         check_range("pad_to_multiple_of", pad_to_multiple_of, 1)

@@ -12,7 +12,7 @@ from mebert.data.label_names import check_label_order, fill_in_labels
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenised import TokenisedSplit
-from mebert.data.tokenizers import load_tokenizer, saved_in, tell_unknown_length
+from mebert.data.tokenizers import check_vocabulary, load_tokenizer, saved_in, tell_unknown_length
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.storage.model_spec import ModelSpec
@@ -83,7 +83,9 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
 
 def trained_length(folder: str, model: MultiExitModel) -> int:
     """Tokens to which a saved model's texts are cut: as in training, else as many as it can read."""
-    most = min(model.adapter.max_length, load_tokenizer(folder).model_max_length)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, model.adapter.config.vocab_size)
+    most = min(model.adapter.max_length, tokenizer.model_max_length)
     stored = ModelSpec.read(folder).max_length
     if stored is None:
         tell_unknown_length(folder, most)
@@ -91,6 +93,8 @@ def trained_length(folder: str, model: MultiExitModel) -> int:
 
 
 def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoaders:
+    if (tokenizer := getattr(data, "tokenizer", None)) is not None:
+        check_vocabulary(tokenizer, model.adapter.config.vocab_size)
     labels = getattr(data, "num_labels", model.num_labels)
     if labels != model.num_labels:
         raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import transformers
 from lightning.pytorch.utilities import rank_zero_info
 
-from mebert.errors import UserError
+from mebert.errors import UserError, brief
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import saved_model_folder
 
@@ -72,6 +72,10 @@ def load_tokenizer(
     given = {key: value for key, value in given.items() if value is not None}
     with hub_errors(f"the tokenizer {name!r}"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **given)
+        longest: object = tokenizer.model_max_length
+        if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+            raise UserError(f"{name}/tokenizer_config.json: model_max_length must be at least 1, got {brief(longest)}")
+        encode_texts(tokenizer, [["a text"], ["and another"]], 16)  # a wrong value shows at the first text only
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # made of config.json alone, where its own files are missing
         raise UserError(f"cannot load the tokenizer {name!r}: there are no files of one; fetch or save them there")
     if do_lower_case is not None and lower_cases(tokenizer) != do_lower_case:
@@ -100,6 +104,16 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, max_length: i
         raise UserError(f"the tokenizer {name!r} has no padding token; choose that of a BERT-like encoder")
     if max_length > (limit := tokenizer.model_max_length):
         raise UserError(f"max_length is {max_length} tokens, but the tokenizer {name!r} allows {limit}")
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
+    """Raise a UserError where a token's id is none of the encoder's `size` embeddings."""
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", -1))
+    if largest >= size:
+        raise UserError(
+            f"the tokenizer has {largest + 1} tokens (the last one: {brief(token)}), but the encoder's vocabulary has "
+            f"{size}; use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
+        )
 
 
 def encode_texts(

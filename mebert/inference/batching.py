@@ -12,6 +12,8 @@ import numpy as np
 
 from mebert.errors import check_range
 
+MOST_ROWS = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -26,7 +28,7 @@ class BatchPlan:
     tokens_per_batch: int | None = None
 
     def __post_init__(self) -> None:
-        check_range("batch_size", self.max_batch, 1)
+        check_range("batch_size", self.max_batch, 1, MOST_ROWS)
         check_range("tokens_per_batch", self.tokens_per_batch, 1)
 
 

@@ -7,15 +7,18 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 
-from mebert.errors import UserError, check_range
+from mebert.data.tokenizers import check_vocabulary, load_tokenizer, tell_unknown_length
+from mebert.errors import UserError, brief, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
+from mebert.inference.batching import MOST_ROWS
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy, policy_by_name
@@ -98,6 +101,7 @@ class EarlyExitClassifier:
             precision = "bfloat16" if pick_precision(self.device.type)[0].startswith("bf16") else "float32"
         self.precision: PrecisionName = precision
         self.model = prepare_model(model, precision, compile, self.device)
+        check_vocabulary(tokenizer, model.adapter.config.vocab_size)
         self.tokenizer = tokenizer
         self._own_tokenizer = copy.deepcopy(tokenizer)  # whose state no other code can change
         most = min(self.model.adapter.max_length, tokenizer.model_max_length)
@@ -129,8 +133,6 @@ class EarlyExitClassifier:
         Raises:
             UserError: There is no such folder or id, or it has no exits or no tokenizer.
         """
-        from mebert.data.tokenizers import load_tokenizer, tell_unknown_length
-
         name = saved_model_folder(path) or str(path)
         spec = ModelSpec.read(name)
         model = MultiExitModel.from_pretrained(name)
@@ -203,13 +205,11 @@ class EarlyExitClassifier:
         Raises:
             UserError: A setting that is invalid or not stored, or an input that is not text.
         """
-        whole = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
-        for name, value in {**whole, "window": window}.items():
-            if value is not None:
-                _check_number(name, value, whole=True)
-        plan = BatchPlan(batch_size, tokens_per_batch)
-        window = 32 * batch_size if window is None else window
-        check_range("window", window, 1)
+        max_length = None if max_length is None else _whole("max_length", max_length)
+        tokens = None if tokens_per_batch is None else _whole("tokens_per_batch", tokens_per_batch)
+        plan = BatchPlan(_whole("batch_size", batch_size), tokens)
+        window = 32 * plan.max_batch if window is None else _whole("window", window)
+        check_range("window", window, 1, MOST_ROWS)
         encoder = self.text_encoder(max_length)
         runner = make_engine(
             "shrink" if engine == "auto" else engine,
@@ -278,14 +278,20 @@ class EarlyExitClassifier:
         return Prediction(names[logits.index(largest)], probabilities, exit_number)
 
 
-def _check_number(name: str, value: Any, whole: bool = False) -> None:
-    """Raise a UserError unless the value is a number (a whole one)."""
-    try:
-        fits = float(value) == int(value) if whole else not isinstance(value, str) and float(value) is not None
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits or isinstance(value, str):
-        raise UserError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
+def _whole(name: str, value: Any) -> int:
+    """The value as an integer, also of 7.0 or NumPy's; a UserError for what is none."""
+    with suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, str | bytes) and int(value) == value:
+            return int(value)
+    raise UserError(f"{name} must be a whole number, got {brief(value)}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    with suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(value, str | bytes):
+            float(value)
+            return
+    raise UserError(f"{name} must be a number, got {brief(value)}")
 
 
 def _with_bar(found: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:

@@ -63,7 +63,7 @@ def load_record(path: str | Path) -> tuple[ExitRecord, dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             about = json.loads((file.metadata() or {}).get("about", "{}"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as a recorded pass: {error}; test the run again") from error
     try:
         return record_from_tensors(tensors), about

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -199,6 +200,8 @@ def build_encoder(
     Raises:
         UserError: Unknown id, no network, a family that is not supported, or a bad configuration.
     """
+    if sys.flags.optimize > 1:
+        raise UserError("python -OO removes the docstrings from which transformers builds models; take python -O")
     if encoder_config is not None:
         settings = dict(encoder_config)
         if "model_type" not in settings:

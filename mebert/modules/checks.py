@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from mebert.data.text_warnings import warn_of_kind
+from mebert.data.tokenizers import check_vocabulary
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 
@@ -94,8 +95,5 @@ def check_fit(model: MultiExitModel, datamodule: Any) -> None:
     if longest is not None and longest > limit:
         raise UserError(f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length")
     tokenizer, size = getattr(datamodule, "tokenizer", None), model.adapter.config.vocab_size
-    if tokenizer is not None and len(tokenizer) > size:
-        raise UserError(
-            f"the tokenizer has {len(tokenizer)} tokens, but the encoder's vocabulary has {size}; "
-            "use the encoder's own tokenizer (data.tokenizer) or set encoder_config.vocab_size"
-        )
+    if tokenizer is not None:
+        check_vocabulary(tokenizer, size)

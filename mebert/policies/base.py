@@ -161,7 +161,8 @@ def policy_from_spec(spec: Mapping[str, Any]) -> ExitPolicy:
     Raises:
         UserError: The class is not imported already, is no policy, or its settings do not fit.
     """
-    return instance_of(spec.get("class_path", ""), spec.get("init_args", {}), ExitPolicy, "the saved policy")
+    path, given = spec.get("class_path", ""), spec.get("init_args", {})
+    return instance_of(path, given, ExitPolicy, "the saved policy", "--model.policy")
 
 
 def recorded(record: ExitRecord, policy: str, needed: str) -> Tensor:

@@ -14,6 +14,8 @@ LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.
 
 def silence_known_noise() -> None:
     """Install the filters; for the command line only, importing mebert changes none."""
+    if any(action == "error" and text is None for action, text, *_ in warnings.filters):
+        warnings.simplefilter("default")  # python -W error: libraries warn while they are imported, and would fail
     for message in (
         # Tokenised batches are cheap to build: worker processes would not help.
         r".*does not have many workers.*",

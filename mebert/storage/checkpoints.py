@@ -116,8 +116,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):
         settings = dict(content.get(key) or {})
         named = [settings.pop(name) for name in ("_class_path", "class_path") if name in settings]
-        kinds = [imported_class(name, L.LightningModule, f"{path}: its module") for name in named]
-        check_named_classes(settings, str(path), kinds[0] if kinds else None)
+        kinds = [imported_class(name, L.LightningModule, f"{path}: its module", "--model") for name in named]
+        check_named_classes(settings, str(path), kinds[0] if kinds else None, "--model")
     return content
 
 

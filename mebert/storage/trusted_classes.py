@@ -49,16 +49,20 @@ def subclasses_of(cls: type[T]) -> Iterator[type[T]]:
         yield from subclasses_of(found)
 
 
-def imported_class(path: object, base: type[T], what: str) -> type[T]:
-    """The class that a file names; a UserError if its module is not imported, or it is no such class."""
+def imported_class(path: object, base: type[T], what: str, option: str | None = None) -> type[T]:
+    """The class that a file names; a UserError if its module is not imported, or it is no such class.
+
+    `option` is that of `fit`, `validate`, `test` and `predict` which names such a class, and so imports it.
+    """
     module, _, name = str(path).rpartition(".")
     home, moved = sys.modules.get(module), find_moved(str(path))
     if home is None and moved is None:
         first = module or "the module that defines it"
+        named = "" if option is None else f"name it yourself ({option} {path}, in fit, validate, test and predict), or "
         raise UserError(
             f"{what} is of the class {str(path)!r}, which is not imported, and no file may choose what is; if it is "
-            f"yours, import it first: name it yourself (--model {path}, in fit, validate, test and predict), or in "
-            f"Python `import {first}` before anything is opened (commands: mebert.cli.main.main([...]))"
+            f"yours, import it first: {named}in Python `import {first}` before anything is opened (commands: "
+            "mebert.cli.main.main([...]))"
         )
     # Of other packages only what is there: asking a lazy one for a name would import the part that has it.
     found = moved or (getattr(home, name, None) if module.partition(".")[0] == "mebert" else vars(home).get(name))
@@ -67,13 +71,13 @@ def imported_class(path: object, base: type[T], what: str) -> type[T]:
     return found
 
 
-def instance_of(path: object, init_args: Mapping[str, Any], base: type[T], what: str) -> T:
+def instance_of(path: object, init_args: Mapping[str, Any], base: type[T], what: str, option: str | None = None) -> T:
     """An object of the class that a file names, with the arguments that it names; types are those of the constructor.
 
     Raises:
         UserError: The class is not imported or no `base`, or an argument does not fit; the text names it.
     """
-    found = imported_class(path, base, what)
+    found = imported_class(path, base, what, option)
     hints = dict[str, Any]()
     with suppress(NameError):  # annotations that only a type checker can read
         hints = get_type_hints(found.__init__)
@@ -100,29 +104,33 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         raise UserError(f"{where}: {error.errors()[0]['msg']}, got {brief(value)}; {SAVE_ANEW}") from error
 
 
-def check_named_classes(settings: Mapping[str, Any], where: str, cls: type | None = None) -> None:
+def check_named_classes(
+    settings: Mapping[str, Any], where: str, cls: type | None = None, option: str | None = None
+) -> None:
     """Refuse settings of a file, arguments of `cls` if that is known, that would have the parser import something.
 
+    `option` is that of the settings, such as `--model`, where they may be given on the command line.
     A class is named by a mapping with `class_path`, as saved configurations do; it must be imported already.
     """
     takes_class = {} if cls is None else _take_classes(cls)
     for name, value in settings.items():
-        _check(value, f"{where}: its setting {name}", takes_class.get(name))
+        own = None if option is None else f"{option}.{name}"
+        _check(value, f"{where}: its setting {name}", takes_class.get(name), own)
 
 
-def _check(value: Any, what: str, takes_class: bool | None) -> None:
+def _check(value: Any, what: str, takes_class: bool | None, option: str | None) -> None:
     if isinstance(value, Mapping):
         if "class_path" in value and takes_class is False:
             raise UserError(f"{what} names the class {value['class_path']!r} where none belongs; it is not opened")
-        cls = imported_class(value["class_path"], object, what) if "class_path" in value else None
+        cls = imported_class(value["class_path"], object, what, option) if "class_path" in value else None
         for name, inner in value.items():
             if cls is not None and name in ("init_args", "dict_kwargs") and isinstance(inner, Mapping):
-                check_named_classes(inner, what, cls)
+                check_named_classes(inner, what, cls, option)
             elif name != "class_path":
-                _check(inner, what, takes_class)
+                _check(inner, what, takes_class, option)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _check(inner, what, takes_class)
+            _check(inner, what, takes_class, option)
     elif isinstance(value, str) and ("class_path" in value or (takes_class and not _is_known(value))):
         # The parser would read it as the name of a class, as YAML, or as the path of a file with either.
         raise UserError(f"{what} is the text {value[:80]!r} where a class and its settings belong; it is not opened")

@@ -75,7 +75,9 @@ FAULTS = [
     compared("rows that were cut off", "incomplete metadata", "outputs.safetensors", half),
     compared("rows without labels", "it lacks labels", "outputs.safetensors", change_tensors(labels=None)),
     compared("a broken evaluation.json", "line 1 column 29", "evaluation.json", '{"policy": "edr", "metric": '),
-    compared("an evaluation.json of another kind", "lacks policy", "evaluation.json", change_json(policy=None)),
+    compared(
+        "an evaluation.json of another kind", "it lacks the key 'policy'", "evaluation.json", change_json(policy=None)
+    ),
     compared("a broken config.yaml", "while parsing a flow sequence", "config.yaml", "model: [1\n"),
     compared("a config.yaml without a model", "lacks model", "config.yaml", "trainer:\n  max_epochs: 1\n"),
     Fault(

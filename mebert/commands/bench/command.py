@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mebert.choices import EngineName, HeadKind, PoolingKind, PrecisionName
-from mebert.errors import UserError
+from mebert.errors import UserError, brief
 from mebert.storage.paths import check_output
 
 Baseline = Literal["unsorted", "padded", "sorted", "first_layers"]
@@ -94,8 +94,8 @@ class BenchSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, got {value}")
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
-            raise UserError(f"batch_sizes must be numbers of at least 1, got {self.batch_sizes}")
+        if not self.batch_sizes or not all(1 <= size < 2**31 for size in self.batch_sizes):
+            raise UserError(f"batch_sizes must be numbers from 1 to {2**31 - 1}, got {brief(self.batch_sizes)}")
         if not self.speedups or not all(1 <= speedup < math.inf for speedup in self.speedups):
             raise UserError(f"speedups must be numbers of at least 1, got {self.speedups}")
         if self.seed < 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mebert.choices import PrecisionName
-from mebert.errors import UserError
+from mebert.errors import UserError, check_range
 
 Loss = Literal["mistakes", "disagreement", "difference"]
 
@@ -80,9 +80,7 @@ class CalibrationSettings:
         if self.task is not None and self.file is not None:
             raise UserError(f"task and file were both given ({self.task}, {self.file}); give one of them")
         for name in ("batch_size", "max_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1, got {value}")
+            check_range(name, getattr(self, name), 1, 2**31 - 1)
 
 
 calibrate = CalibrationSettings

@@ -6,10 +6,10 @@ Shapes: N rows, E exits.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +22,10 @@ from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord, replay
 from mebert.metrics.elue import Points
 from mebert.metrics.record_files import load_record
+from mebert.storage.evaluation_file import read_evaluation
 from mebert.storage.run_folder import RunFolder, newest_run
 
-REQUIRED = {"config.yaml": ("model", "data"), "evaluation.json": ("policy", "metric", "exits", "plain_gflops")}
+REQUIRED = ("model", "data")  # sections of config.yaml
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class RunView:
                     target = float(row["target"]) if row["target"] else None
                     values = float(row["threshold"]), target, float(row[self.metric]), float(row["speedup_layers"])
                     found.setdefault(row["policy"], []).append(CurveRow(*values, gflops))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ZeroDivisionError, csv.Error) as error:
             raise UserError(f"{path} cannot be read as a curve: {error!r}; test the run again") from error
         return found
 
@@ -156,7 +157,7 @@ def read_run(given: str | Path, number: int = 1, policy: str | None = None, test
     """
     files = RunFolder(_find(Path(given), tested))
     config = _read(files.config)
-    evaluation = _read(files.evaluation) if files.evaluation.is_file() else {}
+    evaluation = read_evaluation(files.evaluation) if files.evaluation.is_file() else {}
     tested_rows = evaluation and files.outputs.is_file()
     record, about = load_record(files.outputs) if tested_rows else (None, dict[str, Any]())
     try:
@@ -164,11 +165,11 @@ def read_run(given: str | Path, number: int = 1, policy: str | None = None, test
         run = RunView(files.path, number, flat(config), recipe, task, seed, evaluation, record=record)
         run.label_names = [str(name) for name in about.get("label_names") or ()]
         if not tested and files.metrics.is_file():
-            with files.metrics.open(newline="", encoding="utf-8") as file:
+            with _readable(files.metrics), files.metrics.open(newline="", encoding="utf-8") as file:
                 run.logged = [_numbers(row) for row in csv.DictReader(file)]
         if evaluation:
             run.policy = _policy(run, policy, tested)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{files.path} is not the folder of a run of mebert: its files lack {error}") from error
     return run
 
@@ -197,16 +198,21 @@ def _find(given: Path, tested: bool) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON or YAML file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again") from error
-    lost = [key for key in REQUIRED[path.name] if not isinstance(content, dict) or key not in content]
+    """The mapping in a configuration."""
+    with _readable(path):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lost = [key for key in REQUIRED if not isinstance(content, dict) or key not in content]
     if lost:
         raise UserError(f"{path} lacks {lost[0]}: mebert did not write it, or not whole; test the run again")
     return content
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]}); test the run again") from error
 
 
 def _policy(run: RunView, policy: str | None, tested: bool) -> str:

@@ -18,6 +18,7 @@ import yaml
 from mebert.errors import UserError
 from mebert.storage.atomic import write_text
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.evaluation_file import read_evaluation
 from mebert.storage.run_folder import RunFolder
 
 
@@ -30,7 +31,7 @@ class Done:
 
     def evaluation(self) -> dict[str, Any]:
         """The content of evaluation.json."""
-        return dict(json.loads(RunFolder(self.run).evaluation.read_text(encoding="utf-8")))
+        return read_evaluation(RunFolder(self.run).evaluation)
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Cell:
         """The finished run, or None."""
         try:
             marker = json.loads((self.folder / "done.json").read_text(encoding="utf-8"))
-            found = Done(self.folder / marker["run"], float(marker["seconds"]))
-        except (FileNotFoundError, ValueError, KeyError):
+            found = Done(self.folder / Path(marker["run"]).name, float(marker["seconds"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
         return found if RunFolder(found.run).evaluation.is_file() else None
 

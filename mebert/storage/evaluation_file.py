@@ -1,0 +1,62 @@
+"""What other commands read of a run's `evaluation.json`, which `mebert.report.files` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from mebert.storage.json_values import read_json, read_values
+
+TEST_AGAIN = "mebert did not write it, or not whole: test the run again"
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class _Exit(_Values):
+    layer: PositiveInt
+
+
+class _Group(_Values):
+    group: str
+    samples: NonNegativeInt
+    metric: float | None = None
+    mean_layers: float
+    shares: list[float]
+
+
+class _Policy(_Values):
+    area: float | None = None
+
+
+class EvaluationFile(_Values):
+    """The keys that are read; figures may be NaN or null where they are undefined."""
+
+    policy: str
+    metric: str
+    exits: list[_Exit] = Field(min_length=1)
+    plain_gflops: NonNegativeFloat
+    split: str | None = None
+    samples: NonNegativeInt = 0
+    checkpoint: str | None = None
+    best_policy: str | None = None
+    policies: dict[str, _Policy] = {}
+    area_under_curve: dict[str, float | None] = {}
+    leaving: list[_Group] = []
+
+    @model_validator(mode="after")
+    def _exits_have_the_metric(self) -> Self:
+        for row in self.exits:
+            value = (row.model_extra or {}).get(self.metric, "")
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise ValueError(f"exits: one has no number as its {self.metric!r}, the metric")
+        return self
+
+
+def read_evaluation(file: Path) -> dict[str, Any]:
+    """The content of `evaluation.json`; a UserError names file, key and value of what does not belong there."""
+    read_values(file, EvaluationFile, advice=TEST_AGAIN)
+    return read_json(file, advice=TEST_AGAIN)
