@@ -12,9 +12,8 @@ from mebert.metrics.curve import ExitRecord
 from mebert.runtime.distributed import gather_rows
 
 if TYPE_CHECKING:
-    from lightning import LightningModule
-
     from mebert.exit_predictor import ExitPredictor
+    from mebert.modules import MultiExitModule
     from mebert.policies import ExitPolicy
 
 
@@ -49,7 +48,7 @@ class ExitRecorder:
         for name, values in rows.items():
             self._parts.setdefault(name, []).append(values.detach())
 
-    def gather(self, pl_module: LightningModule) -> ExitRecord | None:
+    def gather(self, pl_module: MultiExitModule) -> ExitRecord | None:
         """The record of all processes on the CPU, in the order of the split; None where there were no labels.
 
         Rows with index -1 (padding) and repeated rows (a sampler that fills up with duplicates) are dropped.
@@ -74,4 +73,5 @@ class ExitRecorder:
             difficulty=rows.get("difficulty"),
             queries=rows.get("query"),
             predicted=[values for name, values in rows.items() if name.startswith("predicted/")],
+            temperatures=pl_module.model.temperatures,
         )

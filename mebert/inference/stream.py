@@ -121,7 +121,8 @@ def classify_stream(
     turn = 0
     for parts in finished_by_window():
         for part in parts:
-            results = zip(part.logits.tolist(), part.exits.tolist(), strict=True)
+            logits = engine.model.comparable(part.logits, part.exits)
+            results = zip(logits.tolist(), part.exits.tolist(), strict=True)
             done.update(zip(part.rows.tolist(), results, strict=True))
         while turn in done:
             yield done.pop(turn)

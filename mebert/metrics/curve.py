@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mebert.metrics.ranking import comparable_logits
+
 MetricFn = Callable[[Tensor, Tensor], float]
 """(logits (N, C) at the exit taken, labels (N,)) to a number; higher is better."""
 
@@ -28,6 +30,7 @@ class ExitRecord:
     difficulty: Tensor | None = None  # known difficulty, (N,) int64
     queries: Tensor | None = None  # question of each sample, (N,) int64, -1 for those that are not ranked
     predicted: list[Tensor] = field(default_factory=list)  # 0-based exits of each exit predictor, (N,) int64 each
+    temperatures: Tensor | None = None  # of each exit where rows are ranked, (E,); None leaves the logits as they are
 
     @property
     def num_exits(self) -> int:
@@ -48,11 +51,13 @@ class ExitRecord:
             of(self.difficulty),
             of(self.queries),
             [values[rows] for values in self.predicted],
+            self.temperatures,
         )
 
     def logits_at(self, exits: Tensor) -> Tensor:
-        """The logits (N, C) of the exit (N,) that each sample took."""
-        return self.logits[exits, torch.arange(exits.shape[0], device=exits.device)]
+        """The logits (N, C) of the exit (N,) that each sample took, made comparable by the exits' temperatures."""
+        taken = self.logits[exits, torch.arange(exits.shape[0], device=exits.device)]
+        return taken if self.temperatures is None else comparable_logits(taken, exits, self.temperatures.tolist())
 
 
 @dataclass

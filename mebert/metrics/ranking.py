@@ -8,7 +8,7 @@ ranked before a relevant one, so that the value does not depend on the order of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torchmetrics
@@ -25,6 +25,17 @@ def ranking_scores(logits: Tensor) -> Tensor:
     """
     values = logits.float()
     return values.squeeze(-1) if logits.shape[-1] == 1 else values[..., 1] - values[..., 0]
+
+
+def comparable_logits(logits: Tensor, exits: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """Logits (N, C) of the 0-based exits (N,) that rows took, each over its exit's temperature; with none as they are.
+
+    Rows of a question are ranked together, but a shallow exit's scores are on another scale than the last one's. The
+    order within an exit and the predicted classes do not change.
+    """
+    if not temperatures:
+        return logits
+    return logits.float() / logits.new_tensor(temperatures, dtype=torch.float32)[exits].unsqueeze(-1)
 
 
 def is_relevant(labels: Tensor) -> Tensor:

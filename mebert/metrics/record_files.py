@@ -19,7 +19,7 @@ from mebert.metrics.curve import ExitRecord
 from mebert.storage.atomic import atomic_path
 
 REQUIRED = ("logits", "labels", "index", "lengths")
-OPTIONAL = ("difficulty", "queries")
+OPTIONAL = ("difficulty", "queries", "temperatures")
 
 
 def record_tensors(record: ExitRecord) -> dict[str, Tensor]:

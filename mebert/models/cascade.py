@@ -79,6 +79,8 @@ class CascadeModel(MultiExitModel):
         self.adapter = CascadeAdapter(members)
         self.num_labels = members[0].num_labels
         self.label_names = list(members[0].label_names)
+        if all(member.exit_temperatures for member in members):
+            self.exit_temperatures = tuple(member.exit_temperatures[-1] for member in members)
         self.exit_layers = tuple(accumulate(member.num_layers for member in members))
         self.prototypes = None
         self.exit_scorer = None

@@ -15,11 +15,13 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
+from mebert.metrics.ranking import comparable_logits
 from mebert.runtime.torch_state import plain_torch_state
 from mebert.storage.atomic import atomic_files
 from mebert.storage.finite import check_finite, first_names
@@ -51,6 +53,7 @@ class PretrainedModel(nn.Module, ABC):
 
     encoder: PreTrainedModel
     label_names: list[str]
+    exit_temperatures: tuple[float, ...] = ()
 
     @abstractmethod
     def spec(self) -> ModelSpec:
@@ -80,6 +83,8 @@ class PretrainedModel(nn.Module, ABC):
             UserError: A value does not fit the schema of `exits.json`.
         """
         folder = Path(folder)
+        if self.exit_temperatures:
+            extra["exit_temperatures"] = list(self.exit_temperatures)
         spec = self.spec().with_values(policy=None if policy is None else policy.spec(), **extra)
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
@@ -96,6 +101,15 @@ class PretrainedModel(nn.Module, ABC):
         self.encoder.save_pretrained(folder)
         state = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+
+    @property
+    def temperatures(self) -> Tensor | None:
+        """`exit_temperatures` for a record, (E,); None where there are none."""
+        return torch.tensor(self.exit_temperatures) if self.exit_temperatures else None
+
+    def comparable(self, logits: Tensor, exits: Tensor) -> Tensor:
+        """Logits (N, C) of several exits, 0-based (N,), so that their rows can be ranked together."""
+        return comparable_logits(logits, exits, self.exit_temperatures)
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Self:
@@ -122,6 +136,7 @@ class PretrainedModel(nn.Module, ABC):
     def from_settings(cls, path: str, settings: ModelSpec) -> Self:
         """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         model = cls.build(path, settings)
+        model.exit_temperatures = tuple(settings.exit_temperatures) or model.exit_temperatures
         if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
             raise UserError(f"{path} has no {WEIGHTS}; {SAVE_ANEW}")
         with hub_errors(f"model {path!r}"):

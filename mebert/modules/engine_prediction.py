@@ -41,19 +41,18 @@ class EnginePrediction:
         """The rows that finished with this batch, as `MultiExitModule.predict_step` returns them."""
         index = batch["index"]
         with torch.autocast(index.device.type, enabled=False):
-            return _as_outputs(self.engine.feed(model_inputs(batch), index))
+            return self._as_outputs(self.engine.feed(model_inputs(batch), index))
 
     def flush(self) -> dict[str, Tensor]:
         """The rows that were still waiting."""
         with torch.autocast(self.engine.device.type, enabled=False):
-            return _as_outputs(self.engine.flush())
+            return self._as_outputs(self.engine.flush())
 
-
-def _as_outputs(done: Finished) -> dict[str, Tensor]:
-    logits = done.logits
-    return {
-        "index": done.rows,
-        "label": predictions_of(logits),
-        "probabilities": logits if logits.shape[-1] == 1 else logits.softmax(-1),
-        "exit": done.exits + 1,
-    }
+    def _as_outputs(self, done: Finished) -> dict[str, Tensor]:
+        logits = self.engine.model.comparable(done.logits, done.exits)
+        return {
+            "index": done.rows,
+            "label": predictions_of(logits),
+            "probabilities": logits if logits.shape[-1] == 1 else logits.softmax(-1),
+            "exit": done.exits + 1,
+        }

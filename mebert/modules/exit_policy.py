@@ -36,6 +36,7 @@ from mebert.policies import (
 )
 from mebert.policies.base import LOOSEST
 from mebert.policies.stored_thresholds import OperatingPoint
+from mebert.policies.temperature import fit_temperatures
 from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
@@ -117,6 +118,7 @@ class EarlyExitModule(L.LightningModule):
 
     def rescore(self, record: ExitRecord) -> None:
         """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
+        record.temperatures = self.model.temperatures
         if self.policy.name in record.scores and type(self.policy).fitted is not ExitPolicy.fitted:
             record.scores[self.policy.name] = self.policy.score_record(record)
 
@@ -136,6 +138,7 @@ class EarlyExitModule(L.LightningModule):
 
         The latter is `threshold` or the one for `target_speedup`, where the user has set one of them. Else it is the
         fastest whose drop of the metric, against the last exit, is at most `max_drop`: full depth where none is.
+        Where answers are ranked, the temperature of each exit, too, so that those of several exits are comparable.
 
         Args:
             record: The pass, with the scores of `score_policies`.
@@ -144,6 +147,10 @@ class EarlyExitModule(L.LightningModule):
         """
         self.metric = metric or self.metric
         self.choose_policy(record)
+        ranked = record.queries is not None and self.model.num_labels > 1
+        temperatures = fit_temperatures(record.logits, record.labels).tolist() if ranked else ()
+        self.model.exit_temperatures = tuple(temperatures)
+        record.temperatures = self.model.temperatures
         self.validation_record = record
         layers, own = self.model.exit_layers, self.target_speedup
         wanted = sorted({*targets, *([] if own is None else [own])})
@@ -212,6 +219,7 @@ class EarlyExitModule(L.LightningModule):
             "operating_points": self.operating_points,
             "operating_point": {"chosen_by": self.chosen_by, "metric": self.metric},
             "label_names": list(self.model.label_names),
+            "exit_temperatures": list(self.model.exit_temperatures),
         }
         if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
             checkpoint["mebert"]["validation_record"] = record_tensors(self.validation_record)
@@ -228,6 +236,7 @@ class EarlyExitModule(L.LightningModule):
         self.text_settings = saved.get("texts")
         check_texts(self.text_settings, getattr(self._trainer, "datamodule", None))
         self.operating_points = saved["operating_points"]
+        self.model.exit_temperatures = tuple(saved.get("exit_temperatures", ()))  # 0.1.0 had none
         recorded = saved.get("validation_record")
         self.validation_record = None if recorded is None else record_from_tensors(recorded)
         # Not saved again by `on_save_checkpoint`: training on makes other exits of them.

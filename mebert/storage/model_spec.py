@@ -107,6 +107,8 @@ class ModelSpec(_Values):
         operating_points: Policy name to speed-up by layers to threshold.
         max_drops: Policy name to largest measured drop of the metric to threshold.
         guarantees: Policy name to epsilon to threshold with its guarantee.
+        exit_temperatures: What each exit's logits are divided by before answers of several exits are ranked together;
+            empty where nothing is ranked.
         max_length: Tokens to which the model's texts were cut in training and calibration; None where it is not known.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
@@ -129,6 +131,7 @@ class ModelSpec(_Values):
     operating_points: dict[str, dict[Speedup, Threshold]] = {}
     max_drops: dict[str, dict[Share, Threshold]] = {}
     guarantees: dict[str, dict[Share, Guarantee]] = {}
+    exit_temperatures: list[Annotated[Finite, Field(gt=0)]] = []
     max_length: Size | None = None
     num_texts: Literal[1, 2] | None = None
     mebert_version: str | None = None
@@ -161,6 +164,9 @@ class ModelSpec(_Values):
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
         check_label_names(self.label_names, self.num_labels)
+        if len(self.exit_temperatures) not in (0, len(self.exit_layers)):
+            numbers = f"exit_temperatures has {len(self.exit_temperatures)} numbers"
+            raise ValueError(f"{numbers}, but exit_layers {len(self.exit_layers)} exits")
         if self.members is not None and len(self.members) != len(self.exit_layers):
             raise ValueError(f"members has {len(self.members)} models, but exit_layers {len(self.exit_layers)} exits")
         return self

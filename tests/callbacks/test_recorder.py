@@ -7,7 +7,7 @@ import torch
 from mebert.callbacks.recorder import ExitRecorder
 from mebert.policies import Entropy, MaxProbability, normalised_entropy
 
-ALONE = SimpleNamespace(trainer=SimpleNamespace(world_size=1))
+ALONE = SimpleNamespace(trainer=SimpleNamespace(world_size=1), model=SimpleNamespace(temperatures=None))
 
 
 def record_of(index, batches=2):

@@ -1,11 +1,20 @@
 """Answer selection and regression through the real command line, on files of a few hundred rows."""
 
 import json
+import math
 import random
 
 import pytest
 import torch
 from runs import newest, read_csv, run, text_experiment, write_config
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import log_loss
+
+from mebert import EarlyExitClassifier
+from mebert.metrics.curve import replay
+from mebert.metrics.record_files import load_record
+from mebert.metrics.task import metric_value
 
 NOUNS = ["cat", "dog", "mouse", "horse", "cow", "sheep", "goat", "hen"]
 PLACES = ["mat", "roof", "field", "barn"]
@@ -50,7 +59,7 @@ def report(folder):
 def test_answer_selection_from_fit_to_predict(here, capsys):
     columns = {"text_column": "question", "text_pair_column": "answer", "query_column": "qid"}
     settings = settings_of(here, answers, **columns)
-    settings["model"]["init_args"]["class_weights"] = "balanced"
+    settings["model"]["init_args"] |= {"class_weights": "balanced", "learning_rate": 3e-2}
     write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     shown = capsys.readouterr().out
@@ -73,6 +82,43 @@ def test_answer_selection_from_fit_to_predict(here, capsys):
     table = read_csv("out.csv")
     assert list(table[0]) == ["index", "qid", "question", "answer", "label", "prob_0", "prob_1", "exit"]
     assert [row["qid"] for row in table] == [row["qid"] for row in answers(21, 2)]
+
+    # Answers of several exits are ranked together: each exit's scores over the temperature that fits validation data.
+    folder = next(path for path in sorted((here / "runs/tiny").iterdir()) if (path / "model").is_dir())
+    temperatures = json.loads((folder / "model/exits.json").read_text())["exit_temperatures"]
+    kept = torch.load(best, weights_only=True)["mebert"]
+    assert kept["exit_temperatures"] == temperatures
+    validation, (tested, _) = kept["validation_record"], load_record(folder / "outputs.safetensors")
+    for z, found in zip(validation["logits"].double().numpy(), temperatures, strict=True):
+        best_t = minimize_scalar(
+            lambda log_t, z=z: log_loss(validation["labels"], softmax(z * math.exp(-log_t), axis=1)),
+            bounds=(math.log(0.05), math.log(20)),
+            method="bounded",
+        )
+        assert math.log(found) == pytest.approx(best_t.x, abs=0.01)
+
+    def comparable(exits):
+        return tested.logits[exits, torch.arange(len(exits))] / torch.tensor(temperatures)[exits].unsqueeze(1)
+
+    point = first["operating_point"]
+    value = metric_value(
+        "map", comparable(replay(tested.scores["entropy"], point["threshold"])), tested.labels, tested.queries
+    )
+    assert point["metric"] == pytest.approx(value)
+    scores = tested.scores["entropy"]
+    between = scores[:-1].unique().unfold(0, 2, 1).mean(1).tolist()
+    half = max(between, key=lambda threshold: len(replay(scores, threshold).unique()))
+    where = ["--predictions.path", "half.csv", "--predictions.threshold", repr(half)]
+    assert run("predict", "--config", "tiny.yaml", "--ckpt_path", best, *where) == 0
+    table = read_csv("half.csv")
+    exits = torch.tensor([int(row["exit"]) - 1 for row in table])
+    assert len(set(exits.tolist())) > 1
+    probabilities = comparable(exits).softmax(-1)[:, 1].tolist()
+    assert [float(row["prob_1"]) for row in table] == pytest.approx(probabilities, abs=1e-5)
+    classify = EarlyExitClassifier.from_pretrained(folder / "model", precision="float32")
+    found = classify([(row["question"], row["answer"]) for row in table], threshold=half)
+    assert [one.exit for one in found] == [int(row["exit"]) for row in table]
+    assert [one.probabilities["1"] for one in found] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_regression_from_fit_to_predict(here, capsys):

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecision
 
 from mebert.errors import UserError
+from mebert.metrics.curve import ExitRecord
 from mebert.metrics.ranking import QuestionRanking, mean_over_questions, ranking_scores
+from mebert.metrics.record_files import record_from_tensors, record_tensors
 from mebert.metrics.task import METRIC_NAMES, make_metric, metric_value
+from mebert.policies.temperature import fit_temperatures
 
 NAMES = ("map", "mrr", "p_at_1")
 ORACLES = {
@@ -91,3 +94,23 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="has no questions"):
         metric_value("mrr", torch.zeros(2, 2), torch.tensor([0, 1]))
     assert math.isnan(metric_value("map", torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([-1, -1])))
+
+
+def test_scores_of_exits_on_other_scales_are_ranked_together():
+    """A shallow exit that exaggerates hides the right answers of the deep one, until both are on one scale."""
+    torch.manual_seed(0)
+    labels, queries = torch.tensor([1, 0, 0, 0]).repeat(200), torch.arange(200).repeat_interleave(4)
+    score = torch.randn(2, 800) + torch.tensor([[1.0], [3.0]]) * (labels - 0.5)
+    logits = torch.stack([-score / 2, score / 2], -1) * torch.tensor([20.0, 1.0]).view(2, 1, 1)
+    exits = torch.arange(800) % 2
+    record = ExitRecord(logits, labels, torch.arange(800), torch.full((800,), 9), queries=queries)
+    mixed = metric_value("map", record.logits_at(exits), labels, queries)
+    record.temperatures = fit_temperatures(logits, labels)
+    ranked = record.logits_at(exits)
+    assert torch.equal(ranked.argmax(-1), logits[exits, torch.arange(800)].argmax(-1)), "no label changes"
+    assert metric_value("map", ranked, labels, queries) > mixed + 0.05
+    alone = torch.ones_like(exits)
+    full = metric_value("map", logits[1], labels, queries)
+    assert metric_value("map", record.logits_at(alone), labels, queries) == pytest.approx(full), "one exit alone"
+    again = record_from_tensors(record_tensors(record.select(torch.arange(8))))
+    assert torch.equal(again.logits_at(exits[:8]), ranked[:8]), "kept in files"

@@ -50,4 +50,5 @@ def record_rows(
         lengths=torch.from_numpy(rows.lengths),
         scores={name: values.contiguous() for name, values in zip(names, scores.unbind(-1), strict=True)},
         queries=None if rows.queries is None else torch.from_numpy(rows.queries),
+        temperatures=model.temperatures,
     )
