@@ -125,7 +125,10 @@ def test_without_logger(tmp_path, monkeypatch):
     config = str(write_config(tmp_path, settings))
     assert run("fit", "--config", config) == 0
     assert run("fit", "--config", config) == 0
-    assert (tmp_path / "here/evaluation.json").is_file()
+    runs = sorted((tmp_path / "here/tiny").iterdir())
+    assert [folder.name for folder in runs] == ["version_0", "version_1"], "the second does not overwrite the first"
+    assert all((folder / "evaluation.json").is_file() for folder in runs)
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["tiny"]
 
 
 # ---- from a checkpoint -----------------------------------------------------------------------------------------------
