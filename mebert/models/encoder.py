@@ -31,7 +31,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "pruned_heads": ({}, "and transformers 5 has no pruned heads: take another encoder"),
     "per_layer_config": ({}, "and all layers must have the same configuration: take another encoder"),
-    "quantization_config": (None, "and quantised weights are not supported: take the model's float weights"),
 }
 """Options of `config.json` by name: the value that is supported (beside null), and what to do about another one."""
 

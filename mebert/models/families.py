@@ -130,17 +130,17 @@ def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
     return ours | {family: adapter for adapter in named for family in adapter.families} | ours
 
 
-def _adapter_class(config: PreTrainedConfig, name: str) -> type[EncoderAdapter]:
+def _adapter_class(config: PreTrainedConfig, what: str) -> type[EncoderAdapter]:
     found = _adapters_by_family()
     if config.model_type not in found:
         raise UserError(
-            f"encoder {name!r} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
+            f"{what} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
             f"use one of: {', '.join(found)} (MiniLM models are of the family bert)"
         )
     adapter = found[config.model_type]
     for option, advice in adapter.refused_options(config):
         value = config.to_dict().get(option, getattr(config, option, None))
-        raise UserError(f"encoder {name!r}: {option} is {value!r} in its configuration, {advice}")
+        raise UserError(f"{what}: {option} is {value!r}, {advice}")
     return adapter
 
 
@@ -150,7 +150,8 @@ def adapter_for(encoder: PreTrainedModel) -> EncoderAdapter:
     Raises:
         UserError: The encoder's family is not supported; the text lists those that are.
     """
-    return _adapter_class(encoder.config, encoder.config.name_or_path or type(encoder).__name__)(encoder)
+    name = encoder.config.name_or_path or type(encoder).__name__
+    return _adapter_class(encoder.config, f"encoder {name!r}")(encoder)
 
 
 @contextmanager
@@ -221,7 +222,7 @@ def build_encoder(
         with hub_errors(f"encoder {name!r}"):
             check_encoder_file(name)
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    adapter = _adapter_class(config, name)
+    adapter = _adapter_class(config, f"encoder {name!r}" if encoder_config is None else "encoder_config")
     if layers is not None:
         adapter.keep_first_layers(config, layers)
     if dropout is not None:
