@@ -4,11 +4,15 @@ import itertools
 import json
 import shutil
 
+import lightning as L
 import pytest
 import yaml
 from runs import newest, read_csv, run, text_experiment, write_config, write_rows
 
+import mebert
 from mebert.cli.main import main
+from mebert.errors import UserError
+from mebert.metrics.record_files import load_record, save_record
 
 NAMES = ["bad", "fair", "good"]
 WORDS = ["the", "film", *NAMES]
@@ -104,3 +108,40 @@ def test_labels_of_the_test_file_that_the_model_lacks(own, capsys):
     write_rows(own / "test.csv", rows(6, ["bad", "FAIR", "good"]))
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", BEST) == 2
     assert "line 3: label 'FAIR' is none of the classes bad, fair, good (0..2); write 'fair'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("[Yes, No]", """expected a string (quote what YAML reads as a number, true or null: '["1"]'), got True"""),
+        ("[01, 02]", "expected a string (quote what YAML"),
+        ("[-1, 0, 1]", "expected a string (quote what YAML"),
+        ("Yes", """expected a list, such as '["a", "b"]', got Yes"""),
+    ],
+)
+def test_labels_that_yaml_reads_as_others(own, capsys, given, says):
+    assert run("fit", "--config", "tiny.yaml", "--data.labels", given) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_python_keeps_the_names_and_refuses_others(own):
+    files = {"tokenizer": str(own / "tokenizer"), "max_length": 32, "test_file": "test.csv"}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    module = mebert.MultiExitModule.load_from_checkpoint(BEST)
+    fresh = mebert.MultiExitModule(num_labels=3, encoder_config=module.hparams["encoder_config"])
+    assert module.model.label_names == NAMES
+    swapped = mebert.TextDataModule(labels=NAMES[::-1], **files)
+    for trained, checkpoint in ((module, None), (fresh, BEST)):
+        with pytest.raises(UserError, match=r"data\.labels: this model was trained for bad, fair, good, in this order"):
+            L.Trainer(**quiet).test(trained, swapped, ckpt_path=checkpoint, weights_only=True)
+    L.Trainer(**quiet).test(module, mebert.TextDataModule(labels=NAMES, **files))
+    assert module.model.label_names == NAMES
+
+
+def test_runs_of_other_labels_are_not_compared(own, capsys):
+    shutil.copytree("runs/tiny/version_0", "runs/tiny/version_1")
+    outputs = own / "runs/tiny/version_1/outputs.safetensors"
+    record, about = load_record(outputs)
+    save_record(record, outputs, about | {"label_names": NAMES[::-1]})
+    assert main(["compare", "runs/tiny/version_0", "runs/tiny/version_1"]) == 2
+    assert "for other labels, or in another order (bad, fair, good; good, fair, bad)" in capsys.readouterr().err

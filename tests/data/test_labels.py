@@ -160,3 +160,22 @@ def _number(text):
     except ValueError:
         return None
     return int(value) if math.isfinite(value) and value.is_integer() else value
+
+
+@pytest.mark.parametrize(
+    ("settings", "names", "filled"),
+    [
+        ({"labels": None, "regression": False}, ["b", "a"], {"labels": ["b", "a"]}),
+        ({"labels": ["a", "b"], "regression": False}, ["b", "a"], {}),  # refused later
+        ({"labels": None, "regression": True}, ["score"], {}),
+        ({"labels": None, "regression": False}, ["score"], {"regression": True}),
+        ({"labels": None, "regression": False, "task": "rte"}, ["b", "a"], {}),
+        ({"labels": None, "regression": False}, ["LABEL_0", "LABEL_1"], {}),  # no names
+        ({"labels": None, "regression": False}, None, {}),
+    ],
+)
+def test_settings_of_own_files_take_the_models_labels(settings, names, filled):
+    settings |= {"train_file": "gone.csv"}
+    expected = settings | filled
+    fill_in_labels(settings, names)
+    assert settings == expected
