@@ -110,6 +110,8 @@ class TextDataModule(PreparedSplits):
         check_range("max_eval_samples", max_eval_samples, 1)
         check_range("pad_to_multiple_of", pad_to_multiple_of, 1)
         check_range("max_length", max_length, 8)  # the special tokens and some text
+        if truncation_side not in (None, "right", "left"):
+            raise UserError(f"truncation_side must be right or left, got {truncation_side!r}")
         check_range("num_workers", num_workers, 0)
         check_range("seed", seed, 0)
         check_range("holdout", holdout, 0, 1, high_open=True)

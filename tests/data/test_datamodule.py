@@ -256,6 +256,7 @@ def test_blank_text_of_a_task_is_used_with_a_warning(hub, tokenizer_folder):
         ({"task": "mnli", "labels": ["a", "b"]}, "has its own labels"),
         ({"labels": ["a", "a"]}, "two or more different names"),
         ({"task": "mnli", "max_length": 2}, "max_length must be at least 8, got 2"),
+        ({"task": "mnli", "truncation_side": "middle"}, "truncation_side must be right or left, got 'middle'"),
         ({"task": "mnli", "holdout": 1.0}, r"holdout must be in \[0, 1\), got 1.0"),
     ],
 )

@@ -44,3 +44,8 @@ def test_parquet_without_rows_or_column(write):
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
     with pytest.raises(UserError, match="has no rows"):
         load_file(path, ["text"], None)
+
+
+def test_a_line_of_tabs_is_a_row_and_a_blank_line_of_several_columns_is_none(write):
+    table = load_file(write("rows.tsv", "text\tb\n\na\tx\n\t\n\nb\ty\n"), ["text", "b"], None)
+    assert (list(table["text"]), list(table["b"])) == (["a", "", "b"], ["x", "", "y"])

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from runs import read_csv, run, text_experiment, write_rows
 from transformers import AutoTokenizer
 
 from mebert import EarlyExitClassifier, MultiExitModel
 from mebert.cli.main import main
-from mebert.data.columns import rename_taken
 
 WORDS = ["good", "bad", "film", "Good", "Bad", "Film", "the", "a", "[", "]", "se", "##p", "SE", "##P"]
 LENGTH = 12
@@ -201,15 +198,3 @@ def test_columns_of_the_input_are_never_overwritten(kind, column, here):
     assert {row["label"] for row in rows} <= {"no", "yes"}
     assert {int(row["exit"]) for row in rows} == {3}
     assert probabilities(rows) == [pytest.approx(one, abs=1e-4) for one in expected(here, TEXTS[:3])]
-
-
-NAMES = st.sampled_from(["text", "label", "exit", "index", "input_label", "input_input_label", "prob_a", "input_exit"])
-
-
-@given(st.lists(NAMES, unique=True), st.sets(NAMES))
-def test_each_column_has_a_name_of_its_own(columns, own):
-    names = rename_taken(columns, own)
-    assert list(names) == columns
-    assert len(set(names.values())) == len(columns)
-    assert not own & set(names.values())
-    assert all(names[column] == column for column in columns if column not in own)

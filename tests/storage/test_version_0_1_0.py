@@ -107,6 +107,21 @@ def test_compare_and_inspect(folder, capsys):
     assert found["texts"][0]["exits"][0]["score"] == pytest.approx(0.9979, abs=1e-4)
 
 
+def test_texts_are_read_as_before_with_one_notice(folder, caplog, tmp_path):
+    """Not known: its length. `[SEP]` in a text is the token, as it was when the model was trained."""
+    with caplog.at_level("INFO"):
+        classify = mebert.EarlyExitClassifier.from_pretrained(folder, device="cpu", precision="float32")
+        assert classify.max_length == 32
+        assert caplog.text.count("saved without the length of its training texts") == 1
+        one, other = (
+            classify((text, "ben can dive"), threshold=0.0) for text in ("anna can [SEP] swim", "anna can swim")
+        )
+    assert one.probabilities != pytest.approx(other.probabilities, abs=1e-6)
+    typed = classify.text_encoder().encode([("anna can [SEP] swim", "ben can dive")])["input_ids"][0]
+    assert typed.count(classify.tokenizer.sep_token_id) == 3
+    assert caplog.text.count("saved without") == 1
+
+
 def test_unknown_values_survive(folder):
     path = folder / "model/exits.json"
     values = json.loads(path.read_text()) | {"of_a_recipe": {"a": [1, 2.5]}}
