@@ -79,7 +79,7 @@ def check_range(
     if value is None:
         return
     if math.isfinite(high):
-        wanted = f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"
+        wanted = f"in {'(' if low_open else '['}{low:g}, {high:.10g}{')' if high_open else ']'}"
     else:
         wanted = f"{'above' if low_open else 'at least'} {low:g}{' and finite' if value == math.inf else ''}"
     try:

@@ -34,7 +34,7 @@ def load_yaml(text: str, path: str = "") -> Any:
     absolute, file = files[-1]
     try:
         value = StrictLoader(text).get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: `!!int abc`, an integer of 5,000 digits
         # Strings in a file are loaded one by one, too: they may be anything.
         if path or text == Path(absolute).read_text(encoding="utf-8"):
             raise ConfigFileError(f"{file}{_describe(error)}") from error
@@ -45,7 +45,7 @@ def load_yaml(text: str, path: str = "") -> Any:
     return value
 
 
-def _describe(error: yaml.YAMLError | RecursionError) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
         if isinstance(error, NotAllowed):
             return f", line {mark.line + 1}: {error.problem}"

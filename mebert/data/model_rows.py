@@ -56,7 +56,7 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{config} is no configuration of a run: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
         raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")

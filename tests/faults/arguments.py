@@ -50,9 +50,9 @@ FAULTS = [
     ask("a speed-up that nobody stored", "stored: 1.2, 1.5, 2", speedup=9),
     ask("an engine that is not known", "engine 'fast' is not known", engine="fast"),
     ask("an engine without its predictor", "--exit_prediction.kind token", engine="predicted"),
-    ask("batches of no texts", "batch_size must be at least 1, got 0", batch_size=0),
+    ask("batches of no texts", "batch_size must be in [1, 2147483647], got 0", batch_size=0),
     ask("texts longer than the model reads", "max_length must be from 1 to 64", max_length=65),
-    ask("a window of no texts", "window must be at least 1, got 0", window=0),
+    ask("a window of no texts", "window must be in [1, 2147483647], got 0", window=0),
     # ---- predict ----
     Fault("predict: an unknown ending", PREDICT + "--out out.xls", "must end in .csv, .jsonl or .parquet"),
     Fault("predict: onto a folder", PREDICT + "--out dir.csv", "is a folder; give a file", {"dir.csv/x": "x"}),

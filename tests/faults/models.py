@@ -86,7 +86,7 @@ FAULTS = [
     Fault(
         "a tokenizer of another vocabulary",
         "fit --config own.yaml --model.init_args.encoder_config.vocab_size 20",
-        "58 tokens, but the encoder's vocabulary has 20",
+        "58 tokens (the last one: 'will'), but the encoder's vocabulary has 20",
     ),
     Fault("a model that does not exist", lambda: open_model("no-such-model"), "cannot load model 'no-such-model'"),
     Fault("a folder without exits", lambda: open_model("tokenizer"), "it has no exits.json; fit writes"),

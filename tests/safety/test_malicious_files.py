@@ -1,6 +1,8 @@
 """Files that would run code, given to every command: none runs, each is told in one line (`marker` looks)."""
 
+import itertools
 import json
+import re
 import shutil
 
 import pytest
@@ -52,6 +54,28 @@ LAST = CHECKPOINT.replace("best", "last")
 def test_a_checkpoint_with_a_bomb(args, how, says, here, marker, capsys):
     write_pickle(here / (LAST if "last" in args else "evil.ckpt"), marker, how)
     assert says in error_of(capsys, *args)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("state_dict", [1], "state_dict: .*, got .1."),
+        ("state_dict", {"a": 2}, "state_dict.a: .*Tensor, got 2"),
+        ("mebert", None, "mebert: .*, got None"),
+        ("hyper_parameters", "x", "hyper_parameters: .*, got 'x'"),
+        ("loops", 3, "loops: .*, got 3"),
+        ("callbacks", 3, "callbacks: .*, got 3"),
+        ("optimizer_states", [{}], "it lacks the key 'optimizer_states.0.state'"),
+        ("lr_schedulers", [3], "lr_schedulers.0: .*, got 3"),
+        ("epoch", "x", "epoch: .*, got 'x'"),
+        ("pytorch-lightning_version", 3, "pytorch-lightning_version: .*, got 3"),
+    ],
+    ids=str,
+)
+def test_a_part_of_another_kind(part, value, says, here, capsys):
+    torch.save(torch.load(CHECKPOINT, weights_only=True) | {part: value}, "odd.ckpt")
+    assert re.search(f"odd.ckpt is a damaged checkpoint: {says}", error_of(capsys, "test", *CONFIG, "odd.ckpt"))
+    assert re.search(says, error_of(capsys, "inspect", "odd.ckpt", "--text", "a dog"))
 
 
 def test_no_setting_and_no_variable_opens_it(here, marker, capsys, monkeypatch):
@@ -207,6 +231,30 @@ def test_yaml_tags_of_python_objects_in_a_config(form, here, marker, capsys):
 def test_yaml_tags_in_the_config_of_a_run(args, here, marker, capsys):
     (here / "runs/tiny/version_0/config.yaml").write_text(f"data: {yaml_bomb(marker)}\n")
     assert "config.yaml" in error_of(capsys, *args)
+
+
+HOSTILE = {
+    "nested": "model: " + 3000 * "[" + 3000 * "]",
+    "mappings": "model: " + 2000 * "{a: " + "1" + 2000 * "}",
+    "digits": "seed_everything: 1" + 5000 * "0",
+    "no integer": "trainer: {max_epochs: !!int abc}",
+    "itself": "model: &a {x: *a}\ndata: 1",
+    "aliases": "a: &a [1,2,3]\n"
+    + "".join(f"{b}: &{b} [{','.join(9 * ['*' + a])}]\n" for a, b in itertools.pairwise("abcdefghi"))
+    + "model: *i",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("command", ["fit", "calibrate", "study", "a run's"])
+def test_yaml_that_no_parser_likes(command, text, here, capsys):
+    (here / "evil.yaml").write_text(text)
+    if command == "a run's":
+        (here / "runs/tiny/version_0/config.yaml").write_text(text)
+        assert "config.yaml" in error_of(capsys, "calibrate", MODEL, "--max_drop", "0.5")
+        assert error_of(capsys, "compare", "runs/tiny/version_0")
+    else:
+        assert "evil.yaml" in error_of(capsys, command, "--config", "evil.yaml")
 
 
 def test_json_of_a_folder_is_data(here, marker):

@@ -97,7 +97,7 @@ class Cell:
         """A setting in the folder that differs from the cell's: (dotted key, old value, new value)."""
         try:
             before = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, yaml.YAMLError):
+        except (FileNotFoundError, yaml.YAMLError, ValueError, RecursionError):
             return None
         return next(_differences(before, self.config), None)
 
