@@ -172,7 +172,7 @@ def test_predict_at_a_chosen_speed(in_trained_run, capsys):
     for engine in ("full", "shrink", "refill"):
         capsys.readouterr()
         assert run(*PREDICT, "--out", f"{engine}.csv", "--engine", engine) == 0
-        assert f"engine {engine}" in capsys.readouterr().out
+        assert re.search(rf"engine +{engine}\n", capsys.readouterr().out)
         tables.append([(row["index"], row["label"], row["exit"]) for row in rows_of(f"{engine}.csv")])
     assert tables[0] == tables[1] == tables[2]
     assert len(tables[0]) == 41

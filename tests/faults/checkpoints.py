@@ -66,6 +66,7 @@ FAULTS = [
     ),
     Fault("a speed-up that is not stored", PREDICT + "--speedup 7", "stored: 1.2, 1.5, 2"),
     Fault("a drop that was not calibrated", PREDICT + "--max_drop 0.01", "a largest drop of 0.01"),
+    Fault("a drop in percent", PREDICT + "--max_drop 1", "for 1 % give predictions.max_drop 0.01"),
     Fault("a speed-up and a drop", PREDICT + "--speedup 1.2 --max_drop 0.1", "max_drop were both given"),
     Fault("an exit predictor that was not trained", PREDICT + "--engine predicted", "no exit predictor is stored"),
     Fault("GLUE's files of other data", PREDICT + "--format glue", "is for GLUE's tasks, not for other data"),

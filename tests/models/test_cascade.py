@@ -215,14 +215,16 @@ def test_two_runs_become_a_cascade_that_is_calibrated_and_asked(tmp_path, monkey
     assert main(["cascade", "--models", *runs]) == 0
     printed = capsys.readouterr().out
     assert "Cascade of 2 models (1 layers of 16, 3 layers of 16): runs/cascade" in printed
+    assert "operating point  max_prob, threshold 0, full depth" in printed, "no validation data has chosen one yet"
     command = printed.splitlines()[-1].partition("python -m mebert ")[2].split()
     assert main(command) == 0  # as a person would type it
     printed = capsys.readouterr().out
     assert "in turn (4 layers)" in " ".join(printed.split())
     saved = json.loads((tmp_path / "runs/cascade/model/exits.json").read_text())
-    assert "0.01" in saved["max_drops"]["max_prob"]
-    answers = EarlyExitClassifier.from_pretrained("runs/cascade")([("all a are b", "no a is b")], max_drop=0.01)
+    assert "0.005" in saved["max_drops"]["max_prob"]
+    answers = EarlyExitClassifier.from_pretrained("runs/cascade")([("all a are b", "no a is b")], max_drop=0.005)
     assert answers[0].exit in (1, 2)
+    assert "(by calibrate, drop at most 0.005)" in printed
     assert main(["cascade", "--models", *runs]) == 2
     assert "runs/cascade holds a model already; give another folder by --out" in capsys.readouterr().err
     assert main(["cascade"]) == 2
