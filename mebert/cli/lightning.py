@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,7 @@ class MebertCLI(LightningCLI):
 
 def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
     """`predict --model RUN`: our other commands take a trained model so, Lightning's a class."""
-    for option, value in zip(words, [*words[1:], ""], strict=True):
+    for option, value in zip_longest(words, words[1:], fillvalue=""):
         name, _, own = option.partition("=")
         folder = Path(own or value)
         if name == "--model" and (own or value) and folder.is_dir():
