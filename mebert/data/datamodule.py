@@ -57,9 +57,9 @@ class TextDataModule(PreparedSplits):
         metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman; with questions also
             map, mrr, p_at_1); null for the task's own, `map`, `mrr` and `p_at_1` for own questions, `acc` for own
             classes, `pearson` and `spearman` for own numbers.
-        max_train_samples: Keep this many training rows, drawn by `seed` (of questions: whole ones, until there are
-            as many rows; so too below).
-        max_eval_samples: Keep this many rows of each validation and test split, drawn by `seed`.
+        max_train_samples: Keep this many training rows, drawn by `seed`; where answers are ranked this many questions,
+            each with all its answers.
+        max_eval_samples: The same of each validation and test split.
         holdout: Share of the training rows, drawn by `seed`, that serves as the validation split; the task's
             own validation split then serves as test split where the task hides its test labels.
         group_by_length: Put training rows of similar length into one batch (less padding), still shuffled.

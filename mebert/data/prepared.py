@@ -155,13 +155,21 @@ class PreparedSplits(SplitLoaders):
                 raise UserError(f"{rows.origin} has no row with a label in column {self.label_column!r}")
         for name, rows in splits.items():
             if name not in self.splits:
-                count = self.max_train_samples if name == "train" else self.max_eval_samples
-                self.splits[name] = self._tokenise(rows.sample(count, self.seed), name)
+                self.splits[name] = self._tokenise(self._sample(rows, name), name)
                 if name != "train":
                     check_rankable(self.splits[name], self.metrics, rows.origin)
         for names, group in ((self.validation_names, "val"), (self.test_names, "test")):
             names[:] = [name for name in splits if name.startswith(group)] or names
         self._prepared.add(stage)
+
+    def _sample(self, rows: Rows, name: str) -> Rows:
+        """Keep as many rows, or questions with all their answers, as the user allows; of questions say how many."""
+        setting = "max_train_samples" if name == "train" else "max_eval_samples"
+        kept = rows.sample(getattr(self, setting), self.seed)
+        if kept.queries is not None and len(kept) < len(rows):
+            counts = f"{kept.num_queries:,} of {rows.num_queries:,} questions, {len(kept):,} of {len(rows):,} rows"
+            rank_zero_info(f"{rows.origin}: {counts} ({setting})")
+        return kept
 
     def _prepare_prediction(self, tables: Mapping[str, datasets.Dataset], required: bool) -> None:
         import datasets

@@ -31,19 +31,15 @@ def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return numbers[question].astype(np.int64)
 
 
-def take_queries(
-    queries: np.ndarray, count: int, generator: np.random.Generator, leave_one: bool = False
-) -> np.ndarray:
+def hold_out_queries(queries: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
     """Draw whole questions (N,) until they have `count` rows, at least 1: whether each row is drawn (N,).
 
-    With `leave_one` the last question is not drawn, where there are two or more.
+    The last question is not drawn, where there are two or more.
     """
     _, question = np.unique(queries, return_inverse=True)
     order = generator.permutation(question.max() + 1)
     rows = np.cumsum(np.bincount(question)[order])
-    drawn = min(int(np.searchsorted(rows, count)) + 1, len(order))
-    if leave_one and len(order) > 1:
-        drawn = min(drawn, len(order) - 1)
+    drawn = min(int(np.searchsorted(rows, count)) + 1, max(1, len(order) - 1))
     return np.isin(question, order[:drawn])
 
 
@@ -118,7 +114,7 @@ class Rows:
         count = min(max(round(share * len(self)), 1), len(self) - 1)
         generator = np.random.default_rng([seed, 1])
         if self.queries is not None:
-            out = take_queries(self.queries[self.chosen], count, generator, leave_one=True)
+            out = hold_out_queries(self.queries[self.chosen], count, generator)
             if out.all():
                 raise UserError(f"{self.origin} answers one question only; holdout needs at least 2")
             return self._keep(np.flatnonzero(~out)), self._keep(np.flatnonzero(out))
@@ -126,16 +122,18 @@ class Rows:
         return self._keep(order[count:]), self._keep(order[:count])
 
     def sample(self, count: int | None, seed: int) -> Rows:
-        """Keep `count` rows drawn by the seed; all where there are no more, or for None.
-
-        Where answers are ranked, whole questions are drawn until there are that many rows.
-        """
+        """Keep `count` rows drawn by the seed, of ranked answers that many whole questions; None: all of them."""
         if count is None or count >= len(self):
             return self
-        generator = np.random.default_rng([seed, 2])
-        if self.queries is not None:
-            return self._keep(np.flatnonzero(take_queries(self.queries[self.chosen], count, generator)))
-        return self._keep(generator.permutation(len(self))[:count])
+        _, group = np.unique(self.chosen if self.queries is None else self.queries[self.chosen], return_inverse=True)
+        groups = int(group.max()) + 1
+        drawn = np.random.default_rng([seed, 2]).permutation(groups)[:count]
+        return self._keep(np.flatnonzero(np.isin(group, drawn)))
+
+    @property
+    def num_queries(self) -> int:
+        """Number of questions that the chosen rows answer; 0 where answers are not ranked."""
+        return 0 if self.queries is None else len(np.unique(self.queries[self.chosen]))
 
     def rankable_queries(self) -> np.ndarray | None:
         """Return the question of each chosen row (N,), as `TokenisedSplit.queries`."""

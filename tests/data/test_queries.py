@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mebert.data import TextDataModule
-from mebert.data.rows import rankable, take_queries
+from mebert.data.rows import hold_out_queries, rankable
 from mebert.errors import UserError
 
 
@@ -27,15 +27,14 @@ def test_rankable_questions_are_numbered_from_zero(rows):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 40), st.integers(0, 9))
-def test_questions_are_taken_whole_until_there_are_enough_rows(queries, count, seed):
+def test_questions_are_held_out_whole_until_there_are_enough_rows(queries, count, seed):
     queries = np.asarray(queries)
-    taken = take_queries(queries, count, np.random.default_rng(seed))
+    taken = hold_out_queries(queries, count, np.random.default_rng(seed))
     assert all(len(set(taken[queries == query].tolist())) == 1 for query in queries)
-    assert taken.sum() >= min(count, len(queries))
     largest = max(int((queries == query).sum()) for query in queries[taken])
     assert taken.sum() - largest < count
-    left = take_queries(queries, count, np.random.default_rng(seed), leave_one=True)
-    assert not left.all() or len(set(queries.tolist())) == 1
+    left = set(queries[~taken].tolist())
+    assert taken.sum() >= count or len(left) == (len(set(queries.tolist())) > 1)
 
 
 def answers(questions, each=4, first_right=True):
@@ -67,10 +66,12 @@ def test_own_files(write, tokenizer_folder):
     assert batch["query"].tolist() == expected.tolist()
 
 
-def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder):
-    data = own(write, tokenizer_folder, max_train_samples=10, max_eval_samples=5)
+def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder, caplog):
+    data = own(write, tokenizer_folder, max_train_samples=3, max_eval_samples=5)
     assert len(data.splits["train"]) == 12
-    assert len(data.splits["val"]) == 8
+    assert len(data.splits["val"]) == 20
+    assert "train.csv: 3 of 12 questions, 12 of 48 rows (max_train_samples)" in caplog.text
+    assert "max_eval_samples" not in caplog.text
     assert (np.diff(data.splits["train"].index.reshape(-1, 4), axis=1) == 1).all()
 
     held = own(write, tokenizer_folder, holdout=0.2)
