@@ -7,6 +7,7 @@ import lightning as L
 from mebert.callbacks.best_checkpoint import BestCheckpoint
 from mebert.callbacks.curriculum_monitor import CurriculumMonitor
 from mebert.callbacks.curve import AccuracySpeedCurve
+from mebert.callbacks.early_stopping import StopEarly
 from mebert.callbacks.exit_accuracy import ExitAccuracy
 from mebert.callbacks.exit_flops import ExitFLOPs
 from mebert.callbacks.exit_prediction import ExitPrediction
@@ -24,6 +25,7 @@ CALLBACKS: dict[str, type[L.Callback]] = {
     "predictions": PredictionWriter,
     "curriculum": CurriculumMonitor,
     "exit_prediction": ExitPrediction,
+    "early_stopping": StopEarly,
     "finite_loss": FiniteLoss,
     "wandb": WandbReport,  # after the curve, too
 }

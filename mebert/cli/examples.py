@@ -8,6 +8,8 @@ TWO = "runs/first/version_0 runs/second/version_0"
 
 # Each with its purpose.
 EXAMPLES = {
+    "fit reviews.csv": "texts of your own: columns, lengths and settings are found",
+    "fit reviews.csv --recipe de3 --encoder FOLDER": "another recipe, another encoder",
     "fit --config configs/quickstart.yaml": "the built-in task",
     "fit --config configs/de3/rte.yaml --trainer configs/trainer/gpu.yaml": "DE3-BERT on RTE, on a GPU",
     "fit --config configs/quickstart.yaml --ckpt_path last": "continue a run that was stopped",

@@ -17,6 +17,16 @@ LIGHTNING_COMMANDS = {
     "predict": "Classify texts at a chosen speed.",
 }
 
+FIT_FILE = (
+    "python -m mebert fit FILE [--recipe NAME] [--encoder ID] [--text_column NAME] [--label_column NAME] [options]"
+)
+FIT_FILE_HELP = (
+    " FILE is a CSV, TSV, JSONL or Parquet file of labelled texts. Its columns are found (else they are asked for; "
+    "--text_pair_column names that of second texts), a share is held out for validation and test, and settings follow "
+    "its size and lengths; options win. config.yaml in the run's folder has all of them, to be changed and run by "
+    "--config (docs/training.md)."
+)
+
 OPTIONS = {"-h, --help": "Show this help.", "--version": "Show the version."}
 # In the order of the work.
 GROUPS = {
@@ -34,6 +44,7 @@ PURPOSE = (
 START = """\
 start:
     python -m mebert fit --config configs/quickstart.yaml    (two minutes, no download)
+    python -m mebert fit reviews.csv                         (texts of your own)
     python -m mebert COMMAND --help                          (its options, with examples)
 """
 
@@ -61,6 +72,7 @@ SECTIONS = {
     "exit_prediction": "exit_prediction: learn to predict which exit a text will take (GEEP)",
     "curriculum": "curriculum: the log of a curriculum (CurriculumDataModule)",
     "exit_accuracy": "exit_accuracy: the metrics of every exit",
+    "early_stopping": "early_stopping: end training when a validation metric does not improve",
     "finite_loss": "finite_loss: stop at a non-finite loss",
     "wandb": "wandb: what Weights & Biases gets of a test (configs/logger/wandb.yaml)",
     "trainer": "trainer: Lightning's",
@@ -108,7 +120,8 @@ OFTEN = {
 }
 
 TRAINING = (
-    *("test_after_fit", "exit_prediction", "curriculum", "finite_loss", "checkpoint", "last_checkpoint"),
+    *("test_after_fit", "exit_prediction", "curriculum", "early_stopping", "finite_loss", "checkpoint"),
+    "last_checkpoint",
     *("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
     *("trainer.limit_train_batches", "trainer.val_check_interval"),
 )
@@ -129,6 +142,9 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
     """Give a command its description, its short options, and the order of its help."""
     parser.description = LIGHTNING_COMMANDS[command]
     parser.usage = f"python -m mebert {command} --config FILE [options]"
+    if command == "fit":
+        parser.usage = f"{FIT_FILE}\n       {parser.usage}"
+        parser.description += FIT_FILE_HELP
     more = "" if whole else f"All options: python -m mebert {command} --help_all\n\n"
     parser.epilog = more + examples_of(command)
     for action in parser._actions:

@@ -32,6 +32,7 @@ from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.cli.checkpoint_match import check_match
 from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
+from mebert.cli.fit_file import expand
 from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
@@ -102,6 +103,7 @@ class MebertCLI(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
+        args = expand(args) if isinstance(args, list) else args
         with warnings.catch_warnings():
             # `args` is given on purpose where main([...]) is called from Python.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")

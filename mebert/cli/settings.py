@@ -1,5 +1,7 @@
 """What changes a configuration between parsing and the creation of objects, all of it in one place and in this order.
 
+Before: `fit FILE` becomes a configuration (`mebert.cli.fit_file`), which is parsed as if it were the first `--config`.
+
 1. `_set_default_logger`: CSV files in the experiment's folder, which is also where `best` and `last` are looked for.
 2. `_require_weights_only`: no checkpoint is opened that could run code.
 3. `_continue_requeued_run`: a job that SLURM has requeued continues from its last checkpoint.

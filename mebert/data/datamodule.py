@@ -62,6 +62,9 @@ class TextDataModule(PreparedSplits):
         max_eval_samples: The same of each validation and test split.
         holdout: Share of the training rows, drawn by `seed`, that serves as the validation split; the task's
             own validation split then serves as test split where the task hides its test labels.
+        test_holdout: Share of the training rows, drawn by `seed`, that serves as the test split; with `holdout` both
+            are shares of all rows, and together below 1.
+        stratify: Whether both hold every class in the same share, up to a row.
         group_by_length: Put training rows of similar length into one batch (less padding), still shuffled.
         pad_to_multiple_of: Pad each batch to a multiple of this many tokens; null for the longest row.
         num_workers: Processes that build batches; 0 builds them in the main process.
@@ -95,6 +98,8 @@ class TextDataModule(PreparedSplits):
         max_train_samples: int | None = None,
         max_eval_samples: int | None = None,
         holdout: float = 0.0,
+        test_holdout: float = 0.0,
+        stratify: bool = False,
         group_by_length: bool = True,
         pad_to_multiple_of: int | None = None,
         num_workers: int = 0,
@@ -115,6 +120,11 @@ class TextDataModule(PreparedSplits):
         check_range("num_workers", num_workers, 0)
         check_range("seed", seed, 0)
         check_range("holdout", holdout, 0, 1, high_open=True)
+        check_range("test_holdout", test_holdout, 0, 1, high_open=True)
+        if holdout + test_holdout >= 1:
+            raise UserError(f"holdout ({holdout:g}) and test_holdout ({test_holdout:g}) leave no row to train on")
+        if test_holdout and test_file is not None:
+            raise UserError(f"test_file ({test_file}) and test_holdout ({test_holdout:g}) were both given; give one")
         own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
         given_files = [name for name, path in own_files.items() if path is not None]
         check_source(task, given_files, labels is not None or regression, query_column, predict_split)
@@ -143,6 +153,8 @@ class TextDataModule(PreparedSplits):
         self.max_train_samples = max_train_samples
         self.max_eval_samples = max_eval_samples
         self.holdout = holdout
+        self.test_holdout = test_holdout
+        self.stratify = stratify
 
         given_columns = tuple(name for name in (text_column, text_pair_column) if name is not None)
         if self.task is not None:

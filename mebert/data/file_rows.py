@@ -55,6 +55,27 @@ def file_rows(path: str, wanted: Sequence[str], state: FileState | None = None) 
     return _unchanged(path, _rows(path, suffix, wanted), state)
 
 
+def column_names(path: str) -> list[str]:
+    """The names of a file's columns, in its order; in a JSONL file those of its first row.
+
+    Raises:
+        UserError: The file is empty or malformed there, or of another kind.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        next(file_rows(path, []), None)  # says what is wrong with the file
+        return list(pq.read_schema(path).names)
+    if suffix == ".jsonl":
+        next(file_rows(path, []), None)
+        first = next((line for line in text_lines(path) if line.strip()), "{}")
+        return list(json.loads(first))
+    next(file_rows(path, []), None)
+    rows = _tsv_rows(text_lines(path)) if suffix == ".tsv" else _csv_rows(path, text_lines(path))
+    return next((row for _, row in rows if row), [])
+
+
 def file_state(path: str) -> FileState:
     """The state of a file that is there and can be read twice."""
     try:

@@ -16,7 +16,10 @@ def is_used(name: str, stage: str | None) -> bool:
 
 
 def groups_to_load(stage: str | None, holdout: float) -> tuple[str, ...]:
-    """Return the groups to load for a stage (None: for all), those included whose rows may take another role."""
+    """Return the groups to load for a stage (None: for all), those included whose rows may take another role.
+
+    `holdout` is above 0 where training rows may.
+    """
     if stage is None:
         return ("train", "val", "test", "predict")
     groups = [*USED[stage]]
@@ -28,19 +31,28 @@ def groups_to_load(stage: str | None, holdout: float) -> tuple[str, ...]:
 
 
 def assign_roles(
-    splits: Mapping[str, Rows], holdout: float, seed: int, keep: Collection[str] = ()
+    splits: Mapping[str, Rows],
+    holdout: float,
+    seed: int,
+    keep: Collection[str] = (),
+    test_holdout: float = 0.0,
+    stratify: bool = False,
 ) -> tuple[dict[str, Rows], str | None]:
-    """Hold out validation rows, and let validation rows serve as test where no test row has a label.
+    """Hold out test and validation rows, and let validation rows serve as test where no test row has a label.
 
-    A `holdout` above 0 is the share of the training rows, drawn by `seed`, that becomes the only validation split. Test
-    splits in `keep` stay even without a labelled row, so that the user gets an error. Also returns a line for the user
-    where validation rows serve as test.
+    `test_holdout` and `holdout`, where they are above 0, are the shares of the training rows, drawn by `seed`, that
+    become the only test and the only validation split. Test splits in `keep` stay even without a labelled row, so that
+    the user gets an error. Also returns a line for the user where validation rows serve as test.
     """
     tests = {n: r for n, r in splits.items() if n.startswith("test") and (len(r) or n in keep)}
     validation = own_validation = {n: r for n, r in splits.items() if n.startswith("val")}
     train = {n: r for n, r in splits.items() if n == "train"}
+    if test_holdout and train:
+        train["train"], held_out = train["train"].hold_out(test_holdout, seed, stratify)
+        tests = {"test": held_out}
     if holdout and train:
-        train["train"], held_out = train["train"].hold_out(holdout, seed)
+        left = min(holdout / (1.0 - test_holdout), 1.0)  # the share of all rows, of those that the test has left
+        train["train"], held_out = train["train"].hold_out(left, seed, stratify)
         validation = {"val": held_out}
         own_validation = own_validation or validation
     note = None

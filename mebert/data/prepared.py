@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MISSING = {
     "train": "no training rows: give train_file or task",
     "val": "no validation rows: give validation_file, or holdout (such as 0.1)",
-    "test": "no test rows: give test_file, or validation rows to serve as test",
+    "test": "no test rows: give test_file or test_holdout (such as 0.1), or validation rows to serve as test",
 }
 
 
@@ -48,6 +48,8 @@ class PreparedSplits(SplitLoaders):
     max_train_samples: int | None
     max_eval_samples: int | None
     holdout: float
+    test_holdout: float = 0.0
+    stratify: bool = False
     text_columns: tuple[str, ...]
     predict_columns: tuple[str, ...]
     label_column: str
@@ -135,7 +137,7 @@ class PreparedSplits(SplitLoaders):
     def _prepare(self, stage: str | None) -> None:
         if stage in self._prepared or None in self._prepared:
             return
-        groups = groups_to_load(stage, self.holdout)
+        groups = groups_to_load(stage, self.holdout or self.test_holdout)
         if self.predict_file is not None:
             groups = tuple(group for group in groups if group != "predict")
         raw = self.load_splits(groups) if groups else {}
@@ -143,7 +145,8 @@ class PreparedSplits(SplitLoaders):
         if is_used("predict", stage):
             self._prepare_prediction(tables, required=stage is not None)
         labelled = {name: self._labelled(table, name) for name, table in raw.items()}
-        splits, note = assign_roles(labelled, self.holdout, self.seed, keep=self.files)
+        held_out = self.holdout, self.seed, self.files, self.test_holdout, self.stratify
+        splits, note = assign_roles(labelled, *held_out)
         if note and is_used("test", stage):
             rank_zero_info(note)
         splits = {name: rows for name, rows in splits.items() if is_used(name, stage)}

@@ -43,6 +43,28 @@ def hold_out_queries(queries: np.ndarray, count: int, generator: np.random.Gener
     return np.isin(question, order[:drawn])
 
 
+def stratified(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
+    """The row numbers of an `order` (N,), those first of which `count` have the classes of `labels` (N,) in proportion.
+
+    Each class gives its share rounded down, and of those with the largest remainders one row more; a class of one row
+    gives none, so that it is trained.
+
+    >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+    >>> labels[stratified(labels, np.arange(10), 3)][:3]
+    array([0, 0, 1])
+    """
+    classes, sizes = np.unique(labels, return_counts=True)
+    wanted = sizes * (count / len(labels))
+    given = np.minimum(np.floor(wanted).astype(int), sizes - 1)
+    for place in np.argsort(given - wanted, kind="stable"):
+        given[place] += given.sum() < count and given[place] < sizes[place] - 1
+    in_order = labels[order]
+    first = np.concatenate([np.flatnonzero(in_order == c)[:n] for c, n in zip(classes, given, strict=True)])
+    if len(first) < count:  # classes of one row each
+        first = np.append(first, np.setdiff1d(np.arange(len(order)), first)[: count - len(first)])
+    return np.append(order[np.sort(first)], np.delete(order, first))
+
+
 def arrow_column(table: datasets.Dataset, name: str) -> pa.ChunkedArray:
     """Return a column (N,) in the order of the rows."""
     arrow: pa.Table = table.select_columns([name]).with_format("arrow")[:]
@@ -104,10 +126,11 @@ class Rows:
     def is_whole(self) -> bool:
         return len(self.chosen) == len(self.table)
 
-    def hold_out(self, share: float, seed: int) -> tuple[Rows, Rows]:
+    def hold_out(self, share: float, seed: int, stratify: bool = False) -> tuple[Rows, Rows]:
         """Split into the rows that stay and the share that is held out, both with at least one row.
 
-        The answers to one question stay together, so that the share may be a little larger.
+        The answers to one question stay together, so that the share may be a little larger. With `stratify` every class
+        has the same share in both parts, up to a row (answers and numbers to be estimated: drawn as without).
         """
         if len(self) < 2:
             raise UserError(f"{self.origin} has {len(self)} row(s) with a label; holdout needs at least 2")
@@ -119,6 +142,8 @@ class Rows:
                 raise UserError(f"{self.origin} answers one question only; holdout needs at least 2")
             return self._keep(np.flatnonzero(~out)), self._keep(np.flatnonzero(out))
         order = generator.permutation(len(self))
+        if stratify and self.labels is not None and np.issubdtype(self.labels.dtype, np.integer):
+            order = stratified(self.labels[self.chosen], order, count)
         return self._keep(order[count:]), self._keep(order[:count])
 
     def sample(self, count: int | None, seed: int) -> Rows:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mebert.data import TextDataModule
+from mebert.data.rows import stratified
 from mebert.errors import UserError
 
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
@@ -144,6 +145,32 @@ def test_sample_and_holdout_are_disjoint_and_drawn_by_the_seed(own):
     assert set(indices(other.val_dataloader()[0])) != set(held_out)
 
 
+@pytest.mark.parametrize(("holdout", "test_holdout", "sizes"), [(0.2, 0.2, (60, 20, 20)), (0.0, 0.1, (90, 10, 10))])
+def test_shares_of_the_training_rows_validate_and_test(own, holdout, test_holdout, sizes):
+    """Disjoint, the same in every command, and with every class in proportion: 1 of 10 rows is rare."""
+    rows = [{"text": "a cat", "label": "rare" if number % 10 == 0 else "usual"} for number in range(100)]
+    given = {"train": rows, "validation": rows[:10] if not holdout else None, "holdout": holdout, "stratify": True}
+    data = own("fit", **given, test_holdout=test_holdout)
+    parts = [sorted(indices(data.train_dataloader())), sorted(indices(data.val_dataloader()[0]))]
+    data.setup("test")
+    parts.append(sorted(indices(data.test_dataloader()[0])))
+    assert tuple(map(len, parts)) == sizes
+    assert not set(parts[0]) & set(parts[2])
+    if holdout:
+        assert sorted([*parts[0], *parts[1], *parts[2]]) == list(range(100))
+        assert [sum(number % 10 == 0 for number in part) for part in parts] == [6, 2, 2]
+    again = own("test", **given, test_holdout=test_holdout)
+    assert sorted(indices(again.test_dataloader()[0])) == parts[2]
+
+
+def test_a_class_of_one_row_is_trained():
+    labels = np.array([0] * 50 + [1])
+    for seed in range(20):
+        order = stratified(labels, np.random.default_rng(seed).permutation(51), 10)
+        assert sorted(order) == list(range(51))
+        assert 1 not in labels[order[:10]]
+
+
 def test_validation_rows_serve_as_test(own):
     data = own("fit", train=40, holdout=0.25)
     assert len(indices(data.val_dataloader()[0])) == 10
@@ -258,6 +285,14 @@ def test_blank_text_of_a_task_is_used_with_a_warning(hub, tokenizer_folder):
         ({"task": "mnli", "max_length": 2}, "max_length must be at least 8, got 2"),
         ({"task": "mnli", "truncation_side": "middle"}, "truncation_side must be right or left, got 'middle'"),
         ({"task": "mnli", "holdout": 1.0}, r"holdout must be in \[0, 1\), got 1.0"),
+        (
+            {"task": "mnli", "holdout": 0.6, "test_holdout": 0.4},
+            r"holdout \(0.6\) and test_holdout \(0.4\) leave no row",
+        ),
+        (
+            {"labels": ["a", "b"], "test_file": "t.csv", "test_holdout": 0.4},
+            r"test_file \(t.csv\) and test_holdout \(0.4\)",
+        ),
     ],
 )
 def test_settings_that_cannot_work(settings, message):

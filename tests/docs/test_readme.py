@@ -44,7 +44,9 @@ def working_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", sorted({command for page in PAGES for command in commands(page)}))
-def test_command_parses(command, working_folder, capsys):
+def test_command_parses(command, working_folder, monkeypatch, capsys):
+    monkeypatch.setattr("mebert.cli.fit_file._encoder_fit", lambda *_: (384, 64, 99.0))
+    (working_folder / "reviews.csv").write_text("text,label\ngood,1\nbad,0\n", encoding="utf-8")
     (working_folder / "configs").symlink_to(ROOT / "configs")
     for name in ("train.csv", "dev.csv", "test.csv", "texts.csv"):
         (working_folder / name).write_text("premise,hypothesis,label\na,b,yes\nc,d,no\n", encoding="utf-8")

@@ -1,0 +1,128 @@
+"""Which columns of a file hold the texts and the label, where the user names none: by their names, else by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mebert.data.file_rows import ENDINGS, column_names, file_rows
+from mebert.data.label_names import is_missing, label_text
+from mebert.errors import UserError
+
+PAIRS = (
+    *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("text1", "text2"), ("text_a", "text_b")),
+    *(("question1", "question2"), ("question", "answer"), ("question", "sentence"), ("query", "document")),
+)
+TEXTS = ("text", "sentence", "review", "content", "comment", "message", "body", "description")
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "topic", "rating", "stars")
+LOOKED_AT = 1000  # rows
+MOST_CLASSES = 100
+WORDS = 3  # a column whose cells have so many on average holds texts
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a file of labelled texts; `pair` is that of second texts, or None."""
+
+    text: str
+    pair: str | None
+    label: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The one or two columns of texts."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+def find_columns(path: str, text: str | None = None, pair: str | None = None, label: str | None = None) -> Columns:
+    """The columns of a CSV, TSV, JSONL or Parquet file; those given are taken as they are.
+
+    A usual name decides (`text`, `review`, ...; `label`, `category`, ...; of pairs `premise` and `hypothesis`, ...),
+    else the content of the first 1,000 rows, where only one column can be meant: texts have several words, and a label
+    has few different values.
+
+    Raises:
+        UserError: No column or several may be meant; it names the option that says which.
+    """
+    names = column_names(path)
+    if missing := [name for name in (text, pair, label) if name is not None and name not in names]:
+        next(file_rows(path, missing), None)  # says which columns there are, and the one that may be meant
+    by_name = {name.strip().lower(): name for name in reversed(names)}
+    if text is None and pair is None:
+        found = next((two for two in PAIRS if all(name in by_name for name in two)), None)
+        if found is not None:
+            text, pair = (by_name[name] for name in found)
+    if label is None:
+        label = _named(by_name, LABELS, (text, pair))
+    if text is None:
+        text = _named(by_name, TEXTS, (pair, label))
+    if text is None or label is None:
+        rest = [name for name in names if name not in (text, pair, label)]
+        cells = _cells(path, rest)
+        wordy = [name for name in rest if _words(cells[name]) >= WORDS]
+        if label is None:
+            label = _only(path, "label", [n for n in rest if n not in wordy and _may_be_label(cells[n])], names)
+        if text is None:
+            text = _only(path, "text", wordy or [name for name in rest if name != label], names)
+    return Columns(text, pair, label)
+
+
+def read_columns(path: str, columns: Columns, most: int) -> tuple[int, int, list[Sequence[object]]]:
+    """The number of rows with a label and of different labels, and the texts of at most 2 `most` of them, evenly."""
+    count, labels, kept, step = 0, set[str](), list[Sequence[object]](), 1
+    for _, values in file_rows(path, [*columns.texts, columns.label]):
+        if is_missing(values[-1]):
+            continue
+        if count % step == 0:
+            kept.append(values[:-1])
+        if len(kept) > 2 * most:
+            kept, step = kept[::2], 2 * step
+        labels.add(label_text(values[-1]))
+        count += 1
+    return count, len(labels), kept
+
+
+def check_own_file(path: str) -> None:
+    """Refuse what is no file of rows, saying how it is given instead."""
+    if Path(path).is_dir():
+        raise UserError(
+            f"fit {path}: a folder; give a file of labelled texts ({', '.join(ENDINGS)}), or to go on with a run: "
+            f"fit --config {Path(path) / 'config.yaml'} --ckpt_path last"
+        )
+    if Path(path).suffix.lower() in (".yaml", ".yml"):
+        raise UserError(f"fit {path}: a configuration is given by --config {path}")
+
+
+def _named(by_name: dict[str, str], usual: Sequence[str], taken: Sequence[str | None]) -> str | None:
+    return next((by_name[name] for name in usual if name in by_name and by_name[name] not in taken), None)
+
+
+def _cells(path: str, names: list[str]) -> dict[str, list[str]]:
+    rows = [values for _, values in islice(file_rows(path, names), LOOKED_AT)] if names else []
+    return {name: list(_texts(values[place] for values in rows)) for place, name in enumerate(names)}
+
+
+def _texts(values: Iterator[object]) -> Iterator[str]:
+    for value in values:
+        if not is_missing(value):
+            yield value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _words(cells: Sequence[str]) -> float:
+    return sum(len(text.split()) for text in cells) / max(len(cells), 1)
+
+
+def _may_be_label(cells: Sequence[str]) -> bool:
+    return 2 <= len(set(cells)) <= max(2, min(MOST_CLASSES, len(cells) // 10))
+
+
+def _only(path: str, what: str, found: list[str], names: list[str]) -> str:
+    if len(found) == 1:
+        return found[0]
+    which = f" ({' or '.join(map(repr, found[:4]))}?)" if found else ""
+    raise UserError(
+        f"{path}: which column is the {what}{which}? Its columns are {', '.join(names)}; name it by --{what}_column"
+    )
