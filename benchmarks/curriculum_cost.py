@@ -22,7 +22,7 @@ import torch
 
 from mebert.curriculum import Loss, RootCompetence
 from mebert.curriculum.datamodule import CurriculumOrder
-from mebert.data.loaders import SplitLoaders
+from mebert.data.datamodule import SplitDataModule
 from mebert.data.scoring import evaluation_mode, score_split
 from mebert.data.synthetic import synthetic_tokenizer
 from mebert.data.tokenised import TokenisedSplit
@@ -75,15 +75,19 @@ def random_rows(rows: int, seed: int) -> TokenisedSplit:
     return TokenisedSplit(tokens, np.concatenate([[0], np.cumsum(lengths)]), None, np.arange(rows), labels)
 
 
-def make_data(split: TokenisedSplit, settings: dict[str, Any] | None, batch: int) -> SplitLoaders:
+class OrderedSplits(CurriculumOrder, SplitDataModule):
+    """Rows that are there already, with a curriculum."""
+
+
+def make_data(split: TokenisedSplit, settings: dict[str, Any] | None, batch: int) -> SplitDataModule:
     """A data module that has the rows already."""
     common: dict[str, Any] = {
         "batch_size": batch, "eval_batch_size": 128, "group_by_length": True,
         "pad_to_multiple_of": None, "num_workers": 0, "seed": 0,
     }  # fmt: skip
-    data: Any = SplitLoaders(**common)
+    data: Any = SplitDataModule(**common)
     if settings is not None:
-        data = CurriculumOrder(difficulty=Loss(), pacing=RootCompetence(until=1.0), **settings, **common)
+        data = OrderedSplits(difficulty=Loss(), pacing=RootCompetence(until=1.0), **settings, **common)
     data.splits = {"train": split}
     data.tokenizer = synthetic_tokenizer()  # only its padding is used
     return data  # type: ignore[no-any-return]

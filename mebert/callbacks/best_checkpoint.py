@@ -9,12 +9,12 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.base import CheckedCheckpoint
 from mebert.errors import UserError
+from mebert.runtime.messages import rank_zero_info, rank_zero_warn
 from mebert.storage.atomic import atomic_write, copy_whole
 from mebert.storage.checkpoints import read_checkpoint
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
 from mebert.data.resumable import ResumableLoader
 from mebert.runtime.distributed import gather_rows
+from mebert.runtime.messages import rank_zero_warn
 
 KEY = "resume"
 

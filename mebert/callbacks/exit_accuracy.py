@@ -7,15 +7,16 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics
 from mebert.errors import check_range
+from mebert.metrics.collected import make_metric, update_metric
 from mebert.metrics.ranking import RANKING_METRICS
-from mebert.metrics.task import make_metric, metric_input, update_metric
+from mebert.metrics.task import metric_input
 from mebert.modules.base import stage_prefix
+from mebert.runtime.messages import rank_zero_warn
 
 
 class ExitAccuracy(SplitCallback):

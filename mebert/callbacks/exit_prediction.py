@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
@@ -25,6 +24,7 @@ from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.metrics.record_files import record_from_tensors
 from mebert.policies import policy_from_spec
+from mebert.runtime.messages import rank_zero_info, rank_zero_warn
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint

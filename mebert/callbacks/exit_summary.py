@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from mebert.report.layout import print_table
 from mebert.report.model_parts import model_parts, parts_table, shortened
+from mebert.runtime.messages import rank_zero_info
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from mebert.callbacks.base import CheckedCheckpoint
 from mebert.storage.atomic import keeping_previous, previous_of
-from mebert.storage.checkpoints import AtomicCheckpointIO
+from mebert.storage.checkpoint_io import AtomicCheckpointIO
 
 
 class ValidateLast(L.Callback):

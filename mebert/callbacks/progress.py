@@ -10,12 +10,12 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import BatchesProcessedColumn, CustomBarColumn
-from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import ProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from typing_extensions import override
 
 from mebert.metrics.task import score_to_choose
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import REFRESH_SECONDS, bars_wanted, duration, send_logs_to_current_stderr
 
 SILENCE_SECONDS = 300.0

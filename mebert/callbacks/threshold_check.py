@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from mebert.errors import UserError
 from mebert.metrics.at_speed import describe_inert_threshold
 from mebert.policies import FixedExit
+from mebert.runtime.messages import rank_zero_warn
 
 if TYPE_CHECKING:
     import lightning as L

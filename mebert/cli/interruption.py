@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mebert.callbacks.last_checkpoint import LastCheckpoint
 from mebert.callbacks.stop_on_signal import Stopped
 from mebert.errors import UserError
-from mebert.storage.checkpoints import NotWritten
+from mebert.storage.checkpoint_io import NotWritten
 from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, run_folder
 

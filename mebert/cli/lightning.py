@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
@@ -44,9 +44,10 @@ from mebert.loggers.wandb_logger import describe_runs, end_runs
 from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
 from mebert.runtime.log_filters import silence_library_bars
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import bars_wanted
 from mebert.storage.atomic import clear_unfinished
-from mebert.storage.checkpoints import AtomicCheckpointIO
+from mebert.storage.checkpoint_io import AtomicCheckpointIO
 from mebert.storage.run_folder import RunFolder, claimed_run, refuse_taken, run_folder
 
 DEFAULTS = {

@@ -24,19 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from lightning.pytorch.utilities import rank_zero_info
 
 from mebert.cli.interruption import same_command
-from mebert.data import TextDataModule
 from mebert.data.label_names import fill_in_labels
+from mebert.data.text_splits import TextSplits
 from mebert.data.tokenizers import DEFAULT_LENGTH, stored_settings, tell_unknown_length
 from mebert.errors import UserError
 from mebert.report.glue_files import glue_splits
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.precision import pick_precision
 from mebert.runtime.slurm import requeued_checkpoint
 from mebert.storage.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
 
-DEFAULT_TOKENIZER = inspect.signature(TextDataModule).parameters["tokenizer"].default
+DEFAULT_TOKENIZER = inspect.signature(TextSplits).parameters["tokenizer"].default
 
 
 @dataclass

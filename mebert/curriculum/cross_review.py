@@ -17,11 +17,11 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from mebert.curriculum.measures import DataMeasure, Loss, Margin, ModelMeasure
+from mebert.data.datamodule import SplitDataModule
 from mebert.data.files import cache_folder
 from mebert.data.loaders import SplitLoaders
 from mebert.data.scoring import evaluation_mode, score_split
@@ -29,6 +29,7 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import no_collectives
 from mebert.runtime.log_filters import quiet_trainer
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import Progress, shown_by
 from mebert.storage.atomic import atomic_path
 
@@ -132,7 +133,7 @@ class CrossReview(DataMeasure):
     ) -> np.ndarray:
         """Train one teacher on a part, and score the rest; `text` stands before the progress bar of either."""
         module: Any = type(trainer.lightning_module)(**_settings(trainer.lightning_module))
-        own = SplitLoaders(
+        own = SplitDataModule(
             data.batch_size, data.eval_batch_size, data.group_by_length, data.pad_to_multiple_of, 0, self.seed
         )
         own.splits = {"train": split.select(part)}

@@ -10,7 +10,6 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
@@ -27,6 +26,7 @@ from mebert.data.synthetic import SyntheticEntailmentDataModule
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError, check_range
 from mebert.runtime.distributed import gather_rows
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import rows_pass
 
 
@@ -79,7 +79,7 @@ class CurriculumOrder(SplitLoaders):
 
     def setup(self, stage: str | None = None) -> None:
         """Compute a measure of the data, and add the callback that collects a measure of the model."""
-        super().setup(stage)  # type: ignore[arg-type]
+        super().setup(stage)
         if stage not in ("fit", None) or "train" not in self.splits:
             return
         self._prepare_measure()

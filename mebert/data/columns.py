@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lightning.pytorch.utilities import rank_zero_info
+from mebert.runtime.messages import rank_zero_info
 
 
 def rename_taken(given: Iterable[str], own: Iterable[str]) -> dict[str, str]:

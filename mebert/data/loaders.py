@@ -1,4 +1,4 @@
-"""The Lightning side of the data: loaders of the splits that have been prepared."""
+"""Loaders of the splits that have been prepared; a data module adds Lightning's class."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import lightning as L
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -16,18 +15,20 @@ from mebert.data.tokenised import Batch, Item, TokenisedSplit, collate
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
+    from lightning import Trainer
     from transformers import PreTrainedTokenizerBase
 
 STAGES = {"train": "fit", "val": "validate", "test": "test"}
 
 
-class SplitLoaders(L.LightningDataModule):
+class SplitLoaders:
     """Loaders of tokenised splits by name; a subclass fills `splits` and the two lists of names.
 
     Settings as in `TextDataModule`.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    trainer: Trainer | None = None
 
     def __init__(
         self,
@@ -48,6 +49,12 @@ class SplitLoaders(L.LightningDataModule):
         self.splits: dict[str, TokenisedSplit] = {}
         self.validation_names = ["val"]
         self.test_names = ["test"]
+
+    def prepare_data(self) -> None:
+        """Prepare the splits of the trainer's command, once a machine."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Prepare the splits of a stage (`fit`, `validate`, `test`, `predict`); null for all."""
 
     def split(self, name: str) -> TokenisedSplit:
         """Return a split that has been prepared."""

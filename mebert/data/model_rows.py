@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import lightning as L
+from typing import Any
+
 import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from mebert.data.datamodule import TextDataModule
 from mebert.data.label_names import check_label_order, fill_in_labels
 from mebert.data.loaders import SplitLoaders, open_split
+from mebert.data.synthetic_splits import SyntheticSplits
+from mebert.data.text_splits import TextSplits
 from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenised import TokenisedSplit
 from mebert.data.tokenizers import check_vocabulary, load_tokenizer, saved_in, tell_unknown_length
@@ -19,10 +21,16 @@ from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
+PLAIN: dict[str, type[SplitLoaders]] = {
+    "TextDataModule": TextSplits,
+    "SyntheticEntailmentDataModule": SyntheticSplits,
+}
+"""Name of a data module to the class of its rows."""
+
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
     """A named task in the model's own tokens; its labels must be the model's, in the same order."""
-    return _fitting(TextDataModule(task, folder, max_length), model, f"task {task!r}")
+    return _fitting(TextSplits(task, folder, max_length), model, f"task {task!r}")
 
 
 def file_data(
@@ -37,7 +45,7 @@ def file_data(
     """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
     regression = model.num_labels == 1
     warn_of_kind(ModelSpec.read(folder).num_texts, 1 if text_pair_column is None else 2)
-    return TextDataModule(
+    return TextSplits(
         tokenizer=folder,
         max_length=max_length,
         validation_file=path,
@@ -65,13 +73,14 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
         own["tokenizer"] = folder
     if "max_length" in own and own["max_length"] is None:
         own["max_length"] = spec.max_length
-    named = content["data"].get("class_path")
-    kind = imported_class(named, L.LightningDataModule, f"{config}: cannot create its data module: it")
+    base, named = _class_of_rows(content["data"].get("class_path"))
+    content["data"]["class_path"] = named
+    kind: type[Any] = imported_class(named, base, f"{config}: cannot create its data module: it")
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
     fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
     strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    parser.add_subclass_arguments(base, "data")
     try:
         data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
     except ArgumentError as error:
@@ -79,6 +88,22 @@ def run_data(folder: str, model: MultiExitModel) -> SplitLoaders:
     if not isinstance(data, SplitLoaders):
         raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
     return _fitting(data, model, str(config))
+
+
+def _class_of_rows(class_path: Any) -> tuple[type[Any], Any]:
+    """A data module's base class and class path; of mebert's own its rows alone, for which no trainer is imported."""
+    for name, plain in PLAIN.items():
+        if class_path in (
+            name,
+            f"mebert.{name}",
+            f"mebert.data.{name}",
+            f"mebert.data.datamodule.{name}",
+            f"mebert.data.synthetic.{name}",
+        ):
+            return SplitLoaders, f"{plain.__module__}.{plain.__qualname__}"
+    import lightning as L
+
+    return L.LightningDataModule, class_path
 
 
 def trained_length(folder: str, model: MultiExitModel) -> int:

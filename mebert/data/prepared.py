@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -23,6 +22,7 @@ from mebert.data.text_warnings import UNKNOWN, mostly_unknown, warn_of_share
 from mebert.data.tokenised import Batch, TokenisedSplit, tokenise
 from mebert.data.tokenizers import check_tokenizer, settings_of
 from mebert.errors import UserError
+from mebert.runtime.messages import rank_zero_info
 
 if TYPE_CHECKING:
     import datasets

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 
 from mebert.data.samplers import PADDING_ROW, EvalSampler
 from mebert.data.tokenised import TokenisedSplit
 from mebert.runtime.distributed import gather_rows
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 
 @contextmanager
@@ -64,7 +67,7 @@ def map_rows(
 
 
 def score_split(
-    trainer: L.Trainer,
+    trainer: Trainer,
     split: TokenisedSplit,
     collate_batch: Callable[..., dict[str, Tensor]],
     score_batch: Callable[[Mapping[str, Tensor]], Tensor],

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
+
+from mebert.runtime.messages import rank_zero_warn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

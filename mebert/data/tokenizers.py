@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import transformers
-from lightning.pytorch.utilities import rank_zero_info
 
 from mebert.errors import UserError, brief
+from mebert.runtime.messages import rank_zero_info
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import saved_model_folder
 

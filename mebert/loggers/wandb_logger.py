@@ -12,12 +12,13 @@ from typing import Any, Literal
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.loggers.account import why_offline
 from mebert.loggers.charts import Best, ExitLines, summary_of
+from mebert.runtime.messages import rank_zero_info
 
 STEP = "trainer/global_step"
 LONGEST_TAG = 64  # characters that W&B takes

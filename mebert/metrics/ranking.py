@@ -1,9 +1,10 @@
 """Ranking metrics over questions with several candidates: MAP, MRR and precision at 1, for all questions at once.
 
 Shapes: N rows (one candidate each), Q questions, C classes. The metrics that are logged are torchmetrics' own
-(`QuestionRanking`). A curve needs hundreds of values, for which their loop over the questions would take seconds, so
-`mean_over_questions` computes all questions at once (tests compare the two). Of equal scores an irrelevant row is
-ranked before a relevant one, so that the value does not depend on the order of the rows or the number of processes.
+(`mebert.metrics.collected.QuestionRanking`). A curve needs hundreds of values, for which their loop over the questions
+would take seconds, so `mean_over_questions` computes all questions at once (tests compare the two). Of equal scores an
+irrelevant row is ranked before a relevant one, so that the value does not depend on the order of the rows or the number
+of processes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecision
-from torchmetrics.retrieval.base import RetrievalMetric
-from torchmetrics.utilities import dim_zero_cat
 
 
 def ranking_scores(logits: Tensor) -> Tensor:
@@ -91,61 +88,13 @@ def values_of_questions(name: str, scores: Tensor, relevant: Tensor, queries: Te
     Scores (N,): higher is better; relevant (N,) bool; queries, the question of each row, (N,): rows below 0 do not
     count.
     """
-    relevant, queries = _ranked(scores, relevant, queries)
-    ranks, starts = _ranks(queries)
+    relevant, queries = ranked_rows(scores, relevant, queries)
+    ranks, starts = ranks_of(queries)
     values = RANKING_METRICS[name](relevant, ranks, starts)
     return values[_sum(relevant.double(), starts) > 0]
 
 
-class QuestionRanking(torchmetrics.Metric):
-    """torchmetrics' retrieval metric over rows that are stored and joined over all processes.
-
-    torchmetrics gets ranks instead of scores, so that ties are broken as in `mean_over_questions`.
-
-    Args:
-        name: One of `RANKING_METRICS`.
-    """
-
-    full_state_update = False
-    higher_is_better = True
-    scores: list[Tensor]
-    relevant: list[Tensor]
-    queries: list[Tensor]
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        for state in ("scores", "relevant", "queries"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
-
-    def update(self, scores: Tensor, relevant: Tensor, queries: Tensor) -> None:
-        """Add rows (N,), including those without a question (below 0); arguments as `mean_over_questions`."""
-        self.scores.append(scores.float())
-        self.relevant.append(relevant)
-        self.queries.append(queries)
-
-    def compute(self) -> Tensor:
-        """The metric of all rows, a scalar; NaN where no question can be ranked."""
-        nothing = torch.tensor(float("nan"), device=self.device)
-        if not len(self.scores):
-            return nothing
-        relevant, queries = _ranked(*(dim_zero_cat(s) for s in (self.scores, self.relevant, self.queries)))
-        if not relevant.any():
-            return nothing
-        ranks, _ = _ranks(queries)
-        metric = _retrieval_metric(self.name).to(self.device)
-        # From 1 down towards 0: torchmetrics leaves negative scores out.
-        return metric(1.0 / ranks, relevant.long(), indexes=queries).float()
-
-
-def _retrieval_metric(name: str) -> RetrievalMetric:
-    """A new metric of torchmetrics; questions without a relevant row do not count."""
-    if name == "p_at_1":
-        return RetrievalPrecision(top_k=1, empty_target_action="skip", sync_on_compute=False)
-    return {"map": RetrievalMAP, "mrr": RetrievalMRR}[name](empty_target_action="skip", sync_on_compute=False)
-
-
-def _ranked(scores: Tensor, relevant: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def ranked_rows(scores: Tensor, relevant: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     """`relevant` and `queries` of the rows that count, question by question, the best-ranked row of each first."""
     counted = queries >= 0
     scores, relevant, queries = scores[counted], relevant[counted], queries[counted]
@@ -156,8 +105,8 @@ def _ranked(scores: Tensor, relevant: Tensor, queries: Tensor) -> tuple[Tensor, 
     return relevant[order], queries[order]
 
 
-def _ranks(queries: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank of each row within its question from 1 (N,), and where each question starts (Q,); rows as `_ranked`."""
+def ranks_of(queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Rank of each row within its question from 1 (N,), and where each question starts (Q,); rows as `ranked_rows`."""
     fresh = torch.ones_like(queries, dtype=torch.bool)
     fresh[1:] = queries[1:] != queries[:-1]
     starts = fresh.nonzero().squeeze(-1)

@@ -1,4 +1,4 @@
-"""The metrics of tasks, by short name: of recorded rows, and as torchmetrics that collect rows over all processes.
+"""The metrics of tasks, by short name, of recorded rows; `mebert.metrics.collected` has those that training logs.
 
 `acc`, `f1`, `matthews` for classes; `pearson`, `spearman` for regression; `map`, `mrr`, `p_at_1` where rows are ranked
 within their questions. The first metric of a task is its main one. Rows of a class below 0 have no label and do not
@@ -13,14 +13,11 @@ import math
 
 import numpy as np
 import torch
-import torchmetrics
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
-from torchmetrics.utilities import dim_zero_cat
 
 from mebert.errors import UserError
 from mebert.metrics.formulas import CLASS_METRICS, correlation
-from mebert.metrics.ranking import RANKING_METRICS, QuestionRanking, is_relevant, mean_over_questions, ranking_scores
+from mebert.metrics.ranking import RANKING_METRICS, is_relevant, mean_over_questions, ranking_scores
 
 VALUE_METRICS = ("pearson", "spearman")
 METRIC_NAMES = (*CLASS_METRICS, *VALUE_METRICS, *RANKING_METRICS)
@@ -35,56 +32,6 @@ def check_metric(name: str, num_labels: int) -> None:
     if name not in RANKING_METRICS and (name in VALUE_METRICS) != (num_labels == 1):
         kind = "regression" if num_labels == 1 else f"{num_labels} classes"
         raise UserError(f"the metric {name!r} does not fit a task with {kind}")
-
-
-def make_metric(name: str, num_labels: int) -> torchmetrics.Metric:
-    """A new metric, for `update_metric`; arguments and errors as `check_metric`.
-
-    `f1` is that of class 1 for two classes, as in GLUE, else the macro average.
-    """
-    check_metric(name, num_labels)
-    if name in RANKING_METRICS:
-        return QuestionRanking(name)
-    return ValueMetric(name) if name in VALUE_METRICS else ClassMetric(name, num_labels)
-
-
-class ClassMetric(MulticlassConfusionMatrix):
-    """A metric of `CLASS_METRICS`, from torchmetrics' confusion matrix of C classes."""
-
-    higher_is_better = True
-
-    def __init__(self, name: str, num_labels: int) -> None:
-        super().__init__(num_labels, ignore_index=-1)
-        self.name = name
-
-    def compute(self) -> Tensor:
-        """The metric of all rows, a scalar."""
-        return _scalar(_of_confusion(self.name, self.confmat), self.device)
-
-
-class ValueMetric(torchmetrics.Metric):
-    """A correlation of predicted and true values, which are stored and joined over all processes."""
-
-    full_state_update = False
-    higher_is_better = True
-    predictions: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        for state in ("predictions", "labels"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
-
-    def update(self, predictions: Tensor, labels: Tensor) -> None:
-        """Add rows (N,)."""
-        self.predictions.append(predictions.float())
-        self.labels.append(labels.float())
-
-    def compute(self) -> Tensor:
-        """The metric of all rows, a scalar."""
-        rows = [dim_zero_cat(x) if len(x) else torch.zeros(0) for x in (self.predictions, self.labels)]
-        return _scalar(_of_values(self.name, *rows), self.device)
 
 
 def predictions_of(logits: Tensor) -> Tensor:
@@ -102,21 +49,6 @@ def labelled_rows(labels: Tensor, num_labels: int) -> Tensor:
     return torch.ones_like(labels, dtype=torch.bool) if num_labels == 1 else labels >= 0
 
 
-def update_metric(
-    metric: torchmetrics.Metric, values: Tensor, labels: Tensor, queries: Tensor | None, regression: bool
-) -> None:
-    """Update a metric from `make_metric`; `regression` is C = 1.
-
-    `values` (N,) are from `metric_input`, `queries` (N,) as in `metric_value`.
-    """
-    known = labelled_rows(labels, 1 if regression else 2)
-    values, labels = values[known], labels[known]
-    if isinstance(metric, QuestionRanking):
-        metric.update(values, is_relevant(labels), required_queries(metric.name, queries)[known])
-    elif len(labels):  # torchmetrics does not take none
-        metric.update(values, labels)
-
-
 def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> float:
     """One metric of logits (N, C) and labels (N,).
 
@@ -129,9 +61,9 @@ def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | No
     if name in RANKING_METRICS:
         return float(mean_over_questions(name, values, is_relevant(labels), required_queries(name, queries)[known]))
     if name in VALUE_METRICS:
-        return _of_values(name, values, labels)
+        return of_values(name, values, labels)
     pairs = labels.long() * num_labels + values
-    return _of_confusion(name, torch.bincount(pairs, minlength=num_labels**2).view(num_labels, num_labels))
+    return of_confusion(name, torch.bincount(pairs, minlength=num_labels**2).view(num_labels, num_labels))
 
 
 def required_queries(name: str, queries: Tensor | None) -> Tensor:
@@ -152,17 +84,14 @@ def score_to_choose(value: float | None) -> float:
     return -math.inf if value is None or math.isnan(value) else float(value)
 
 
-def _of_confusion(name: str, matrix: Tensor) -> float:
+def of_confusion(name: str, matrix: Tensor) -> float:
     """A metric of classes from how often each (true, predicted) class occurs, (C, C)."""
     counts = matrix.cpu().double().numpy()
     of_class = np.diagonal(counts), counts.sum(1), counts.sum(0)
     return float(CLASS_METRICS[name](*(c[None] for c in of_class))[0])
 
 
-def _of_values(name: str, predictions: Tensor, labels: Tensor) -> float:
+def of_values(name: str, predictions: Tensor, labels: Tensor) -> float:
+    """A correlation of predicted and true values, (N,) each."""
     x, y = (side.detach().cpu().double().numpy() for side in (predictions, labels))
     return float(correlation(np.ones((1, len(x))), x, y, ranks=name == "spearman")[0])
-
-
-def _scalar(value: float, device: torch.device) -> Tensor:
-    return torch.tensor(value, dtype=torch.float32, device=device)

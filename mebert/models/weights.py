@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
+from mebert.runtime.messages import rank_zero_info
 from mebert.storage.finite import check_finite, first_names
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenizers import check_vocabulary
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
+from mebert.runtime.messages import rank_zero_warn
 
 # Strategies that leave a process only a part of the weights, or of their gradients.
 SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")

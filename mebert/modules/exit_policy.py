@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_warn
 
 from mebert.calibration.default_point import default_threshold, expected_at
 from mebert.data.label_names import check_data_labels, is_unnamed
@@ -37,6 +36,7 @@ from mebert.policies import (
 from mebert.policies.base import LOOSEST
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.policies.temperature import fit_temperatures
+from mebert.runtime.messages import rank_zero_warn
 from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.seed import isolate_rng
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,6 +27,7 @@ from mebert.errors import UserError
 from mebert.models.families import RobertaAdapter
 from mebert.modules.teacher_labels import label_order
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_path
 

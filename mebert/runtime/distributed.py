@@ -1,4 +1,4 @@
-"""Distributed training: a DDP strategy with a long timeout, the number of processes, collectives switched off."""
+"""Distributed training: the number of processes, a lost one, collectives switched off."""
 
 from __future__ import annotations
 
@@ -6,24 +6,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import timedelta
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-
-
-class PatientDDP(DDPStrategy):
-    """Lightning's `ddp` with a longer timeout of collectives. A process that dies is noticed at once in any case.
-
-    Args:
-        timeout: Must exceed the time for which one process works while the others wait (tokenising a large corpus,
-            training the teachers of a cross-review), for which Lightning's half hour may be too short.
-    """
-
-    def __init__(self, timeout: timedelta = timedelta(hours=2)) -> None:
-        super().__init__(timeout=timeout)
-
 
 # What gloo says of a peer that is gone or silent is a RuntimeError that begins with the place in its transport; its
 # other errors begin with "[enforce fail at ...". NCCL's have types of PyTorch's own, and one of its codes is for this.

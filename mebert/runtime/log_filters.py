@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mebert.runtime.messages import LOGGER
+
 LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
 
 
@@ -53,7 +55,7 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 @contextmanager
 def quiet_trainer() -> Iterator[None]:
     """Silence a trainer inside a run, whose lines on devices and precision would look like the run's own."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, LIGHTNING_LOGGERS)}
+    levels = {logger: logger.level for logger in map(logging.getLogger, (*LIGHTNING_LOGGERS, LOGGER))}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in levels:

@@ -39,14 +39,18 @@ MODULES = {
 
 NAMES = {
     "mebert.cli.main": "mebert.cli.main.main",
-    "mebert.checkpoint_io.WholeCheckpointIO": "mebert.storage.checkpoints.AtomicCheckpointIO",
+    "mebert.checkpoint_io.WholeCheckpointIO": "mebert.storage.checkpoint_io.AtomicCheckpointIO",
     "mebert.data.CurriculumDataModule": "mebert.curriculum.datamodule.CurriculumDataModule",
     "mebert.data.SyntheticCurriculumDataModule": "mebert.curriculum.datamodule.SyntheticCurriculumDataModule",
     "mebert.flops.straight_flops": "mebert.models.flops.direct_exit_flops",
+    "mebert.metrics.make_metric": "mebert.metrics.collected.make_metric",
+    "mebert.metrics.update_metric": "mebert.metrics.collected.update_metric",
     "mebert.models.EncoderWalk": "mebert.models.encoder.EncoderAdapter",
     "mebert.models.load_policy": "mebert.policies.stored_thresholds.load_policy",
     "mebert.models.walk_for": "mebert.models.families.adapter_for",
     "mebert.modules.leaving.LeavingModule": "mebert.modules.exit_policy.EarlyExitModule",
+    "mebert.ranking.QuestionRanking": "mebert.metrics.collected.QuestionRanking",
+    "mebert.strategies.PatientDDP": "mebert.runtime.patient_ddp.PatientDDP",
 }
 """Name of 0.1.0 to its path now, where a module stayed and lost it, or where it was renamed."""
 

@@ -1,4 +1,4 @@
-"""Finding, checking and writing checkpoints: the checkpoint that a command line names."""
+"""Finding and checking checkpoints: the checkpoint that a command line names."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from pydantic import BaseModel, Field, InstanceOf, NonNegativeInt
-from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.storage.atomic import atomic_write, find_corruption
+from mebert.storage.atomic import find_corruption
 from mebert.storage.finite import check_finite
 from mebert.storage.json_values import check_values
 from mebert.storage.model_spec import check_label_names
-from mebert.storage.paths import describe_os_error
 from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
@@ -42,28 +37,6 @@ class _Checkpoint(BaseModel):
     callbacks: dict[str, dict[str, Any]] = {}
     optimizer_states: list[_Optimizer] = []
     lr_schedulers: list[dict[str, Any]] = []
-
-
-class NotWritten(UserError):
-    """A checkpoint could not be written."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all, as long as its folder is on a disk; raises `NotWritten`.
-
-    Lightning's own writes to the folder of temporary files first; where that is another disk, what is moved from there
-    is copied over the old file, and a kill leaves neither. It also holds a second copy in memory.
-    """
-
-    @override
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        if storage_options is not None or "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        try:
-            atomic_write(checkpoint, Path(path))
-        except OSError as error:
-            raise NotWritten(describe_os_error(error) or f"cannot write {path}: {error.strerror}") from error
 
 
 class DamagedCheckpoint(UserError):
@@ -134,6 +107,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             check_label_names(names)
         except UserError as error:
             raise UserError(f"{path}: {error}; {_advice(_other_than(path))}") from error
+    import lightning as L
+    from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
+
     # Lightning hands the saved settings to a parser, which would import and call what they name.
     strict_parsing()
     for key in (L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, *CHECKPOINT_PAST_HPARAMS_KEYS):

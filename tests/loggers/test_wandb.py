@@ -43,7 +43,7 @@ def logged(home):
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    logger = logging.getLogger("mebert")
     logger.addHandler(handler)
     try:
         own = ("--trainer.logger.init_args.log_model", "true", "--trainer.logger.init_args.tags", "[mine]")

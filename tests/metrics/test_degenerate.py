@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from mebert.metrics.bootstrap import bootstrap_intervals, ranking_agreement
+from mebert.metrics.collected import make_metric, update_metric
 from mebert.metrics.ranking import RANKING_METRICS
-from mebert.metrics.task import CLASS_METRICS, VALUE_METRICS, make_metric, metric_input, metric_value, update_metric
+from mebert.metrics.task import CLASS_METRICS, VALUE_METRICS, metric_input, metric_value
 from mebert.metrics.weighted import weighted_metric
 from mebert.policies.temperature import expected_calibration_error
 

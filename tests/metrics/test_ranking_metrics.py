@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torchmetrics.retrieval import RetrievalMAP, RetrievalMRR, RetrievalPrecision
 
 from mebert.errors import UserError
+from mebert.metrics.collected import QuestionRanking, make_metric
 from mebert.metrics.curve import ExitRecord
-from mebert.metrics.ranking import QuestionRanking, mean_over_questions, ranking_scores
+from mebert.metrics.ranking import mean_over_questions, ranking_scores
 from mebert.metrics.record_files import record_from_tensors, record_tensors
-from mebert.metrics.task import METRIC_NAMES, make_metric, metric_value
+from mebert.metrics.task import METRIC_NAMES, metric_value
 from mebert.policies.temperature import fit_temperatures
 
 NAMES = ("map", "mrr", "p_at_1")

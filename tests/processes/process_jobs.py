@@ -25,7 +25,8 @@ from mebert.curriculum import CrossReview, KnownDifficulty, Loss, RootCompetence
 from mebert.data import SyntheticEntailmentDataModule, TextDataModule
 from mebert.modules import MultiExitModule
 from mebert.modules.teacher_logits import TeacherLogits
-from mebert.runtime.distributed import PatientDDP, gather_rows
+from mebert.runtime.distributed import gather_rows
+from mebert.runtime.patient_ddp import PatientDDP
 
 GLOBAL_BATCH = 12  # shared by 1, 2 or 3 processes
 TRAIN, EVAL = 42, 41  # the last training batch is half a batch; 41 can be shared by neither 2 nor 3

@@ -9,7 +9,7 @@ from runs import experiment, run, write_config
 
 from mebert.errors import UserError
 from mebert.modules.checks import check_strategy
-from mebert.runtime.distributed import PatientDDP
+from mebert.runtime.patient_ddp import PatientDDP
 
 OVERLAYS = Path(__file__).resolve().parents[2] / "configs/trainer"
 

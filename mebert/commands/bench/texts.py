@@ -15,9 +15,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from mebert.commands.bench.command import BenchSettings
-from mebert.data.datamodule import TextDataModule
 from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
+from mebert.data.text_splits import TextSplits
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
@@ -85,12 +85,12 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     """
     path, n, seed = str(settings.texts), settings.samples, settings.seed
     if settings.task is not None:
-        data = TextDataModule(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
+        data = TextSplits(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
         rows = open_split(data, settings.split)
     elif Path(path).suffix.lower() == ".txt":
         rows = _lines(path, tokenizer, longest)
     else:
-        data = TextDataModule(
+        data = TextSplits(
             tokenizer=tokenizer,
             max_length=longest,
             predict_file=path,

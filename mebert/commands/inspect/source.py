@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-
 from mebert.choices import PrecisionName
 from mebert.commands.parser import summarize_parse_error
 from mebert.data.tokenizers import load_tokenizer, stored_settings, tell_unknown_length
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models import MultiExitModel
-from mebert.modules.exit_policy import EarlyExitModule
 from mebert.policies.stored_thresholds import thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
@@ -67,6 +64,10 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
 
 
 def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionName | None) -> Opened:
+    import lightning as L
+
+    from mebert.modules.exit_policy import EarlyExitModule
+
     content = read_checkpoint(path)
     settings, saved = content["hyper_parameters"], content["mebert"]
     if "_class_path" not in settings:
