@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from mebert.errors import UserError, check_range
+from mebert.runtime.messages import rank_zero_info
 
 
 class StopEarly(EarlyStopping):

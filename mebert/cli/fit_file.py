@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
 
 import mebert
 from mebert.data.found_columns import Columns, check_own_file, find_columns, read_columns
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
 from mebert.modules.two_stage import TwoStageModule
+from mebert.runtime.messages import rank_zero_info
 from mebert.storage.hub import hub_errors
 
 # By the folders of `configs/`; joint training has none.
