@@ -16,6 +16,7 @@ base: {data: {class_path: mebert.SyntheticEntailmentDataModule}}
 tasks: {t: {}}
 recipes: {r: {model: {class_path: mebert.MultiExitModule}}}
 """
+TWO_TEXTS = "id,title,opinion,stars\n" + "".join(f"{n},a good title,an own opinion,{n % 2}\n" for n in range(20))
 
 
 def ask(what: str, says: str, texts: Any = "a", **settings: Any) -> Fault:
@@ -53,6 +54,32 @@ FAULTS = [
     ask("batches of no texts", "batch_size must be in [1, 2147483647], got 0", batch_size=0),
     ask("texts longer than the model reads", "max_length must be from 1 to 64", max_length=65),
     ask("a window of no texts", "window must be in [1, 2147483647], got 0", window=0),
+    # ---- fit FILE ----
+    Fault(
+        "fit: a file whose text may be two columns", "fit two.csv", ("two.csv", "--text_column"), {"two.csv": TWO_TEXTS}
+    ),
+    Fault(
+        "fit: a file without a label",
+        "fit no.csv",
+        ("no.csv", "--label_column"),
+        {"no.csv": "text,n\na b,1\nc d,2\ne f,3\n"},
+    ),
+    Fault("fit: a file that is not there", "fit none.csv", "none.csv"),
+    Fault("fit: a folder", "fit .", "give a file of labelled texts"),
+    Fault("fit: a YAML without --config", "fit tiny.yaml", "--config tiny.yaml"),
+    Fault(
+        "fit: a recipe misspelt",
+        "fit good.csv --recipe debert",
+        "did you mean deebert?",
+        {"good.csv": "text,label\na,x\nb,y\n"},
+    ),
+    Fault("fit: a recipe without a file", "fit --recipe de3", "needs a file of rows first"),
+    Fault(
+        "fit: no patience at all", "fit --config tiny.yaml --early_stopping.patience 0", "patience must be at least 1"
+    ),
+    study("a grid without a section", "write such as model.learning_rate", text=STUDY + "grid: {learning_rate: [1]}\n"),
+    study("a grid of one value", "must be a list", text=STUDY + "grid: {model.learning_rate: 1}\n"),
+    Fault("study: a run without a configuration", "study --run nowhere", "there is no config.yaml"),
     # ---- predict ----
     Fault("predict: an unknown ending", PREDICT + "--out out.xls", "must end in .csv, .jsonl or .parquet"),
     Fault("predict: onto a folder", PREDICT + "--out dir.csv", "is a folder; give a file", {"dir.csv/x": "x"}),

@@ -72,13 +72,13 @@ class Cell:
 
     def finish(self, seconds: float, keep: str) -> Done:
         """Mark the cell as done and remove what is not to be kept; a UserError if it has left no evaluation.json."""
-        evaluated = [run for run in self._runs() if RunFolder(run).evaluation.is_file()]
+        evaluated = [run for run in self.runs() if RunFolder(run).evaluation.is_file()]
         if not evaluated:
             raise UserError(f"{self.folder} has no evaluation.json: is test_after_fit off, or the data without test?")
         marker = {"run": evaluated[-1].name, "seconds": round(seconds, 1)}
         write_text(json.dumps(marker) + "\n", self.folder / "done.json")
         unwanted = {"results": ("checkpoints", "model"), "models": ("checkpoints",), "all": ()}[keep]
-        for run in self._runs():
+        for run in self.runs():
             for name in unwanted:
                 shutil.rmtree(run / name, ignore_errors=True)
         return Done(evaluated[-1], seconds)
@@ -86,11 +86,11 @@ class Cell:
     def prepare(self) -> Path | None:
         """Write the configuration, remove runs of other settings; returns the checkpoint to resume from, if any."""
         if self.changed() is not None:
-            for run in self._runs():
+            for run in self.runs():
                 shutil.rmtree(run)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(yaml.safe_dump(self.config, sort_keys=False), self.config_file)
-        places = [RunFolder(run).checkpoint(name) for run in self._runs() for name in ("last-previous", "last")]
+        places = [RunFolder(run).checkpoint(name) for run in self.runs() for name in ("last-previous", "last")]
         return next((path for path in reversed(places) if path.is_file() and _readable(path)), None)
 
     def changed(self) -> tuple[str, Any, Any] | None:
@@ -107,7 +107,7 @@ class Cell:
         lines = [f"    {line.rstrip()}" for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-3:])
 
-    def _runs(self) -> list[Path]:
+    def runs(self) -> list[Path]:
         """The run folders, oldest first."""
         return sorted(self.folder.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
 

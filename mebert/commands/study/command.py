@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from mebert.errors import UserError
+
 
 def study(
     name: str | None = None,
@@ -12,6 +14,8 @@ def study(
     base: dict | None = None,  # type: ignore[type-arg]
     tasks: dict | None = None,  # type: ignore[type-arg]
     recipes: dict | None = None,  # type: ignore[type-arg]
+    grid: dict | None = None,  # type: ignore[type-arg]
+    run: Path | None = None,
     seeds: list[int] = [1],  # noqa: B006  (jsonargparse copies it)
     targets: list[float] = [1.0, 1.5, 2.0, 3.0],  # noqa: B006
     out: Path | None = None,
@@ -37,6 +41,10 @@ def study(
             and data, keys beside class_path and init_args count as arguments.
         tasks: Name to settings, as in base.
         recipes: Name to settings, as in base; under `tasks`, by name, what differs on a task.
+        grid: Dotted setting to a list of its values (model.learning_rate: [5.0e-5, 1.0e-4]); every combination of them
+            makes one recipe of each recipe. The report has the best by val/auc.
+        run: Folder of a finished run: its config.yaml is the base, tasks and recipes may be left out, and the name is
+            that of its experiment with _search.
         seeds: One run each: of heads and dropout; the rows are the same for all.
         targets: Speed-ups by layers that the report compares at.
         out: Folder; null for runs/studies/<name>.
@@ -54,7 +62,14 @@ def study(
         The exit status: 1 if a run failed.
     """
     from mebert.commands.study.run import Runs, study_command
+    from mebert.commands.study.search import base_of_run
     from mebert.commands.study.settings import Study
 
-    checked = Study.checked(name, out, seeds, targets, keep, base=base, tasks=tasks, recipes=recipes)
+    if run is not None:
+        if base is not None:
+            raise UserError(f"run ({run}) and base were both given; give one of them")
+        experiment, base = base_of_run(run)
+        name, tasks, recipes = name or f"{experiment}_search", tasks or {"own": {}}, recipes or {"run": {}}
+    parts = {"base": base, "tasks": tasks, "recipes": recipes, "grid": grid}
+    checked = Study.checked(name, out, seeds, targets, keep, **parts)
     return study_command(checked, only, Runs(jobs, threads, ray, ray_gpus), list, report_only)

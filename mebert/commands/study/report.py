@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, TaskResult, read_results
 from mebert.commands.study.settings import Study, cells_of
+from mebert.commands.study.validation import METRIC, ranked_by_validation, validation_table
 from mebert.errors import UserError
 from mebert.report.layout import markdown_table, print_pairs
 from mebert.report.plots import label_axes, metric_title, save_figure
@@ -70,14 +71,22 @@ def write_report(study: Study, command: str) -> Path:
     columns = [*(f"{target:g}x" for target in study.targets), AREA]
     if len(results) > 1:
         blocks += ["## Mean rank over tasks", RANKS, *(_rank_table(results, columns, choice) for choice in TITLES)]
+    best: dict[str, str] = {}
     for result in results:
         _save_plot(result, study.out / f"{result.task}.png")
         _write_csv(result, columns, study.out / f"{result.task}.csv")
         blocks += _task_blocks(result, columns)
+        ranked = ranked_by_validation(cells, result.task)
+        blocks += validation_table(ranked)
+        if len(ranked) > 1:
+            recipe, value, cell = ranked[0]
+            best[f"{result.task}: best by {METRIC}"] = f"{recipe} ({value:.4f}), {cell.runs()[-1]}"
     blocks += ["## Again", f"    {command} --report_only"]
     path = study.out / "report.md"
     write_text("\n\n".join(blocks) + "\n", path)
     print(f"Report: {path}")
+    for what, which in best.items():
+        print(f"{what}: {which}")
     same: dict[tuple[str, int], list[str]] = {}  # runs on the same task with the same seed
     for cell, found in done:
         same.setdefault((cell.task, cell.seed), []).append(str(found.run))

@@ -16,6 +16,7 @@ from typing import Any
 
 from mebert.callbacks.default_callbacks import CALLBACKS
 from mebert.commands.study.cell import Cell
+from mebert.commands.study.search import grid_variants
 from mebert.errors import UserError
 
 CLASSES = ("model", "data")
@@ -61,6 +62,8 @@ class Study:
         base = _fragment("base", parts["base"])
         tasks = {key: _fragment(f"tasks.{key}", value) for key, value in tasks.items()}
         recipes = {key: _fragment(f"recipes.{key}", value) for key, value in recipes.items()}
+        if grid := _mapping("grid", parts.get("grid")):
+            recipes, exceptions = _with_grid(grid, recipes, exceptions)
         folder = Path("runs/studies") / name if out is None else Path(out)
         return cls(name, folder, base, tasks, recipes, exceptions, tuple(seeds), tuple(sorted(set(targets))), keep)
 
@@ -81,6 +84,24 @@ def _fragment(where: str, content: Any) -> dict[str, Any]:
         if key in fragment.get("trainer", {}):
             raise UserError(f"{where}.trainer.{key} cannot be set: runs write into the study's folder; set `out`")
     return fragment
+
+
+def _with_grid(
+    grid: Mapping[str, Any], recipes: dict[str, dict[str, Any]], exceptions: dict[tuple[str, str], dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], dict[str, Any]]]:
+    """Every recipe with every combination of a grid's values, and the exceptions of each; the grid wins over both."""
+    variants = {name: _fragment("grid", content) for name, content in grid_variants(grid).items()}
+    alone = len(recipes) == 1
+    names = {
+        (recipe, variant): variant if alone else f"{recipe}_{variant}" for recipe in recipes for variant in variants
+    }
+    laid_over = {names[r, v]: _laid_over(recipes[r], variants[v]) for r, v in names}
+    others = {
+        (names[recipe, variant], task): _laid_over(fragment, variants[variant])
+        for (recipe, task), fragment in exceptions.items()
+        for variant in variants
+    }
+    return laid_over, others
 
 
 def _named(what: str, content: Any) -> dict[str, dict[str, Any]]:
@@ -110,12 +131,7 @@ def cells_of(study: Study) -> list[Cell]:
 def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
     merged: dict[str, Any] = {}
     for fragment in (study.base, study.tasks[task], study.recipes[recipe], study.exceptions.get((recipe, task), {})):
-        for section, content in fragment.items():
-            # Arguments stay when a recipe brings another class: they are the common ones.
-            over, named = dict(content), {}
-            if section in CLASSES and "class_path" in over:
-                named = {"class_path": over.pop("class_path")}
-            merged[section] = _merge(merged.get(section, {}), over) | named
+        merged = _laid_over(merged, fragment)
     for section in CLASSES:
         if "class_path" not in merged.get(section, {}):
             where = f"recipe {recipe!r}, task {task!r}"
@@ -124,6 +140,18 @@ def _cell(study: Study, recipe: str, task: str, seed: int) -> Cell:
     trainer = {"enable_progress_bar": False, **merged.get("trainer", {}), "default_root_dir": str(parent)}
     config = {"experiment": experiment, "seed_everything": seed, **merged, "trainer": trainer}
     return Cell(recipe, task, seed, parent / experiment, config)
+
+
+def _laid_over(merged: Mapping[str, Any], fragment: Mapping[str, Any]) -> dict[str, Any]:
+    """A fragment over another, section by section."""
+    found = dict(merged)
+    for section, content in fragment.items():
+        # Arguments stay when a recipe brings another class: they are the common ones.
+        over, named = dict(content), {}
+        if section in CLASSES and "class_path" in over:
+            named = {"class_path": over.pop("class_path")}
+        found[section] = _merge(found.get(section, {}), over) | named
+    return found
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

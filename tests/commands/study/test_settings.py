@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from mebert.commands.study.settings import Study, cells_of, select
+from mebert.errors import UserError
 
 GOOD = {
     "name": "s",
@@ -85,3 +88,30 @@ def test_only_takes_every_way_of_writing_it():
     assert len(select(cells, ["recipe=joint", "recipe=slow", "task=rte"])) == 4
     for cell in cells:
         assert select(cells, [cell.only]) == [cell]
+
+
+def test_a_grid_makes_every_combination_of_every_recipe():
+    grid = {"model.learning_rate": [0.1, 0.2], "data.batch_size": [4]}
+    study = checked(grid=grid)
+    assert len(study.recipes) == 2 * len(GOOD["recipes"])
+    config = config_of(study, "slow_learning_rate-0.2_batch_size-4", "rte")
+    assert config["model"]["init_args"] == {"learning_rate": 0.2, "pooling": "mean"}, "over the task's own"
+    assert (config["data"]["init_args"]["batch_size"], config["trainer"]["max_epochs"]) == (4, 20)
+    alone = checked(recipes={"joint": None}, grid={"trainer.max_epochs": [1, 2]})
+    assert list(alone.recipes) == ["max_epochs-1", "max_epochs-2"]
+    assert [cell.config["trainer"]["max_epochs"] for cell in cells_of(alone) if cell.task == "rte"] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"learning_rate": [1]}, "grid: 'learning_rate' is no setting of a section; write such as model.learning_rate"),
+        ({"model.learning_rate": 1}, "grid.model.learning_rate must be a list of the values to try, got 1"),
+        ({"model.learning_rate": []}, r"must be a list of the values to try, got \[\]"),
+        ({"modle.learning_rate": [1]}, "grid.modle is not known; grid may have model, data, trainer"),
+        ({"model.dropout": [0.1, 0.1]}, "two of its values make the same name, dropout-0.1"),
+    ],
+)
+def test_a_grid_that_cannot_work(grid, message):
+    with pytest.raises(UserError, match=message):
+        checked(grid=grid)

@@ -152,3 +152,25 @@ def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
     assert study(path, "--list")[0] == 0
     content = yaml.safe_load(Path(f"runs/studies/{path.stem}/study.yaml").read_text(encoding="utf-8"))
     check_settings(cells_of(Study.checked(**content)))
+
+
+@pytest.mark.slow
+def test_a_search_from_a_run(in_trained_run):
+    """One line, no YAML: the run's settings, two learning rates, and the better one by validation data."""
+    with redirect_stdout(StringIO()) as printed:
+        grid = '{"model.learning_rate": [1.0e-9, 1.0e-2]}'
+        words = ["--run", "runs/tiny/version_0", "--grid", grid, "--threads", "1", "--jobs", "2"]
+        assert main(["study", *words]) == 0
+    out = Path("runs/studies/tiny_search")
+    report = (out / "report.md").read_text(encoding="utf-8")
+    table = report[report.index("| recipe | val/auc |") :].splitlines()[2:4]
+    values = [float(line.split("|")[2]) for line in table]
+    assert values[0] >= values[1]
+    best = table[0].split("|")[1].strip()
+    assert f"own: best by val/auc: {best} (" in printed.getvalue()
+    folder = out / "own" / best / "seed_1/version_0"
+    assert str(folder) in printed.getvalue()
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert config["model"]["init_args"]["learning_rate"] == float(best.removeprefix("learning_rate-"))
+    assert config["data"]["init_args"]["train_samples"] == 96
+    assert main(["study", "--run", "no/run"]) == 2
