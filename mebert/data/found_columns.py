@@ -93,7 +93,7 @@ def check_own_file(path: str) -> None:
             f"fit --config {Path(path) / 'config.yaml'} --ckpt_path last"
         )
     if Path(path).suffix.lower() in (".yaml", ".yml"):
-        raise UserError(f"fit {path}: a configuration is given by --config {path}")
+        raise UserError(f"fit {path}: give a configuration by --config {path}")
 
 
 def _named(by_name: dict[str, str], usual: Sequence[str], taken: Sequence[str | None]) -> str | None:

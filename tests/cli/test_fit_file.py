@@ -115,7 +115,7 @@ def test_columns_are_found(here, encoder, rows, options, found, kind):
         (["twice.csv", "--text_column"], "expected one argument"),
         (["other.csv"], "other.csv"),
         (["."], r"fit \.: a folder; give a file of labelled texts"),
-        (["my.yaml"], "fit my.yaml: a configuration is given by --config my.yaml"),
+        (["my.yaml"], "fit my.yaml: give a configuration by --config my.yaml"),
         (["--recipe", "de3"], "--recipe needs a file of rows first: python -m mebert fit reviews.csv --recipe"),
         (
             ["good.csv", "--recipe", "debert"],
