@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from page import fill, table
-from recipe import RESULTS, ROOT, SPEEDS
+from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}
@@ -88,46 +88,56 @@ def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
             else:
                 row += ["-"] * 3
             rows.append(row)
-    return table(["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"], rows)
+    header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"]
+    return table(header, rows) if rows else "No cell has been run yet."
 
 
 def rules_table(results: Sequence[dict[str, Any]]) -> str:
     """One row a rule: its mean over all cells that have it, and how often validation rows liked it best."""
-    cells = [result for result in results if result["rules"]]
-    names = [name for name in cells[0]["rules"] if all(name in cell["rules"] for cell in cells)]
+    having = [result for result in results if result["rules"]]
+    if not having:
+        return "No cell has been run yet."
+    names = [name for name in having[0]["rules"] if all(name in result["rules"] for result in having)]
     rows = []
     for name in names:
         row = [name]
         for speed in SPEEDS:
-            values = [cell["rules"][name]["at"][f"{speed:g}"] for cell in cells]
+            values = [result["rules"][name]["at"][f"{speed:g}"] for result in having]
             known = [value for value in values if value is not None]
             row.append(points(statistics.mean(known)) if len(known) == len(values) else "-")
-        areas = [cell["rules"][name].get("area") for cell in cells]
+        areas = [result["rules"][name].get("area") for result in having]
         row.append(points(statistics.mean(areas)) if None not in areas else "-")
-        row.append(str(sum(liked(cell, 2.0) == name for cell in cells)))
+        row.append(str(sum(liked(result, 2.0) == name for result in having)))
         rows.append(row)
     rows.sort(key=lambda row: row[2], reverse=True)
-    header = ["rule", *(f"{speed:g}x" for speed in SPEEDS), "area", f"liked best at 2x, of {len(cells)}"]
+    header = ["rule", *(f"{speed:g}x" for speed in SPEEDS), "area", f"liked best at 2x, of {len(having)}"]
     return table(header, rows)
 
 
 def write_report(folder: Path = ROOT / "docs") -> None:
     """The page."""
     results = load()
-    about = {(r["train_rows"], r["precision"], r["device"]) for r in results}
-    first = results[0]
+
+    def seen(key: str, task: str | None = None) -> str:
+        """All values of a key, numbers with their commas."""
+        found = sorted({result[key] for result in results if task in (None, result["task"])})
+        return " and ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in found) or "-"
+
     values = {f"table_{task}": arms_table(results, task) for task in TASKS}
-    values |= {
-        "rules": rules_table(results),
-        "rows": f"{first['train_rows']:,}",
-        "precision": " and ".join(sorted({precision for _, precision, _ in about})),
-        "device": " and ".join(sorted({device for _, _, device in about})),
-        "seeds": str(len({r["seed"] for r in results})),
-        "cells": str(len(results)),
-        **{f"test_{task}": f"{next(r['test_rows'] for r in results if r['task'] == task):,}" for task in TASKS},
-        **{f"val_{task}": f"{next(r['val_rows'] for r in results if r['task'] == task):,}" for task in TASKS},
-    }
+    values |= {f"{rows}_{task}": seen(rows, task) for rows in ("test_rows", "val_rows") for task in TASKS}
+    values |= {key: seen(key) for key in ("train_rows", "epochs", "precision", "device", "seed")}
+    values |= {"rules": rules_table(results), "cells": str(len(results)), "missing": missing(results)}
     (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
+
+
+def missing(results: Sequence[dict[str, Any]]) -> str:
+    """The cells of the screen that have no result."""
+    done = {(result["task"], result["arm"]) for result in results}
+    left: dict[str, list[str]] = {}
+    for cell in cells(SCREEN, None):
+        if (cell.task, cell.recipe) not in done:
+            left.setdefault(cell.recipe, []).append(TASKS[cell.task])
+    return ", ".join(f"{arm} ({', '.join(tasks)})" for arm, tasks in left.items()) or "none"
 
 
 if __name__ == "__main__":
