@@ -21,9 +21,10 @@ from mebert.modules.fitted_indicators import check_rows
 from mebert.report.comparison import best_policy, compare_policies
 from mebert.report.evaluation import Evaluation, curve_of, evaluate, prediction_reports
 from mebert.report.files import log_scalars, write_files
-from mebert.report.layout import print_pairs
+from mebert.report.model_parts import parts_of_record
 from mebert.report.reliability import add_reliability
-from mebert.report.tables import print_evaluation
+from mebert.report.run_report import print_report, write_report
+from mebert.storage.run_folder import run_folder
 
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
@@ -34,9 +35,10 @@ class AccuracySpeedCurve(SplitCallback):
 
     After each validation epoch the module chooses its thresholds on the first validation split
     (`choose_operating_points`); `val/auc_<policy>` is the area under each curve, `val/auc` that of the module's own
-    policy. After a test, the curves of the module's policy and of plain entropy are printed as tables and written to
-    the run's folder (`curve.csv`, `curve.png`, `evaluation.json`; a second test split adds its name), with thresholds
-    from validation data, 95 % bootstrap intervals, agreement with the full model and shares of samples at each exit.
+    policy. After a test, the full model and the operating points are printed; everything else goes to the run's folder
+    (`report.md`, `curve.csv`, `curve.png`, `evaluation.json`; a second test split adds its name): the curves of the
+    module's policy and of plain entropy with thresholds from validation data, 95 % bootstrap intervals, agreement with
+    the full model, shares of samples at each exit, and of classes precision, recall, F1 and the confusion matrix.
 
     The wall-clock speed-up is measured in turn, in one process, on batches spread over the test split.
 
@@ -51,6 +53,7 @@ class AccuracySpeedCurve(SplitCallback):
         fit_indicators: Fit prototypes and a learning-to-exit head to the training rows before each validation where
             the recipe trains none, so that the policies `dr`, `edr` and `learned` can be compared (a policy of the
             module that needs them has them anyway). In a regression the head alone.
+        verbose: Print all tables of `report.md`, too.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class AccuracySpeedCurve(SplitCallback):
         wall_budget: float = 30.0,
         policies: list[str] | None = None,
         fit_indicators: bool = False,
+        verbose: bool = False,
     ) -> None:
         for point in points:
             check_range("every speed-up of curve.points", point, 1)
@@ -70,6 +74,7 @@ class AccuracySpeedCurve(SplitCallback):
         self.points = tuple(sorted(set(points)))
         self.policies = policies
         self.fit_indicators = fit_indicators
+        self.verbose = verbose
         # Stage to split to the module's policy at its threshold and the plain model's mean GFLOPs.
         self.current: dict[str, dict[str, tuple[CurvePoint, float]]] = {"val": {}, "test": {}}
         # Test split to what was found on it, until the next test; on rank 0 alone.
@@ -119,6 +124,7 @@ class AccuracySpeedCurve(SplitCallback):
         records = self._records(trainer, pl_module, "val")
         alone = trainer.state.fn == TrainerFn.VALIDATING  # the command `validate`: what training chose stands
         metrics = main_metrics(trainer, pl_module.model.num_labels)
+        found = []
         if 0 in records and not (alone and pl_module.operating_points):
             pl_module.choose_operating_points(records[0], self.points, metrics[0])
         for loader, record in records.items():
@@ -140,9 +146,30 @@ class AccuracySpeedCurve(SplitCallback):
                 evaluation = self._evaluate(pl_module, record, prefix, metrics)
                 add_reliability(evaluation, record)
                 self._check_threshold(pl_module, record, f"the split {prefix}")
-                if trainer.is_global_zero:
-                    print_evaluation(evaluation)
-                    print_pairs("In use:", pl_module.operating_point.as_lines())
+                found.append((evaluation, record))
+        self._report(trainer, pl_module, found)
+
+    def report_validation(self, trainer: L.Trainer, module: MultiExitModule) -> None:
+        """Report the pass on which the checkpoint's points were chosen, where there is no test."""
+        if (record := module.validation_record) is not None and trainer.is_global_zero:
+            evaluation = self._evaluate(module, record, "val", main_metrics(trainer, module.model.num_labels))
+            add_reliability(evaluation, record)
+            self._report(trainer, module, [(evaluation, record)])
+
+    def _report(
+        self, trainer: L.Trainer, module: MultiExitModule, found: Sequence[tuple[Evaluation, ExitRecord]]
+    ) -> None:
+        """Print the summary, and write all tables into the run's folder; by process 0."""
+        if not found or not trainer.is_global_zero:
+            return
+        point = module.operating_point
+        parts = [parts_of_record(module, record, evaluation.split) for evaluation, record in found]
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            folder = run_folder(trainer)
+            for number, (evaluation, _) in enumerate(found):
+                path = folder / f"report{f'_{evaluation.split}' if number else ''}.md"
+                write_report(evaluation, point, parts[number], path, f"{folder.parent.name}/{folder.name}")
+        print_report([evaluation for evaluation, _ in found], point, self.verbose, parts[0])
 
     @override
     def on_fit_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
@@ -181,10 +208,9 @@ class AccuracySpeedCurve(SplitCallback):
                 self._clock.measure(trainer, pl_module, evaluation, loader)
             log_scalars(trainer, pl_module, evaluation)
             if trainer.is_global_zero:
-                print_evaluation(evaluation)
-                print_pairs("In use:", pl_module.operating_point.as_lines())
                 write_files(trainer, pl_module, record, evaluation, "" if loader == 0 else f"_{prefix}")
                 self.tested[prefix] = evaluation, record
+        self._report(trainer, pl_module, list(self.tested.values()))
         self._clock.batches = {}
 
     def _evaluate(self, module: MultiExitModule, record: ExitRecord, split: str, metrics: Sequence[str]) -> Evaluation:

@@ -1,4 +1,4 @@
-"""A summary before a run: the parts of the model, and the cost of each exit on the data."""
+"""One line before a run: the model, its size and its cost on the data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import lightning as L
 import torch
 from typing_extensions import override
 
-from mebert.report.layout import print_table
-from mebert.report.model_parts import model_parts, parts_table, shortened
+from mebert.report.model_parts import model_parts, model_title, shortened
 from mebert.runtime.messages import rank_zero_info
 
 if TYPE_CHECKING:
@@ -21,10 +20,10 @@ LENGTH_WITHOUT_DATA = 128
 
 
 class ExitSummary(L.Callback):
-    """Prints the parts of a model before `fit`, and one line before `validate` and `test`.
+    """Prints one line of the model, its size and its cost, before `fit`, `validate` and `test`.
 
-    FLOPs are counted as everywhere (`mebert.models.flops`), at the lengths of the validation texts: those of
-    `val/exit_03/gflops`. Where the data module does not tell its lengths, at 128 tokens.
+    FLOPs are counted as everywhere (`mebert.models.flops`), at the lengths of the texts. Where the data module does not
+    tell its lengths, at 128 tokens. The parts of the model are in the run's `report.md`.
     """
 
     def __init__(self) -> None:
@@ -33,10 +32,7 @@ class ExitSummary(L.Callback):
     @override
     def on_fit_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
         self._fitted = True
-        if not trainer.is_global_zero:
-            return
-        lengths, texts = _lengths(trainer, "validation_names", "validation")
-        print_table(parts_table(model_parts(pl_module.model, lengths, pl_module.policy), _title(pl_module), texts))
+        self._line(trainer, pl_module, "validation_names", "validation")
 
     @override
     def on_validation_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
@@ -45,20 +41,14 @@ class ExitSummary(L.Callback):
 
     @override
     def on_test_start(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]
-        if not self._fitted:  # `fit` has printed the whole table
+        if not self._fitted:  # `fit` has printed it
             self._line(trainer, pl_module, "test_names", "test")
 
     def _line(self, trainer: L.Trainer, module: MultiExitModule, names: str, kind: str) -> None:
         lengths, texts = _lengths(trainer, names, kind)
         parts = model_parts(module.model, lengths, module.policy)
         size = f"{shortened(parts.total)} parameters, {parts.plain_gflops:.3g} GFLOPs without exits at the lengths of"
-        rank_zero_info(f"{_title(module)}, {size} {texts}")
-
-
-def _title(module: MultiExitModule) -> str:
-    model = module.model
-    exits = f"{model.num_exits} exits on {model.num_layers} layers, {model.num_labels} labels"
-    return f"Model: {type(module).__name__}, {model.adapter.config.model_type}, {exits}"
+        rank_zero_info(f"{model_title(module)}, {size} {texts}")
 
 
 def _lengths(trainer: L.Trainer, names: str, kind: str) -> tuple[Tensor, str]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from mebert.callbacks.base import main_metrics
 from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.data.columns import rename_taken, tell_renamed
 from mebert.errors import UserError, check_range
@@ -26,6 +27,7 @@ from mebert.policies.stored_thresholds import OperatingPoint, asked_by, check_ma
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
+from mebert.report.prediction_score import PredictionScore
 from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
 from mebert.runtime.distributed import gather_rows
 from mebert.storage.paths import check_output
@@ -40,18 +42,19 @@ if TYPE_CHECKING:
 
 
 class PredictionWriter(L.Callback):
-    """Writes a table of predictions: index, the texts, label, one probability a label, exit (from 1).
+    """Writes a table of predictions: index, `data.id_columns`, the texts, label, a probability a label, exit (from 1).
 
     For regression the table has `score` instead of a label and probabilities. A text column of one of these names gets
     `input_` before its name. Rows are in the order of the
-    input, whatever the batches and processes were. Only `predict` writes.
+    input, whatever the batches and processes were. Only `predict` writes. Where the file has labels, it prints the
+    metrics, too.
 
     Until then the rows are in Parquet files in a folder beside the table, named like it and ending in `.shards`. A run
     that is killed leaves them there, each whole (pandas reads such a folder), and the table as it was.
 
     Args:
-        path: The file, ending in .csv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the run's
-            folder. For `format: glue` a folder; null for `glue` in the run's folder.
+        path: The file, ending in .csv, .tsv, .jsonl or .parquet; null for `predictions.csv` (or as `format` is) in the
+            run's folder. For `format: glue` a folder; null for `glue` in the run's folder.
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
             instead of the checkpoint's own; 1 is the full depth. Else one of those stored in training
             (`curve.points`), or with the run's model by `python -m mebert calibrate`.
@@ -61,8 +64,9 @@ class PredictionWriter(L.Callback):
             null for the module's own.
         max_drop: Leave at the threshold that `python -m mebert calibrate` stored with the run's model for this most
             allowed loss (`--max_drop`, or `--epsilon` for a guaranteed one). Needs the best checkpoint.
-        format: `csv`, `jsonl`, `parquet`, or `glue`, the files that GLUE's server takes, for the test rows of one of
-            its tasks (mnli: both splits; ax: the diagnostic set, by a model for mnli); null for what `path` ends in.
+        format: `csv`, `tsv`, `jsonl`, `parquet`, or `glue`, the files that GLUE's server takes, for the test rows of
+            one of its tasks (mnli: both splits; ax: the diagnostic set, by a model for mnli); null for what `path`
+            ends in.
     """
 
     def __init__(
@@ -177,12 +181,16 @@ class PredictionWriter(L.Callback):
         """Write all rows, which come in their order; returns lines for the summary."""
         pretending, place = bool(trainer.fast_dev_run), self._place(trainer)  # type: ignore[attr-defined]
         if self.format != "glue":
-            chunks = _chunks(trainer, tables)
+            data: Any = getattr(trainer, "datamodule", None)
+            query = getattr(data, "query_column", None)
+            score = PredictionScore(main_metrics(trainer, module.model.num_labels), module.model.label_names, query)
+            chunks = _chunks(data, tables, score)
             if pretending:
                 deque(chunks, maxlen=0)
             else:
                 write_table(place, chunks)
-            return {"table": f"{place} ({at_exits.sum():,} rows)"}
+            measured = {"metric": score.line()} if score.rows else {}
+            return {"table": f"{place} ({at_exits.sum():,} rows)", **measured}
         task, parts = _glue_parts(trainer)
         if pretending:
             deque(tables, maxlen=0)
@@ -259,15 +267,17 @@ def _columns(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Any]:
     return table | {"exit": rows["exit"].numpy()}
 
 
-def _chunks(trainer: L.Trainer, tables: Iterator[pa.Table]) -> Iterator[dict[str, list[Any]]]:
-    """The tables with the texts of their rows behind the number."""
-    read_texts = getattr(getattr(trainer, "datamodule", None), "predict_rows", None)
+def _chunks(data: Any, tables: Iterator[pa.Table], score: PredictionScore) -> Iterator[dict[str, list[Any]]]:
+    """The tables with what stands beside the predictions behind the number; known labels are added to the score."""
+    read_beside, read_labels = getattr(data, "predict_rows", None), getattr(data, "predict_labels", None)
     names: dict[str, str] = {}
     for table in tables:
         columns = table.to_pydict()
         index = columns.pop("index")
-        texts = {} if read_texts is None else read_texts(index)
-        if texts and not names:
-            names = rename_taken(texts, table.column_names)
+        beside = {} if read_beside is None else read_beside(index)
+        if beside and not names:
+            names = rename_taken(beside, table.column_names)
             tell_renamed(names)
-        yield {"index": index} | {names[name]: list(values) for name, values in texts.items()} | columns
+        if read_labels is not None and (labels := read_labels(index)) is not None:
+            score.add(labels, beside | columns)
+        yield {"index": index} | {names[name]: list(values) for name, values in beside.items()} | columns

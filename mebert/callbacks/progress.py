@@ -44,13 +44,15 @@ def epoch_of(trainer: L.Trainer) -> str:
 class ProgressLines(L.Callback):
     """Logs a line after each validation (without any: after each epoch), and every five minutes in long epochs.
 
-    A line shows the mean loss since the last line, the last validation score and the best one.
+    A line shows the mean loss since the last line, the last validation score and the best one, and the time since the
+    epoch began, its validation included.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._validated = False
         self._best: float | None = None
+        self._epoch_began = time.monotonic()
         self._start_line()
 
     def _start_line(self) -> None:
@@ -74,7 +76,7 @@ class ProgressLines(L.Callback):
             if self._best is not None and not float(score) > self._best:
                 figures[-1] += f" (best {self._best:.4f})"
             self._best = max(self._best, float(score), key=score_to_choose)
-        figures.append(duration(time.monotonic() - self._since))
+        figures.append(duration(time.monotonic() - self._epoch_began))
         self._start_line()
         return f"{place}: {', '.join(figures)}"
 
@@ -91,6 +93,7 @@ class ProgressLines(L.Callback):
     @override
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = False
+        self._epoch_began = time.monotonic()
         super().on_train_epoch_start(trainer, pl_module)
 
     @override

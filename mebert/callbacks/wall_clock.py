@@ -45,7 +45,8 @@ class WallClock:
     def measure(self, trainer: L.Trainer, module: MultiExitModule, evaluation: Evaluation, loader: int) -> None:
         """Fill in the wall-clock speed-ups of the operating points, but not those that the rounds do not tell apart."""
         batches = self.batches.get(loader, [])
-        points = [point for ps in evaluation.points.values() for point in ps]
+        groups = [*evaluation.points.values(), *([] if evaluation.current is None else [[evaluation.current]])]
+        points = [point for group in groups for point in group]
         if not batches or not points:
             return
         policies = module.score_policies()
@@ -53,7 +54,7 @@ class WallClock:
         precision = inference_precision(trainer.precision)
         found, samples = measure_speedups(module.model, at_points, batches, precision, self.rounds, self.budget)
         timings = iter(found)
-        for of_policy in evaluation.points.values():
+        for of_policy in groups:  # those of a policy are told apart; the one in use from the plain model alone
             timed = [next(timings) for _ in of_policy]
             told = told_apart(timed, [point.speedup_layers for point in of_policy])
             for point, timing, clear in zip(of_policy, timed, told, strict=True):

@@ -129,10 +129,10 @@ TRAINING = (
 # Sections and options that a command does not read, or that nobody needs to set.
 NOT_SHOWN = {
     "fit": ("predictions", "weights_only"),
-    "validate": (*TRAINING, "predictions", "wandb", "weights_only", "verbose", "trainer.limit_test_batches"),
-    "test": (*TRAINING, "predictions", "weights_only", "verbose", "trainer.limit_val_batches"),
+    "validate": (*TRAINING, "predictions", "wandb", "weights_only", "trainer.limit_test_batches"),
+    "test": (*TRAINING, "predictions", "weights_only", "trainer.limit_val_batches"),
     "predict": (
-        *(*TRAINING, "curve", "exit_accuracy", "wandb", "weights_only", "return_predictions"),
+        *(*TRAINING, "curve", "verbose", "exit_accuracy", "wandb", "weights_only", "return_predictions"),
         *("trainer.limit_val_batches", "trainer.limit_test_batches"),
     ),
 }

@@ -59,9 +59,8 @@ DEFAULTS = {
     "last_checkpoint.filename": "last",
     "last_checkpoint.enable_version_counter": False,
 }
-# Our own tables say more than Lightning's, and the predictions are written: no second copy in memory.
-QUIET = {"verbose": False}
-COMMAND_DEFAULTS = {"validate": QUIET, "test": QUIET, "predict": {"return_predictions": False}}
+# The predictions are written: no second copy in memory.
+COMMAND_DEFAULTS = {"predict": {"return_predictions": False}}
 
 
 # What a class said while it was made, among the errors of all the types that an option takes.
@@ -89,9 +88,12 @@ class MebertCLI(LightningCLI):
         parser.add_argument("--experiment", type=str, default="mebert", help=runs)
         tests = "After `fit`, test the best checkpoint (the other commands do not read this)."
         parser.add_argument("--test_after_fit", type=bool, default=True, help=tests)
+        tables = "Print all tables of report.md, too."
+        parser.add_argument("--verbose", type=bool, nargs="?", const=True, default=False, help=tables)
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
+        parser.link_arguments("verbose", "curve.verbose")
         parser.set_defaults(DEFAULTS)
 
     @override
@@ -100,6 +102,18 @@ class MebertCLI(LightningCLI):
         parser.set_defaults(COMMAND_DEFAULTS.get(subcommand, {}))
         arrange(parser, subcommand, self.whole_help)
         return parser
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands; `--verbose` is about our own tables, which say more than Lightning's."""
+        own = {"validate": {"verbose"}, "test": {"verbose"}}
+        return {name: skipped | own.get(name, set()) for name, skipped in LightningCLI.subcommands().items()}
+
+    @override
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        quiet = {"verbose": False} if subcommand in ("validate", "test") else {}
+        return super()._prepare_subcommand_kwargs(subcommand) | quiet
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -211,6 +225,7 @@ class MebertCLI(LightningCLI):
             content = torch.load(best, map_location="cpu", weights_only=True)
             self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
             self.model.load_state_dict(content["state_dict"])
+            self._get(self.config_init, "curve").report_validation(trainer, self.model)
         if trainer.is_global_zero:
             folder, read = run_folder(trainer), getattr(self.datamodule, "text_settings", {})
             self.model.model.save_pretrained(
@@ -223,7 +238,7 @@ class MebertCLI(LightningCLI):
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
             )
             save_predictors(folder / "model", self.model.exit_predictors)
-            print_saved(folder, Path(best), self.datamodule, self.model, trainer.max_epochs)
+            print_saved(folder, Path(best), self.datamodule)
 
     def _print_next(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]

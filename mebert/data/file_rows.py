@@ -300,4 +300,4 @@ def _hint(name: str, there: Sequence[str]) -> str:
     same = {column.strip().lower(): column for column in there}
     if near := get_close_matches(name.strip().lower(), same, n=1):
         return f"; did you mean {same[near[0]]!r}?"
-    return "; name the right one in the settings (text_column, label_column, ...)"
+    return "; name the right one in the settings (text_column, label_column, id_columns, ...)"

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from mebert.data.checks import check_rankable
-from mebert.data.file_rows import parquet_rows
+from mebert.data.file_rows import column_names, parquet_rows
 from mebert.data.files import is_large, load_file
 from mebert.data.holdout import assign_roles, groups_to_load, is_used
+from mebert.data.label_names import label_text
 from mebert.data.loaders import SplitLoaders
-from mebert.data.rows import Rows
+from mebert.data.rows import Rows, require_columns
 from mebert.data.streaming import FileStream, StreamedBatches
 from mebert.data.tasks import Task
 from mebert.data.text_warnings import UNKNOWN, mostly_unknown, warn_of_share
@@ -52,6 +53,7 @@ class PreparedSplits(SplitLoaders):
     stratify: bool = False
     text_columns: tuple[str, ...]
     predict_columns: tuple[str, ...]
+    id_columns: tuple[str, ...] = ()
     label_column: str
     label_names: list[str]
     regression: bool
@@ -65,6 +67,8 @@ class PreparedSplits(SplitLoaders):
         self._prepared: set[str | None] = set()
         self._rows: dict[str, Rows] = {}
         self._stream: FileStream | None = None  # of a file to predict that is too large for memory
+        self._carried: FileStream | None = None  # of a file to predict: what stands in its table beside the texts
+        self._known: FileStream | None = None  # of a file to predict: its labels, if it has any
         # How many rows come from each split, where several are predicted one after the other.
         self.predict_parts: dict[str, int] = {}
 
@@ -116,14 +120,25 @@ class PreparedSplits(SplitLoaders):
         args = self._stream, self.tokenizer, self.max_length, self.collate_for(), self.eval_batch_size
         return StreamedBatches(*args, *self._world()).loader(self.num_workers)
 
-    def predict_rows(self, indices: Collection[int]) -> dict[str, list[str | None]]:
-        """Return the texts of predicted rows, by column, and the question that each answers.
+    def predict_rows(self, indices: Collection[int]) -> dict[str, list[Any]]:
+        """Return what stands beside a prediction, by column: `id_columns`, the question that a row answers, the texts.
 
-        Rows are numbered as in `index` of the batches; those of a streamed file should rise.
+        Rows are numbered as in `index` of the batches; those of a file with `id_columns`, or streamed, should rise.
         """
+        rows = list(indices)
+        found = {} if self._carried is None else self._carried.cells(rows)
         if self._stream is not None:
-            return self._stream.texts(list(indices))
-        return _cells(self._rows_of("predict").table, self._columns("predict"), list(indices))
+            return found | self._stream.cells(rows)
+        columns = self._columns("predict")
+        if self._carried is None:
+            columns = tuple(dict.fromkeys((*self.id_columns, *columns)))
+        return found | _cells(self._rows_of("predict").table, columns, rows)
+
+    def predict_labels(self, indices: Collection[int]) -> list[Any] | None:
+        """Return the labels of rising rows of a file to predict, as texts (None without one); None if it has none."""
+        if self._known is None:
+            return None
+        return [v if v is None else label_text(v) for v in self._known.cells(list(indices))[self.label_column]]
 
     def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
         """Return texts of a prepared split, by column, for positions in the split (not row numbers of the raw data)."""
@@ -186,11 +201,23 @@ class PreparedSplits(SplitLoaders):
             self.splits["predict"] = self._tokenise(rows, "predict")
         elif tables:
             first, *more = tables.values()
+            if not self.files:
+                require_columns(first, self.id_columns, self._origin("predict"))
             whole = datasets.concatenate_datasets([first, *more]) if more else first
             self.predict_parts = {name: len(table) for name, table in tables.items()}
             self.splits["predict"] = self._tokenise(Rows.unlabelled(whole, self._origin("predict")), "predict")
         elif required:
             raise UserError("nothing to predict: no test split; give predict_file, or with a task predict_split")
+        if (path := self.predict_file or (self.files.get("test") if tables else None)) is not None:
+            self._open_beside(path, columns)
+
+    def _open_beside(self, path: str, columns: Sequence[str]) -> None:
+        """Find what else of a file to predict is read: the columns to carry along, and labels."""
+        if carried := [name for name in self.id_columns if name not in columns]:
+            self._carried = FileStream(path, (), (), carried)
+            self._carried.check()
+        if self.label_column not in columns and self.label_column in column_names(path):
+            self._known = FileStream(path, (), (), (self.label_column,))
 
     def _is_streamed(self, path: str) -> bool:
         if self.streaming is not None:

@@ -25,18 +25,22 @@ if TYPE_CHECKING:
 
 HEAD = 1000  # rows that are checked before anything is computed
 WINDOW = 32  # batches whose rows are sorted by length together
-Row = tuple[int, int, list[str | None]]  # number from 0, line (or row) in the file, values
+Row = tuple[int, int, list[Any]]  # number from 0, line (or row) in the file, values
 
 
 class FileStream:
-    """The rows of a file, one after another; `columns` include the one or two `text_columns`.
+    """The rows of a file, one after another; `columns`, which are texts, include the one or two `text_columns`.
 
-    Whatever reads it raises a UserError once the file is not as it was at the beginning.
+    Columns that are only `carried` along keep the values that the file has. Whatever reads it raises a UserError once
+    the file is not as it was at the beginning.
     """
 
-    def __init__(self, path: str, columns: Sequence[str], text_columns: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, columns: Sequence[str], text_columns: Sequence[str], carried: Sequence[str] = ()
+    ) -> None:
         self.path, self.state = path, file_state(path)
-        self.columns = tuple(columns)
+        self._texts = tuple(columns)
+        self.columns = tuple(dict.fromkeys((*columns, *carried)))
         self.places = [self.columns.index(name) for name in text_columns]
         self._second: Iterator[Row] | None = None  # the second reading, and the number of its next row
         self._next = 0
@@ -44,24 +48,24 @@ class FileStream:
     def check(self) -> None:
         """Raise a UserError where the first rows are malformed, or have no text in one of the columns."""
         head = list(islice(self.rows(), HEAD))
-        for place, name in enumerate(self.columns):
+        for place, name in enumerate(self._texts):
             if all(values[place] is None for _, _, values in head):
                 raise UserError(f"{self.path}: no row of the first {len(head)} has a text in {name!r}; name its column")
 
     def rows(self) -> Iterator[Row]:
         """Yield each row, its values in the order of `columns`; a malformed line raises when it is reached."""
         for index, (number, values) in enumerate(file_rows(self.path, self.columns, self.state)):
-            cells = zip(self.columns, values, strict=True)
-            yield index, number, [as_text(value, name, self.path, number) for name, value in cells]
+            texts = [as_text(v, name, self.path, number) for name, v in zip(self._texts, values, strict=False)]
+            yield index, number, [*texts, *values[len(texts) :]]
 
-    def texts(self, indices: Sequence[int]) -> dict[str, list[str | None]]:
+    def cells(self, indices: Sequence[int]) -> dict[str, list[Any]]:
         """Return some rows by column, for row numbers from 0 that rise within a call.
 
         If they do not rise from call to call, the file is read from its start again.
         """
         if self._second is None or (indices and indices[0] < self._next):
             self._second, self._next = self.rows(), 0
-        found: dict[str, list[str | None]] = {name: [] for name in self.columns}
+        found: dict[str, list[Any]] = {name: [] for name in self.columns}
         for index in indices:
             row = next(islice(self._second, index - self._next, None), None)
             if row is None:

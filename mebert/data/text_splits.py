@@ -48,7 +48,8 @@ class TextSplits(PreparedSplits):
         text_column: Column of the (first) text in own files (with a task: in `predict_file`); null for `text`
             (with a task: its own).
         text_pair_column: Column of the second text of a pair in own files; null for none (with a task: its own).
-        label_column: Column of the label in own files.
+        label_column: Column of the label in own files; with it in a file to predict, `predict` prints the metrics.
+        id_columns: Further columns of the rows to predict (a number, a date, the label) that stand beside the answers.
         labels: Label names of own files, in the order of the classes; null reads them from the training file, or with a
             checkpoint takes the model's, which others must not contradict.
         regression: The label column of own files holds numbers to be estimated, not classes.
@@ -107,6 +108,7 @@ class TextSplits(PreparedSplits):
         do_lower_case: bool | None = None,
         truncation_side: Literal["right", "left"] | None = None,
         split_special_tokens: bool | None = None,
+        id_columns: list[str] | None = None,
     ) -> None:
         max_length = DEFAULT_LENGTH if max_length is None else max_length
         check_range("batch_size", batch_size, 1, 2**31 - 1)
@@ -149,6 +151,7 @@ class TextSplits(PreparedSplits):
         }
         self.predict_file = predict_file
         self.predict_split = predict_split
+        self.id_columns = tuple(dict.fromkeys(id_columns or ()))
         self.streaming = streaming
         self.max_train_samples = max_train_samples
         self.max_eval_samples = max_eval_samples

@@ -29,9 +29,18 @@ def f1(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.n
     As scikit-learn's with `zero_division=0`.
     """
     both = labels + predictions
-    values = _divide(2 * correct, both, otherwise=0.0)
+    values = of_classes(correct, labels, predictions)[2]
     found = values[:, 1] if both.shape[1] == 2 else _divide(values.sum(1), (both > 0).sum(1))
     return np.where(labels.sum(1) > 0, found, np.nan)
+
+
+def of_classes(
+    correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class, (R, C) each; 0 where there is nothing to divide by, as scikit-learn's."""
+    pairs = ((correct, predictions), (correct, labels), (2 * correct, labels + predictions))
+    precision, recall, f1_values = (_divide(above, below, otherwise=0.0) for above, below in pairs)
+    return precision, recall, f1_values
 
 
 def matthews(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:

@@ -62,8 +62,13 @@ def metric_value(name: str, logits: Tensor, labels: Tensor, queries: Tensor | No
         return float(mean_over_questions(name, values, is_relevant(labels), required_queries(name, queries)[known]))
     if name in VALUE_METRICS:
         return of_values(name, values, labels)
-    pairs = labels.long() * num_labels + values
-    return of_confusion(name, torch.bincount(pairs, minlength=num_labels**2).view(num_labels, num_labels))
+    return of_confusion(name, confusion_matrix(values, labels, num_labels))
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, num_labels: int) -> Tensor:
+    """How often each (true, predicted) class occurs, (C, C) int64, of rows (N,) with a label."""
+    pairs = labels.long() * num_labels + predictions.long()
+    return torch.bincount(pairs, minlength=num_labels**2).view(num_labels, num_labels)
 
 
 def required_queries(name: str, queries: Tensor | None) -> Tensor:
@@ -85,7 +90,7 @@ def score_to_choose(value: float | None) -> float:
 
 
 def of_confusion(name: str, matrix: Tensor) -> float:
-    """A metric of classes from how often each (true, predicted) class occurs, (C, C)."""
+    """A metric of classes from a `confusion_matrix` (C, C)."""
     counts = matrix.cpu().double().numpy()
     of_class = np.diagonal(counts), counts.sum(1), counts.sum(0)
     return float(CLASS_METRICS[name](*(c[None] for c in of_class))[0])

@@ -27,6 +27,7 @@ from mebert.metrics.curve import (
     sweep,
 )
 from mebert.metrics.elue import elue_score, placed_at
+from mebert.metrics.per_class import ClassReport, class_report
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_value
 from mebert.models.multi_exit import MultiExitModel
@@ -92,6 +93,12 @@ class Evaluation:
     best_policy: str | None = None  # the compared policy with the largest area on validation data
     # GFLOPs and metric of the model cut after each exit's layer (no other head is run): the reference of ELUE's score.
     cut: list[tuple[float, float]] = field(default_factory=list)
+    classes: dict[str, ClassReport] = field(default_factory=dict)  # `full_depth`, `operating_point`; of classes only
+
+    @property
+    def full(self) -> CurvePoint:
+        """The full model: every sample at the last exit."""
+        return self.fixed[-1]
 
     def elue(self, points: Sequence[CurvePoint]) -> float:
         """ELUE's score of a curve against the cut models, at their costs (`mebert.metrics.elue`).
@@ -130,6 +137,8 @@ class Evaluation:
             "area_under_curve": {name: self.area(name) for name in self.curves},
             "elue_score": {name: self.elue(points) for name, points in self.curves.items()},
             "oracle": _point_dict(self.oracle),
+            "full_model": _point_dict(self.full),
+            "per_class": {name: found.as_dict() for name, found in self.classes.items()},
             "leaving": [vars(row) for row in self.groups],
             "wall_setting": self.wall_setting,
             "exit_prediction": [found.as_dict() for found in self.predictions],
@@ -188,6 +197,11 @@ def evaluate(
     if policy.name in record.scores:
         result.current = costs.point(policy, policy.threshold)
         result.groups = _groups(record, result.current, model.exit_layers, metrics[0])
+    if model.num_labels > 1:
+        result.classes["full_depth"] = class_report(record.logits[-1], record.labels, model.label_names)
+        if result.current is not None:
+            taken = record.logits_at(result.current.exits)
+            result.classes["operating_point"] = class_report(taken, record.labels, model.label_names)
     if model.num_labels > 1 and metrics[0] not in RANKING_METRICS:
         result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), oracle_exits(record))
     return result

@@ -6,6 +6,7 @@ rich's own renderer folds or cuts cells of a table that is too wide, and cannot 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -96,6 +97,27 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     | 1 | 0.9 |
     """
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
+
+
+def as_markdown(table: Table) -> str:
+    """A table of `report_table` as a heading, a table and a paragraph in Markdown; texts of users stay plain text."""
+    columns = [[_cell(column.header), *map(_cell, column.cells)] for column in table.columns]
+    header, *rows = zip(*columns, strict=True)
+    rule = ["---:" if column.justify == "right" else "---" for column in table.columns]
+    lines = [f"| {' | '.join(line)} |" for line in (header, rule, *rows)]
+    parts = [f"## {_plain_markdown(str(table.title))}", "\n".join(lines)]
+    if table.caption:
+        parts += [_plain_markdown(paragraph) for paragraph in str(table.caption).split("\n")]
+    return "\n\n".join(parts)
+
+
+def _cell(value: object) -> str:
+    return _plain_markdown(_text(value).plain.replace("\n", " "))
+
+
+def _plain_markdown(text: str) -> str:
+    """A text without what Markdown or HTML reads as markup."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", escape_control_chars(text))
 
 
 def _parts(table: Table, width: int, keys: int) -> Iterator[tuple[int, list[Column]]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from rich.table import Table
@@ -15,6 +16,10 @@ from mebert.models.flops import exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.report.layout import report_table
+
+if TYPE_CHECKING:
+    from mebert.metrics.curve import ExitRecord
+    from mebert.modules import MultiExitModule
 
 
 @dataclass
@@ -63,6 +68,20 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
     others = _count(model.parameters(), seen)
     total = embeddings + others + sum(part.layer_parameters + part.exit_parameters for part in exits)
     return ModelParts(embeddings, exits, others, total, plain)
+
+
+def model_title(module: MultiExitModule) -> str:
+    """A model in one line."""
+    model = module.model
+    exits = f"{model.num_exits} exits on {model.num_layers} layers, {model.num_labels} labels"
+    return f"Model: {type(module).__name__}, {model.adapter.config.model_type}, {exits}"
+
+
+def parts_of_record(module: MultiExitModule, record: ExitRecord, split: str) -> Table:
+    """The parts of a module's model at the lengths of the rows that were recorded of a split."""
+    lengths = record.lengths
+    texts = f"the {len(lengths):,} rows of the split {split} ({float(lengths.double().mean()):.1f} tokens on average)"
+    return parts_table(model_parts(module.model, lengths, module.policy), model_title(module), texts)
 
 
 def parts_table(parts: ModelParts, title: str, texts: str) -> Table:

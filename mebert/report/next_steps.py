@@ -15,29 +15,13 @@ if TYPE_CHECKING:
 MAX_DROP = 0.01
 
 
-def print_saved(folder: Path, best: Path, datamodule: Any, module: Any, epochs: int | None) -> None:
-    """Print the files of a run and the next commands after `fit`; `epochs` is None or -1 where steps were counted."""
-    files = RunFolder(folder)
-    saved = {
-        "config": files.config,
-        "metrics": files.metrics,
-        "checkpoints": files.checkpoints,
-        "curve": folder / "curve.png",
-        "evaluation": files.evaluation,
-        "model folder": files.model,
-    }
-    print_pairs("Saved:", {name: path for name, path in saved.items() if path.exists()})
+def print_saved(folder: Path, best: Path, datamodule: Any) -> None:
+    """Print where a run is, and the next commands, after `fit`."""
+    report = folder / "report.md"
+    print_pairs("Saved:", {"run": folder} | ({"all tables": report} if report.exists() else {}))
     own_file = " --data.predict_file my.csv" if hasattr(datamodule, "predict_file") else ""
-    last = shlex.quote(str(best.with_name("last.ckpt")))
-    more = f" --trainer.max_epochs {2 * epochs}" if epochs is not None and epochs > 0 else " --trainer.max_steps 1000"
-    predict, config = _command("predict", folder, best) + own_file, shlex.quote(str(RunFolder(folder).config))
-    found = {
-        "predict": f"{predict} --out out.csv",
-        **_other_speed(module, module.operating_point, f"{predict} --out other.csv"),
-        "test again": _command("test", folder, best),
-        "train on": f"python -m mebert fit --config {config} --ckpt_path {last}{more}",
-    }
-    print_pairs("Next:", found | _with_model(folder, datamodule))
+    predict = f"{_command('predict', folder, best)}{own_file} --out out.csv"
+    print_pairs("Next:", {"predict": predict} | _with_model(folder, datamodule))
 
 
 def print_next(
@@ -57,7 +41,9 @@ def print_next(
         case "test":
             found = plain | _with_model(run, datamodule)
         case _:
-            found = {"how good it is": test} | _other_speed(module, used, predict) | _with_model(run, datamodule)
+            found = {"how good it is": test} | _other_speed(module, used, predict)
+    if (report := folder / "report.md").exists():
+        print_pairs("Saved:", {"run": folder, "all tables": report})
     print_pairs("Next:", found)
 
 
@@ -72,12 +58,13 @@ def _command(name: str, run: Path, checkpoint: Path) -> str:
 
 
 def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
-    """The commands that need a saved model: a threshold for a largest drop (on the run's own rows), its speed."""
+    """A command that needs a saved model: a threshold for a largest drop, on the run's own rows, else its speed."""
     if not (run / "model").is_dir():
         return {}
+    if not hasattr(datamodule, "collate_for"):
+        return {"measure its speed": bench_command(str(run))}
     calibrate = f"python -m mebert calibrate --model {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
-    found = {"choose a speed": calibrate} if hasattr(datamodule, "collate_for") else {}
-    return found | {"measure its speed": bench_command(str(run))}
+    return {"choose a speed": calibrate}
 
 
 def _other_speed(module: Any, used: OperatingPoint, predict: str) -> dict[str, str]:

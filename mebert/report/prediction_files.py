@@ -1,27 +1,31 @@
-"""Prediction tables as files, written chunk by chunk: CSV, JSON lines or Parquet, by the file's suffix."""
+"""Prediction tables as files, written chunk by chunk: CSV, TSV, JSON lines or Parquet, by the file's suffix."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
 from mebert.storage.paths import check_output
 
-PredictionFormat = Literal["csv", "jsonl", "parquet", "glue"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PredictionFormat = Literal["csv", "tsv", "jsonl", "parquet", "glue"]
 Chunk = Mapping[str, Sequence[Any]]
-FORMATS = (".csv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
     """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder."""
     suffix, given = path.suffix.lower(), f"predictions.path {str(path)!r}"
     if format == "glue":
-        if path.is_file() or suffix in (*FORMATS, ".tsv", ".zip"):
+        if path.is_file() or suffix in (*FORMATS, ".zip"):
             raise UserError(f"{given} is a file; predictions.format glue writes several: give a folder")
         check_output("predictions.path", path, folder=True)
         return
@@ -36,25 +40,39 @@ def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
 
 def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
     """Write chunks of columns, one after another, into one file, whole or not at all."""
-    write = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}[path.suffix.lower()]
+    writers: dict[str, Callable[[Path, Iterable[Chunk]], None]] = {
+        ".csv": _write_csv,
+        ".tsv": partial(_write_csv, dialect="excel-tab"),
+        ".jsonl": _write_jsonl,
+        ".parquet": _write_parquet,
+    }
     with atomic_path(path) as unfinished:
-        write(unfinished, chunks)
+        writers[path.suffix.lower()](unfinished, chunks)
 
 
-def _write_csv(path: Path, chunks: Iterable[Chunk]) -> None:
+def _write_csv(path: Path, chunks: Iterable[Chunk], dialect: str = "excel") -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, dialect)
         for number, chunk in enumerate(chunks):
             if number == 0:
                 writer.writerow(chunk)
-            writer.writerows(zip(*chunk.values(), strict=True))
+            writer.writerows(zip(*(map(_csv_cell, values) for values in chunk.values()), strict=True))
+
+
+def _csv_cell(value: Any) -> Any:
+    """A list or an object, which a column that is carried along may hold, as JSON."""
+    return _json(value) if isinstance(value, list | dict) else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # str: a date of a Parquet file
 
 
 def _write_jsonl(path: Path, chunks: Iterable[Chunk]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for chunk in chunks:
             for row in zip(*chunk.values(), strict=True):
-                file.write(json.dumps(dict(zip(chunk, row, strict=True)), ensure_ascii=False) + "\n")
+                file.write(_json(dict(zip(chunk, row, strict=True))) + "\n")
 
 
 def _write_parquet(path: Path, chunks: Iterable[Chunk]) -> None:
@@ -64,10 +82,38 @@ def _write_parquet(path: Path, chunks: Iterable[Chunk]) -> None:
     writer = None
     try:
         for chunk in chunks:
-            table = pa.table({name: list(values) for name, values in chunk.items()})
+            table = pa.table({name: _arrow(name, values) for name, values in chunk.items()})
             if writer is None:
-                writer = pq.ParquetWriter(path, table.schema)
-            writer.write_table(table.cast(writer.schema))
+                # A column that is empty so far may hold anything later; text is what most do.
+                types = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
+                writer = pq.ParquetWriter(path, pa.schema(list(zip(table.column_names, types, strict=True))))
+            columns = zip(table.column_names, table.columns, writer.schema.types, strict=True)
+            writer.write_table(pa.table({name: _cast(name, values, kind) for name, values, kind in columns}))
     finally:
         if writer is not None:
             writer.close()
+
+
+def _arrow(name: str, values: Sequence[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(list(values))
+    except pa.ArrowException:
+        raise _mixed(name) from None
+
+
+def _cast(name: str, values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return values.cast(kind)
+    except pa.ArrowException:
+        raise _mixed(name) from None
+
+
+def _mixed(name: str) -> UserError:
+    return UserError(
+        f"data.id_columns: the column {name!r} holds values of several kinds, which Parquet cannot store; "
+        "give --out a name that ends in .jsonl or .csv"
+    )

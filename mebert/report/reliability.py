@@ -40,7 +40,7 @@ def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> 
 def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
     """Fill in the reliability of all operating points, their speed-ups too, and of compared policies at each speed."""
     points = [point for ps in evaluation.points.values() for point in ps]
-    points += [point for point in (evaluation.current, evaluation.oracle) if point is not None]
+    points += [point for point in (evaluation.full, evaluation.current, evaluation.oracle) if point is not None]
     exits = [point.exits for point in points]
     places = []
     for name, result in evaluation.policies.items():

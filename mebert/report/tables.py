@@ -1,4 +1,4 @@
-"""The tables that a test prints."""
+"""All tables of an evaluation, for `report.md` and `--verbose`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from mebert.exit_predictor.report import PredictionReport
 from mebert.metrics.curve import CurvePoint
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import score_to_choose
+from mebert.report.class_tables import class_tables
 from mebert.report.evaluation import Evaluation
 from mebert.report.layout import console, print_table, report_table
+from mebert.report.summary import wall_clock
 
 AGREES = {
     False: "share of predictions that are the full model's",
@@ -21,21 +23,27 @@ AGREES = {
 CURVE_STEPS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
 
+def evaluation_tables(evaluation: Evaluation) -> list[tuple[Table, int]]:
+    """Everything that an evaluation holds, each table with the number of columns that identify a row."""
+    found = [(exit_table(evaluation), 2), *((table, 1) for table in class_tables(evaluation))]
+    if evaluation.curves:
+        found.append((curve_table(evaluation), 1))
+    if any(evaluation.points.values()):
+        found += [(operating_table(evaluation), 2), (exit_share_table(evaluation), 2)]
+    if evaluation.policies:
+        found.append((policy_table(evaluation), 1))
+    if evaluation.groups:
+        found.append((exits_by_difficulty_table(evaluation), 1 + (len(evaluation.groups) > 1)))
+    if evaluation.predictions:
+        found.append((prediction_table(evaluation.predictions, evaluation.metric, evaluation.split), 1))
+    return found
+
+
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print everything that an evaluation holds."""
     out = console()
-    print_table(exit_table(evaluation), out, keys=2)
-    if evaluation.curves:
-        print_table(curve_table(evaluation), out)
-    if any(evaluation.points.values()):
-        print_table(operating_table(evaluation), out, keys=2)
-        print_table(exit_share_table(evaluation), out, keys=2)
-    if evaluation.policies:
-        print_table(policy_table(evaluation), out)
-    if evaluation.groups:
-        print_table(exits_by_difficulty_table(evaluation), out, keys=1 + (len(evaluation.groups) > 1))
-    if evaluation.predictions:
-        print_table(prediction_table(evaluation.predictions, evaluation.metric, evaluation.split), out)
+    for table, keys in evaluation_tables(evaluation):
+        print_table(table, out, keys)
 
 
 def exit_table(evaluation: Evaluation) -> Table:
@@ -94,7 +102,7 @@ def operating_table(evaluation: Evaluation) -> Table:
     if measured:
         caption.append(f"Wall clock: {evaluation.wall_setting}; ± is half the range of the rounds.")
         if any(point.speedup_wall is None for point in every):
-            caption.append("- : the rounds differ by more than the speed-ups that they are to tell apart.")
+            caption.append("A dash: the rounds differ by more than the speed-ups that they are to tell apart.")
     columns = ["target", "threshold", evaluation.metric, "95 % interval", "agrees"]
     columns += ["speed-up layers", "95 % interval", "FLOPs"]
     table = report_table(
@@ -214,15 +222,8 @@ def _point_cells(name: str, point: CurvePoint, threshold: str, measured: bool, t
         *_times(point.speedup_layers),
         "" if point.speedup_interval is None else "{:.2f}-{:.2f}x".format(*point.speedup_interval),
         *_times(point.speedup_flops),
-        *([_wall_clock(point)] if measured else []),
+        *([wall_clock(point)] if measured else []),
     ]
-
-
-def _wall_clock(point: CurvePoint) -> str:
-    if point.speedup_wall_range is None:
-        return ""
-    low, high = point.speedup_wall_range
-    return "-" if point.speedup_wall is None else f"{point.speedup_wall:.2f}x ±{(high - low) / 2:.2f}"
 
 
 def _times(*speedups: float | None) -> list[str]:

@@ -12,6 +12,24 @@ from contextlib import contextmanager
 from mebert.runtime.messages import LOGGER
 
 LIGHTNING_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero")
+OTHER_LOGGERS = ("lightning.fabric.utilities.seed", "lightning.pytorch.accelerators.cuda")
+
+# How notices start that tell nothing which the run's own lines, config.yaml or Lightning's warnings do not say.
+NOTICES = (
+    "GPU available:",  # a GPU that is there and not used is a warning
+    "TPU available:",
+    "HPU available:",
+    "LOCAL_RANK:",
+    "Seed set to",
+    "Using bfloat16 Automatic Mixed Precision",
+    "Using 16bit Automatic Mixed Precision",
+    "Loading `train_dataloader` to estimate number of stepping batches.",
+    "Restoring states from the checkpoint path",  # "Restored all states" follows where training goes on
+    "Loaded model weights from the checkpoint",
+    "`Trainer.fit` stopped: `max_",
+    # An advertisement: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
+    "💡 Tip: For seamless",
+)
 
 
 def silence_known_noise() -> None:
@@ -27,10 +45,9 @@ def silence_known_noise() -> None:
         r"The dirpath has changed from.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-    # An advertisement: https://github.com/Lightning-AI/pytorch-lightning/issues/21294
-    logger = logging.getLogger(LIGHTNING_LOGGERS[0])
-    if _no_advertisement not in logger.filters:
-        logger.addFilter(_no_advertisement)
+    for logger in map(logging.getLogger, (*LIGHTNING_LOGGERS, *OTHER_LOGGERS)):
+        if _says_something not in logger.filters:
+            logger.addFilter(_says_something)
 
 
 def silence_library_bars() -> None:
@@ -48,8 +65,8 @@ def silence_library_bars() -> None:
                 getattr(sys.modules[module], function)()
 
 
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless" not in record.getMessage()
+def _says_something(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOTICES)
 
 
 @contextmanager

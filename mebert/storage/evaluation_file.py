@@ -32,6 +32,25 @@ class _Policy(_Values):
     area: float | None = None
 
 
+class _Class(_Values):
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: NonNegativeInt
+
+
+class _ClassReport(_Values):
+    classes: list[_Class] = Field(min_length=2)
+    confusion_matrix: list[list[NonNegativeInt]]
+
+    @model_validator(mode="after")
+    def _matrix_is_square(self) -> Self:
+        if {len(self.classes)} != {len(self.confusion_matrix), *map(len, self.confusion_matrix)}:
+            raise ValueError(f"confusion_matrix: not {len(self.classes)} rows and columns, one a class")
+        return self
+
+
 class EvaluationFile(_Values):
     """The keys that are read; figures may be NaN or null where they are undefined."""
 
@@ -46,6 +65,7 @@ class EvaluationFile(_Values):
     policies: dict[str, _Policy] = {}
     area_under_curve: dict[str, float | None] = {}
     leaving: list[_Group] = []
+    per_class: dict[str, _ClassReport] = {}  # absent before 0.2.0
 
     @model_validator(mode="after")
     def _exits_have_the_metric(self) -> Self:

@@ -32,14 +32,84 @@ def test_fit_leaves_everything_in_one_folder(trained_run):
     assert {path.name for path in trained_run.iterdir()} == {"tiny.yaml", "runs"}, "nothing is written elsewhere"
 
 
-def test_fit_prints_tables_and_the_next_commands(trained_run):
+def test_fit_ends_with_a_short_summary(trained_run):
     out = trained_run.with_name("printed.txt").read_text(encoding="utf-8")
-    for title in ("Exits:", "Operating points", "Where easy and hard samples left", "Saved:", "Next:"):
-        assert title in out
+    assert len(out.splitlines()) <= 25
+    evaluation = json.loads((trained_run / "runs/tiny/version_0/evaluation.json").read_text())
+    rows = {line[2:12].strip(): line[12:].split() for line in out.splitlines()}
+    full, current = evaluation["full_model"], evaluation["operating_point"]
+    assert full["metric"] == evaluation["exits"][-1]["acc"]
+    assert rows["full model"] == [f"{full['metric']:.4f}", "{:.4f}-{:.4f}".format(*full["interval"])]
+    points = {"in use": current} | {f"edr {p['target']:g}x": p for p in evaluation["operating_points"]["edr"]}
+    assert set(points) == {"in use", "edr 1.2x", "edr 1.5x", "edr 2x"}
+    for name, point in points.items():
+        drop = full["metric"] - point["metric"]
+        wanted = [f"{point['metric']:.4f}", "{:.4f}-{:.4f}".format(*point["interval"]), f"{drop:.4f}"]
+        assert rows[name][:4] == [*wanted, f"{point['speedup_flops']:.2f}x"]
+        wall = point["speedup_wall"]
+        assert rows[name][4] == ("-" if wall is None else f"{wall:.2f}x"), "the point in use is timed, too"
     saved = out[out.index("Saved:") : out.index("Next:")]
     for path in re.findall(r"runs/\S+", saved):
         assert (trained_run / path).exists()
-    assert len(re.findall(r"python -m mebert .*", out)) == 6
+    assert len(re.findall(r"python -m mebert .*", out)) == 2
+
+
+TITLES = (
+    "Exits: every",
+    "Per class",
+    "Confusion matrix",
+    "Accuracy-speed",
+    "Policies on",
+    "Where easy",
+    "Model: Proto",
+)
+
+
+def test_all_other_tables_are_in_the_report_and_printed_on_request(in_trained_run, capsys):
+    report = (in_trained_run / "runs/tiny/version_0/report.md").read_text(encoding="utf-8")
+    assert all(f"## {title}" in report for title in TITLES)
+    assert "](curve.png)" in report
+    assert run("test", "--config", "tiny.yaml", "--ckpt_path", BEST) == 0
+    out = capsys.readouterr().out
+    assert not [title for title in TITLES if title in out]
+    assert len(out.splitlines()) <= 25
+    assert run("test", "--config", "tiny.yaml", "--ckpt_path", BEST, "--verbose") == 0
+    out = capsys.readouterr().out
+    assert [title for title in TITLES if title in out] == list(TITLES)
+    assert run("test", "--config", f"{newest(in_trained_run)}/config.yaml", "--verbose", "false") == 0
+    assert "Exits: every" not in capsys.readouterr().out, "a configuration that was saved can be run again"
+    assert run("validate", "--config", "tiny.yaml", "--ckpt_path", BEST, "--verbose") == 0
+    assert "Exits: every sample leaves there (val, 41 samples)" in capsys.readouterr().out
+
+
+def test_without_a_test_the_summary_is_of_validation_data(here, capsys):
+    assert run("fit", "--config", str(write_config(here)), "--test_after_fit", "false") == 0
+    out = capsys.readouterr().out
+    assert "Operating points (val, 41 samples)" in out
+    assert "in use" in out
+    assert "## Per class (val)" in (newest(here) / "report.md").read_text(encoding="utf-8")
+
+
+NOTICES = (
+    "GPU available",
+    "TPU available",
+    "Seed set",
+    "Loading `train",
+    "`Trainer.fit` stopped",
+    "Restoring",
+    "Loaded",
+)
+
+
+def test_no_notices_that_help_nobody(tmp_path):
+    write_config(tmp_path)
+    done = run_process("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert not [notice for notice in NOTICES if notice in said]
+    lines = done.stderr.strip().splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["Model", "epoch 1/2", "epoch 2/2"]
+    assert len(done.stdout.splitlines()) <= 25
 
 
 def test_evaluation_json(trained_run):
@@ -137,14 +207,17 @@ def test_without_logger(tmp_path, monkeypatch):
 def test_validate_and_test_repeat_the_run(in_trained_run, capsys):
     first = json.loads((in_trained_run / "runs/tiny/version_0/evaluation.json").read_text())
     assert run("validate", "--config", "tiny.yaml", "--ckpt_path", "best") == 0
-    out = capsys.readouterr().out
-    assert "Exits: every sample leaves there (val, 41 samples)" in out
-    assert f"{first['operating_points']['edr'][0]['threshold']:.4g}" in out, "the thresholds of training stand"
+    assert "Operating points (val, 41 samples)" in capsys.readouterr().out
+    report = (newest(in_trained_run) / "report.md").read_text(encoding="utf-8")
+    assert f"{first['operating_points']['edr'][0]['threshold']:.4g}" in report, "the thresholds of training stand"
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", BEST) == 0
     again = json.loads((newest(in_trained_run) / "evaluation.json").read_text())
     assert newest(in_trained_run).name != "version_0"
-    for key in ("exits", "operating_point", "leaving", "oracle"):
+    for key in ("exits", "full_model", "leaving", "oracle", "per_class"):
         assert again[key] == first[key]
+    clock = {"speedup_wall", "speedup_wall_range"}
+    one, other = ({k: v for k, v in one["operating_point"].items() if k not in clock} for one in (first, again))
+    assert one == other
 
 
 def test_predict_writes_the_table_in_order(in_trained_run):

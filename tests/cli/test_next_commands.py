@@ -44,25 +44,21 @@ def names(found):
     return [command.split()[0] for command in found]
 
 
-def test_after_fit(commands, capsys):
+def test_after_fit(commands):
     found = commands("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0", *QUIET)
-    assert names(found) == ["predict", "predict", "test", "fit", "calibrate", "bench"]
-    train_on, calibrate, bench = found[3:]
-    assert train_on.endswith("--trainer.max_epochs 4")
-    assert main([*shlex.split(train_on), *QUIET, "--test_after_fit", "false"]) == 0
-    assert "nothing" not in capsys.readouterr().out
+    assert names(found) == ["predict", "calibrate"]
+    predict, calibrate = found
     assert main(shlex.split(calibrate)) == 0
-    assert main([*shlex.split(bench), *BENCH]) == 0
     Path("my.csv").write_text("hypothesis,premise\n the cat , a dog\n", encoding="utf-8")
-    assert main([*shlex.split(found[1]), *QUIET]) == 0
+    assert main([*shlex.split(predict), *QUIET]) == 0
 
 
 @pytest.mark.parametrize(
     ("command", "wanted"),
     [
         ("validate", ["test", "predict"]),
-        ("test", ["predict", "calibrate", "bench"]),
-        ("predict", ["test", "predict", "calibrate", "bench"]),
+        ("test", ["predict", "calibrate"]),
+        ("predict", ["test", "predict"]),
     ],
 )
 def test_after_a_pass(command, wanted, commands):

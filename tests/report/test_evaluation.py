@@ -114,7 +114,7 @@ def test_ranking(recorded, capsys):
     )
     ranked.queries = torch.where(record.difficulty == 1, torch.arange(60) // 10, -1)
     evaluation = evaluate(
-        model, ranked, "test", ("map", "p_at_1", "acc"), policies["entropy"], {"entropy": policies["entropy"]}, {}, ()
+        tiny_model(num_labels=2), ranked, "test", ("map", "p_at_1", "acc"), policies["entropy"], {"entropy": policies["entropy"]}, {}, ()
     )
     kept = ranked.queries >= 0
     for e in range(3):

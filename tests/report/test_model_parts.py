@@ -1,10 +1,8 @@
 """The table of a model's parts: nothing counted twice or forgotten, the same FLOPs as in the logs."""
 
-import csv
-
 import pytest
 import torch
-from runs import newest, run, write_config
+from runs import newest, read_csv, run, write_config
 from tiny import SIZES, tiny_model
 
 from mebert.models.flops import exit_flops
@@ -42,24 +40,20 @@ def test_costs_are_means_over_the_lengths():
     assert parts.exits[1].speedup < 1 < parts.exits[0].speedup, "asking exit 1 first costs a little"
 
 
-def test_fit_prints_the_costs_that_it_logs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path)
-    assert run("fit", "--config", "tiny.yaml", "--test_after_fit", "false") == 0
-    out = capsys.readouterr().out
-    assert "Model: ProtoExitModule, bert, 3 exits on 3 layers, 3 labels" in out
-    assert "the 41 validation texts (" in out
-    with (newest(tmp_path) / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("val/exit_01/gflops")]
-    for number in (1, 2, 3):
-        logged = float(rows[0][f"val/exit_{number:02d}/gflops"])
-        line = next(line for line in out.splitlines() if line.startswith(f"  layer {number}, exit {number}"))
-        assert f"{logged:#.3g}" in line.split()
+def test_the_report_has_the_costs_that_are_logged(here, monkeypatch):
+    write_config(here)
     said = []
     monkeypatch.setattr("mebert.callbacks.exit_summary.rank_zero_info", said.append)
-    assert run("validate", "--config", "tiny.yaml", "--ckpt_path", "best", "--curve.wall_samples", "0") == 0
-    assert "parameters" not in capsys.readouterr().out, "one line, no table"
-    total = " ".join(next(line for line in out.splitlines() if line.startswith("  all ")).split()[1:3])
+    assert run("fit", "--config", "tiny.yaml", "--test_after_fit", "false") == 0
+    report = (newest(here) / "report.md").read_text(encoding="utf-8")
+    assert "## Model: ProtoExitModule, bert, 3 exits on 3 layers, 3 labels" in report
+    assert "the 41 rows of the split val (" in report
+    rows = [row for row in read_csv(newest(here) / "metrics.csv") if row.get("val/exit_01/gflops")]
+    for number in (1, 2, 3):
+        logged = float(rows[0][f"val/exit_{number:02d}/gflops"])
+        line = next(line for line in report.splitlines() if line.startswith(f"| layer {number}, exit {number} |"))
+        assert f"{logged:#.3g}" in line.split()
+    total = next(line for line in report.splitlines() if line.startswith("| all |")).split(" | ")[1]
     (line,) = said
     assert line.split(" GFLOPs")[0].split(", ")[-2] == f"{total} parameters"
     assert "lengths of the 41 validation texts" in line

@@ -62,7 +62,7 @@ def test_few_texts_of_one_kind_do_not_stand_for_all():
     assert samples == 5 * 8, "each of the rounds has other texts"
     assert timing.low < timing.speedup < timing.high
     point = CurvePoint("short", 0.5, 0.9, 1.05, 1.05, torch.zeros(1), target=1.05)
-    evaluation = SimpleNamespace(points={"short": [point]}, wall_setting="")
+    evaluation = SimpleNamespace(points={"short": [point]}, current=None, wall_setting="")
     module = SimpleNamespace(model=model, score_policies=lambda: {"short": ShortTexts(0.5)}, device=torch.device("cpu"))
     clock = WallClock(2048, 5, 0.0, {0: batches})
     clock.measure(SimpleNamespace(precision="32-true"), module, evaluation, 0)

@@ -63,7 +63,7 @@ def here(odd, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "shown"),
     [
-        (["test", "--config", "tiny.yaml", "--ckpt_path", "best", *QUIET], ["Exits: every sample leaves there"]),
+        (["test", "--config", "tiny.yaml", "--ckpt_path", "best", *QUIET], ["Operating points (test"]),
         (["inspect", "--model", RUN, "--text", TEXT, "--samples", "0"], [r"\[bold\]see\[/bold\] :smile:", SOME_LABEL]),
         (["compare", "[red]a[/red]", "b\x1b[31m"], [r"\[red\]a\[/red\]"]),
     ],
