@@ -26,10 +26,11 @@ class WandbReport(L.Callback):
     """Sends to Weights & Biases what a test has found; without that logger it does nothing.
 
     For each test split (`test/...`): the tables `exits`, `operating_points`, `curve`, `policies` and `samples`, the
-    charts `accuracy_speed`, `exit_accuracy` and `exit_histogram`, and a confusion matrix for each exit
-    (`confusion/exit_03`; in a regression the table `errors`). Charts of the same name are drawn over each other where
-    several runs are selected. It reads what an `AccuracySpeedCurve` among the callbacks, before this one, has just
-    worked out: nothing is evaluated twice. Rank 0 sends the rows of all processes.
+    charts `accuracy_speed`, `exit_accuracy` and `exit_histogram`; of classes the table `classes` (precision, recall, F1
+    and support at full depth and at the operating point) and confusion matrices (`confusion/exit_03` of each exit,
+    `confusion/operating_point`), in a regression the table `errors`. Charts of the same name are drawn over each
+    other where several runs are selected. It reads what an `AccuracySpeedCurve` among the callbacks, before this one,
+    has just worked out: nothing is evaluated twice. Rank 0 sends the rows of all processes.
 
     With the logger's `log_model`, thresholds and figures of the operating point are sent as an artifact, too.
 
@@ -55,7 +56,7 @@ class WandbReport(L.Callback):
             for logger in loggers:  # W&B objects belong to one run
                 content = _tables_and_charts(tables, evaluation)
                 if record.logits.shape[-1] > 1:
-                    content |= _confusion(record, pl_module.model.label_names)
+                    content |= _confusion(evaluation, record, pl_module.model.label_names)
                 logger.log_metrics({f"{split}/{name}": value for name, value in content.items()}, trainer.global_step)
         for logger in loggers:
             if curve.tested and getattr(logger, "log_model", False):
@@ -92,18 +93,21 @@ def _tables_and_charts(tables: dict[str, Table], evaluation: Evaluation) -> dict
     return charts
 
 
-def _confusion(record: ExitRecord, label_names: list[str]) -> dict[str, Any]:
-    """A confusion matrix for each exit."""
+def _confusion(evaluation: Evaluation, record: ExitRecord, label_names: list[str]) -> dict[str, Any]:
+    """A confusion matrix for each exit, and one for the operating point."""
     import wandb
 
     if len(label_names) > MOST_CLASSES:
         return {}
     labels, names = record.labels.tolist(), [str(name) for name in label_names]
+    at = {f"exit_{e + 1:02d}": (f"exit {e + 1}", logits) for e, logits in enumerate(record.logits)}
+    if evaluation.current is not None:
+        at["operating_point"] = ("operating point", record.logits_at(evaluation.current.exits))
     return {
-        f"confusion/exit_{e + 1:02d}": wandb.plot.confusion_matrix(
-            y_true=labels, preds=predictions_of(logits).tolist(), class_names=names, title=f"exit {e + 1}"
+        f"confusion/{key}": wandb.plot.confusion_matrix(
+            y_true=labels, preds=predictions_of(logits).tolist(), class_names=names, title=title
         )
-        for e, logits in enumerate(record.logits)
+        for key, (title, logits) in at.items()
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from mebert.metrics.per_class import ClassReport
@@ -19,7 +21,7 @@ def class_tables(evaluation: Evaluation) -> list[Table]:
         return []
     reports = {AT[name]: found for name, found in evaluation.classes.items()}
     if len(evaluation.classes["full_depth"].classes) > LARGEST_MATRIX:
-        return [_classes(evaluation, reports), _confused_pairs(reports)]
+        return [_classes(evaluation, reports), _pairs_table(reports)]
     return [_classes(evaluation, reports), *(_matrix(report, where) for where, report in reports.items())]
 
 
@@ -63,18 +65,21 @@ def _matrix(report: ClassReport, where: str) -> Table:
     return table
 
 
-def _confused_pairs(reports: dict[str, ClassReport]) -> Table:
+def _pairs_table(reports: dict[str, ClassReport]) -> Table:
     names = [row.label for row in next(iter(reports.values())).classes]
-    counts = {
-        (true, predicted): [report.matrix[true][predicted] for report in reports.values()]
-        for true in range(len(names))
-        for predicted in range(len(names))
-        if true != predicted
-    }
-    worst = sorted((pair for pair in counts if any(counts[pair])), key=lambda pair: -counts[pair][-1])[:MOST_PAIRS]
-    table = report_table(
-        "Classes that are mistaken most often", ["true class", "predicted"], reports, "All pairs: evaluation.json."
-    )
-    for pair in worst:
-        table.add_row(*(names[number] for number in pair), *(f"{count:,}" for count in counts[pair]))
+    title = "Classes that are mistaken most often"
+    table = report_table(title, ["true class", "predicted"], reports, "All pairs: evaluation.json.")
+    for true, predicted, counts in confused_pairs([report.matrix for report in reports.values()]):
+        table.add_row(names[true], names[predicted], *(f"{count:,}" for count in counts))
     return table
+
+
+def confused_pairs(matrices: Sequence[Sequence[Sequence[int]]]) -> list[tuple[int, int, list[int]]]:
+    """The (true, predicted) classes that the last of some matrices (C, C) confuses most often, with each one's count.
+
+    >>> confused_pairs([[[5, 1], [0, 4]], [[3, 3], [2, 2]]])
+    [(0, 1, [1, 3]), (1, 0, [0, 2])]
+    """
+    classes = range(len(matrices[0]))
+    found = [(t, p, [matrix[t][p] for matrix in matrices]) for t in classes for p in classes if t != p]
+    return sorted((one for one in found if any(one[2])), key=lambda one: -one[2][-1])[:MOST_PAIRS]

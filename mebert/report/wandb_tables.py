@@ -30,7 +30,7 @@ class Table:
 
 
 def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, Table]:
-    """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and for regression `errors`."""
+    """By name: `exits`, `operating_points`, `curve`, `policies`, `exit_histogram`, and `classes` or `errors`."""
     metric, speedups = evaluation.metric, ["speedup_layers", "speedup_flops", "speedup_wall"]
     tables = {
         "exits": Table(["exit", "layer", *evaluation.exit_metrics, *INTERVAL, "gflops", *speedups[:2]]),
@@ -49,6 +49,8 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
         tables["curve"].rows.append([p.policy, p.threshold, p.metric, p.speedup_layers, p.speedup_flops])
     if evaluation.policies:
         tables["policies"] = _policies(evaluation)
+    if evaluation.classes:
+        tables["classes"] = _classes(evaluation)
     if evaluation.current is not None and evaluation.current.shares is not None:
         shares = zip(evaluation.exit_layers, evaluation.current.shares, strict=True)
         rows = [[f"exit {number:02d}", *row] for number, row in enumerate(shares, start=1)]
@@ -69,6 +71,17 @@ def _policies(evaluation: Evaluation) -> Table:
             known = result.reliability.get(target, {})
             rows.append([name, target, value, *_ends(known.get("interval")), known.get("agreement"), result.area])
     return Table(["policy", "speedup_layers", evaluation.metric, *INTERVAL, "agreement", "area"], rows)
+
+
+def _classes(evaluation: Evaluation) -> Table:
+    """One row a class and place: at full depth, and at the operating point."""
+    figures = ["precision", "recall", "f1", "support"]
+    rows = [
+        [row.label, place, *(getattr(row, figure) for figure in figures)]
+        for place, report in evaluation.classes.items()
+        for row in report.classes
+    ]
+    return Table(["class", "at", *figures], rows)
 
 
 def spread_rows(samples: int, at_most: int) -> list[int]:

@@ -120,14 +120,13 @@ def test_answer_selection_from_fit_to_predict(here, capsys):
     assert [one.probabilities["1"] for one in found] == pytest.approx(probabilities, abs=1e-5)
 
 
-def test_regression_from_fit_to_predict(here, capsys):
+def test_regression_from_fit_to_predict(here):
     """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
     settings = settings_of(here, lambda count, seed: lengths(3 * count, seed), regression=True)
     settings["model"]["init_args"]["target_speedup"] = 1.2
     settings["curve"]["fit_indicators"] = True  # without classes there are no prototypes
     write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
-    shown = capsys.readouterr().out
     written = (newest(here) / "report.md").read_text(encoding="utf-8")
     assert "Accuracy-speed curve: pearson" in written
     assert "Per class" not in written

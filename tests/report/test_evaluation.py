@@ -106,7 +106,7 @@ def test_files(recorded, tmp_path):
 
 def test_ranking(recorded, capsys):
     """MAP at every exit and along the curve; groups without a question to rank have none."""
-    model, record, policies, _ = recorded
+    _, record, policies, _ = recorded
     logits = record.logits[..., :2]
     torch.manual_seed(2)
     ranked = ExitRecord(
@@ -114,7 +114,14 @@ def test_ranking(recorded, capsys):
     )
     ranked.queries = torch.where(record.difficulty == 1, torch.arange(60) // 10, -1)
     evaluation = evaluate(
-        tiny_model(num_labels=2), ranked, "test", ("map", "p_at_1", "acc"), policies["entropy"], {"entropy": policies["entropy"]}, {}, ()
+        tiny_model(num_labels=2),
+        ranked,
+        "test",
+        ("map", "p_at_1", "acc"),
+        policies["entropy"],
+        {"entropy": policies["entropy"]},
+        {},
+        (),
     )
     kept = ranked.queries >= 0
     for e in range(3):

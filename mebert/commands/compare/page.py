@@ -8,6 +8,7 @@ from pathlib import Path
 from mebert.commands.compare import training
 from mebert.commands.compare.band import band_caption
 from mebert.commands.compare.chart_parts import metric_title
+from mebert.commands.compare.class_section import class_section
 from mebert.commands.compare.curve_chart import CHOICES, curve_chart, reference_gflops
 from mebert.commands.compare.exit_charts import exit_chart, exit_share_chart
 from mebert.commands.compare.page_tables import paired_section, run_table, settings_section, untested_section
@@ -78,6 +79,8 @@ def _sections(
                 "of the table. A missing bar: no such threshold is stored."
             )
             found.append(Section("Where rows leave", [Figure(shares, words)]))
+        if (classes := class_section(group.tested)) is not None:
+            found.append(classes)
         if hard := training.difficulty_charts(tested, metric):
             words = "Rows of known difficulty, at each run's own threshold; means over seeds."
             found.append(Section("Easy and hard rows", [Grid([Figure(chart) for chart in hard], 420), Note(words)]))
