@@ -86,7 +86,7 @@ def test_an_older_table_stays_when_writing_breaks_off(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(UserError, match=r"must end in \.csv, \.jsonl or \.parquet"):
+    with pytest.raises(UserError, match=r"must end in \.csv, \.tsv, \.jsonl or \.parquet"):
         PredictionWriter("out.xlsx")
     with pytest.raises(UserError, match=r"ends in \.csv, but predictions\.format is jsonl"):
         PredictionWriter("out.csv", format="jsonl")

@@ -81,7 +81,7 @@ FAULTS = [
     study("a grid of one value", "must be a list", text=STUDY + "grid: {model.learning_rate: 1}\n"),
     Fault("study: a run without a configuration", "study --run nowhere", "there is no config.yaml"),
     # ---- predict ----
-    Fault("predict: an unknown ending", PREDICT + "--out out.xls", "must end in .csv, .jsonl or .parquet"),
+    Fault("predict: an unknown ending", PREDICT + "--out out.xls", "must end in .csv, .tsv, .jsonl or .parquet"),
     Fault("predict: onto a folder", PREDICT + "--out dir.csv", "is a folder; give a file", {"dir.csv/x": "x"}),
     Fault("predict: an unknown format", PREDICT + "--format x", "predictions.format"),
     Fault(

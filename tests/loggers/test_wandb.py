@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 from wandb_file import offline_runs
 
 from mebert.data.synthetic import SyntheticEntailmentDataModule
+from mebert.metrics.curve import replay
 from mebert.metrics.record_files import load_record
 
 OVERLAY = str(Path(__file__).resolve().parents[2] / "configs" / "logger" / "wandb.yaml")
@@ -167,12 +168,18 @@ def test_exit_histogram(logged):
     assert logged.wandb.chart("test/exit_histogram")["panelDefId"] == "wandb/bar/v0"
 
 
-def test_confusion_of_every_exit(logged):
+def test_classes_and_confusion_of_every_exit_and_of_the_point_in_use(logged):
     record, about = load_record(logged.folder / "outputs.safetensors")
-    names = about["label_names"]
-    for number, logits in enumerate(record.logits, start=1):
+    names, per_class = about["label_names"], logged.evaluation["per_class"]
+    rows = logged.wandb.rows("test/classes")
+    wanted = [one | {"class": one["label"], "at": at} for at, found in per_class.items() for one in found["classes"]]
+    assert [{**row, "label": row["class"]} for row in rows] == wanted
+    exits = replay(record.scores[about["policy"]], about["threshold"])
+    at = {f"exit_{number:02d}": logits for number, logits in enumerate(record.logits, start=1)}
+    at["operating_point"] = record.logits_at(exits)
+    for key, logits in at.items():
         counts = confusion_matrix(record.labels, logits.argmax(-1), labels=range(3))
-        rows = logged.wandb.rows(f"test/confusion/exit_{number:02d}_table")
+        rows = logged.wandb.rows(f"test/confusion/{key}_table")
         found = {(row["Actual"], row["Predicted"]): row["nPredictions"] for row in rows}
         assert found == {(names[i], names[j]): counts[i, j] for i in range(3) for j in range(3)}
 

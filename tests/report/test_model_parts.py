@@ -53,7 +53,7 @@ def test_the_report_has_the_costs_that_are_logged(here, monkeypatch):
         logged = float(rows[0][f"val/exit_{number:02d}/gflops"])
         line = next(line for line in report.splitlines() if line.startswith(f"| layer {number}, exit {number} |"))
         assert f"{logged:#.3g}" in line.split()
-    total = next(line for line in report.splitlines() if line.startswith("| all |")).split(" | ")[1]
+    total = next(line for line in reversed(report.splitlines()) if line.startswith("| all |")).split(" | ")[1]
     (line,) = said
     assert line.split(" GFLOPs")[0].split(", ")[-2] == f"{total} parameters"
     assert "lengths of the 41 validation texts" in line

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from rich.text import Text
-from runs import QUIET, experiment, run, write_config
+from runs import QUIET, experiment, newest, run, write_config
 
 import mebert.cli.main
 from mebert.errors import CONTROL, UserError, escape_control_chars
@@ -63,7 +63,7 @@ def here(odd, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "shown"),
     [
-        (["test", "--config", "tiny.yaml", "--ckpt_path", "best", *QUIET], ["Operating points (test"]),
+        (["test", "--config", "tiny.yaml", "--ckpt_path", "best", *QUIET], [r"Operating points \(test"]),
         (["inspect", "--model", RUN, "--text", TEXT, "--samples", "0"], [r"\[bold\]see\[/bold\] :smile:", SOME_LABEL]),
         (["compare", "[red]a[/red]", "b\x1b[31m"], [r"\[red\]a\[/red\]"]),
     ],
@@ -76,6 +76,10 @@ def test_commands_show_texts_labels_and_names_as_they_are(args, shown, here, cap
     out, err = capsys.readouterr()
     assert commands_in(out) == commands_in(err) == set()
     assert all(re.search(part, out) for part in shown)
+    if args[0] == "test":
+        written = (newest(here) / "report.md").read_text(encoding="utf-8")
+        assert commands_in(written) == set()
+        assert r"| \[red\]angry\[/red\] |" in written
 
 
 def test_the_table_of_predictions_holds_the_texts_themselves(here):

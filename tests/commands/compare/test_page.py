@@ -10,6 +10,7 @@ import pytest
 import torch
 from made_runs import LAYERS, TARGETS, made_run, write_metrics, write_samples, write_settings
 from PIL import Image
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mebert.cli.main import main
 from mebert.commands.compare.paired import compare_runs
@@ -339,3 +340,39 @@ def test_pictures_by_suffix(three, tmp_path, capsys):
     assert PALETTE[2] not in colours
     assert (tmp_path / "curves.pdf").read_bytes()[:4] == b"%PDF"
     assert "<svg" in (tmp_path / "curves.svg").read_text()
+
+
+# ---- single classes --------------------------------------------------------------------------------------------------
+
+
+def test_what_early_exit_costs_each_class(tmp_path):
+    """Both points against scikit-learn on the recorded logits; an older run is named; labels are escaped."""
+    record, evaluation = made_run(tmp_path / "first")
+    made_run(tmp_path / "old", 2)
+    for name, change in (("first", None), ("old", "per_class")):
+        path = tmp_path / name / "evaluation.json"
+        content = json.loads(path.read_text())
+        if change is None:
+            for report in content["per_class"].values():
+                report["classes"][0]["label"] = SCRIPT
+        else:
+            del content[change]
+        path.write_text(json.dumps(content))
+    page = written(tmp_path, tmp_path / "first", tmp_path / "old")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert SCRIPT not in text
+    assert "Per class" in page.headings
+    rows = page.table("F1 difference")
+    assert [row["class"][0] for row in rows] == [SCRIPT, "LABEL_1", "LABEL_2"]
+    at = {"full depth": record.logits[-1], "operating point": record.logits_at(evaluation.current.exits)}
+    found = {}
+    for where, logits in at.items():
+        figures = precision_recall_fscore_support(record.labels, logits.argmax(-1), zero_division=0)
+        for name, values in zip(("precision", "recall", "F1"), figures, strict=False):
+            assert [row[f"{name}, {where}"][0] for row in rows] == [f"{value:.4f}" for value in values]
+        found[where] = figures[2]
+        matrix = [[str(count) for count in row] for row in confusion_matrix(record.labels, logits.argmax(-1))]
+        assert matrix in [[[cell for cell, _ in row[1:]] for row in table[1:]] for table in page.tables]
+    change = found["operating point"] - found["full depth"]
+    assert [float(row["F1 difference"][0]) for row in rows] == pytest.approx(change.tolist(), abs=5e-5)
+    assert f"without figures per class: {tmp_path / 'old'}" in text
