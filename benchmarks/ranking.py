@@ -114,6 +114,9 @@ def one_run(seed: int, records: Path | None) -> dict[str, Any]:
     if records is not None:
         for name, record in (("validation", validation), ("test", test)):
             save_record(record, records / f"{seed}_{name}.safetensors", {"exit_layers": list(module.model.exit_layers)})
+        module.choose_operating_points(validation, metric="map")
+        read = {name: data.text_settings[name] for name in ("max_length", "num_texts")}
+        module.model.save_pretrained(records / f"{seed}_model", data.tokenizer, module.policy, **read)
     sizes = {"train_rows": len(data.splits["train"]), "validation_rows": len(validation.labels)}
     return {"seed": seed, **sizes, "test_rows": len(test.labels), **figures(validation, test, module.model.exit_layers)}
 
@@ -147,7 +150,7 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=["run", "report"])
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--records", type=Path, help="an existing folder for the recorded passes")
+    parser.add_argument("--records", type=Path, help="an existing folder for the recorded passes and the models")
     given = parser.parse_args()
     if given.command == "report":
         report()

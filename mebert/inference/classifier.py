@@ -205,10 +205,10 @@ class EarlyExitClassifier:
         Raises:
             UserError: A setting that is invalid or not stored, or an input that is not text.
         """
-        max_length = None if max_length is None else _whole("max_length", max_length)
-        tokens = None if tokens_per_batch is None else _whole("tokens_per_batch", tokens_per_batch)
-        plan = BatchPlan(_whole("batch_size", batch_size), tokens)
-        window = 32 * plan.max_batch if window is None else _whole("window", window)
+        max_length = None if max_length is None else whole_number("max_length", max_length)
+        tokens = None if tokens_per_batch is None else whole_number("tokens_per_batch", tokens_per_batch)
+        plan = BatchPlan(whole_number("batch_size", batch_size), tokens)
+        window = 32 * plan.max_batch if window is None else whole_number("window", window)
         check_range("window", window, 1, MOST_ROWS)
         encoder = self.text_encoder(max_length)
         runner = make_engine(
@@ -278,7 +278,7 @@ class EarlyExitClassifier:
         return Prediction(names[logits.index(largest)], probabilities, exit_number)
 
 
-def _whole(name: str, value: Any) -> int:
+def whole_number(name: str, value: Any) -> int:
     """The value as an integer, also of 7.0 or NumPy's; a UserError for what is none."""
     with suppress(TypeError, ValueError, OverflowError):
         if not isinstance(value, str | bytes) and int(value) == value:

@@ -8,14 +8,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
-    from mebert.policies import ExitPolicy
+
+
+class ExitRule(Protocol):
+    """What an engine asks of an exit policy: `ExitPolicy` has the meaning of each."""
+
+    def start(self, attention_mask: Tensor) -> Any: ...
+
+    def may_leave(self, exit_index: int) -> bool: ...
+
+    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
 
 
 def select_state(state: Any, rows: Tensor) -> Any:
@@ -77,7 +86,7 @@ class Engine(ABC):
         policy: Bound to the model.
     """
 
-    def __init__(self, model: MultiExitModel, policy: ExitPolicy) -> None:
+    def __init__(self, model: MultiExitModel, policy: ExitRule) -> None:
         self.model = model
         self.policy = policy
 

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.inference.engine import Engine, ExitDecisions, Finished, select_state
+from mebert.inference.engine import Engine, ExitDecisions, ExitRule, Finished, select_state
 
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
-    from mebert.policies import ExitPolicy
 
 
 @torch.inference_mode()
-def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
+def run_full(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor]) -> ExitDecisions:
     """All layers for all samples, then the decisions: the reference, and the fastest if no sample leaves early.
 
     Args:
@@ -51,7 +50,7 @@ def run_full(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor
 
 
 @torch.inference_mode()
-def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tensor]) -> ExitDecisions:
+def run_shrink(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor]) -> ExitDecisions:
     """Survivors go on in a smaller batch; hidden states, masks and the policy's state are filtered together.
 
     One synchronisation per exit on an accelerator: the number of survivors must be known. Exits at which no sample may
@@ -97,7 +96,7 @@ def run_shrink(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tens
 class _WholeBatchEngine(Engine):
     """Finishes every batch in one call of `run`."""
 
-    run: Callable[[MultiExitModel, ExitPolicy, dict[str, Tensor]], ExitDecisions]
+    run: Callable[[MultiExitModel, ExitRule, dict[str, Tensor]], ExitDecisions]
 
     @override
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:

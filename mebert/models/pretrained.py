@@ -12,7 +12,9 @@ already be imported.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
@@ -54,6 +56,7 @@ class PretrainedModel(nn.Module, ABC):
     encoder: PreTrainedModel
     label_names: list[str]
     exit_temperatures: tuple[float, ...] = ()
+    score_bounds: Mapping[float, tuple[tuple[float, float], ...]] = MappingProxyType({})
 
     @abstractmethod
     def spec(self) -> ModelSpec:
@@ -85,6 +88,8 @@ class PretrainedModel(nn.Module, ABC):
         folder = Path(folder)
         if self.exit_temperatures:
             extra["exit_temperatures"] = list(self.exit_temperatures)
+        if self.score_bounds:
+            extra["score_bounds"] = {share: [list(b) for b in bounds] for share, bounds in self.score_bounds.items()}
         spec = self.spec().with_values(policy=None if policy is None else policy.spec(), **extra)
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
@@ -137,6 +142,7 @@ class PretrainedModel(nn.Module, ABC):
         """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         model = cls.build(path, settings)
         model.exit_temperatures = tuple(settings.exit_temperatures) or model.exit_temperatures
+        model.score_bounds = {c: tuple((b[0], b[1]) for b in bounds) for c, bounds in settings.score_bounds.items()}
         if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
             raise UserError(f"{path} has no {WEIGHTS}; {SAVE_ANEW}")
         with hub_errors(f"model {path!r}"):

@@ -37,6 +37,7 @@ from mebert.policies.base import LOOSEST
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.policies.temperature import fit_temperatures
 from mebert.runtime.messages import rank_zero_warn
+from mebert.policies.top_k import final_score_bounds
 from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
@@ -150,6 +151,7 @@ class EarlyExitModule(L.LightningModule):
         ranked = record.queries is not None and self.model.num_labels > 1
         temperatures = fit_temperatures(record.logits, record.labels).tolist() if ranked else ()
         self.model.exit_temperatures = tuple(temperatures)
+        self._bound_scores(record)
         record.temperatures = self.model.temperatures
         self.validation_record = record
         layers, own = self.model.exit_layers, self.target_speedup
@@ -160,6 +162,12 @@ class EarlyExitModule(L.LightningModule):
             points[name] = {t: value for t, value in found.items() if value is not None}
         self.operating_points = points
         self._choose_threshold(record)
+
+    def _bound_scores(self, record: ExitRecord | None) -> None:
+        """Bounds on final ranking scores from a validation pass, for a reranker; none where nothing is ranked."""
+        ranked = record is not None and record.queries is not None and self.model.num_labels <= 2
+        temperatures = self.model.exit_temperatures
+        self.model.score_bounds = final_score_bounds(record.logits, temperatures) if record and ranked else {}
 
     def _choose_threshold(self, record: ExitRecord) -> None:
         """The policy's own threshold, by `threshold`, `target_speedup` or `max_drop`."""
@@ -239,6 +247,7 @@ class EarlyExitModule(L.LightningModule):
         self.model.exit_temperatures = tuple(saved.get("exit_temperatures", ()))  # 0.1.0 had none
         recorded = saved.get("validation_record")
         self.validation_record = None if recorded is None else record_from_tensors(recorded)
+        self._bound_scores(self.validation_record)
         # Not saved again by `on_save_checkpoint`: training on makes other exits of them.
         states = saved.get("exit_predictors", [])
         self.exit_predictors = [predictor_from_state(state).bind(self.model) for state in states]

@@ -28,6 +28,8 @@ FORMAT: Literal[1] = 1
 
 Speedup = Annotated[Finite, Field(gt=0)]
 Share = Annotated[Finite, Field(ge=0)]  # of the metric, or of the rows
+Coverage = Annotated[Finite, Field(gt=0, lt=1)]
+Range = Annotated[list[Finite], Field(min_length=2, max_length=2)]  # lowest, highest
 Threshold = Annotated[Number, Field(ge=0)]  # infinity: at which all leave
 Size = Annotated[int, Field(gt=0, le=2**20)]  # what memory is taken for
 
@@ -109,6 +111,8 @@ class ModelSpec(_Values):
         guarantees: Policy name to epsilon to threshold with its guarantee.
         exit_temperatures: What each exit's logits are divided by before answers of several exits are ranked together;
             empty where nothing is ranked.
+        score_bounds: Share of validation documents to bounds: by how much at least and at most the last exit's ranking
+            score is above that of each exit before it; empty where nothing is ranked.
         max_length: Tokens to which the model's texts were cut in training and calibration; None where it is not known.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
@@ -132,6 +136,7 @@ class ModelSpec(_Values):
     max_drops: dict[str, dict[Share, Threshold]] = {}
     guarantees: dict[str, dict[Share, Guarantee]] = {}
     exit_temperatures: list[Annotated[Finite, Field(gt=0)]] = []
+    score_bounds: dict[Coverage, list[Range]] = {}
     max_length: Size | None = None
     num_texts: Literal[1, 2] | None = None
     mebert_version: str | None = None
@@ -167,6 +172,9 @@ class ModelSpec(_Values):
         if len(self.exit_temperatures) not in (0, len(self.exit_layers)):
             numbers = f"exit_temperatures has {len(self.exit_temperatures)} numbers"
             raise ValueError(f"{numbers}, but exit_layers {len(self.exit_layers)} exits")
+        for share, bounds in self.score_bounds.items():
+            if len(bounds) != len(self.exit_layers) - 1 or any(low > high for low, high in bounds):
+                raise ValueError(f"score_bounds at {share:g} must be the lowest and highest of each exit but the last")
         if self.members is not None and len(self.members) != len(self.exit_layers):
             raise ValueError(f"members has {len(self.members)} models, but exit_layers {len(self.exit_layers)} exits")
         return self

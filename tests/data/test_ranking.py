@@ -11,10 +11,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from mebert import EarlyExitClassifier
+from mebert import EarlyExitClassifier, EarlyExitReranker
 from mebert.metrics.curve import replay
 from mebert.metrics.record_files import load_record
 from mebert.metrics.task import metric_value
+from mebert.policies.top_k import final_score_bounds
 
 NOUNS = ["cat", "dog", "mouse", "horse", "cow", "sheep", "goat", "hen"]
 PLACES = ["mat", "roof", "field", "barn"]
@@ -118,6 +119,20 @@ def test_answer_selection_from_fit_to_predict(here, capsys):
     found = classify([(row["question"], row["answer"]) for row in table], threshold=half)
     assert [one.exit for one in found] == [int(row["exit"]) for row in table]
     assert [one.probabilities["1"] for one in found] == pytest.approx(probabilities, abs=1e-5)
+
+    # The model keeps bounds on scores from the validation pass, and ranks one question's answers by them.
+    reranker = EarlyExitReranker.from_pretrained(folder, precision="float32")
+    assert reranker.bounds == final_score_bounds(validation["logits"], temperatures)
+    assert list(reranker.bounds) == [0.8, 0.9, 0.95]
+    question = [row for row in table if row["qid"] == "q3"]
+    texts = [row["answer"] for row in question]
+    full = classify([(question[0]["question"], text) for text in texts], speedup=1)
+    scores = torch.tensor([one.probabilities["1"] for one in full])
+    for top_k, coverage in ((1, 0.95), (None, 0.8)):
+        ranked = reranker.rank(question[0]["question"], texts, top_k, coverage=coverage)
+        assert [one["score"] for one in ranked] == pytest.approx(
+            scores.sort(descending=True)[0][:top_k].tolist(), abs=1e-5
+        )
 
 
 def test_regression_from_fit_to_predict(here):
