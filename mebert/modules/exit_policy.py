@@ -36,8 +36,8 @@ from mebert.policies import (
 from mebert.policies.base import LOOSEST
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.policies.temperature import fit_temperatures
-from mebert.runtime.messages import rank_zero_warn
 from mebert.policies.top_k import final_score_bounds
+from mebert.runtime.messages import rank_zero_warn
 from mebert.storage.model_spec import Expected
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
