@@ -33,6 +33,7 @@ RUNS: dict[str, list[str]] = {
 }
 
 
+WHOLE = ["--thorough", "--speedups=[2,3]"]  # at equal FLOPs, whatever a model's default operating point is
 SHARES = ["--engines=[shrink]", "--baselines=[unsorted]", "--rounds=1"]
 
 
@@ -70,8 +71,8 @@ def main() -> None:
     for name, settings in arguments(args.models).items():
         if args.only and name not in args.only:
             continue
-        measure(RESULTS / name, [*settings, "--breakdown=false"], args.threads)
-        measure(RESULTS / name / "shares", [*settings, *SHARES], args.threads)
+        measure(RESULTS / name, [*settings, *WHOLE, "--breakdown=false"], args.threads)
+        measure(RESULTS / name / "shares", [*settings, *WHOLE, *SHARES], args.threads)
 
 
 if __name__ == "__main__":

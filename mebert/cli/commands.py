@@ -13,7 +13,7 @@ from inspect import getdoc, isclass  # by name: `inspect` is a command here
 from typing import Any
 
 COMMANDS = {
-    "bench": "Measure speed: baselines, engines and policies, in turn; say whether early exit is worth it here.",
+    "bench": "Measure speed against whole models; say whether early exit pays here at an accuracy that holds.",
     "calibrate": "Choose thresholds for a speed, a budget or a largest loss, with a guarantee if asked; store them.",
     "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
     "inspect": "Look inside one model: a text exit by exit, its tokens, what each exit sees in two dimensions.",

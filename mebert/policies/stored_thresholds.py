@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class OperatingPoint:
     threshold: float
     chosen_by: str
     expected: Expected | None = None
+
+    @property
+    def allowed_drop(self) -> float:
+        """The largest drop that it was chosen for; the default one where something else chose it."""
+        found = re.search(r"drop (?:at most )?([\d.e-]+)$", self.chosen_by)
+        return MAX_DROP if found is None else float(found[1])
 
     def __str__(self) -> str:
         depth = ", full depth" if self.threshold == 0.0 else ""

@@ -49,7 +49,7 @@ def print_next(
 
 def bench_command(folder: str) -> str:
     """The command that measures a model's speed."""
-    return f"python -m mebert bench --model {shlex.quote(folder)}"
+    return f"python -m mebert bench {shlex.quote(folder)}"
 
 
 def _command(name: str, run: Path, checkpoint: Path) -> str:

@@ -69,8 +69,9 @@ def test_after_a_pass(command, wanted, commands):
 
 def test_after_our_own_commands(commands):
     folder = "runs/tiny/version_0"
-    found = commands("bench", "--model", folder, "--max_length", "64", *BENCH)
-    assert names(found) == ["calibrate"]
+    found = commands("bench", folder, *BENCH)
+    assert found[0] == f"bench {folder} --thorough"
+    assert set(names(found[1:])) <= {"calibrate"}
     check(found)
     rows = ["hypothesis,premise,label", "the cat,a dog,entailment", "a dog,the cat,neutral", "a cat,a cat,entailment"]
     Path("own rows.csv").write_text("\n".join(rows), encoding="utf-8")

@@ -119,6 +119,7 @@ FAULTS = [
     Fault("bench: an unknown size", "bench --size huge", "size 'huge' is not known"),
     Fault("bench: a model and a size", "bench --size tiny --model x", "model and size were given; give one"),
     Fault("bench: a speed-up out of reach", BENCH + "--speedups 7", "7 is out of reach here: 4 exits give"),
+    Fault("bench: no time", BENCH + "--budget 0", "budget must be above 0 seconds, got 0"),
     Fault("bench: a precision twice", BENCH + "--precisions [float32,float32]", "one or more different ones"),
     Fault("bench: a policy without a threshold", BENCH + "--policies [fixed]", "'fixed' has no speed to choose"),
     Fault("bench: an unknown engine", BENCH + "--engines fast", "engines: expected one of 'shrink'"),

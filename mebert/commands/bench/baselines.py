@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -73,3 +75,15 @@ class HuggingFaceModel(Engine):
 
     def flush(self) -> Finished:
         return Finished.empty(self.classifier.config.num_labels, torch.device("cpu"))
+
+
+def baselines_of(
+    model: MultiExitModel, device: torch.device, compile: bool
+) -> Callable[[PrecisionName, int | None], HuggingFaceModel]:
+    """Makes the engine of a precision and a number of layers (None: all), each once."""
+
+    @cache
+    def of(precision: PrecisionName, layers: int | None) -> HuggingFaceModel:
+        return HuggingFaceModel(hugging_face_model(model, device, precision, layers, compile))
+
+    return of

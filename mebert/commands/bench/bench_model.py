@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from mebert.commands.bench.accuracy import StoredPass
 from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.policies import fresh_policies, trained_policies
 from mebert.errors import UserError
@@ -27,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class BenchModel:
-    """A float32 model in evaluation mode, with policies bound to it, whose thresholds are not used.
+    """A float32 model in evaluation mode, with policies bound to it.
 
     Where its exits are `trained`, policies decide; otherwise exits are simulated.
     """
@@ -38,6 +39,8 @@ class BenchModel:
     trained: bool
     tokenizer: str | None
     point: OperatingPoint | None = None  # at which a saved model is used
+    stored: dict[float, float] = field(default_factory=dict)  # speed-up by layers to the threshold of that policy
+    last_test: StoredPass | None = None
 
 
 def open_bench_model(settings: BenchSettings) -> BenchModel:
@@ -55,7 +58,16 @@ def open_bench_model(settings: BenchSettings) -> BenchModel:
         own, spec = load_policy(folder, opened), ModelSpec.read(folder)
         point = None if own is None else stored_point(own, spec.chosen_by, spec.expected)
         policies = trained_policies(settings.policies, opened, own)
-        return BenchModel(name, opened, policies, trained=True, tokenizer=folder, point=point)
+        return BenchModel(
+            name,
+            opened,
+            policies,
+            trained=True,
+            tokenizer=folder,
+            point=point,
+            stored={} if own is None else dict(spec.operating_points.get(own.name, {})),
+            last_test=StoredPass.of_model(folder, opened),
+        )
     if name is not None:
         encoder = build_encoder(name)
     else:

@@ -18,7 +18,8 @@ from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.breakdown import Shares
 from mebert.commands.bench.command import BenchSettings
 from mebert.commands.bench.results import Row
-from mebert.data.tokenised import TokenisedSplit
+from mebert.commands.bench.texts import Texts
+from mebert.commands.bench.verdict import Accuracies
 from mebert.report.layout import console, print_table, report_table
 from mebert.report.plots import save_figure
 from mebert.storage.atomic import write_rows, write_text
@@ -41,21 +42,20 @@ DRAWN = "\nExits are drawn, and predicted knows them in advance."
 def describe(
     settings: BenchSettings,
     measured: BenchModel,
-    rows: TokenisedSplit,
+    texts: Texts,
     device: torch.device,
     precisions: Sequence[str],
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """The setting of a measurement, as plain values for the terminal and for JSON."""
-    model, lengths = measured.model, rows.lengths
+    model, lengths = measured.model, texts.rows.lengths
     family = model.adapter.config.model_type
-    origin = f"{settings.task} {settings.split}" if settings.task else settings.texts
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {_cpu_name()}"
     return {
         "model": f"{measured.name}: {family}, {model.num_layers} layers of {model.hidden_size}, "
         f"exits after {', '.join(map(str, model.exit_layers))}, pooling {model.pooling}",
         "exits": "as trained" if measured.trained else "drawn to meet each speed-up; heads and policy are computed",
-        "texts": f"{origin or f'random tokens, lengths {settings.lengths}'}: {len(rows):,} samples of "
+        "texts": f"{texts.origin}: {len(lengths):,} samples of "
         f"{lengths.mean():.1f} tokens on average ({lengths.min()} to {lengths.max()})",
         "device": name,
         "threads": torch.get_num_threads(),
@@ -117,12 +117,22 @@ def print_breakdown(shares: Sequence[Shares]) -> None:
 
 
 def write_files(
-    folder: Path, setting: Mapping[str, Any], rows: Sequence[Row], shares: Sequence[Shares], line: str
+    folder: Path,
+    setting: Mapping[str, Any],
+    rows: Sequence[Row],
+    shares: Sequence[Shares],
+    line: str,
+    known: Accuracies | None,
 ) -> None:
     """Write `bench.json` and `bench.csv` into a folder, which is created if missing; `line` is the verdict."""
     content = {
         "verdict": line,
         "setting": dict(setting),
+        "accuracy": [
+            {"policy": policy, "target": target, **vars(accuracy)}
+            for (policy, target), accuracy in (known or {}).items()
+            if accuracy is not None
+        ],
         "rows": [vars(row) for row in rows],
         "breakdown": [{**vars(s), "exits_per_layers": s.exits_per_layers} for s in shares],
     }

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mebert.calibration import ExitCosts, threshold_for_cost
-from mebert.commands.bench.simulated import KnownExits, SimulatedExits, draw_exits, features_of
+from mebert.commands.bench.simulated import KnownExits, SimulatedExits, draw_exits, features_of, flops_speedup
 from mebert.data.tokenised import TokenisedSplit
 from mebert.exit_predictor import ExitPredictor
 from mebert.exit_predictor.fitting import PredictorSettings, fit_from_scores, score_rows
 from mebert.inference import Engine, EngineName, make_engine, prepare_policy
+from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
 
@@ -24,7 +25,7 @@ RECORD_BATCH = 64
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A policy at its threshold for a speed-up by FLOPs (`target`), bound to one prepared model.
+    """A policy at its threshold, which gives a speed-up by FLOPs (`target`), bound to one prepared model.
 
     `predictor` names the exits for the engine `predicted`; None where that is not measured.
     """
@@ -76,21 +77,28 @@ def trained_points(
     costs: ExitCosts,
     speedups: Sequence[float],
     predict: bool,
+    in_use: float | None = None,
 ) -> tuple[list[OperatingPoint], list[str]]:
     """Thresholds that meet the speed-ups on these very rows (no labels are needed), and a line for each out of reach.
 
+    Before them, the first policy at the threshold `in_use`, with the speed-up that it gives on these rows.
     With `predict`, each gets a predictor fitted to the same rows. It is more accurate on them than on others, which
     does not affect its speed: that is matched to the policy's, and accuracy is not measured here.
     """
     found, notes = [], []
     for policy in policies:
-        scored = score_rows(model, policy, rows, "token", RECORD_BATCH)
+        scored, spent = score_rows(model, policy, rows, "token", RECORD_BATCH), costs.sequential(policy)
+        chosen_at: dict[float, float] = {}  # speed-up to threshold
+        if in_use is not None and policy is policies[0]:
+            chosen_at[round(flops_speedup(replay(scored.scores, in_use), spent, costs.plain), 2)] = in_use
         for speedup in speedups:
             budget = float(costs.plain.mean()) / speedup
-            threshold = threshold_for_cost(scored.scores, costs.sequential(policy), budget) if speedup > 1.0 else 0.0
+            threshold = threshold_for_cost(scored.scores, spent, budget) if speedup > 1.0 else 0.0
             if threshold is None:
                 notes.append(f"{policy.name} does not reach {speedup:g}x by FLOPs on these texts: left out")
-                continue
+            else:
+                chosen_at.setdefault(speedup, threshold)
+        for speedup, threshold in chosen_at.items():
             chosen = policy.with_threshold(threshold)
             predictor = None
             if predict:

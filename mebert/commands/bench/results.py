@@ -1,4 +1,4 @@
-"""Figures from timed runs: one row per variant, ratios, and the verdict whether early exit pays.
+"""Figures from timed runs: one row per variant, and ratios.
 
 Shapes: N samples, R rounds.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from statistics import median
 
 import numpy as np
@@ -17,22 +16,21 @@ from mebert.commands.bench.simulated import flops_speedup
 from mebert.commands.bench.timing import Pass
 from mebert.commands.bench.variants import PLAIN, UNSORTED, Variant
 
-WORTH = 1.05  # a smaller gain is within the variation between machines and loads
-
 
 @dataclass
 class Row:
     """The figures of one variant.
 
     Attributes:
-        target: Wanted speed-up by FLOPs, or None.
+        target: Wanted speed-up by FLOPs; of the default operating point what it gives on these texts; None: all layers.
         seconds: Of each round, for all samples, (R,).
         p50: Median latency in ms (and below its 95th and 99th percentile), from feeding a batch to a sample's result.
         samples_per_second: N over the median of `seconds`.
         speedup_flops: The plain model's FLOPs over those spent, heads and policy included, at true lengths.
         speedup_wall: Seconds of its base (`Variant.base`) over its own, the median over rounds; None without a base.
         wall_per_flops: `speedup_wall` / `speedup_flops`: 1 where all saved arithmetic is saved time.
-        versus_unsorted: The same as `speedup_wall`, relative to Hugging Face's model in float32 and input order.
+        versus_unsorted: The same as `speedup_wall`, relative to Hugging Face's model in input order and the first of
+            the precisions (float32 unless that is not measured).
     """
 
     name: str
@@ -61,7 +59,7 @@ def ratio(base: Sequence[float], own: Sequence[float]) -> float:
 def results(variants: Sequence[Variant], timed: Sequence[Sequence[Pass]]) -> list[Row]:
     """The rows of all variants of one batch size, from the R runs of each."""
     seconds_of = {(v.name, v.precision): [run.seconds for run in runs] for v, runs in zip(variants, timed, strict=True)}
-    unsorted = seconds_of.get((UNSORTED, "float32"))
+    unsorted = next((seconds for (name, _), seconds in seconds_of.items() if name == UNSORTED), None)
     plain = next(v for v in variants if v.name == PLAIN).flops[0]
     found = []
     for v, runs in zip(variants, timed, strict=True):
@@ -91,33 +89,3 @@ def results(variants: Sequence[Variant], timed: Sequence[Sequence[Pass]]) -> lis
             )
         )
     return found
-
-
-def verdict(rows: Sequence[Row]) -> str:
-    """One line: does early exit pay here?
-
-    For each batch size, the fastest engine at the smallest speed-up asked for (the one most likely to keep the
-    accuracy) against the fastest whole model without exits, each in its best precision.
-    """
-    early = [row for row in rows if row.target is not None]
-    if not early:
-        return "No engine leaves early here: nothing to say about early exit."
-    target = min(row.target for row in early if row.target is not None)
-    rate = attrgetter("samples_per_second")
-    gains: list[str] = []
-    losses: list[str] = []
-    for size in sorted({row.batch_size for row in rows}):
-        engine = max((r for r in early if r.batch_size == size and r.target == target), key=rate, default=None)
-        whole = [r for r in rows if r.batch_size == size and r.target is None and "layer" not in r.name]
-        if engine is None or not whole:
-            continue
-        rival = max(whole, key=rate)
-        gain = ratio(rival.seconds, engine.seconds)
-        text = (
-            f"at batch {size} {engine.name} in {engine.precision} gives {gain:.2f}x the samples/s of the fastest whole "
-            f"model ({rival.name}, {rival.precision}) with {engine.speedup_flops:.2f}x fewer FLOPs"
-        )
-        (gains if gain >= WORTH else losses).append(text)
-    if gains and losses:
-        return f"Early exit pays here in part: {'; '.join(gains)}. It does not {'; nor '.join(losses)}."
-    return f"Early exit {'pays' if gains else 'does not pay'} here: {'; '.join(gains or losses)}."

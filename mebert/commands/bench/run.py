@@ -5,30 +5,34 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from mebert.calibration import ExitCosts
+from mebert.commands.bench.accuracy import Accuracy, expected_accuracy
+from mebert.commands.bench.baselines import baselines_of
 from mebert.commands.bench.bench_model import BenchModel, open_bench_model
 from mebert.commands.bench.breakdown import RUNS, Shares, shares_of
-from mebert.commands.bench.command import BenchSettings
+from mebert.commands.bench.command import BenchSettings, Grid
 from mebert.commands.bench.output import DRAWN, EXPLAINED, describe, print_breakdown, print_rows, save_bars, write_files
 from mebert.commands.bench.points import OperatingPoint, simulated_points, trained_points
-from mebert.commands.bench.results import Row, results, verdict
-from mebert.commands.bench.texts import open_texts, random_texts
-from mebert.commands.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass
+from mebert.commands.bench.results import Row, results
+from mebert.commands.bench.texts import Texts, choose_texts
+from mebert.commands.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass, within_budget
 from mebert.commands.bench.variants import Variant, make_variants
-from mebert.data.tokenised import TokenisedSplit
+from mebert.commands.bench.verdict import verdict
 from mebert.data.tokenizers import DEFAULT_LENGTH, tell_unknown_length
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel
+from mebert.policies.stored_thresholds import MAX_DROP
 from mebert.report.layout import print_pairs
-from mebert.runtime.precision import pick_device, pick_precision
+from mebert.report.next_steps import bench_command
+from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.runtime.progress import Progress
 from mebert.storage.model_spec import ModelSpec
 
@@ -37,45 +41,56 @@ DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 
 def run_bench(settings: BenchSettings) -> list[Row]:
     """Measure, print, write; returns the rows. A UserError for a setting that cannot work."""
+    start, grid = time.perf_counter(), settings.grid()
     device = pick_device(settings.device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    precisions = pick_precisions(settings.precisions, device)
+    precisions = pick_precisions(settings.precisions, device, settings.thorough)
     measured = open_bench_model(settings)
     longest = _longest(settings, measured)
+    texts = _texts(settings, measured, longest)
     settings = replace(settings, max_length=longest)
-    rows = _rows(settings, measured, longest)
     measured.model.to(device)
     models = {p: prepare_model(measured.model, p, settings.compile, device) for p in precisions}
-    points, notes = _points(settings, measured, rows, models)
-    setting = describe(settings, measured, rows, device, precisions, notes)
+    asked = _asked(settings, grid, measured)
+    points, notes = _points(settings, grid, measured, texts, models, asked)
+    known = _accuracies(measured, points[precisions[0]], texts, asked) if measured.trained else None
+    setting = describe(settings, measured, texts, device, precisions, notes)
     if measured.point is not None:
         setting |= {f"the model's {name}": line for name, line in measured.point.as_lines().items()}
     print_pairs("Measured:", {name: value for name, value in setting.items() if value not in ("", None)})
 
-    variants = make_variants(settings, measured.model, rows, points, models)
-    found, shares = _measure(settings, variants, models, device)
+    hugging_face = baselines_of(measured.model, device, settings.compile)
 
-    line = verdict(found)
+    def variants(share: float) -> dict[int, list[Variant]]:
+        return make_variants(settings, grid, measured.model, texts.rows, points, models, hugging_face, share)
+
+    until = math.inf if grid.budget is None else start + grid.budget
+    found, shares = _measure(settings, grid, variants, models, device, until)
+
+    line = verdict(found, known, asked.full_depth)
     print_rows(found, EXPLAINED + ("" if measured.trained else DRAWN))
     if shares:
         print_breakdown(shares)
     print(line)
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in measured.name).strip("_")
     folder = settings.out or Path("bench") / safe
-    write_files(folder, setting, found, shares, line)
+    write_files(folder, setting, found, shares, line, known)
     save_bars(found, folder / "bench.png", f"{measured.name}: samples per second, {setting['device']}")
     print(f"Saved: {folder / 'bench.json'}, {folder / 'bench.csv'}, {folder / 'bench.png'}")
-    print_pairs("Next:", _next(settings, measured, found))
+    print_pairs("Next:", _next(settings, measured, found, asked, pays="pays here" in line))
     return found
 
 
-def pick_precisions(given: Sequence[PrecisionName] | None, device: torch.device) -> list[PrecisionName]:
-    """The precisions to measure; None: float32 and those that this machine multiplies fast."""
+def pick_precisions(
+    given: Sequence[PrecisionName] | None, device: torch.device, thorough: bool = True
+) -> list[PrecisionName]:
+    """The precisions to measure. None: that of `predict` here; if `thorough`, float32 and all that may be faster."""
     if given is None:
-        chosen: list[PrecisionName] = ["float32"]
-        if pick_precision(device.type)[0].startswith("bf16"):
-            chosen.append("bfloat16")
+        own = inference_precision(pick_precision(device.type)[0])
+        if not thorough:
+            return [own]
+        chosen: list[PrecisionName] = ["float32"] if own == "float32" else ["float32", own]
         return chosen + (["int8"] if device.type == "cpu" else [])
     if not given or len(set(given)) < len(given):
         raise UserError(f"precisions must be one or more different ones, got {list(given)}")
@@ -98,75 +113,155 @@ def _longest(settings: BenchSettings, measured: BenchModel) -> int:
     return settings.max_length
 
 
-def _rows(settings: BenchSettings, measured: BenchModel, longest: int) -> TokenisedSplit:
-    vocabulary = int(measured.model.adapter.config.vocab_size)
-    if settings.task is None and settings.texts is None:
-        return random_texts(settings.lengths, settings.samples, longest, vocabulary, settings.seed)
+def _texts(settings: BenchSettings, measured: BenchModel, longest: int) -> Texts:
     tokenizer = settings.tokenizer or measured.tokenizer or DEFAULT_TOKENIZER
-    rows = open_texts(settings, tokenizer, longest)
-    if int(rows.tokens.max()) >= vocabulary:
+    texts = choose_texts(settings, measured, longest, tokenizer)
+    vocabulary = int(measured.model.adapter.config.vocab_size)
+    if int(texts.rows.tokens.max()) >= vocabulary:
         raise UserError(
             f"the tokenizer {tokenizer!r} gives token ids that {measured.name} does not have (it has {vocabulary}); "
             "give the model's own by --tokenizer"
         )
-    return rows
+    return texts
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The operating points to measure: speed-ups by FLOPs, and before them a stored threshold of the model's policy.
+
+    `speedup` is what is expected at the threshold, by layers. `full_depth` is what made the full depth the model's
+    default, where the threshold is another, the slowest that is stored.
+    """
+
+    speedups: list[float]
+    threshold: float | None = None
+    speedup: float | None = None
+    full_depth: str | None = None
+
+
+def _asked(settings: BenchSettings, grid: Grid, measured: BenchModel) -> Asked:
+    point = measured.point
+    if settings.speedups is not None or settings.policies is not None or point is None:
+        return Asked(grid.speedups)
+    more = grid.speedups if settings.thorough else []
+    if point.threshold > 0:
+        return Asked(more, point.threshold, None if point.expected is None else point.expected.speedup)
+    slowest = min(((speedup, t) for speedup, t in measured.stored.items() if t > 0), default=None)
+    if slowest is None:
+        return Asked(grid.speedups, full_depth=point.chosen_by)
+    return Asked(more, slowest[1], slowest[0], point.chosen_by)
 
 
 def _points(
-    settings: BenchSettings, measured: BenchModel, rows: TokenisedSplit, models: Mapping[PrecisionName, MultiExitModel]
+    settings: BenchSettings,
+    grid: Grid,
+    measured: BenchModel,
+    texts: Texts,
+    models: Mapping[PrecisionName, MultiExitModel],
+    asked: Asked,
 ) -> tuple[dict[PrecisionName, list[OperatingPoint]], list[str]]:
     """The operating points of each precision, and notes on those that are out of reach."""
-    policies, speedups = measured.policies, settings.speedups
+    policies, rows, predict = measured.policies, texts.rows, "predicted" in grid.engines
     costs = ExitCosts(measured.model, torch.from_numpy(rows.lengths))
     if not measured.trained:
-        drawn = {p: simulated_points(m, policies, rows, costs, speedups, settings.seed) for p, m in models.items()}
+        drawn = {
+            p: simulated_points(m, policies, rows, costs, asked.speedups, settings.seed) for p, m in models.items()
+        }
         return drawn, []
-    points, notes = trained_points(measured.model, policies, rows, costs, speedups, "predicted" in settings.engines)
+    speedups, threshold = asked.speedups, asked.threshold
+    if threshold is not None and not texts.real and asked.speedup is not None:
+        # Where samples leave depends on the texts: random tokens leave as early as is expected of texts.
+        speedups, threshold = [round(asked.speedup, 2), *speedups], None
+    points, notes = trained_points(measured.model, policies, rows, costs, speedups, predict, threshold)
     if not points:
         raise UserError("speedups: none is reached on these texts; " + "; ".join(notes))
     bound = {p: [replace(o, policy=prepare_policy(o.policy, m)) for o in points] for p, m in models.items()}
     return bound, notes
 
 
+def _accuracies(
+    measured: BenchModel, points: Sequence[OperatingPoint], texts: Texts, asked: Asked
+) -> dict[tuple[str, float], Accuracy | None]:
+    """What is known of the accuracy at each point: on random tokens only at the threshold that is stored."""
+    own, found = measured.point, dict[tuple[str, float], Accuracy | None]()
+    allowed = MAX_DROP if own is None else own.allowed_drop
+    policies = {policy.name: policy for policy in measured.policies}
+    for number, point in enumerate(points):
+        threshold: float | None = point.policy.threshold
+        if not texts.real:
+            threshold = asked.threshold if number == 0 else None
+        accuracy = None
+        if threshold is not None and measured.last_test is not None:
+            accuracy = measured.last_test.accuracy(policies[point.name], threshold, allowed)
+        if accuracy is None and own is not None and (own.policy, own.threshold) == (point.name, threshold):
+            accuracy = expected_accuracy(own.expected, allowed)
+        found[point.name, point.target] = accuracy
+    return found
+
+
 def _measure(
     settings: BenchSettings,
-    variants: Mapping[int, list[Variant]],
+    grid: Grid,
+    make: Callable[[float], dict[int, list[Variant]]],
     models: Mapping[PrecisionName, MultiExitModel],
     device: torch.device,
+    until: float,
 ) -> tuple[list[Row], list[Shares]]:
+    """Time the variants that `make` makes of a share of the texts, until about a moment of `time.perf_counter`."""
+    variants = make(1.0)
     every = [variant for group in variants.values() for variant in group]
-    passes = settings.rounds * (1 if device.type == "cpu" else 2)
-    estimate = 0.0
+    once, apart = dict.fromkeys(variants, 0.0), 0.0  # seconds of a round by batch size, and of the breakdown
     with Progress("warming up", len(every)) as progress:
         for v in every:
             if settings.compile or device.type != "cpu":  # compilation and choice of kernels for every shape
                 run_pass(v.make(), v.batches, device)
-            broken_down = settings.breakdown and v.name == "shrink"
-            estimate += estimate_seconds(v.make(), v.batches, device) * (passes + (RUNS if broken_down else 0))
+            seconds = estimate_seconds(v.make(), v.batches, device)
+            once[v.batch_size] += seconds * (1 if device.type == "cpu" else 2)
+            apart += seconds * RUNS if grid.breakdown and v.name == "shrink" else 0.0
             progress.tick()
-    minutes, seconds = divmod(math.ceil(estimate), 60)
-    print(f"{len(every)} variants, {settings.rounds} rounds: about {minutes}:{seconds:02d} min", flush=True)
+    left = until - time.perf_counter()
+    rounds, share = within_budget(sum(once.values()), settings.rounds, left - apart)
+    cut = [] if rounds == settings.rounds else [f"{rounds} of {settings.rounds} rounds"]
+    if share < 1.0:
+        variants = make(share)
+        cut.append(f"{share:.0%} of the texts")
+    minutes, seconds = divmod(math.ceil(share * (sum(once.values()) * rounds + apart)), 60)
+    print(f"{len(every)} variants, {rounds} rounds: about {int(minutes)}:{int(seconds):02d} min", flush=True)
+    if cut:
+        print(f"Cut to the budget of {grid.budget:g} s: {', '.join(cut)} (--budget or --thorough measures more)")
     found: list[Row] = []
     shares: list[Shares] = []
     start = time.perf_counter()
-    with Progress("measuring", len(every) * settings.rounds) as progress:
-        for group in variants.values():
+    spent = 0.0
+    with Progress("measuring", len(every) * rounds) as progress:
+        for size, group in variants.items():
+            spent += once[size] / sum(once.values())
             runs = [partial(timed_pass, v.make, v.batches, device) for v in group]
-            found += results(group, time_in_turn(runs, settings.rounds, progress.tick))
-            if settings.breakdown:
+            end = start + spent * (until - start)
+            found += results(group, time_in_turn(runs, rounds, progress.tick, end))
+            if grid.breakdown:
                 shares += shares_of(group, models, device)
     print(f"measured in {time.perf_counter() - start:.0f} s")
     return found, shares
 
 
-def _next(settings: BenchSettings, measured: BenchModel, found: list[Row]) -> dict[str, str]:
-    """The command to run next: calibrate for the largest speed-up that was reached, or train such a model."""
+def _next(
+    settings: BenchSettings, measured: BenchModel, found: Sequence[Row], asked: Asked, pays: bool
+) -> dict[str, str]:
+    """The commands to run next: the whole grid, a larger drop, a speed that was asked for, or a model to measure."""
     if settings.model is None or not measured.trained:
         return {"train one": "python -m mebert fit --config configs/quickstart.yaml"}
-    speed = max(row.target for row in found if row.policy and row.target is not None)
-    words = ["--model", settings.model]
+    words = [settings.model]
     if settings.texts is not None and not settings.texts.endswith(".txt"):  # lines of text have no labels
         words += ["--file", settings.texts]
         words += ["--text_column", settings.text_column] if settings.text_column != "text" else []
         words += ["--text_pair_column", settings.text_pair_column] if settings.text_pair_column else []
-    return {"choose this speed": f"python -m mebert calibrate {shlex.join(words)} --speedup_flops {speed:g}"}
+    calibrate = f"python -m mebert calibrate {shlex.join(words)}"
+    if asked.threshold is None:
+        speed = max(row.target for row in found if row.policy and row.target is not None)
+        return {"choose this speed": f"{calibrate} --speedup_flops {speed:g}"}
+    commands = {"measure more": f"{bench_command(settings.model)} --thorough"} if not settings.thorough else {}
+    if not pays and measured.point is not None:
+        more = f"--max_drop {2 * measured.point.allowed_drop:g} --use {measured.point.policy}"
+        commands["allow a larger drop"] = f"{calibrate} {more}"
+    return commands or {"faster": f"{calibrate} --speedup_flops 3"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
+from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.command import BenchSettings
 from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
+<<<<<<< HEAD
 from mebert.data.text_splits import TextSplits
+=======
+from mebert.data.model_rows import run_data
+>>>>>>> 7f2cb01 (bench RUN: the run's own texts, at most a minute, and a verdict at an accuracy that holds)
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
@@ -36,11 +42,21 @@ LENGTHS = {
     "ag_news": (8, 24, 28, 34, 41, 48, 56, 65, 113, 267),
     "imdb": (22, 91, 121, 161, 217, 352, 567, 754, 1170, 2875),
 }
+DEFAULT_LENGTHS = "snli"
 SHORTEST = 3  # a word between [CLS] and [SEP]
 SMALLEST_ID = 10  # below are the special tokens of most vocabularies
 
 Batch = tuple[dict[str, Tensor], Tensor]
 """The model's inputs, each (B, S), and the rows' numbers (B,) int64 on the CPU."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is measured, where it is from, and whether it is texts and not random tokens."""
+
+    rows: TokenisedSplit
+    origin: str
+    real: bool = True
 
 
 def draw_lengths(spec: str, samples: int, max_length: int, seed: int) -> np.ndarray:
@@ -70,21 +86,73 @@ def draw_lengths(spec: str, samples: int, max_length: int, seed: int) -> np.ndar
 
 def random_texts(lengths: str, samples: int, max_length: int, vocab_size: int, seed: int) -> TokenisedSplit:
     """Random tokens with the lengths of a distribution; see `draw_lengths`."""
-    counts = draw_lengths(lengths, samples, max_length, seed)
+    return _random_rows(draw_lengths(lengths, samples, max_length, seed), vocab_size, seed)
+
+
+def _random_rows(counts: np.ndarray, vocab_size: int, seed: int) -> TokenisedSplit:
     offsets = np.concatenate([[0], np.cumsum(counts)])
     generator = np.random.default_rng(seed)
     tokens = generator.integers(min(SMALLEST_ID, vocab_size - 1), vocab_size, size=int(offsets[-1]))
-    return TokenisedSplit(tokens, offsets, None, index=np.arange(samples))
+    return TokenisedSplit(tokens, offsets, None, index=np.arange(len(counts)))
+
+
+def choose_texts(settings: BenchSettings, measured: BenchModel, longest: int, tokenizer: str) -> Texts:
+    """The task's or the file's texts, else those of the model's run, else random tokens.
+
+    Raises:
+        UserError: There is no such task, split, file or column.
+    """
+    vocabulary, n, seed = int(measured.model.adapter.config.vocab_size), settings.samples, settings.seed
+    if settings.task is not None or settings.texts is not None:
+        origin = f"{settings.task} {settings.split}" if settings.task else str(settings.texts)
+        return Texts(_drawn(open_texts(settings, tokenizer, longest), n, seed), origin)
+    lengths = settings.lengths or DEFAULT_LENGTHS
+    drawn = random_texts(lengths, n, longest, vocabulary, seed)
+    origin = f"random tokens, lengths {lengths}"
+    if not measured.trained or settings.lengths is not None:
+        return Texts(drawn, origin, real=False)
+    try:
+        rows, split = _of_the_run(settings, measured)
+        return Texts(_drawn(rows, n, seed), f"the run's own, {split}")
+    except UserError as error:
+        why = f"no texts of its own: {error}; --texts or --task names some"
+    if measured.last_test is not None:
+        counts = measured.last_test.record.lengths.numpy().clip(1, longest)
+        drawn = _random_rows(counts[_draw(len(counts), n, seed)], vocabulary, seed)
+        origin = "random tokens, lengths those of the run's last test"
+    return Texts(drawn, f"{origin} ({why})", real=False)
+
+
+def _of_the_run(settings: BenchSettings, measured: BenchModel) -> tuple[TokenisedSplit, str]:
+    """The rows of the run that a model folder is in, and the name of the split: validation where there is no other."""
+    data = run_data(str(measured.tokenizer), measured.model, settings.max_length)
+    try:
+        return open_split(data, settings.split), settings.split
+    except UserError:
+        if not settings.split.startswith("test"):
+            raise
+        return open_split(data, "val"), "val"
+
+
+def _draw(rows: int, n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(rows)[:n] if rows > n else np.arange(rows)
+
+
+def _drawn(rows: TokenisedSplit, n: int, seed: int) -> TokenisedSplit:
+    """At most n of the rows, drawn by the seed, without their labels."""
+    rows = rows.select(_draw(len(rows), n, seed))
+    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
 
 
 def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> TokenisedSplit:
-    """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column), drawn by the seed.
+    """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column).
 
     Raises:
         UserError: There is no such task, split or column, or it cannot be opened.
     """
     path, n, seed = str(settings.texts), settings.samples, settings.seed
     if settings.task is not None:
+<<<<<<< HEAD
         data = TextSplits(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
         rows = open_split(data, settings.split)
     elif Path(path).suffix.lower() == ".txt":
@@ -104,6 +172,23 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     if len(rows) > n:
         rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:n])
     return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
+=======
+        data = TextDataModule(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
+        return open_split(data, settings.split)
+    if Path(path).suffix.lower() == ".txt":
+        return _lines(path, tokenizer, longest)
+    data = TextDataModule(
+        tokenizer=tokenizer,
+        max_length=longest,
+        predict_file=path,
+        streaming=False,  # rows are drawn from all
+        text_column=settings.text_column,
+        text_pair_column=settings.text_pair_column,
+        labels=["unknown", "not known"],  # a data module of files must have labels; they are not used
+    )
+    data.setup("predict")
+    return data.split("predict")
+>>>>>>> 7f2cb01 (bench RUN: the run's own texts, at most a minute, and a verdict at an accuracy that holds)
 
 
 def _lines(path: str, name: str, max_length: int) -> TokenisedSplit:

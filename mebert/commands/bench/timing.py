@@ -5,6 +5,7 @@ Shapes: N samples, R rounds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import torch
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Engine, Finished
 from mebert.report.wall_clock import wait_for
+
+WARM = 1.0  # seconds of a pass to which its first run's own work (kernels, caches) adds little
+SMALLEST_SHARE = 0.02
 
 
 @dataclass
@@ -67,11 +71,19 @@ def run_pass(engine: Engine, batches: Sequence[Batch], device: torch.device, eac
 
 
 def time_in_turn(
-    passes: Sequence[Callable[[], Pass]], rounds: int, tick: Callable[[], None] = lambda: None
+    passes: Sequence[Callable[[], Pass]],
+    rounds: int,
+    tick: Callable[[], None] = lambda: None,
+    until: float = math.inf,
 ) -> list[list[Pass]]:
-    """The R runs of each, one per round; each round starts with another one, so that no one is always first."""
+    """The R runs of each, one per round; each round starts with another one, so that no one is always first.
+
+    No round begins after `until` (seconds of `time.perf_counter`) but the first.
+    """
     found: list[list[Pass]] = [[] for _ in passes]
     for round_index in range(rounds):
+        if round_index and time.perf_counter() >= until:
+            break
         for turn in range(len(passes)):
             who = (turn + round_index * max(1, len(passes) // rounds)) % len(passes)
             found[who].append(passes[who]())
@@ -83,8 +95,19 @@ def estimate_seconds(engine: Engine, batches: Sequence[Batch], device: torch.dev
     """Warm up on the largest batch (kernels are chosen, caches filled); returns an estimate for all batches."""
     largest = max(batches, key=lambda batch: batch[0]["input_ids"].numel())
     only = [(largest[0], torch.arange(len(largest[1])))]
-    run_pass(engine, only, device)
     seconds = run_pass(engine, only, device).seconds
+    if seconds < WARM:
+        seconds = run_pass(engine, only, device).seconds
     tokens = [inputs["input_ids"].numel() for inputs, _ in batches]
     # A batch of few tokens costs more than its share of tokens: half of the time is counted by batches.
     return seconds * (sum(tokens) / max(tokens) + len(batches)) / 2
+
+
+def within_budget(once: float, rounds: int, seconds: float) -> tuple[int, float]:
+    """How many rounds of `once` seconds fit, two at least, and which share of the texts where even these do not.
+
+    >>> within_budget(4.0, 3, 60.0), within_budget(4.0, 3, 9.0), within_budget(4.0, 3, 2.0)
+    ((3, 1.0), (2, 1.0), (2, 0.25))
+    """
+    fitting = int(min(rounds, max(2.0, seconds / once)))
+    return fitting, min(1.0, max(SMALLEST_SHARE, seconds / (once * fitting)))

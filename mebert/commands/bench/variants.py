@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mebert.calibration import ExitCosts
-from mebert.commands.bench.baselines import HuggingFaceModel, hugging_face_model
-from mebert.commands.bench.command import BenchSettings
+from mebert.commands.bench.baselines import HuggingFaceModel
+from mebert.commands.bench.command import BenchSettings, Grid
 from mebert.commands.bench.points import OperatingPoint, engine_flops
 from mebert.commands.bench.texts import Batch, make_batches
 from mebert.data.tokenised import TokenisedSplit
@@ -53,48 +53,49 @@ class Variant:
         return "" if self.point is None else self.point.name
 
 
+HuggingFace = Callable[[PrecisionName, int | None], HuggingFaceModel]
+"""The baseline of a precision, with its first layers only or with all."""
+
+
 def make_variants(
     settings: BenchSettings,
+    grid: Grid,
     model: MultiExitModel,
     rows: TokenisedSplit,
     points: Mapping[PrecisionName, Sequence[OperatingPoint]],
     models: Mapping[PrecisionName, MultiExitModel],
+    hugging_face: HuggingFace,
+    share: float = 1.0,
 ) -> dict[int, list[Variant]]:
-    """Batch size to its variants, precision by precision."""
+    """Batch size to its variants, precision by precision; on a share of the samples, a batch at least."""
     device = next(model.parameters()).device
     pad = int(getattr(model.adapter.config, "pad_token_id", 0) or 0)
-
-    @cache
-    def hugging_face(precision: PrecisionName, depth: int | None) -> HuggingFaceModel:
-        return HuggingFaceModel(hugging_face_model(model, device, precision, depth, settings.compile))
-
     found = {}
     for size in settings.batch_sizes:
-        chosen = rows.select(np.arange(min(len(rows), max(FEWEST_SAMPLES, FEWEST_BATCHES * size))))
+        most = min(len(rows), max(FEWEST_SAMPLES, FEWEST_BATCHES * size))
+        chosen = rows.select(np.arange(min(most, max(size, round(share * most)))))
         batched = partial(make_batches, chosen, size, pad, device)
         batches = {UNSORTED: batched(sort=False), SORTED: batched(sort=True)}
-        if "padded" in settings.baselines:
+        if "padded" in grid.baselines:
             batches[PADDED] = batched(sort=False, pad_to=settings.max_length)
         costs = ExitCosts(model, torch.from_numpy(chosen.lengths))
         found[size] = [
             variant
             for precision, prepared in models.items()
-            for variant in _variants(
-                settings, precision, size, batches, costs, points[precision], prepared, hugging_face
-            )
+            for variant in _variants(grid, precision, size, batches, costs, points[precision], prepared, hugging_face)
         ]
     return found
 
 
 def _variants(
-    settings: BenchSettings,
+    grid: Grid,
     precision: PrecisionName,
     size: int,
     batches: Mapping[str, Sequence[Batch]],
     costs: ExitCosts,
     points: Sequence[OperatingPoint],
     prepared: MultiExitModel,
-    hugging_face: Callable[[PrecisionName, int | None], HuggingFaceModel],
+    hugging_face: HuggingFace,
 ) -> list[Variant]:
     """The baselines, the plain model, and the engines, of one batch size in one precision."""
     model = costs.model
@@ -102,7 +103,7 @@ def _variants(
     never = FixedExit(exit=model.num_exits)
     # The base of whole models: Hugging Face's in batches sorted by length, which at batch 1 is the unsorted one.
     key, name = ("unsorted", UNSORTED) if size == 1 else ("sorted", SORTED)
-    whole = name if key in settings.baselines else None
+    whole = name if key in grid.baselines else None
     plain = Variant(
         name=PLAIN,
         precision=precision,
@@ -131,14 +132,14 @@ def _variants(
     for key, name in (("unsorted", UNSORTED), ("padded", PADDED), ("sorted", SORTED)):
         # Sorting batches of one row changes nothing; padding to the maximum is measured in float32 only.
         idle = (key == "sorted" and size == 1) or (key == "padded" and precision != "float32")
-        if key in settings.baselines and not idle:
+        if key in grid.baselines and not idle:
             found.append(baseline(name))
-    if "first_layers" in settings.baselines:
+    if "first_layers" in grid.baselines:
         depths = {max(1, round(model.num_layers / point.target)) for point in points}
         found += [baseline(f"HF {k} layer{'s' * (k > 1)}", k) for k in sorted(depths, reverse=True)]
     found.append(plain)
     firsts = {point.name: point for point in reversed(points)}
-    for engine in settings.engines:
+    for engine in grid.engines:
         full = engine == "full"  # runs all layers whatever the exits: one speed-up stands for all
         found += [
             replace(

@@ -25,7 +25,7 @@ TINY = [
 def measured(tmp_path_factory):
     """What a bench of random weights wrote, and what it printed."""
     folder = tmp_path_factory.mktemp("bench")
-    arguments = ["bench", *TINY, *SMALL, "--precisions", "[float32,int8]", "--speedups", "[1.5,2]"]
+    arguments = ["bench", *TINY, *SMALL, "--precisions", "[float32,int8]", "--speedups", "[1.5,2]", "--thorough"]
     baselines = ["--baselines", "[unsorted,padded,sorted,first_layers]", "--out", str(folder / "out")]
     with redirect_stdout(StringIO()) as printed:
         assert main([*arguments, *baselines]) == 0
@@ -106,13 +106,13 @@ def test_files_and_the_last_word(measured):
 def test_a_trained_model_leaves_by_its_own_policy(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_model("bert", num_labels=3).save_pretrained(tmp_path / "run/model", policy=Entropy(0.4))
-    small = [*SMALL, "--precisions", "[float32]", "--speedups", "[1.3,3.5]", "--breakdown", "false"]
-    assert main(["bench", "--model", "run", *small]) == 0
+    small = [*SMALL, "--precisions", "[float32]", "--speedups", "[1.3,3.5]", "--thorough", "--breakdown", "false"]
+    assert main(["bench", "run", *small]) == 0
     out = capsys.readouterr().out
     content = json.loads((tmp_path / "bench/run/bench.json").read_text())
     assert content["setting"]["exits"] == "as trained"
     assert "entropy does not reach 3.5x by FLOPs on these texts" in out
-    assert out.endswith("python -m mebert calibrate --model run --speedup_flops 1.3\n"), "the largest that was reached"
+    assert out.endswith("python -m mebert calibrate run --speedup_flops 1.3\n"), "the largest that was reached"
     rows = [r for r in content["rows"] if r["target"] is not None and r["batch_size"] == 8]
     assert {r["name"] for r in rows} == {"shrink", "refill", "predicted"}
     assert {r["target"] for r in rows} == {1.3}

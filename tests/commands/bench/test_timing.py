@@ -1,12 +1,11 @@
-"""The clock: order of the rounds, latencies of samples that wait, and ratios of recorded seconds."""
+"""The clock: order of the rounds, latencies of samples that wait, and what fits a budget."""
 
 import numpy as np
 import pytest
 import torch
 
 from mebert.commands.bench import timing
-from mebert.commands.bench.results import Row, verdict
-from mebert.commands.bench.timing import Pass, run_pass, time_in_turn
+from mebert.commands.bench.timing import Pass, run_pass, time_in_turn, within_budget
 from mebert.inference import Finished
 
 CPU = torch.device("cpu")
@@ -70,28 +69,12 @@ def test_a_lost_sample_is_noticed():
         run_pass(Losing([0.0]), [({}, torch.tensor([0]))], CPU)
 
 
-def row(name, seconds, precision="float32", size=32, target=None):
-    return Row(
-        name, precision, size, "entropy" if target else "", target, 10, seconds, 1.0, 1.0, 1.0,
-        10 / sorted(seconds)[1], 3.0, 2.1 if target else 1.0, None, None, None,
-    )  # fmt: skip
-
-
-def test_the_verdict_names_the_best_of_both_sides():
-    rows = [row("HF", [9, 9, 9]), row("HF sorted", [4, 4, 4], "bfloat16"), row("plain", [5, 5, 5])]
-    rows += [row("HF 3 layers", [1, 1, 1])]  # no rival: it is not the whole model
-    rows += [row("shrink", [3, 3, 3], target=2.0), row("refill", [2, 2, 2], "bfloat16", target=2.0)]
-    rows += [row("refill", [1, 1, 1], target=3.0)]  # faster, and less likely to keep the accuracy
-    line = verdict(rows)
-    assert line.startswith("Early exit pays here: at batch 32 refill in bfloat16 gives 2.00x the samples/s of the")
-    assert "(HF sorted, bfloat16) with 2.10x fewer FLOPs" in line
-    assert "\n" not in line
-
-
-def test_the_verdict_says_no_and_in_part():
-    never = [row("HF", [1, 1, 1]), row("shrink", [1.2, 1.2, 1.2], target=2.0)]
-    assert verdict(never).startswith("Early exit does not pay here: at batch 32 shrink in float32 gives 0.83x")
-    part = [*never, row("HF", [1, 1, 1], size=1), row("shrink", [0.5, 0.5, 0.5], size=1, target=2.0)]
-    assert verdict(part).startswith("Early exit pays here in part: at batch 1 shrink")
-    assert "It does not at batch 32" in verdict(part)
-    assert "nothing to say" in verdict([row("HF", [1, 1, 1])])
+def test_rounds_then_texts_are_cut():
+    assert within_budget(4.0, 3, 60.0) == (3, 1.0)
+    assert within_budget(4.0, 9, 21.0) == (5, 1.0)
+    assert within_budget(4.0, 9, 4.0) == (2, 0.5)
+    assert within_budget(4.0, 1, 2.0) == (1, 0.5)
+    assert within_budget(4.0, 3, float("inf")) == (3, 1.0)
+    assert within_budget(4.0, 3, -5.0)[1] > 0
+    runs = [lambda: Pass(1.0, np.zeros(1), torch.tensor([0]))]
+    assert [len(one) for one in time_in_turn(runs, 5, until=0.0)] == [1]
