@@ -71,18 +71,11 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
     own, spec = content["data"].get("init_args") or {}, ModelSpec.read(folder)
     if "tokenizer" in own and saved_in(folder):  # with the settings that it had in training
         own["tokenizer"] = folder
-<<<<<<< HEAD
-    if "max_length" in own and own["max_length"] is None:
-        own["max_length"] = spec.max_length
+    if "max_length" in own and (max_length is not None or own["max_length"] is None):
+        own["max_length"] = max_length or spec.max_length
     base, named = _class_of_rows(content["data"].get("class_path"))
     content["data"]["class_path"] = named
     kind: type[Any] = imported_class(named, base, f"{config}: cannot create its data module: it")
-=======
-    if "max_length" in own and (max_length is not None or own["max_length"] is None):
-        own["max_length"] = max_length or spec.max_length
-    named = content["data"].get("class_path")
-    kind = imported_class(named, L.LightningDataModule, f"{config}: cannot create its data module: it")
->>>>>>> 7f2cb01 (bench RUN: the run's own texts, at most a minute, and a verdict at an accuracy that holds)
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
     fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
     strict_parsing()

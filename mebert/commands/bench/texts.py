@@ -19,16 +19,14 @@ from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.command import BenchSettings
 from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
-<<<<<<< HEAD
-from mebert.data.text_splits import TextSplits
-=======
 from mebert.data.model_rows import run_data
->>>>>>> 7f2cb01 (bench RUN: the run's own texts, at most a minute, and a verdict at an accuracy that holds)
+from mebert.data.text_splits import TextSplits
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import plan_batches
 from mebert.models import model_inputs
+from mebert.storage.run_folder import RunFolder
 
 QUANTILES = (0.0, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
 
@@ -111,16 +109,18 @@ def choose_texts(settings: BenchSettings, measured: BenchModel, longest: int, to
     origin = f"random tokens, lengths {lengths}"
     if not measured.trained or settings.lengths is not None:
         return Texts(drawn, origin, real=False)
-    try:
-        rows, split = _of_the_run(settings, measured)
-        return Texts(_drawn(rows, n, seed), f"the run's own, {split}")
-    except UserError as error:
-        why = f"no texts of its own: {error}; --texts or --task names some"
+    why = "the model is in no run"
+    if RunFolder.of_model(str(measured.tokenizer)).config.is_file():
+        try:
+            rows, split = _of_the_run(settings, measured)
+            return Texts(_drawn(rows, n, seed), f"the run's own, {split}")
+        except UserError as error:
+            why = f"the run's own are not at hand: {error}"
     if measured.last_test is not None:
         counts = measured.last_test.record.lengths.numpy().clip(1, longest)
         drawn = _random_rows(counts[_draw(len(counts), n, seed)], vocabulary, seed)
         origin = "random tokens, lengths those of the run's last test"
-    return Texts(drawn, f"{origin} ({why})", real=False)
+    return Texts(drawn, f"{origin} ({why}; --texts or --task names others)", real=False)
 
 
 def _of_the_run(settings: BenchSettings, measured: BenchModel) -> tuple[TokenisedSplit, str]:
@@ -152,32 +152,11 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     """
     path, n, seed = str(settings.texts), settings.samples, settings.seed
     if settings.task is not None:
-<<<<<<< HEAD
         data = TextSplits(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
-        rows = open_split(data, settings.split)
-    elif Path(path).suffix.lower() == ".txt":
-        rows = _lines(path, tokenizer, longest)
-    else:
-        data = TextSplits(
-            tokenizer=tokenizer,
-            max_length=longest,
-            predict_file=path,
-            streaming=False,  # rows are drawn from all
-            text_column=settings.text_column,
-            text_pair_column=settings.text_pair_column,
-            labels=["unknown", "not known"],  # a data module of files must have labels; they are not used
-        )
-        data.setup("predict")
-        rows = data.split("predict")
-    if len(rows) > n:
-        rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[:n])
-    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
-=======
-        data = TextDataModule(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
         return open_split(data, settings.split)
     if Path(path).suffix.lower() == ".txt":
         return _lines(path, tokenizer, longest)
-    data = TextDataModule(
+    data = TextSplits(
         tokenizer=tokenizer,
         max_length=longest,
         predict_file=path,
@@ -188,7 +167,6 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     )
     data.setup("predict")
     return data.split("predict")
->>>>>>> 7f2cb01 (bench RUN: the run's own texts, at most a minute, and a verdict at an accuracy that holds)
 
 
 def _lines(path: str, name: str, max_length: int) -> TokenisedSplit:

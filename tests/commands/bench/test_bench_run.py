@@ -68,13 +68,13 @@ def test_without_the_runs_texts_lengths_are_those_of_its_test(in_trained_run, ca
     Path(RUN, "config.yaml").unlink()
     set_threshold(0.9)
     printed, _ = bench(capsys, RUN)
-    found = re.search(r"random tokens, lengths those of the run's last test \(no texts of its own: ", printed)
+    found = re.search(r"random tokens, lengths those of the run's last test \(the model is in no run; --texts", printed)
     assert found
     ends = re.search(r"16 samples of [\d.]+ tokens on average \((\d+) to\s+(\d+)\)", printed)
     assert {int(ends[1]), int(ends[2])} <= set(lengths)
     Path(RUN, "outputs.safetensors").unlink()
     printed, content = bench(capsys, RUN)
-    assert "random tokens, lengths snli (no texts of its own" in printed
+    assert "random tokens, lengths snli (the model is in no run; --texts or --task names others)" in printed
     assert all("validation data" in one["data"] for one in content["accuracy"]), "what is stored with the model"
 
 
