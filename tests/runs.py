@@ -63,6 +63,7 @@ def experiment(recipe: str = "ProtoExitModule", **init_args: Any) -> dict[str, A
             "init_args": {"train_samples": 96, "eval_samples": 41, "batch_size": 16, "eval_batch_size": 8},
         },
         "curve": {"wall_samples": 16, "wall_budget": 0.1, "points": [1.2, 1.5, 2.0]},
+        "last_checkpoint": {"keep": True},  # tests go on from it
     }
 
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from mebert.callbacks.base import CheckedCheckpoint
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info, rank_zero_warn
-from mebert.storage.atomic import atomic_write, copy_whole
+from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint
 
 
@@ -96,10 +96,8 @@ class BestCheckpoint(CheckedCheckpoint):
             if content["global_step"] > step:
                 continue  # of a validation after the checkpoint, which comes again
             target = Path(str(self.dirpath)) / source.name
-            if content["mebert"].pop("exit_predictors", None):
-                atomic_write(content, target)  # fitted again when training ends
-            else:
-                copy_whole(source, target)
+            content["mebert"].pop("exit_predictors", None)  # fitted again when training ends
+            atomic_write(content, target)  # with weights that the other run has in its model folder
             kept[str(target)] = score
             rank_zero_info(f"best so far: {self.monitor} {float(score):.4f}, {source} copied to {target}")
         return kept

@@ -39,12 +39,14 @@ class LastCheckpoint(CheckedCheckpoint):
     - While training runs, the file before it is kept beside it (`last-previous.ckpt`), for when it is damaged.
 
     Args:
+        keep: Keep the file after `fit` has finished as well, to train longer from; three times the model's size.
         keep_previous: Keep the previous file until training ends.
         **kwargs: Arguments of `ModelCheckpoint`.
     """
 
-    def __init__(self, keep_previous: bool = True, **kwargs: Any) -> None:
+    def __init__(self, keep: bool = False, keep_previous: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.keep = keep
         self.keep_previous = keep_previous
         self._every_n_epochs = max(1, self._every_n_epochs)
 
@@ -62,6 +64,11 @@ class LastCheckpoint(CheckedCheckpoint):
     def written(self) -> str:
         """The last file that this run wrote; empty if it wrote none."""
         return self._last_checkpoint_saved
+
+    def discard(self) -> None:
+        """Remove the file of a training that is finished, and whose model is saved, unless it is to be kept."""
+        if self.written and self.is_local and not self.keep:
+            Path(self.written).unlink(missing_ok=True)
 
     @override
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:

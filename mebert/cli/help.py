@@ -116,6 +116,8 @@ OFTEN = {
     "checkpoint.monitor": "The metric by which a checkpoint is the best (docs/running.md).",
     "checkpoint.mode": "max or min of it.",
     "checkpoint.every_n_train_steps": "Save after so many steps, too.",
+    "checkpoint.save_weights_only": "false: best.ckpt keeps the optimiser's state and weights of its own.",
+    "last_checkpoint.keep": "Keep last.ckpt of a finished training, to train longer from.",
     "last_checkpoint.every_n_train_steps": "Save after so many steps, too, for long epochs.",
 }
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -48,13 +47,16 @@ from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import bars_wanted
 from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoint_io import AtomicCheckpointIO
+from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.run_folder import RunFolder, claimed_run, refuse_taken, run_folder
+from mebert.storage.stored_weights import store_once
 
 DEFAULTS = {
     "checkpoint.monitor": "val/score",
     "checkpoint.mode": "max",
     "checkpoint.filename": "best",
     "checkpoint.enable_version_counter": False,
+    "checkpoint.save_weights_only": True,  # last.ckpt is the one to go on from
     # Not `save_last`: with a monitor it writes last.ckpt only when the best one changes.
     "last_checkpoint.filename": "last",
     "last_checkpoint.enable_version_counter": False,
@@ -222,7 +224,7 @@ class MebertCLI(LightningCLI):
         if has_test and self._command.config.test_after_fit:
             trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         else:
-            content = torch.load(best, map_location="cpu", weights_only=True)
+            content = read_checkpoint(Path(best))
             self.model.on_load_checkpoint(content)  # first: it makes room for fitted prototypes
             self.model.load_state_dict(content["state_dict"])
             self._get(self.config_init, "curve").report_validation(trainer, self.model)
@@ -238,7 +240,16 @@ class MebertCLI(LightningCLI):
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
             )
             save_predictors(folder / "model", self.model.exit_predictors)
+            self._store_once(RunFolder(folder), Path(best))
             print_saved(folder, Path(best), self.datamodule)
+
+    def _store_once(self, run: RunFolder, best: Path) -> None:
+        """What a finished run needs no more: weights beside the model folder's, and the checkpoint to go on from."""
+        own, last = (self._get(self.config_init, name) for name in ("checkpoint", "last_checkpoint"))
+        here = best.is_file() and RunFolder.of_checkpoint(best).model.resolve() == run.model.resolve()
+        if here and own.save_weights_only:
+            store_once(best)
+        last.discard()
 
     def _print_next(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]

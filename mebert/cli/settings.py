@@ -34,7 +34,7 @@ from mebert.report.glue_files import glue_splits
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.precision import pick_precision
 from mebert.runtime.slurm import requeued_checkpoint
-from mebert.storage.checkpoints import DamagedCheckpoint, find_checkpoint, read_checkpoint
+from mebert.storage.checkpoints import DamagedCheckpoint, check_resumable, find_checkpoint, read_checkpoint
 
 DEFAULT_TOKENIZER = inspect.signature(TextSplits).parameters["tokenizer"].default
 
@@ -106,6 +106,8 @@ def _open_checkpoint(command: Command) -> None:
         if error.other is None:
             raise
         raise UserError(f"{error}: {same_command(command.words, error.other)}") from error
+    if command.name == "fit":
+        check_resumable(path, command.checkpoint)
     config.ckpt_path = str(path)
 
 

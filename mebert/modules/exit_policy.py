@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from mebert.calibration.default_point import default_threshold, expected_at
 from mebert.data.label_names import check_data_labels, is_unnamed
@@ -39,6 +40,7 @@ from mebert.policies.temperature import fit_temperatures
 from mebert.policies.top_k import final_score_bounds
 from mebert.runtime.messages import rank_zero_warn
 from mebert.storage.model_spec import Expected
+from mebert.storage.stored_weights import fill_weights, opening
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
@@ -232,10 +234,18 @@ class EarlyExitModule(L.LightningModule):
         if self.validation_record is not None:  # small beside the weights; any other policy can be chosen on it later
             checkpoint["mebert"]["validation_record"] = record_tensors(self.validation_record)
 
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """As Lightning's; the best checkpoint of a finished run has its weights in the model folder beside it."""
+        with opening(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("mebert")
         if saved is None:
             raise UserError("this checkpoint was not written by mebert: it holds no exit policy")
+        fill_weights(checkpoint, getattr(self._trainer, "ckpt_path", None))
         make_room_for_state(self.model, checkpoint.get("state_dict", ()))  # what was fitted to a recipe without it
         names = saved.get("label_names")
         if not is_unnamed(names):  # the model's, whatever the data say

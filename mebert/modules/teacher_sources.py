@@ -30,6 +30,7 @@ from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.stored_weights import opening
 
 IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SPEC_FILE)
 
@@ -191,7 +192,8 @@ def _load_checkpoint(path: Path) -> Teacher:
         settings = content["hyper_parameters"]
         if "_class_path" in settings:
             # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
-            named = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            with opening(path):
+                named = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
             if not isinstance(named, MultiExitModule):
                 raise UserError(f"its class {type(named).__name__} is no MultiExitModule")
             return Teacher(named.model)

@@ -16,6 +16,7 @@ from mebert.storage.finite import check_finite
 from mebert.storage.json_values import check_values
 from mebert.storage.model_spec import check_label_names
 from mebert.storage.run_folder import RunFolder, newest_run
+from mebert.storage.stored_weights import fill_weights
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
 
@@ -48,6 +49,12 @@ class DamagedCheckpoint(UserError):
         super().__init__(f"{path} is not a readable checkpoint: {fault}; {_advice(self.other)}{whole}")
 
 
+TRAIN_ON = (
+    "to train longer, train again with --last_checkpoint.keep true and a larger --trainer.max_epochs; to begin a new "
+    "training with its encoder: --model.encoder <run folder>/model"
+)
+
+
 def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None) -> Path:
     """The file that `--ckpt_path` means: a path, or `last` or `best` of this run or else of the newest that has one."""
     if given not in ("last", "best"):
@@ -59,7 +66,14 @@ def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None)
     own = RunFolder(experiment_folder / (run or "")).checkpoint(given)
     if run is not None and own.is_file():
         return own
-    found = [path for path in experiment_folder.glob("*") if RunFolder(path).checkpoint(given).is_file()]
+    trained = [path for path in experiment_folder.glob("*") if any(RunFolder(path).checkpoints.glob("*.ckpt"))]
+    if given == "last" and trained:
+        newest = own.path if run is not None and own.path in trained else newest_run(trained)
+        if not RunFolder(newest).checkpoint("last").is_file():  # nor is an older run's meant, which was stopped
+            raise UserError(
+                f"--ckpt_path last: the training of {newest} is finished, and its last.ckpt was removed; {TRAIN_ON}"
+            )
+    found = [path for path in trained if RunFolder(path).checkpoint(given).is_file()]
     if not found:
         raise UserError(
             f"--ckpt_path {given}: no {experiment_folder}/*/checkpoints/{given}.ckpt; "
@@ -69,11 +83,13 @@ def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of mebert, read once for its checksums; its tensors are mapped.
+    """A checkpoint of mebert, read once for its checksums, with the weights that its run's model folder holds.
+
+    Its tensors are mapped.
 
     Raises:
         DamagedCheckpoint: It is cut off or damaged.
-        UserError: It is some other file; or it names a class that is not imported.
+        UserError: It is some other file; it names a class that is not imported; or its model folder is missing.
     """
     try:
         fault = find_corruption(path)
@@ -101,6 +117,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(content["mebert"].get(name), Mapping):
             advice = _advice(_other_than(path))
             raise UserError(f"{path} lacks {name}: another version of mebert wrote it, or it is damaged; {advice}")
+    fill_weights(content, path)
     check_finite(str(path), content["state_dict"])
     if (names := content["mebert"].get("label_names")) is not None:
         try:
@@ -118,6 +135,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         kinds = [imported_class(name, L.LightningModule, f"{path}: its module", "--model") for name in named]
         check_named_classes(settings, str(path), kinds[0] if kinds else None, "--model")
     return content
+
+
+def check_resumable(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint that a training cannot go on from, because it has no state of the optimiser."""
+    if "optimizer_states" in content:
+        return
+    last = path.with_name("last.ckpt")
+    advice = f"go on from {last}: --ckpt_path {last}" if last.is_file() and last != path else TRAIN_ON
+    raise UserError(
+        f"--ckpt_path {path}: it has weights alone and no state of the optimizer, which a training needs to go on "
+        f"exactly; {advice}"
+    )
 
 
 def _advice(other: Path | None) -> str:

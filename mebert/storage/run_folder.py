@@ -144,7 +144,8 @@ def refuse_taken(folder: Path, resumed: str | Path | None) -> None:
     if not RunFolder(folder).config.is_file():
         return
     if resumed is None or RunFolder.of_checkpoint(resumed).path.resolve() != folder.resolve():
+        last = RunFolder(folder).checkpoint("last")
         raise UserError(
             f"trainer.logger: {folder} holds a run already, which a new training would overwrite; leave out the "
-            f"logger's version, or go on with that run: --ckpt_path {RunFolder(folder).checkpoint('last')}"
+            f"logger's version{f', or go on with that run: --ckpt_path {last}' if last.is_file() else ''}"
         )

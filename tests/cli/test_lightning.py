@@ -14,6 +14,7 @@ from runs import experiment, newest, run, run_process, write_config
 
 from mebert import MultiExitModel
 from mebert.policies.stored_thresholds import load_policy
+from mebert.storage.checkpoints import read_checkpoint
 
 BEST = "runs/tiny/version_0/checkpoints/best.ckpt"
 PREDICT = ("predict", "--config", "tiny.yaml", "--ckpt_path", BEST)
@@ -143,7 +144,7 @@ def test_model_folder_opens(trained_run):
     policy = load_policy(folder, model)
     assert policy is not None
     assert policy.name == "edr"
-    best = torch.load(folder.parent / "checkpoints/best.ckpt", weights_only=True)
+    best = read_checkpoint(folder.parent / "checkpoints/best.ckpt")
     assert policy.threshold == best["mebert"]["policy"]["init_args"]["threshold"]
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, best["state_dict"][f"model.{name}"]), name

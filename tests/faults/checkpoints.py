@@ -1,5 +1,6 @@
 """Checkpoints and run folders: not there, damaged, of another program, of other settings."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,23 @@ FAULTS = [
         "last, in another folder",
         "fit --config tiny.yaml --trainer.default_root_dir other --ckpt_path last",
         "--ckpt_path last: no other/tiny/*/checkpoints/last.ckpt",
+    ),
+    Fault(
+        "best, where a training is to go on",
+        f"fit --config tiny.yaml --ckpt_path {BEST}",
+        ("weights alone and no state of the optimizer", "last.ckpt"),
+    ),
+    Fault(
+        "last, where the training is finished",
+        "fit --config tiny.yaml --ckpt_path last",
+        ("is finished, and its last.ckpt was removed", "--last_checkpoint.keep true"),
+        {f"{RUN}/checkpoints/last.ckpt": Path.unlink},
+    ),
+    Fault(
+        "a checkpoint without the model folder of its run",
+        TEST + f"--ckpt_path {BEST}",
+        (f"{RUN}/model/exits.safetensors is missing", "copy the run's folder whole"),
+        {f"{RUN}/model": shutil.rmtree},
     ),
     Fault("a checkpoint that is not there", TEST + "--ckpt_path none.ckpt", "--ckpt_path none.ckpt: no such file"),
     Fault("a run in the place of its checkpoint", TEST + f"--ckpt_path {RUN}", "it is a folder; name the file in it"),

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import yaml
 from runs import QUIET, experiment
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from mebert.cli.main import main
 from mebert.data.synthetic import synthetic_tokenizer
 from mebert.errors import UserError
+from mebert.storage.atomic import atomic_write
+from mebert.storage.checkpoints import read_checkpoint
 
 RUN = "runs/tiny/version_0"
 ENCODER: dict[str, Any] = experiment()["model"]["init_args"]["encoder_config"]
@@ -133,8 +134,8 @@ def change_checkpoint(change: Callable[[dict[str, Any]], object]) -> Callable[[P
     """Change the content of a checkpoint."""
 
     def rewrite(path: Path) -> None:
-        content = torch.load(path, weights_only=True)
+        content = read_checkpoint(path)  # with the weights that it refers to
         change(content)
-        torch.save(content, path)
+        atomic_write(content, path)
 
     return rewrite

@@ -16,6 +16,7 @@ from mebert.inference import make_engine, prepare_model, prepare_policy
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models import MultiExitModel, model_inputs
 from mebert.policies import Entropy
+from mebert.storage.checkpoints import read_checkpoint
 
 STAGED = {"student_learning_rate": 1e-2}
 # Recipe to the policy that is chosen on validation data, the parts of its training loss, and its own settings.
@@ -112,7 +113,7 @@ def test_fit_test_save_and_predict(here, recipe):
     folder = newest(here)
     logged = set((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()[0].split(","))
     assert {"val/score", "val/loss", *(f"train/{part}" for part in parts)} <= logged
-    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    best = read_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert best["epoch"] == settings["trainer"]["max_epochs"] - 1, "of the second stage"
     assert policy in best["mebert"]["operating_points"]
     saved = json.loads((folder / "model" / "exits.json").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from resume.same import differences
 from runs import OWN_SETTINGS, experiment, run, write_config
 
 from mebert import modules
+from mebert.storage.checkpoints import read_checkpoint
 
 QUICK = ("BERxiTModule", "CurriculumDistillModule", "FastBERTModule", "GEEPModule")  # of all families; the rest is slow
 OF_THE_CLOCK = ("wall", "seconds", "checkpoint")
@@ -29,7 +30,7 @@ def prepared(folder: Path, recipe: str, epochs: int = 1, **data: Any) -> str:
 def result_of(experiment_name: str) -> dict[str, Any]:
     """All that a run has found: its checkpoint's weights and thresholds, and its figures without those of a clock."""
     folder = Path("runs") / experiment_name / "version_0"
-    best = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    best = read_checkpoint(folder / "checkpoints/best.ckpt")
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return {
         "weights": best["state_dict"],

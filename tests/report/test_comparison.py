@@ -18,6 +18,7 @@ from mebert.models.exit_scorer import fit_exit_scorer
 from mebert.policies import Entropy, FixedExit, Patience
 from mebert.report.comparison import best_policy, compare_policies, family
 from mebert.report.evaluation import PolicyResult
+from mebert.storage.checkpoints import read_checkpoint
 
 EVERY = {"entropy", "max_prob", "margin", "patience", "pcee", "f_pabee", "voting", "scaled", "stacked"}
 
@@ -170,7 +171,7 @@ def test_a_policy_that_reads_prototypes_brings_its_own(tmp_path, monkeypatch):
     settings["curve"]["wall_samples"] = 0
     assert run("fit", "--config", str(write_config(tmp_path, settings)), *QUIET) == 0
     folder = newest(tmp_path)
-    kept = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    kept = read_checkpoint(folder / "checkpoints/best.ckpt")
     assert kept["mebert"]["policy"]["init_args"]["lam"] in (0.5, 2.0)
     assert kept["state_dict"]["model.prototypes.seen"].all()
     # Not trained: the network is the one that whitens the features, a symmetric matrix.

@@ -12,6 +12,7 @@ from runs import newest, run
 
 from mebert.data.tasks import TASKS
 from mebert.report.glue_files import GLUE_FILES, write_glue_files
+from mebert.storage.checkpoints import read_checkpoint
 
 WORDS = ["a", "the", "cat", "dog", "sat", "ran", "on", "mat", "bad", "good", "film", "movie"]
 NLI = {"entailment": "entailment", "neutral": "neutral", "contradiction": "contradiction"}
@@ -90,7 +91,7 @@ def checkpoint_for(folder, task):
     """The checkpoint with as many labels, in the names of this task's."""
     names = list(TASKS[task].label_names)
     base = {1: "stsb", 2: "wnli", 3: "mnli"}[len(names)]
-    content = torch.load(folder / f"runs/{base}/version_0/checkpoints/best.ckpt", weights_only=True)
+    content = read_checkpoint(folder / f"runs/{base}/version_0/checkpoints/best.ckpt")
     content["mebert"]["label_names"] = names
     generator = torch.Generator().manual_seed(0)
     for name, weight in content["state_dict"].items():

@@ -40,6 +40,6 @@ def settings_of(recipe: str, epochs: int = 2) -> dict[str, Any]:
         settings["data"]["class_path"] = "mebert.SyntheticCurriculumDataModule"
     settings["data"]["init_args"] |= {"train_samples": 52, "eval_samples": 24, "batch_size": 8, **data}
     settings["curve"] = {"wall_samples": 0, "points": [1.2, 1.5]}
-    settings["last_checkpoint"] = {"every_n_train_steps": INTERVAL}
+    settings["last_checkpoint"] = {"every_n_train_steps": INTERVAL, "keep": True}
     settings["test_after_fit"] = False
     return settings | sections

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from mebert.storage.checkpoints import read_checkpoint
+
 __all__ = ["differences", "end_of", "validations"]
 
 COMPARED = ("state_dict", "optimizer_states", "lr_schedulers", "resume", "mebert", "epoch", "global_step")
@@ -16,14 +18,14 @@ DATA = "SyntheticCurriculumDataModule"  # its difficulty table
 
 def end_of(experiment: Path) -> dict[str, Any]:
     """The last and the best checkpoint of an experiment's newest run, without paths and Lightning's counters."""
-    found = {}
-    for name in ("last", "best"):
+    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
+    for name in ("best", "last"):
         paths = experiment.glob(f"version_*/checkpoints/{name}.ckpt")
-        content = torch.load(max(paths, key=lambda path: path.stat().st_mtime_ns), weights_only=True)
+        content = read_checkpoint(max(paths, key=lambda path: path.stat().st_mtime_ns))
         found[name] = {key: content[key] for key in (*COMPARED, DATA) if key in content}
-        (state,) = (value for key, value in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
-        found[name]["score"] = float(state["best_model_score"])
-    return found
+    (state,) = (value for key, value in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    return {**found, "score": float(state["best_model_score"])}
 
 
 def validations(experiment: Path) -> dict[int, dict[str, str]]:

@@ -26,9 +26,9 @@ def fit(folder):
 
 
 def best_of(run_folder):
-    content = read_checkpoint(Path(run_folder, "checkpoints/best.ckpt"))
-    (state,) = (value for key, value in content["callbacks"].items() if key.startswith("ModelCheckpoint"))
-    return content["global_step"], float(state["best_model_score"])
+    best, last = (read_checkpoint(Path(run_folder, f"checkpoints/{name}.ckpt")) for name in ("best", "last"))
+    (state,) = (value for key, value in last["callbacks"].items() if key.startswith("ModelCheckpoint"))
+    return best["global_step"], float(state["best_model_score"])
 
 
 def test_it_comes_along(tmp_path, capsys, killed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -39,7 +40,7 @@ def evil(here, marker):
 
 def changed_checkpoint(part: str = "hyper_parameters", **changes: Any):
     """The run's checkpoint with other settings of its module (or in another part), as `changed.ckpt`."""
-    content = torch.load(CHECKPOINT, weights_only=True)
+    content = read_checkpoint(Path(CHECKPOINT))
     content[part] = content.get(part, {}) | changes
     torch.save(content, "changed.ckpt")
     return "changed.ckpt"

@@ -18,6 +18,7 @@ from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.stored_weights import opening
 
 
 @dataclass
@@ -82,7 +83,8 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     changes: dict[str, Any] = {} if configured or folder is None else {"encoder": folder}
     try:
         # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
-        module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
+        with opening(path):
+            module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
     except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
         raise UserError(f"{path} cannot be loaded: {summarize_parse_error(str(error))}") from error
     if not isinstance(module, EarlyExitModule):

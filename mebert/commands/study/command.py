@@ -48,7 +48,7 @@ def study(
         seeds: One run each: of heads and dropout; the rows are the same for all.
         targets: Speed-ups by layers that the report compares at.
         out: Folder; null for runs/studies/<name>.
-        keep: What is kept of a run: its results, its model too, or all (checkpoints of three times the model's size).
+        keep: What is kept of a run: its results, its model too, or all, best.ckpt too.
         only: Run these alone: recipe=joint,deebert task=rte seed=1 (any of them).
         jobs: Number of runs at a time.
         threads: Threads of each run; null for OMP_NUM_THREADS, or without it for this machine's cores / jobs.
