@@ -14,6 +14,7 @@ from mebert.data import SyntheticEntailmentDataModule
 from mebert.exit_predictor import choose_predictor, load_predictors, score_rows
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.policies.stored_thresholds import load_policy
+from mebert.storage.checkpoints import read_checkpoint
 
 
 def settings_of(**more):
@@ -109,8 +110,10 @@ def test_going_on_from_such_a_checkpoint_leaves_old_predictors_behind(trained, m
     settings["exit_prediction"]["kind"] = None
     settings["trainer"]["max_epochs"] = 2
     settings["test_after_fit"] = False
-    checkpoint = str(trained[0] / "checkpoints/best.ckpt")
-    assert run("fit", "--config", str(write_config(tmp_path, settings)), "--ckpt_path", checkpoint) == 0
+    best, last = (read_checkpoint(trained[0] / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
+    last["mebert"]["exit_predictors"] = best["mebert"]["exit_predictors"]
+    torch.save(last, checkpoint := tmp_path / "last.ckpt")
+    assert run("fit", "--config", str(write_config(tmp_path, settings)), "--ckpt_path", str(checkpoint)) == 0
     run_dir = newest(home)
     assert run_dir != trained[0]
     assert not (run_dir / "model/exit_predictor.json").exists()

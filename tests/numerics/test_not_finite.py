@@ -83,7 +83,7 @@ def test_the_checkpoint_before_it_is_whole_and_goes_on(here, monkeypatch, capsys
     assert step - 2 <= last["global_step"] <= step
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
     monkeypatch.setenv("SPOILT_ROW", "-1")  # the row has been mended
-    assert run("fit", "--config", config, "--ckpt_path", "last") == 0
+    assert run("fit", "--config", config, "--ckpt_path", "last", "--last_checkpoint.keep", "true") == 0
     end = torch.load(newest(here) / "checkpoints/last.ckpt", weights_only=True)
     assert end["global_step"] == 3 * 6 > step
 

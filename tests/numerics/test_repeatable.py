@@ -30,11 +30,11 @@ def prepared(folder: Path, recipe: str, epochs: int = 1, **data: Any) -> str:
 def result_of(experiment_name: str) -> dict[str, Any]:
     """All that a run has found: its checkpoint's weights and thresholds, and its figures without those of a clock."""
     folder = Path("runs") / experiment_name / "version_0"
-    best = read_checkpoint(folder / "checkpoints/best.ckpt")
+    best, last = (read_checkpoint(folder / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
     evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     return {
         "weights": best["state_dict"],
-        "optimizer": best["optimizer_states"],
+        "optimizer": last["optimizer_states"],
         "mebert": best["mebert"],
         "evaluation": timeless(evaluation),
         "curve": (folder / "curve.csv").read_text(encoding="utf-8"),
