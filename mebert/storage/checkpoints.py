@@ -63,12 +63,12 @@ def find_checkpoint(given: str, experiment_folder: Path, run: str | None = None)
             hint = "it is a folder; name the file in it" if path.is_dir() else "no such file; give another"
             raise UserError(f"--ckpt_path {given}: {hint} (or `last` or `best`)")
         return path
-    own = RunFolder(experiment_folder / (run or "")).checkpoint(given)
-    if run is not None and own.is_file():
-        return own
+    own = experiment_folder / (run or "")
+    if run is not None and RunFolder(own).checkpoint(given).is_file():
+        return RunFolder(own).checkpoint(given)
     trained = [path for path in experiment_folder.glob("*") if any(RunFolder(path).checkpoints.glob("*.ckpt"))]
     if given == "last" and trained:
-        newest = own.path if run is not None and own.path in trained else newest_run(trained)
+        newest = own if own in trained else newest_run(trained)
         if not RunFolder(newest).checkpoint("last").is_file():  # nor is an older run's meant, which was stopped
             raise UserError(
                 f"--ckpt_path last: the training of {newest} is finished, and its last.ckpt was removed; {TRAIN_ON}"

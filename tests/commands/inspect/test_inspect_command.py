@@ -189,4 +189,6 @@ def test_data_that_is_gone_does_not_hide_the_texts(proto_run, tmp_path, capsys):
     assert "mebert.NoSuchModule" in capsys.readouterr().err, "without a text there is nothing else to show"
     shutil.rmtree(tmp_path / "run/model")
     assert inspect(tmp_path / "run", "--pair", *PAIR) == 2
+    assert "has its weights in the model folder of its run" in capsys.readouterr().err
+    assert inspect(tmp_path / "run/checkpoints/last.ckpt", "--pair", *PAIR) == 2
     assert "has no tokenizer beside it" in capsys.readouterr().err, "this encoder has no name on the Hub either"
