@@ -56,6 +56,14 @@ def tokenizer_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """The folder of a tiny encoder with a tokenizer of the words of reviews."""
+    from tiny import save_encoder
+
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """A folder with `tiny.yaml` (tests/runs.py) and its finished run `runs/tiny/version_0`; tests must not change it.
 

@@ -22,6 +22,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 COMMON = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
 VOCABULARY = 50
+REVIEW_WORDS = ["good", "fine", "great", "bad", "awful", "poor", "the", "film", "was", "a", "plot", "and", "cast"]
 
 
 def tiny_config(family: str, **more: Any) -> dict[str, Any]:
@@ -78,6 +79,12 @@ def save_tokenizer(folder: Path, words: list[str], max_length: int = 64) -> str:
     vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     BertTokenizer(vocab={word: i for i, word in enumerate(vocab)}, model_max_length=max_length).save_pretrained(folder)
     return str(folder)
+
+
+def save_encoder(folder: Path) -> str:
+    """Save a tiny BERT with random weights and a tokenizer of `REVIEW_WORDS`; returns the folder."""
+    tiny_encoder().save_pretrained(folder)
+    return save_tokenizer(folder, REVIEW_WORDS)
 
 
 def quiet_trainer(*callbacks: L.Callback, **settings: Any) -> L.Trainer:

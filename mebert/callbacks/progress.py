@@ -61,8 +61,10 @@ class ProgressLines(L.Callback):
         self._since = time.monotonic()
 
     def figures(self, trainer: L.Trainer) -> dict[str, str]:
-        """The mean loss since the last line, and the score of the last validation."""
+        """The mean loss since the last line, and the score of the last validation (in the first stage of two: none)."""
         found = {} if self._loss is None else {"loss": f"{float(self._loss) / self._batches:.4f}"}
+        if getattr(trainer.lightning_module, "stage", 2) == 1:  # most exits are untrained
+            return found | {"stage": "1 of 2"}
         score = trainer.callback_metrics.get(SHOWN_METRIC)
         return found if score is None else found | {"val score": f"{float(score):.4f}"}
 
@@ -73,7 +75,7 @@ class ProgressLines(L.Callback):
         figures = [f"{name} {value}" for name, value in self.figures(trainer).items()]
         score = trainer.callback_metrics.get(SHOWN_METRIC)
         if validated and score is not None:
-            if self._best is not None and not float(score) > self._best:
+            if "val score" in figures[-1] and self._best is not None and not float(score) > self._best:
                 figures[-1] += f" (best {self._best:.4f})"
             self._best = max(self._best, float(score), key=score_to_choose)
         figures.append(duration(time.monotonic() - self._epoch_began))

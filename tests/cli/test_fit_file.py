@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 from runs import read_csv, run, write_rows
-from tiny import save_tokenizer, tiny_config
-from transformers import AutoModel
-from transformers.models.auto.configuration_auto import AutoConfig
+from tiny import REVIEW_WORDS as WORDS
 
 from mebert.cli.fit_file import RECIPES, expand
 from mebert.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-WORDS = ["good", "fine", "great", "bad", "awful", "poor", "the", "film", "was", "a", "plot", "and", "cast"]
 TINY = ["--model.learning_rate", "1e-2", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
 SHORT = [
     "--model.stage1_epochs=3",
@@ -23,15 +20,6 @@ SHORT = [
     "--model.student_learning_rate=1e-2",
     "--curve.wall_samples=0",
 ]
-
-
-@pytest.fixture(scope="session")
-def encoder(tmp_path_factory):
-    """The folder of a tiny encoder with its tokenizer."""
-    folder = tmp_path_factory.mktemp("encoder")
-    settings = tiny_config("bert")
-    AutoModel.from_config(AutoConfig.for_model(**settings)).save_pretrained(folder)
-    return save_tokenizer(folder, WORDS)
 
 
 def reviews(count, **more):
