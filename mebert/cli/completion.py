@@ -46,6 +46,8 @@ def _plain_parser() -> argparse.ArgumentParser:
     """The command line of `mebert`, with choices and files where an option has them."""
     import shtab
 
+    from mebert.cli.fit_file import RECIPES as RECIPE_NAMES
+    from mebert.cli.fit_file import SHORT
     from mebert.cli.lightning import lightning_command
 
     parser = argparse.ArgumentParser("mebert")
@@ -57,6 +59,11 @@ def _plain_parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text)
         _copy([*lightning[name]._actions, *of_classes], sub)
         sub.add_argument("--help_all", action="store_true", help="Show all options")
+        if name == "fit":
+            sub.add_argument("file", nargs="?").complete = shtab.FILE  # type: ignore[attr-defined]
+            sub.add_argument("--recipe", choices=list(RECIPE_NAMES), help="The recipe for a file of labelled texts")
+            for option in SHORT[1:]:
+                sub.add_argument(option, help="For a file of labelled texts")
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text)
         function = command_function(name)

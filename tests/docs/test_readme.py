@@ -14,6 +14,7 @@ from mebert.cli.main import main
 pytestmark = pytest.mark.slow  # a hundred commands
 
 ROOT = Path(__file__).resolve().parents[2]
+TINY_FIT = "--trainer.accelerator=cpu --curve.wall_samples=0 --trainer.enable_progress_bar=false --trainer.max_epochs=2"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -47,6 +48,8 @@ def working_folder(tmp_path, monkeypatch):
 def test_command_parses(command, working_folder, monkeypatch, capsys):
     monkeypatch.setattr("mebert.cli.fit_file._encoder_fit", lambda *_: (384, 64, 99.0))
     (working_folder / "reviews.csv").write_text("text,label\ngood,1\nbad,0\n", encoding="utf-8")
+    answers = "question_id,question,answer,label\n1,a b,c d,0\n1,a b,e f,1\n2,a c,d,1\n2,a c,e,0\n"
+    (working_folder / "answers.csv").write_text(answers, encoding="utf-8")
     (working_folder / "configs").symlink_to(ROOT / "configs")
     for name in ("train.csv", "dev.csv", "test.csv", "texts.csv"):
         (working_folder / name).write_text("premise,hypothesis,label\na,b,yes\nc,d,no\n", encoding="utf-8")
@@ -74,6 +77,29 @@ def test_classes_shown_train(working_folder):
     write_config(working_folder, settings)
     assert run("fit", "--config", "tiny.yaml") == 0
     assert (newest(working_folder) / "evaluation.json").exists()
+
+
+def test_every_line_of_the_training_page_runs(hf_cache, encoder, monkeypatch, capsys):
+    """One after the other, on a tiny encoder; `--ckpt_path last` has its own tests in tests/resume."""
+    words = ["good film", "fine plot", "great cast", "bad film", "awful plot", "poor cast"]
+    rows = [f"{words[n % 6]} and the {words[n // 6 % 6]},{'no' if n % 6 > 2 else 'yes'}\n" for n in range(90)]
+    Path("reviews.csv").write_text("review,sentiment\n" + "".join(rows), encoding="utf-8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    ran = 0
+    for command in commands(ROOT / "docs" / "training.md"):
+        given = shlex.split(command)[3:]
+        if "last" in given or any("configs/" in word for word in given):
+            continue
+        if given[0] == "fit":
+            given += TINY_FIT.split()
+            given += ["--encoder", encoder] if given[1] == "reviews.csv" else []
+            given += ["--model.stage1_epochs=1"] if "--recipe" not in given else []
+        elif given[0] == "study":
+            given = [re.sub(r"\[16, 32\]", "[16]", word) for word in given] + ["--threads", "1"]
+        status = main(given)
+        assert status == 0, (command, capsys.readouterr().err)
+        ran += 1
+    assert ran >= 8
 
 
 def test_make_targets_exist():
