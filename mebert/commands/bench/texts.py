@@ -124,14 +124,18 @@ def choose_texts(settings: BenchSettings, measured: BenchModel, longest: int, to
 
 
 def _of_the_run(settings: BenchSettings, measured: BenchModel) -> tuple[TokenisedSplit, str]:
-    """The rows of the run that a model folder is in, and the name of the split: validation where there is no other."""
+    """The rows of the run that a model folder is in, and the split's name: the first test split, else validation."""
     data = run_data(str(measured.tokenizer), measured.model, settings.max_length)
-    try:
+    if settings.split != "test":
         return open_split(data, settings.split), settings.split
-    except UserError:
-        if not settings.split.startswith("test"):
-            raise
-        return open_split(data, "val"), "val"
+    try:
+        data.setup("test")
+        name = data.test_names[0]
+        return data.split(name), name
+    except UserError:  # it has none
+        data.setup("validate")
+        name = data.validation_names[0]
+        return data.split(name), name
 
 
 def _draw(rows: int, n: int, seed: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.metrics.task import score_to_choose
 from mebert.report.layout import print_pairs
+from mebert.report.next_steps import bench_command
 from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import RunFolder
@@ -85,7 +86,6 @@ def _with_best(runs: Sequence[RunView]) -> dict[str, str]:
         if checkpoint.is_file():
             known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
             return {"predict": f"python -m mebert predict {known} --out out.csv"}
-    model = run.folder / "model"
-    if model.is_dir():
-        return {"measure its speed": f"python -m mebert bench --model {shlex.quote(str(model))}"}
+    if RunFolder(run.folder).model.is_dir():
+        return {"measure its speed": bench_command(str(run.folder))}
     return {"train it again": f"python -m mebert fit --config {config}"}

@@ -9,6 +9,10 @@ import pytest
 import torch
 
 from mebert.cli.main import main
+from mebert.commands.bench import texts
+from mebert.commands.bench.bench_model import BenchModel
+from mebert.commands.bench.command import BenchSettings
+from mebert.data.loaders import SplitLoaders
 from mebert.metrics.record_files import load_record
 from mebert.storage.model_spec import ModelSpec
 
@@ -76,6 +80,21 @@ def test_without_the_runs_texts_lengths_are_those_of_its_test(in_trained_run, ca
     printed, content = bench(capsys, RUN)
     assert "random tokens, lengths snli (the model is in no run; --texts or --task names others)" in printed
     assert all("validation data" in one["data"] for one in content["accuracy"]), "what is stored with the model"
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [({"test": 1, "val": 2}, "test"), ({"test_matched": 1}, "test_matched"), ({"val_matched": 1}, "val_matched")],
+)
+def test_the_first_test_split_else_validation(names, wanted, monkeypatch):
+    class Data(SplitLoaders):
+        def setup(self, stage):
+            self.splits = names
+            for group in (self.test_names, self.validation_names):
+                group[:] = [name for name in names if name.startswith(group[0][:3])] or group
+
+    monkeypatch.setattr(texts, "run_data", lambda *_: Data(8, 8, True, None, 0, 0))
+    assert texts._of_the_run(BenchSettings(model="x"), BenchModel("x", None, [], True, "x")) == (names[wanted], wanted)
 
 
 def test_the_quick_measurement_keeps_its_budget(in_trained_run, capsys):

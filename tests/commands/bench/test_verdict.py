@@ -5,6 +5,7 @@ import pytest
 from mebert.commands.bench.accuracy import Accuracy
 from mebert.commands.bench.results import Row
 from mebert.commands.bench.verdict import verdict
+from mebert.policies.stored_thresholds import MAX_DROP, OperatingPoint
 
 
 def row(name, seconds, precision="float32", size=32, target=None):
@@ -64,3 +65,17 @@ def test_the_fastest_point_that_holds_counts():
     drops = {1.5: 0.0, 2.0: 0.004, 3.0: 0.05}
     known = {("entropy", t): Accuracy("acc", 0.8, d, (d, d), 500, "test", 0.005) for t, d in drops.items()}
     assert "gives 2.00x the samples/s" in verdict(rows, known)
+
+
+@pytest.mark.parametrize(
+    ("chosen_by", "allowed"),
+    [
+        ("max_drop 0.02", 0.02),
+        ("max_drop 1e-05", 1e-5),
+        ("calibrate, drop at most 0.3", 0.3),
+        ("target_speedup 2", MAX_DROP),
+        ("the model as it was saved", MAX_DROP),
+    ],
+)
+def test_what_may_be_lost_is_what_the_point_was_chosen_for(chosen_by, allowed):
+    assert OperatingPoint("edr", 0.5, chosen_by).allowed_drop == allowed

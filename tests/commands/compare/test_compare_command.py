@@ -170,7 +170,7 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
         next_words.append(re.search(r"python -m mebert (.*)", capsys.readouterr().out).group(1))
     assert next_words == [
         "fit --config b/config.yaml",
-        "bench --model b/model",
+        "bench b",
         "predict --config b/config.yaml --ckpt_path b/checkpoints/best.ckpt --out out.csv",
         "predict --config b/config.yaml --ckpt_path some/best.ckpt --out out.csv",
     ]
