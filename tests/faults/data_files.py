@@ -16,6 +16,18 @@ JSON = '{"text": "a", "label": 0}\n'
 ASKED = "text,label,query\n"
 
 
+def carry(name: str, column: str) -> Callable[[], object]:
+    """Prepare a file to predict with a column that stands beside the answers."""
+
+    def prepare() -> TextDataModule:
+        named = {"predict_file": name, "id_columns": [column], "labels": ["bad", "good"]}
+        data = TextDataModule(tokenizer="tokenizer", max_length=32, **named)
+        data.setup("predict")
+        return data
+
+    return prepare
+
+
 def read(name: str, **settings: Any) -> Callable[[], object]:
     """Prepare a file as training and validation data."""
 
@@ -118,6 +130,7 @@ FAULTS = [
         "'hypothesis'",
         {"bad.csv": GOOD},
     ),
+    Fault("a column to carry along that is not there", carry("bad.csv", "idd"), "'idd'", {"bad.csv": GOOD}),
 ]
 
 # What is odd and no mistake: it must be read. Content of a training file and of its name.

@@ -189,6 +189,32 @@ def test_lines_without_validation_and_in_long_epochs(monkeypatch):
     assert said[1:] == ["epoch 1, step 7: loss 3.0000, 0 s"]
 
 
+def test_a_line_has_the_epochs_own_time(monkeypatch):
+    """Not what passed since the last line, such as the writing of a checkpoint between epochs."""
+    said, now = [], [0.0]
+    monkeypatch.setattr("mebert.callbacks.progress.rank_zero_info", said.append)
+    monkeypatch.setattr("mebert.callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    shared = {"accumulate_grad_batches": 1, "sanity_checking": False, "state": SimpleNamespace(fn="fit")}
+    steps = {"val_check_batch": 2, "num_training_batches": 2, "callback_metrics": {}, "global_step": 2}
+    lines, batch = ProgressLines(), {"loss": torch.tensor(1.0)}
+    for epoch, (start, in_between, end) in enumerate([(100, 110, 160), (1000, 1400, 1900)]):
+        trainer = SimpleNamespace(max_epochs=2, current_epoch=epoch, **shared, **steps)
+        if not epoch:
+            lines.on_train_start(trainer, None)
+        now[0] = start
+        lines.on_train_epoch_start(trainer, None)
+        for at in (in_between, end):
+            now[0] = at
+            lines.on_train_batch_end(trainer, None, batch, None, 0)
+        lines.on_validation_end(trainer, None)
+    assert said == [
+        "epoch 1/2: loss 1.0000, 1:00 min",
+        "epoch 2/2, step 2: loss 1.0000, 6:40 min",
+        "epoch 2/2, step 2: loss 1.0000, 15:00 min",
+        "epoch 2/2: 15:00 min",
+    ]
+
+
 def test_an_inner_bar_is_drawn_below_the_outer_one(terminal):
     log = logging.getLogger("lightning.pytorch.made_for_this_test")
     handler = logging.StreamHandler(terminal)

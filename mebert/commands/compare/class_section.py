@@ -27,22 +27,23 @@ def class_section(runs: Sequence[RunView]) -> Section | None:
 
 
 def _class_table(runs: Sequence[RunView]) -> Table:
-    figures = ("precision", "recall", "F1")
-    header = ["run", "class", "support", *(f"{figure}, {where}" for where in AT.values() for figure in figures)]
+    places = {"full_depth": "full", "operating_point": "in use"}  # short, so that all columns fit
+    figures = [(figure, at) for figure in ("F1", "precision", "recall") for at in places]
+    header = ["run", "class", "support", "F1 change", *(f"{figure} {places[at]}" for figure, at in figures)]
     rows: list[list[str | float | Cell | None]] = []
     for run in runs:
-        reports = [_classes(run, at) for at in AT]
-        for number, first in enumerate(reports[0]):
-            pair = [classes[number] if classes else {} for classes in reports]
-            values = [one.get(figure.lower()) for one in pair for figure in figures]
-            before, after = (one.get("f1") for one in pair)
+        reports = {at: run.evaluation["per_class"].get(at, {}).get("classes", []) for at in places}
+        for number, first in enumerate(reports["full_depth"]):
+            one = {at: classes[number] if classes else {} for at, classes in reports.items()}
+            before, after = (one[at].get("f1") for at in places)
             change = None if before is None or after is None else Cell(f"{after - before:+.4f}", after - before)
-            rows.append([run.number, str(first["label"]), int(first["support"]), *values, change])
+            values = [one[at].get(figure.lower()) for figure, at in figures]
+            rows.append([run.number, str(first["label"]), int(first["support"]), change, *values])
     words = (
-        "Full depth: all rows at the last exit. Operating point: each run's own threshold. Early exit often costs one "
-        "class more than the others: sort by the last column."
+        "Full: all rows at the last exit. In use: at each run's own threshold. Early exit often costs one class more "
+        "than the others: sort by the change of F1."
     )
-    return Table([*header, "F1 difference"], rows, words)
+    return Table(header, rows, words)
 
 
 def _matrix(run: RunView, at: str) -> Table:
@@ -63,7 +64,3 @@ def _matrix(run: RunView, at: str) -> Table:
 
 def _count(count: int, right: bool) -> Cell:
     return Cell(f"{count:,}", count, look="strong" if right else "" if count else "dim")
-
-
-def _classes(run: RunView, at: str) -> list[dict[str, Any]]:
-    return list(run.evaluation["per_class"].get(at, {}).get("classes", []))

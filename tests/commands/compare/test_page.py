@@ -362,17 +362,17 @@ def test_what_early_exit_costs_each_class(tmp_path):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert SCRIPT not in text
     assert "Per class" in page.headings
-    rows = page.table("F1 difference")
+    rows = page.table("F1 change")
     assert [row["class"][0] for row in rows] == [SCRIPT, "LABEL_1", "LABEL_2"]
-    at = {"full depth": record.logits[-1], "operating point": record.logits_at(evaluation.current.exits)}
+    at = {"full": record.logits[-1], "in use": record.logits_at(evaluation.current.exits)}
     found = {}
     for where, logits in at.items():
         figures = precision_recall_fscore_support(record.labels, logits.argmax(-1), zero_division=0)
         for name, values in zip(("precision", "recall", "F1"), figures, strict=False):
-            assert [row[f"{name}, {where}"][0] for row in rows] == [f"{value:.4f}" for value in values]
+            assert [row[f"{name} {where}"][0] for row in rows] == [f"{value:.4f}" for value in values]
         found[where] = figures[2]
         matrix = [[str(count) for count in row] for row in confusion_matrix(record.labels, logits.argmax(-1))]
         assert matrix in [[[cell for cell, _ in row[1:]] for row in table[1:]] for table in page.tables]
-    change = found["operating point"] - found["full depth"]
-    assert [float(row["F1 difference"][0]) for row in rows] == pytest.approx(change.tolist(), abs=5e-5)
+    change = found["in use"] - found["full"]
+    assert [float(row["F1 change"][0]) for row in rows] == pytest.approx(change.tolist(), abs=5e-5)
     assert f"without figures per class: {tmp_path / 'old'}" in text
