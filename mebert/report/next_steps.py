@@ -17,8 +17,11 @@ MAX_DROP = 0.01
 
 def print_saved(folder: Path, best: Path, datamodule: Any) -> None:
     """Print where a run is, and the next commands, after `fit`."""
-    report = folder / "report.md"
-    print_pairs("Saved:", {"run": folder} | ({"all tables": report} if report.exists() else {}))
+    report, config = folder / "report.md", RunFolder(folder).config
+    saved: dict[str, Any] = {"run": folder}
+    if config.exists():
+        saved["settings"] = f"{config} (change it, and run it by fit --config)"
+    print_pairs("Saved:", saved | ({"all tables": report} if report.exists() else {}))
     own_file = " --data.predict_file my.csv" if hasattr(datamodule, "predict_file") else ""
     predict = f"{_command('predict', folder, best)}{own_file} --out out.csv"
     print_pairs("Next:", {"predict": predict} | _with_model(folder, datamodule))

@@ -39,12 +39,16 @@ def settings_of(words, encoder):
     return yaml.safe_load(expanded[2]), expanded[3:]
 
 
-def test_from_the_file_to_answers(here, hf_cache, encoder, caplog):
+def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
     """The three commands of the README on a CSV, with a tiny encoder; its config.yaml gives the same again."""
     write_rows(here / "reviews.csv", reviews(400))
     assert run("fit", "reviews.csv", "--encoder", encoder, *TINY, *SHORT) == 0
     assert "reviews.csv: text 'opinion', label 'stars' (2 values), 400 rows" in caplog.text
     assert f"recipe deebert, encoder {encoder}, max_length 16 (100 % of the texts are not cut)" in caplog.text
+    assert (
+        "settings    runs/reviews/version_0/config.yaml (change it, and run it by fit --config)"
+        in capsys.readouterr().out
+    )
     first = here / "runs/reviews/version_0"
     config = yaml.safe_load((first / "config.yaml").read_text())
     assert config["model"]["class_path"] == "mebert.DeeBERTModule"
