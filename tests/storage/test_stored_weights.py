@@ -150,7 +150,7 @@ def test_of_a_run_that_goes_on(light):
 
 
 def test_a_run_of_minilm_size(here):
-    """Of its 22.7 million weights; with the optimizer's state and a copy for each file it was 636 MB."""
+    """22.7 million weights, once."""
     size = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
     settings = experiment("MultiExitModule")
     settings["model"]["init_args"]["encoder_config"] |= size | {"vocab_size": 30522, "max_position_embeddings": 512}
