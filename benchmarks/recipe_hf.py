@@ -50,7 +50,9 @@ def run(cell: Any) -> None:
     data.prepare_data()
     data.setup()
     torch.manual_seed(cell.seed)
-    classifier = AutoModelForSequenceClassification.from_pretrained(model["encoder"], num_labels=data.num_labels)
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        model["encoder"], num_labels=data.num_labels, trust_remote_code=False
+    )
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

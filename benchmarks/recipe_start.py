@@ -65,7 +65,7 @@ def make(folder: Path, precision: str = "bf16-mixed") -> None:
     L.Trainer(max_epochs=1, enable_progress_bar=False, limit_val_batches=0, **settings).fit(module, batches(1))
     partial = folder.with_name(folder.name + ".partial")
     module.model.encoder.save_pretrained(partial)
-    AutoTokenizer.from_pretrained(ENCODER).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(ENCODER, trust_remote_code=False).save_pretrained(partial)
     partial.replace(folder)
 
 

@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 
 from mebert.errors import UserError, error_chain
 from mebert.storage.json_values import summary
 
 # Packages whose exceptions mean that a download is at fault.
 NETWORK = ("huggingface_hub", "httpx", "httpcore", "requests", "urllib3", "aiohttp", "fsspec")
+# In which, or in what they call, a wrong value of a file shows itself as an exception of any type.
+LIBRARIES = ("transformers", "tokenizers", "datasets", "safetensors", "huggingface_hub", "torch", "pyarrow")
 INVALID = "StrictDataclass"  # of huggingface_hub, too, and about a value in config.json
 
 # By the names of their types, so that no library is imported for a message.
@@ -29,7 +32,8 @@ LACKS = re.compile(r"does not appear to have a file named (\S+)")
 def hub_errors(what: str) -> Iterator[None]:
     """Turn what goes wrong while something is fetched from the Hub or read from a folder into a `UserError`.
 
-    Inside are calls of libraries alone. What they raise for a file with wrong values is of any type, so all are taken.
+    What libraries raise for a file with wrong values is of any type; what is raised outside them, but for the types
+    that stand for files and values, is a mistake in a program and stays what it is.
 
     Args:
         what: What is fetched, with its id or path; it stands after "cannot load".
@@ -39,9 +43,18 @@ def hub_errors(what: str) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of code written in Rust
+        if not _is_of_files(error):
             raise
         raise UserError(f"cannot load {what}: {_explain(error_chain(error))}") from error
+
+
+def _is_of_files(error: BaseException) -> bool:
+    if not isinstance(error, Exception):
+        return type(error).__name__ == "PanicException"  # of code written in Rust
+    if isinstance(error, OSError | ValueError | KeyError) or _comes_from(error, NETWORK + LIBRARIES):
+        return True
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    return type(error) is Exception or any(name.partition(".")[0] in LIBRARIES for name in modules)
 
 
 def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:

@@ -69,6 +69,8 @@ def faults_in(where: str, advice: str = SAVE_ANEW) -> Iterator[None]:
         yield
     except UserError as error:
         raise error if where in str(error) else UserError(f"{where}: {error}") from error
+    except (NameError, ImportError):  # of a program, whatever the values
+        raise
     except Exception as error:
         raise UserError(f"{where}: {summary(error)}; {advice}") from error
 
