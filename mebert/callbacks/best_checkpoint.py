@@ -16,7 +16,9 @@ from mebert.callbacks.base import CheckedCheckpoint
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info, rank_zero_warn
 from mebert.storage.atomic import atomic_write
+from mebert.storage.checkpoint_parts import BestFiles
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.json_values import check_values
 
 
 class BestCheckpoint(CheckedCheckpoint):
@@ -56,6 +58,7 @@ class BestCheckpoint(CheckedCheckpoint):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_values(BestFiles, state_dict, "the best files that it names")
         if state_dict.get("dirpath") == self.dirpath:
             super().load_state_dict(state_dict)
         else:

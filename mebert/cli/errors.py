@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from traceback import walk_tb
 from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mebert.errors import UserError
 from mebert.runtime.distributed import lost_process
+from mebert.storage.json_values import summary
 from mebert.storage.run_folder import run_folder
 
+RESTORING = "lightning.pytorch.trainer.connectors.checkpoint_connector"
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
 # PyTorch has no type of its own for weights that do not fit a module; the fault is in the second line.
 WRONG_WEIGHTS = re.compile(r"Error\(s\) in loading state_dict.*\n\s*(.*)")
@@ -54,7 +57,25 @@ def convert_lightning_errors(trainer: Any) -> Iterator[None]:
             ) from error
         if lost := lost_process(error):
             raise UserError(lost) from error
+        if told := _restoring(trainer, error):
+            raise told from error
         raise
+    except Exception as error:
+        if told := _restoring(trainer, error):
+            raise told from error
+        raise
+
+
+def _restoring(trainer: Any, error: Exception) -> UserError | None:
+    """What to say of an exception that was raised while a checkpoint's values were put into place."""
+    found = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_globals.get("__name__") == RESTORING]
+    names = [frame.f_code.co_name.lstrip("_") for frame in found]
+    if trainer.ckpt_path is None or not any(name.startswith(("restore", "resume")) for name in names):
+        return None
+    told = isinstance(error, UserError) and str(trainer.ckpt_path) in str(error)
+    if told or isinstance(error, NameError | ImportError):  # the latter are of a program, whatever the values
+        return None
+    return UserError(f"{trainer.ckpt_path} cannot be loaded: {summary(error)}; give another checkpoint, or train anew")
 
 
 def _unknown_monitor(trainer: Any) -> str | None:

@@ -36,13 +36,11 @@ def main(args: ArgsType = None) -> int:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m mebert` does: classes of the user's own, by class_path
     given: Any = sys.argv[1:] if args is None else args
     try:
-        status = _run(given) if isinstance(given, list) else _run_lightning(given)
-        sys.stdout.flush()
-        return status
+        return _flushed(given)
     except BrokenPipeError:  # such as `| head`, which has read enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - Python flushes the old one at its end
         os.dup2(sys.stdout.fileno(), 1)
-        return 128 + signal.SIGPIPE
+        return 128 + signal.SIGPIPE  # as other Unix tools
     except UserError as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -55,6 +53,19 @@ def main(args: ArgsType = None) -> int:
         message = str(UserError(described))
     print(f"mebert: error: {message}", file=sys.stderr)
     return 2
+
+
+def _flushed(given: Any) -> int:
+    """Run a command until all of its output is written."""
+    try:
+        status = _run(given) if isinstance(given, list) else _run_lightning(given)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich makes a status of 1 of it
+            raise error.__context__ from None
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
 
 
 def _prepare_streams() -> None:

@@ -19,6 +19,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
 
     import yaml
 
+    from mebert.data.model_rows import read_run_config
     from mebert.data.tokenizers import load_tokenizer
     from mebert.errors import UserError
     from mebert.models import CascadeModel
@@ -41,6 +42,8 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     read = {"max_length": specs[-1].max_length, "num_texts": specs[-1].num_texts}
     if read["max_length"] is not None:
         read["max_length"] = min(read["max_length"], joined.adapter.max_length)
+    config, rows = RunFolder.of_model(folders[-1]).config, " --file my.csv"
+    content = read_run_config(config) if config.is_file() else None
     run = RunFolder(Path(out))
     run.path.mkdir(parents=True, exist_ok=True)
     try:
@@ -55,10 +58,8 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     members = [joined.member(index) for index in range(joined.num_exits)]
     sizes = ", ".join(f"{member.num_layers} layers of {member.hidden_size}" for member in members)
     print(f"Cascade of {len(members)} models ({sizes}): {out}")
-    config, rows = RunFolder.of_model(folders[-1]).config, " --file my.csv"
-    if config.is_file():  # the rows of the largest model's run, which `calibrate` looks for there
-        data = yaml.safe_load(config.read_text(encoding="utf-8")).get("data")
-        write_text(yaml.safe_dump({"data": data}), run.config)
+    if content is not None:  # the rows of the largest model's run, which `calibrate` looks for there
+        write_text(yaml.safe_dump({"data": content["data"]}), run.config)
         rows = ""
     calibrate = f"python -m mebert calibrate --model {shlex.quote(out)}{rows} --max_drop {MAX_DROP:g}"
     calibrate += f" --policies [{policy.name}] --use {policy.name}"

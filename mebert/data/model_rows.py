@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,17 +58,23 @@ def file_data(
     )
 
 
+def read_run_config(config: Path) -> dict[str, Any]:
+    """The content of a run's `config.yaml`, with its section `data`."""
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{config} is no configuration of a run: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
+        raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
+    return content
+
+
 def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) -> SplitLoaders:
     """The data of the run that wrote a model folder, by its `config.yaml`; `max_length` None: as the run cut them."""
     config = RunFolder.of_model(folder).config
     if not config.is_file():
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{config} is no configuration of a run: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("data"), dict):
-        raise UserError(f"{config} is no configuration of a run: it has no section data; give task or file")
+    content = read_run_config(config)
     own, spec = content["data"].get("init_args") or {}, ModelSpec.read(folder)
     if "tokenizer" in own and saved_in(folder):  # with the settings that it had in training
         own["tokenizer"] = folder
@@ -75,7 +82,8 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
         own["max_length"] = max_length or spec.max_length
     base, named = _class_of_rows(content["data"].get("class_path"))
     content["data"]["class_path"] = named
-    kind: type[Any] = imported_class(named, base, f"{config}: cannot create its data module: it")
+    what, advice = f"{config}: cannot create its data module: it", "give the rows by --file or --task"
+    kind: type[Any] = imported_class(named, base, what, advice=advice)
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
     fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
     strict_parsing()

@@ -142,6 +142,12 @@ class EncoderAdapter:
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Token ids (B, S) to the input of the first layer (B, S, H)."""
+        kinds = getattr(self.config, "type_vocab_size", 2)
+        if kinds < 2 and token_type_ids is not None and bool(token_type_ids.any()):
+            raise UserError(
+                f"the encoder cannot tell the texts of a pair apart (type_vocab_size {kinds}): give one text with both "
+                "in it, or take another encoder"
+            )
         module: Any = self.encoder
         hidden: Tensor = module.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         return hidden

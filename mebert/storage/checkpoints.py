@@ -8,36 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, Field, InstanceOf, NonNegativeInt
 
 from mebert.errors import UserError
 from mebert.storage.atomic import find_corruption
+from mebert.storage.checkpoint_parts import CheckpointParts
 from mebert.storage.finite import check_finite
 from mebert.storage.json_values import check_values
 from mebert.storage.model_spec import check_label_names
 from mebert.storage.run_folder import RunFolder, newest_run
 from mebert.storage.stored_weights import fill_weights
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
-
-
-class _Optimizer(BaseModel):
-    state: dict[Any, Any]
-    param_groups: list[dict[str, Any]]
-
-
-class _Checkpoint(BaseModel):
-    """The parts of a checkpoint that Lightning and mebert take apart, and what they must be at least."""
-
-    state_dict: dict[str, InstanceOf[torch.Tensor]]
-    mebert: dict[str, Any]
-    hyper_parameters: dict[str, Any] = {}
-    epoch: NonNegativeInt = 0
-    global_step: NonNegativeInt = 0
-    version: str = Field("2", alias="pytorch-lightning_version", pattern=r"^\d+(\.\w+)*")
-    loops: dict[str, dict[str, Any]] = {}
-    callbacks: dict[str, dict[str, Any]] = {}
-    optimizer_states: list[_Optimizer] = []
-    lr_schedulers: list[dict[str, Any]] = []
 
 
 class DamagedCheckpoint(UserError):
@@ -112,11 +92,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not a checkpoint of mebert; `fit` writes them as <run folder>/checkpoints/best.ckpt"
         )
-    check_values(_Checkpoint, content, f"{path} is a damaged checkpoint")
-    for name in ("policy", "operating_points"):
-        if not isinstance(content["mebert"].get(name), Mapping):
-            advice = _advice(_other_than(path))
-            raise UserError(f"{path} lacks {name}: another version of mebert wrote it, or it is damaged; {advice}")
+    check_values(CheckpointParts, content, f"{path} is a damaged checkpoint", _advice(_other_than(path)))
     fill_weights(content, path)
     check_finite(str(path), content["state_dict"])
     if (names := content["mebert"].get("label_names")) is not None:

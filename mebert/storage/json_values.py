@@ -51,12 +51,12 @@ def read_values(file: Path, schema: type[T], where: str | None = None, advice: s
         raise UserError(f"{where or file}: {_first_fault(error)}; {advice}") from error
 
 
-def check_values(schema: type[T], values: Mapping[str, Any], where: str) -> T:
+def check_values(schema: type[T], values: Mapping[str, Any], where: str, advice: str = "") -> T:
     """The values as the schema has them; a UserError begins with `where` and names the key that does not fit."""
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {_first_fault(error)}") from error
+        raise UserError(f"{where}: {_first_fault(error)}{'; ' * bool(advice)}{advice}") from error
 
 
 @contextmanager

@@ -6,17 +6,20 @@ Models and policies are built from it above this folder; nothing in it is execut
 from __future__ import annotations
 
 import json
+import re
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 from transformers.utils import cached_file
 
+import mebert
 from mebert.choices import HeadKind, PoolingKind
 from mebert.errors import UserError, brief
 from mebert.storage.atomic import write_text
@@ -32,6 +35,17 @@ Coverage = Annotated[Finite, Field(gt=0, lt=1)]
 Range = Annotated[list[Finite], Field(min_length=2, max_length=2)]  # lowest, highest
 Threshold = Annotated[Number, Field(ge=0)]  # infinity: at which all leave
 Size = Annotated[int, Field(gt=0, le=2**20)]  # what memory is taken for
+
+
+def _names_a_class(spec: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(spec.get("class_path"), str):
+        raise ValueError("it must have a class_path")
+    if not isinstance(spec.get("init_args", {}), dict):
+        raise ValueError("its init_args must be settings by name")
+    return spec
+
+
+NamedClass = Annotated[dict[str, Any], AfterValidator(_names_a_class)]
 
 
 class _Values(BaseModel):
@@ -129,7 +143,7 @@ class ModelSpec(_Values):
     prototypes: PrototypeSpec | None = None
     exit_scorer: bool = False
     members: list[str] | None = None
-    policy: dict[str, Any] | None = None
+    policy: NamedClass | None = None
     chosen_by: str | None = None
     expected: dict[str, list[Expected]] = {}
     operating_points: dict[str, dict[Speedup, Threshold]] = {}
@@ -147,16 +161,6 @@ class ModelSpec(_Values):
         if not layers or any(a >= b for a, b in pairwise(layers)):
             raise ValueError("it must hold increasing layer numbers")
         return layers
-
-    @field_validator("policy")
-    @classmethod
-    def _names_a_class(cls, policy: dict[str, Any] | None) -> dict[str, Any] | None:
-        if policy is not None:
-            if not isinstance(policy.get("class_path"), str):
-                raise ValueError("it must have a class_path")
-            if not isinstance(policy.get("init_args", {}), dict):
-                raise ValueError("its init_args must be settings by name")
-        return policy
 
     @field_validator("members")
     @classmethod
@@ -193,18 +197,20 @@ class ModelSpec(_Values):
         with hub_errors(f"model {str(path)!r}"):
             file = Path(str(cached_file(str(path), SPEC_FILE)))
         where = f"{path}/{SPEC_FILE}"
-        found = read_json(file, where).get("format")
-        if found != FORMAT:
+        content = read_json(file, where)
+        if (found := content.get("format")) != FORMAT:
+            by = f", written by mebert {content['mebert_version']}" if "mebert_version" in content else ""
             raise UserError(
-                f"{where} has format {brief(found)}; this version of mebert reads format {FORMAT}: use the "
-                "version that wrote it, or save the model anew"
+                f"{where} has format {brief(found)}{by}; this is mebert {mebert.__version__}, which "
+                f"reads format {FORMAT}: use the version that wrote it, or save the model anew"
             )
-        return read_values(file, cls, where)
+        spec = read_values(file, cls, where)
+        _tell_other_version(where, spec.mebert_version, tuple(sorted(content.keys() - cls.model_fields)))
+        return spec
 
     def write(self, folder: str | Path) -> None:
         """Write `exits.json` whole; values that were never set are left out."""
-        with suppress(PackageNotFoundError):  # run from a clone that is not installed
-            self.mebert_version = version("mebert")
+        self.mebert_version = mebert.__version__
         values = {"format": FORMAT} | self.model_dump(exclude_unset=True)
         write_text(json.dumps(values, indent=2) + "\n", Path(folder) / SPEC_FILE)
 
@@ -227,6 +233,20 @@ class ModelSpec(_Values):
         for name, points in self.guarantees.items():
             drops.setdefault(name, {}).update({epsilon: found.threshold for epsilon, found in points.items()})
         return drops
+
+
+@cache
+def _tell_other_version(where: str, written_by: str | None, unknown: tuple[str, ...]) -> None:
+    """Warn, once, of a file that a newer mebert has written, or that has keys which this one does not know."""
+    newer = written_by is not None and _release(written_by) > _release(mebert.__version__)
+    if newer or unknown:
+        by = f"was written by mebert {written_by}" if written_by else "was not written by mebert"
+        keys = f"; its {', '.join(map(brief, unknown))} is not read" if unknown else ""
+        warnings.warn(f"{where} {by}, this is {mebert.__version__}{keys}; answers may differ", stacklevel=3)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d{1,9}", text)[:3])
 
 
 def only_writer(folder: str | Path) -> FileLock:

@@ -49,15 +49,23 @@ def subclasses_of(cls: type[T]) -> Iterator[type[T]]:
         yield from subclasses_of(found)
 
 
-def imported_class(path: object, base: type[T], what: str, option: str | None = None) -> type[T]:
+def imported_class(
+    path: object, base: type[T], what: str, option: str | None = None, advice: str | None = None
+) -> type[T]:
     """The class that a file names; a UserError if its module is not imported, or it is no such class.
 
-    `option` is that of `fit`, `validate`, `test` and `predict` which names such a class, and so imports it.
+    `option` is that of `fit`, `validate`, `test` and `predict` which names such a class, and so imports it; `advice`
+    is what else does without the class.
     """
     module, _, name = str(path).rpartition(".")
     home, moved = sys.modules.get(module), find_moved(str(path))
     if home is None and moved is None:
         first = module or "the module that defines it"
+        if advice is not None:
+            raise UserError(
+                f"{what} is of the class {str(path)!r}, which is not imported, and no file may choose what is; "
+                f"{advice}, or in Python `import {first}` before mebert.cli.main.main([...])"
+            )
         named = "" if option is None else f"name it yourself ({option} {path}, in fit, validate, test and predict), or "
         raise UserError(
             f"{what} is of the class {str(path)!r}, which is not imported, and no file may choose what is; if it is "

@@ -69,7 +69,7 @@ FAULTS = [
         "other.pt is not a checkpoint of mebert",
         {"state_dict": {"weight": torch.zeros(2)}, "epoch": 1, "pytorch-lightning_version": "2.6.0"},
     ),
-    changed("a checkpoint without its policy", "lacks policy", lambda c: c["mebert"].pop("policy")),
+    changed("a checkpoint without its policy", "it lacks the key 'mebert.policy'", lambda c: c["mebert"].pop("policy")),
     changed("a checkpoint of a policy to come", "'mebert.policies.Newer'", lambda c: c["mebert"].update(policy=NEWER)),
     changed("a checkpoint that lacks a weight", "Missing key(s)", lambda c: c["state_dict"].pop(BIAS)),
     Fault(

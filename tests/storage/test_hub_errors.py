@@ -4,7 +4,7 @@ import json
 
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModel
 
 from mebert.errors import UserError
 from mebert.storage.hub import hub_errors
@@ -29,6 +29,4 @@ def test_mistakes_in_a_program_are_not_hidden(error):
 def test_what_libraries_raise_for_a_file_is_told(values, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **values}))
     with pytest.raises(UserError, match=r"^cannot load encoder 'x': "), hub_errors("encoder 'x'"):
-        from transformers import AutoModel
-
         AutoModel.from_config(AutoConfig.from_pretrained(tmp_path, trust_remote_code=False))

@@ -16,6 +16,7 @@ from mebert.models import MultiExitModel
 from mebert.policies.stored_thresholds import thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.stored_weights import opening
@@ -81,12 +82,13 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     configured = bool(settings.get("encoder_config"))
     # The encoder is built from the model folder beside it where there is one, without the Hub.
     changes: dict[str, Any] = {} if configured or folder is None else {"encoder": folder}
-    try:
+    with faults_in(f"{path} cannot be loaded", "give another checkpoint, or train anew"):
         # Of LightningModule: through a class without **kwargs Lightning would build that class, not the named one.
-        with opening(path):
-            module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
-    except (ValueError, TypeError, KeyError, RuntimeError, argparse.ArgumentError) as error:
-        raise UserError(f"{path} cannot be loaded: {summarize_parse_error(str(error))}") from error
+        try:
+            with opening(path):
+                module = L.LightningModule.load_from_checkpoint(path, map_location="cpu", weights_only=True, **changes)
+        except (ValueError, RuntimeError, argparse.ArgumentError) as error:
+            raise UserError(summarize_parse_error(str(error))) from error
     if not isinstance(module, EarlyExitModule):
         raise UserError(f"{path} is of {type(module).__name__}, which has no exits to inspect")
     model = module.model.eval()

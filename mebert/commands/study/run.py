@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import lightning as L
 import yaml
@@ -54,6 +55,7 @@ def study_command(study: Study, only: Iterable[str] | None, runs: Runs, list_onl
     """List, run or report the cells of a study that `only` selects; returns the exit status."""
     if list_only and report_only:
         raise UserError("list and report_only exclude each other: give one of them")
+    _refuse_own_file(study.out / "study.yaml")
     every = cells_of(study)
     cells = select(every, only)
     refuse_changed(every if report_only else cells)
@@ -113,6 +115,24 @@ def check_settings(cells: Sequence[Cell]) -> None:
             parser.parse_object({part: content for part, content in cell.config.items() if part in SECTIONS})
         except (UserError, ArgumentError) as error:
             raise UserError(f"recipe {cell.recipe}, task {cell.task}: {error}") from error
+
+
+def _refuse_own_file(path: Path) -> None:
+    """Raise a UserError where the file that a study writes its settings to was not written by one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        content = yaml.safe_load(text)
+        own = content.keys() >= {"name", "out", "keep"} and yaml.safe_dump(content, sort_keys=False) == text
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError):
+        own = False
+    if not own:
+        raise UserError(
+            f"out: {path} is a file of your own, and a study writes all of its settings there; rename it, or give "
+            "another folder by --out"
+        )
 
 
 def _command(study: Study) -> str:

@@ -174,3 +174,15 @@ def test_a_search_from_a_run(in_trained_run):
     assert config["model"]["init_args"]["learning_rate"] == float(best.removeprefix("learning_rate-"))
     assert config["data"]["init_args"]["train_samples"] == 96
     assert main(["study", "--run", "no/run"]) == 2
+
+
+def test_a_file_of_the_users_own_stays(tmp_path, capsys):
+    own, text = tmp_path / "study.yaml", "# mine\n" + yaml.safe_dump(study_settings(tmp_path))
+    own.write_text(text)
+    assert study(own, "--list")[0] == 2
+    assert f"out: {own} is a file of your own" in capsys.readouterr().err
+    assert own.read_text() == text
+    other = own.rename(tmp_path / "mine.yaml")
+    assert [study(path, "--list", "--seeds", "[2]")[0] for path in (other, other, own)] == [0, 0, 0], (
+        "it is a study's now"
+    )
