@@ -75,6 +75,8 @@ def _restoring(trainer: Any, error: Exception) -> UserError | None:
     told = isinstance(error, UserError) and str(trainer.ckpt_path) in str(error)
     if told or isinstance(error, NameError | ImportError):  # the latter are of a program, whatever the values
         return None
+    if isinstance(error, UserError):  # which says what to do
+        return UserError(f"{trainer.ckpt_path}: {error}")
     return UserError(f"{trainer.ckpt_path} cannot be loaded: {summary(error)}; give another checkpoint, or train anew")
 
 

@@ -199,7 +199,7 @@ class ModelSpec(_Values):
         where = f"{path}/{SPEC_FILE}"
         content = read_json(file, where)
         if (found := content.get("format")) != FORMAT:
-            by = f", written by mebert {content['mebert_version']}" if "mebert_version" in content else ""
+            by = f", written by mebert {brief(content['mebert_version'])}" if "mebert_version" in content else ""
             raise UserError(
                 f"{where} has format {brief(found)}{by}; this is mebert {mebert.__version__}, which "
                 f"reads format {FORMAT}: use the version that wrote it, or save the model anew"

@@ -284,7 +284,7 @@ def test_opening_draws_no_random_numbers(folder):
         ("batch_size", 7.5, "batch_size must be a whole number, got 7.5"),
         ("window", 10**19, "window must be in"),
         ("threshold", 10**400, "threshold must be a number, got 1000"),
-        ("threshold", -1, r"threshold must be in \[0, 1\], got -1"),
+        ("threshold", -1, r"threshold must be in \[0, 1.*\], got -1"),
     ],
 )
 def test_numbers_of_a_call(name, value, says, folder):

@@ -71,7 +71,7 @@ def test_an_imported_class_of_the_user_is_found():
     finally:
         del sys.modules["a_users_module"]
     with pytest.raises(UserError, match=r"a_users_module\.Mine.*not imported.*--model.*`import a_users_module`"):
-        imported_class("a_users_module.Mine", ExitPolicy, "it")
+        imported_class("a_users_module.Mine", ExitPolicy, "it", "--model")
 
 
 def test_a_lazy_package_imports_nothing_for_a_name():
