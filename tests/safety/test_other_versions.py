@@ -25,7 +25,9 @@ def change(**values):
 
 def test_a_newer_format_is_refused(in_trained_run):
     change(format=2, mebert_version="7.1.0")
-    says = rf"model/exits.json has format 2, written by mebert '7\.1\.0'; this is mebert {mebert.__version__}, .*format 1"
+    says = (
+        rf"model/exits.json has format 2, written by mebert '7\.1\.0'; this is mebert {mebert.__version__}, .*format 1"
+    )
     with pytest.raises(UserError, match=says):
         mebert.EarlyExitClassifier.from_pretrained(RUN)
 
