@@ -25,7 +25,7 @@ from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import MAX_DROP, check_max_drop
-from mebert.runtime.precision import grad_scaler, inference_precision
+from mebert.runtime.precision import inference_precision, may_fuse
 
 
 def stage_prefix(trainer: L.Trainer, stage: str, dataloader_idx: int = 0) -> str:
@@ -167,8 +167,9 @@ class MultiExitModule(EarlyExitModule):
     def configure_optimizers(self) -> Any:
         """AdamW (fused where it can be) with linear warm-up and decay."""
         steps, rates = int(self.trainer.estimated_stepping_batches), (self.learning_rate, self.weight_decay)
-        fused = grad_scaler(self.trainer) is None
-        return adamw_with_linear_decay(self, *rates, self.warmup_ratio, steps, self.own_rates(), fused)
+        return adamw_with_linear_decay(
+            self, *rates, self.warmup_ratio, steps, self.own_rates(), fused=may_fuse(self.trainer)
+        )
 
     def own_rates(self) -> list[tuple[nn.Parameter, float]]:
         """Parameters with a peak learning rate of their own: what `head_learning_rate` is for, if it is set."""

@@ -22,7 +22,7 @@ from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
 from mebert.modules.exit_policy import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
-from mebert.runtime.precision import grad_scaler
+from mebert.runtime.precision import may_fuse
 
 
 def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: bool) -> ExitOutputs:
@@ -145,7 +145,7 @@ class TwoStageModule(MultiExitModule):
             self.weight_decay,
             self.warmup_ratio,
             (min(self.stage1_steps, total), total),
-            fused=grad_scaler(self.trainer) is None,
+            fused=may_fuse(self.trainer),
         )
 
     def setup(self, stage: str) -> None:

@@ -44,6 +44,15 @@ def grad_scaler(trainer: L.Trainer) -> torch.amp.GradScaler | None:
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
+def may_fuse(trainer: L.Trainer) -> bool:
+    """Whether the optimiser may be fused: not with a scaler, nor where Lightning clips gradients in mixed precision.
+
+    Lightning takes every fused optimiser in mixed precision for one that unscales gradients itself, and refuses to clip.
+    """
+    mixed = str(trainer.precision).endswith("-mixed")
+    return grad_scaler(trainer) is None and not (mixed and trainer.gradient_clip_val)
+
+
 def pick_device(name: str) -> torch.device:
     """The device with this name, which must be usable; `auto`: an accelerator if there is one."""
     if name == "auto":

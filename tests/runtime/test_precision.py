@@ -1,6 +1,8 @@
 """The precision that is picked where none is given."""
 
+import pytest
 import torch
+from runs import experiment, run, write_config
 
 from mebert.runtime.precision import pick_precision
 
@@ -23,3 +25,11 @@ def test_gpu(monkeypatch):
 
 def test_unknown_hardware_gets_float32():
     assert pick_precision("tpu")[0] == "32-true"
+
+
+@pytest.mark.parametrize("recipe", ["MultiExitModule", "DeeBERTModule"])
+def test_gradients_are_clipped_in_mixed_precision(here, recipe):
+    """Lightning refuses it for a fused optimiser."""
+    config = str(write_config(here, experiment(recipe)))
+    words = ["--trainer.precision=bf16-mixed", "--trainer.gradient_clip_val=1", "--test_after_fit=false"]
+    assert run("fit", "--config", config, *words, "--curve.wall_samples=0") == 0
