@@ -47,7 +47,7 @@ def grad_scaler(trainer: L.Trainer) -> torch.amp.GradScaler | None:
 def may_fuse(trainer: L.Trainer) -> bool:
     """Whether the optimiser may be fused: not with a scaler, nor where Lightning clips gradients in mixed precision.
 
-    Lightning takes every fused optimiser in mixed precision for one that unscales gradients itself, and refuses to clip.
+    Lightning takes every fused optimiser there for one that unscales gradients itself, and refuses to clip them.
     """
     mixed = str(trainer.precision).endswith("-mixed")
     return grad_scaler(trainer) is None and not (mixed and trainer.gradient_clip_val)
