@@ -97,10 +97,11 @@ class EarlyExitReranker:
         ended = done.exits == self.model.num_exits - 1
         rows, logits = done.rows[ended], done.logits[ended]
         scores = self._scores(logits, self.model.num_exits - 1)
-        order = sorted(range(len(rows)), key=lambda place: (-float(scores[place]), int(rows[place])))[:top_k]
+        order = sorted(range(len(rows)), key=lambda place: (-float(scores[place]), int(rows[place])))
+        best = order if top_k is None else order[: int(top_k)]
         shown = scores if self.model.num_labels == 1 else scores.double().sigmoid()
         found: list[dict[str, Any]] = []
-        for place in order:
+        for place in best:
             row = int(rows[place])
             text = {"text": documents[row]} if return_documents else {}
             found.append({"corpus_id": row, "score": float(shown[place]), **text})
@@ -116,9 +117,11 @@ class EarlyExitReranker:
         batch_size: int = 32,
     ) -> Finished:
         """Where each document left and its logits there, in any order; arguments as `rank`."""
+        _check_texts(query, documents)
         k = None if top_k is None else whole_number("top_k", top_k)
         check_range("top_k", k, 1)
-        bounds = self._bounds_of(coverage) if k is not None else ()
+        check_range("coverage", coverage, 0.0, 1.0)
+        bounds = self._bounds_of(coverage) if k is not None and len(documents) > k else ()
         rule, last = TopK(k or 1, bounds, self._scores), self.model.num_exits - 1
         engine = ShrinkEngine(self.model, rule)
         parts = []
@@ -142,6 +145,7 @@ class EarlyExitReranker:
         """
         encoder, parts = self.classifier.text_encoder(), []
         for query, documents in questions:
+            _check_texts(query, documents)
             for inputs, _ in self._batches(encoder, query, documents, batch_size):
                 parts.append(torch.stack([logits.cpu() for _, logits, _ in self.model.forward_layers(**inputs)]))
         count = sum(part.shape[1] for part in parts)
@@ -151,7 +155,6 @@ class EarlyExitReranker:
         self.bounds = found
 
     def _bounds_of(self, coverage: float) -> Bounds:
-        check_range("coverage", coverage, 0.0, 1.0)
         if coverage == 1.0:
             return ()
         if not self.bounds:
@@ -176,13 +179,16 @@ class EarlyExitReranker:
         """Inputs and places of the documents, those of similar length together."""
         size = whole_number("batch_size", batch_size)
         check_range("batch_size", size, 1, MOST_ROWS)
-        if isinstance(documents, str) or not isinstance(documents, Sequence):
-            raise UserError(f"documents must be a list of texts, got {brief(documents)}")
-        for name, text in (("query", query), *((f"documents[{i}]", text) for i, text in enumerate(documents))):
-            if not isinstance(text, str):
-                raise UserError(f"{name} must be a text, got {brief(text)}")
         if not documents:
             return
         rows = encoder.encode([(query, document) for document in documents])
         for places in plan_batches([len(ids) for ids in rows["input_ids"]], max_batch=size):
             yield encoder.collate(rows, places), torch.from_numpy(places)
+
+
+def _check_texts(query: Any, documents: Any) -> None:
+    if isinstance(documents, str) or not isinstance(documents, Sequence):
+        raise UserError(f"documents must be a list of texts, got {brief(documents)}")
+    for name, text in (("query", query), *((f"documents[{place}]", text) for place, text in enumerate(documents))):
+        if not isinstance(text, str):
+            raise UserError(f"{name} must be a text, got {brief(text)}")

@@ -5,6 +5,8 @@ from typing import Any
 from faults.fault import RUN, Fault, change_json
 from faults.models import MODEL, classifier
 
+from mebert import EarlyExitReranker
+
 PREDICT = "predict --config tiny.yaml --ckpt_path best "
 CALIBRATE = f"calibrate --model {RUN} "
 SPEEDUP = CALIBRATE + "--speedup 1.5 "
@@ -54,6 +56,7 @@ FAULTS = [
     ask("batches of no texts", "batch_size must be in [1, 2147483647], got 0", batch_size=0),
     ask("texts longer than the model reads", "max_length must be from 1 to 64", max_length=65),
     ask("a window of no texts", "window must be in [1, 2147483647], got 0", window=0),
+    Fault("a reranker of three labels", lambda: EarlyExitReranker(classifier()), "a reranker needs two labels"),
     # ---- fit FILE ----
     Fault(
         "fit: a file whose text may be two columns", "fit two.csv", ("two.csv", "--text_column"), {"two.csv": TWO_TEXTS}

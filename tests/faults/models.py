@@ -102,6 +102,7 @@ FAULTS = [
     exits("a saved class that is not imported", "of the class 'my.package.Model'", model="my.package.Model"),
     policy("a saved policy with other settings", "unexpected keyword argument 'tau'", "mebert.policies.Entropy", tau=1),
     policy("a saved threshold that is out of range", "[0, 1], got 7", "mebert.policies.Entropy", threshold=7),
+    exits("bounds of scores that cross", "score_bounds at 0.9 must be", score_bounds={"0.9": [[0, 1], [2, 1]]}),
     exits("operating points that are none", "operating_points.edr.fast", operating_points={"edr": {"fast": 0.5}}),
     weights("exits.safetensors that was cut off", "incomplete metadata", half),
     weights("no exits.safetensors", "has no exits.safetensors", Path.unlink),
