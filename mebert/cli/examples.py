@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 RUN = "runs/quickstart/version_0"
-BEST = f"--config {RUN}/config.yaml --ckpt_path best"
 TWO = "runs/first/version_0 runs/second/version_0"
 
 # Each with its purpose.
@@ -13,16 +12,19 @@ EXAMPLES = {
     "fit --config configs/quickstart.yaml": "the built-in task",
     "fit --config configs/de3/rte.yaml --trainer configs/trainer/gpu.yaml": "DE3-BERT on RTE, on a GPU",
     "fit --config configs/quickstart.yaml --ckpt_path last": "continue a run that was stopped",
-    f"validate {BEST}": "the newest run's best checkpoint",
-    f"test {BEST}": "the newest run's best checkpoint",
-    f"test {BEST} --curve.points [2,3,4]": "report other speed-ups",
-    f"predict {BEST} --out out.csv": "the task's test texts",
-    f"predict {BEST} --out fast.csv --speedup 3": "three times as fast",
-    f"predict {BEST} --out own.jsonl --data.predict_file my.csv": "texts of your own",
-    f"calibrate --model {RUN} --split test --max_drop 0.005": "lose at most half a point here",
-    f"calibrate --model {RUN} --split test --epsilon 0.01 --delta 0.1": "with a guarantee for new texts",
-    f"calibrate --model {RUN} --file my.csv --speedup 2": "on rows of your own",
-    "calibrate --model runs/cascade --max_drop 0.01": "the threshold of a cascade",
+    f"validate {RUN}": "its best checkpoint",
+    f"test {RUN}": "its best checkpoint on its own test rows",
+    f"test {RUN} labelled.csv": "on labelled texts of your own",
+    f"test {RUN} --curve.points [2,3,4]": "report other speed-ups",
+    f"predict {RUN} my.csv --out out.csv": "texts of your own",
+    f"predict {RUN} my.csv --speedup 3 --id_columns id": "three times as fast; to standard output, with a column of the file",
+    f"predict {RUN} - --format jsonl": "lines of standard input",
+    f'predict {RUN} --text "A text."': "one text",
+    f"predict --config {RUN}/config.yaml --ckpt_path best": "the task's test rows, into a run folder",
+    f"calibrate {RUN} --split test --max_drop 0.005": "lose at most half a point here",
+    f"calibrate {RUN} --split test --epsilon 0.01 --delta 0.1": "with a guarantee for new texts",
+    f"calibrate {RUN} my.csv --speedup 2": "on rows of your own",
+    "calibrate runs/cascade --max_drop 0.01": "the threshold of a cascade",
     f"bench {RUN}": "a trained model on its own texts, within a minute",
     f"bench {RUN} --thorough": "every engine, precision and baseline",
     "bench --size minilm": "random weights of that size",

@@ -9,6 +9,7 @@ from argparse import SUPPRESS, Action, ArgumentParser
 from mebert import MODULE_OF
 from mebert.cli.commands import COMMANDS
 from mebert.cli.examples import examples_of
+from mebert.cli.short_form import NAMES_FIRST
 
 LIGHTNING_COMMANDS = {
     "fit": "Train, then test the best checkpoint and save it as a folder.",
@@ -26,6 +27,20 @@ FIT_FILE_HELP = (
     "its size and lengths; options win. config.yaml in the run's folder has all of them, to be changed and run by "
     "--config (docs/training.md)."
 )
+
+RUN_FIRST = {
+    "predict": 'python -m mebert predict RUN {FILE | - | --text "..."} [options]',
+    "test": "python -m mebert test RUN [FILE] [options]",
+    "validate": "python -m mebert validate RUN [options]",
+}
+_RUN = " RUN is a run, and where a file is given also a model folder or a Hub id."
+RUN_FIRST_HELP = {
+    "predict": f"{_RUN} The answers go to standard output or --out, and nothing else is written; the options of this "
+    "form: python -m mebert predict RUN --help.",
+    "test": f"{_RUN} Without FILE the run's own test rows are evaluated, with the options below; those of a labelled "
+    "file: python -m mebert test RUN FILE --help.",
+    "validate": " RUN stands for its config.yaml and its best checkpoint.",
+}
 
 OPTIONS = {"-h, --help": "Show this help.", "--version": "Show the version."}
 # In the order of the work.
@@ -144,6 +159,9 @@ def arrange(parser: ArgumentParser, command: str, whole: bool) -> None:
     """Give a command its description, its short options, and the order of its help."""
     parser.description = LIGHTNING_COMMANDS[command]
     parser.usage = f"python -m mebert {command} --config FILE [options]"
+    if command in NAMES_FIRST:
+        parser.usage = f"{RUN_FIRST[command]}\n       {parser.usage}"
+        parser.description += RUN_FIRST_HELP[command]
     if command == "fit":
         parser.usage = f"{FIT_FILE}\n       {parser.usage}"
         parser.description += FIT_FILE_HELP

@@ -267,11 +267,9 @@ def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
         name, _, own = option.partition("=")
         folder = Path(own or value)
         if name == "--model" and (own or value) and folder.is_dir():
-            run = folder.parent if folder.name == "model" else folder
             raise UserError(
-                f"--model {folder} is a folder, and this command takes a class there: give the run by --config "
-                f"{RunFolder(run).config} --ckpt_path {RunFolder(run).checkpoint()}; a model folder alone is for "
-                "mebert.EarlyExitClassifier.from_pretrained, in Python"
+                f"--model {folder} is a folder, and this command takes a class there: name the run or model folder first: "
+                f"python -m mebert {words[0]} {folder}{' my.csv' if words[0] == 'predict' else ''}"
             )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import mebert
 from mebert.cli.commands import COMMANDS, run_command
 from mebert.cli.help import LIGHTNING_COMMANDS, overview
+from mebert.cli.short_form import in_full, is_short, needs_no_trainer
 from mebert.errors import UserError
 from mebert.runtime.log_filters import silence_known_noise
 from mebert.storage.paths import describe_os_error
@@ -95,6 +96,10 @@ def _run(given: Sequence[str]) -> int:
         raise UserError(f"no command before {command}; such as: python -m mebert fit {command} (--help lists them)")
     if command in COMMANDS:
         return run_command(command, given[1:])
+    if is_short(given):
+        if needs_no_trainer(given):
+            return run_command(command, given[1:])
+        given = in_full(given)
     if command.startswith("-") or command in LIGHTNING_COMMANDS:
         return _run_lightning(given)
     near = get_close_matches(command, [*LIGHTNING_COMMANDS, *COMMANDS], n=1)

@@ -61,7 +61,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     if content is not None:  # the rows of the largest model's run, which `calibrate` looks for there
         write_text(yaml.safe_dump({"data": content["data"]}), run.config)
         rows = ""
-    calibrate = f"python -m mebert calibrate --model {shlex.quote(out)}{rows} --max_drop {MAX_DROP:g}"
+    calibrate = f"python -m mebert calibrate {shlex.quote(out)}{rows} --max_drop {MAX_DROP:g}"
     calibrate += f" --policies [{policy.name}] --use {policy.name}"
     print_pairs("In use:", {"operating point": OperatingPoint(policy.name, threshold, chosen_by)})
     print_pairs("Next:", {"choose its threshold": calibrate})

@@ -92,7 +92,7 @@ class CurriculumOrder(SplitLoaders):
             if split.is_regression and not measure.fits_regression:
                 name = type(measure).__name__
                 raise UserError(f"difficulty {name} needs classes, but this task is a regression; use Loss")
-            callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks = [] if self.trainer is None else self.trainer.callbacks
             if self.scores_from == "training" and not any(isinstance(c, _Collector) for c in callbacks):
                 callbacks.insert(0, _Collector())  # before checkpoints, which then hold the newest step's scores
         if self._state is not None:

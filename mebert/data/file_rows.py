@@ -134,10 +134,15 @@ def text_lines(path: str) -> Iterator[str]:
     """Yield the lines of a UTF-8 file with their ends, without a byte order mark."""
     try:
         with open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                yield _decoded(path, number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw)
+            yield from decoded_lines(path, file)
     except OSError as error:
         raise _unreadable(path, error) from None
+
+
+def decoded_lines(name: str, file: Iterable[bytes]) -> Iterator[str]:
+    """Yield lines of bytes as `text_lines` does, one as soon as it is there; `name` is for errors."""
+    for number, raw in enumerate(file, start=1):
+        yield _decoded(name, number, raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw)
 
 
 def _decoded(path: str, number: int, raw: bytes) -> str:

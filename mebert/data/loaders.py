@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
@@ -15,7 +15,6 @@ from mebert.data.tokenised import Batch, Item, TokenisedSplit, collate
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning import Trainer
     from transformers import PreTrainedTokenizerBase
 
 STAGES = {"train": "fit", "val": "validate", "test": "test"}
@@ -28,7 +27,7 @@ class SplitLoaders:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    trainer: Trainer | None = None
+    trainer: Any = None  # Lightning's, once it runs a data module; a type of it would be imported by jsonargparse
 
     def __init__(
         self,

@@ -80,15 +80,22 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
         own["tokenizer"] = folder
     if "max_length" in own and (max_length is not None or own["max_length"] is None):
         own["max_length"] = max_length or spec.max_length
-    base, named = _class_of_rows(content["data"].get("class_path"))
-    content["data"]["class_path"] = named
+    if (plain := _own_rows(content["data"].get("class_path"))) is not None:
+        fill_in_labels(own, model.label_names)
+        try:
+            return _fitting(plain(**own), model, str(config))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{config}: cannot create its data module: {error}") from error
+    import lightning as L
+
+    named = content["data"].get("class_path")
     what, advice = f"{config}: cannot create its data module: it", "give the rows by --file or --task"
-    kind: type[Any] = imported_class(named, base, what, advice=advice)
+    kind = imported_class(named, L.LightningDataModule, what, advice=advice)
     check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
     fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
     strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, "data")
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
     try:
         data = parser.instantiate_classes(parser.parse_object({"data": content["data"]})).data
     except ArgumentError as error:
@@ -98,20 +105,11 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
     return _fitting(data, model, str(config))
 
 
-def _class_of_rows(class_path: Any) -> tuple[type[Any], Any]:
-    """A data module's base class and class path; of mebert's own its rows alone, for which no trainer is imported."""
-    for name, plain in PLAIN.items():
-        if class_path in (
-            name,
-            f"mebert.{name}",
-            f"mebert.data.{name}",
-            f"mebert.data.datamodule.{name}",
-            f"mebert.data.synthetic.{name}",
-        ):
-            return SplitLoaders, f"{plain.__module__}.{plain.__qualname__}"
-    import lightning as L
-
-    return L.LightningDataModule, class_path
+def _own_rows(class_path: Any) -> type[SplitLoaders] | None:
+    """The rows of one of mebert's own data modules, for which no trainer is imported; None for another class."""
+    module, _, name = str(class_path).rpartition(".")
+    modules = ("", "mebert", "mebert.data", "mebert.data.datamodule", "mebert.data.synthetic")
+    return PLAIN.get(name) if module in modules else None
 
 
 def trained_length(folder: str, model: MultiExitModel) -> int:

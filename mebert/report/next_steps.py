@@ -22,8 +22,7 @@ def print_saved(folder: Path, best: Path, datamodule: Any) -> None:
     if config.exists():
         saved["settings"] = f"{config} (change it, and run it by fit --config)"
     print_pairs("Saved:", saved | ({"all tables": report} if report.exists() else {}))
-    own_file = " --data.predict_file my.csv" if hasattr(datamodule, "predict_file") else ""
-    predict = f"{_command('predict', folder, best)}{own_file} --out out.csv"
+    predict = f"{_command('predict', folder, best)} --out out.csv"
     print_pairs("Next:", {"predict": predict} | _with_model(folder, datamodule))
 
 
@@ -56,8 +55,13 @@ def bench_command(folder: str) -> str:
 
 
 def _command(name: str, run: Path, checkpoint: Path) -> str:
-    config = shlex.quote(str(run / "config.yaml"))
-    return f"python -m mebert {name} --config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
+    """The short form for the best checkpoint of a finished run, else LightningCLI's."""
+    files = RunFolder(run)
+    if checkpoint.resolve() == files.checkpoint().resolve() and files.model.is_dir() and files.config.is_file():
+        return f"python -m mebert {name} {shlex.quote(str(run))}{' my.csv' if name == 'predict' else ''}"
+    return (
+        f"python -m mebert {name} --config {shlex.quote(str(files.config))} --ckpt_path {shlex.quote(str(checkpoint))}"
+    )
 
 
 def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
@@ -66,7 +70,7 @@ def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
         return {}
     if not hasattr(datamodule, "collate_for"):
         return {"measure its speed": bench_command(str(run))}
-    calibrate = f"python -m mebert calibrate --model {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
+    calibrate = f"python -m mebert calibrate {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
     return {"choose a speed": calibrate}
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
@@ -21,21 +21,24 @@ Chunk = Mapping[str, Sequence[Any]]
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def check_prediction_path(path: Path, format: PredictionFormat | None) -> None:
-    """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder."""
-    suffix, given = path.suffix.lower(), f"predictions.path {str(path)!r}"
+def check_prediction_path(path: Path, format: PredictionFormat | None, section: str = "predictions.") -> None:
+    """Check that a file's suffix is a known format, and the one that is asked for; `glue` takes a folder.
+
+    `section` stands before the names of the arguments, `path` and `format`, in errors.
+    """
+    suffix, given = path.suffix.lower(), f"{section}path {str(path)!r}"
     if format == "glue":
         if path.is_file() or suffix in (*FORMATS, ".zip"):
             raise UserError(f"{given} is a file; predictions.format glue writes several: give a folder")
-        check_output("predictions.path", path, folder=True)
+        check_output(f"{section}path", path, folder=True)
         return
     if suffix not in FORMATS:
         raise UserError(f"{given} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if format is not None and suffix != f".{format}":
-        raise UserError(f"{given} ends in {suffix}, but predictions.format is {format}; give one of them")
+        raise UserError(f"{given} ends in {suffix}, but {section}format is {format}; give one of them")
     if path.is_dir():
         raise UserError(f"{given} is a folder; give a file name")
-    check_output("predictions.path", path)
+    check_output(f"{section}path", path)
 
 
 def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
@@ -50,13 +53,26 @@ def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
         writers[path.suffix.lower()](unfinished, chunks)
 
 
+def print_table(file: TextIO, format: PredictionFormat, chunks: Iterable[Chunk]) -> None:
+    """Print chunks of columns as CSV, TSV or JSON lines, each as soon as it is there."""
+    if format == "jsonl":
+        _print_jsonl(file, chunks)
+    else:
+        _print_csv(file, chunks, "excel" if format == "csv" else "excel-tab", "\n")
+
+
 def _write_csv(path: Path, chunks: Iterable[Chunk], dialect: str = "excel") -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, dialect)
-        for number, chunk in enumerate(chunks):
-            if number == 0:
-                writer.writerow(chunk)
-            writer.writerows(zip(*(map(_csv_cell, values) for values in chunk.values()), strict=True))
+        _print_csv(file, chunks, dialect)
+
+
+def _print_csv(file: TextIO, chunks: Iterable[Chunk], dialect: str, end: str = "\r\n") -> None:
+    writer = csv.writer(file, dialect, lineterminator=end)
+    for number, chunk in enumerate(chunks):
+        if number == 0:
+            writer.writerow(chunk)
+        writer.writerows(zip(*(map(_csv_cell, values) for values in chunk.values()), strict=True))
+        file.flush()
 
 
 def _csv_cell(value: Any) -> Any:
@@ -70,9 +86,14 @@ def _json(value: Any) -> str:
 
 def _write_jsonl(path: Path, chunks: Iterable[Chunk]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for chunk in chunks:
-            for row in zip(*chunk.values(), strict=True):
-                file.write(_json(dict(zip(chunk, row, strict=True))) + "\n")
+        _print_jsonl(file, chunks)
+
+
+def _print_jsonl(file: TextIO, chunks: Iterable[Chunk]) -> None:
+    for chunk in chunks:
+        for row in zip(*chunk.values(), strict=True):
+            file.write(_json(dict(zip(chunk, row, strict=True))) + "\n")
+        file.flush()
 
 
 def _write_parquet(path: Path, chunks: Iterable[Chunk]) -> None:

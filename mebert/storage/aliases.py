@@ -6,7 +6,7 @@ One table for modules that moved whole, one for single names. `mebert/__init__.p
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -75,6 +75,16 @@ def moved_names(module: str) -> Callable[[str], Any]:
         if found is None:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         return found
+
+    return get
+
+
+def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that imports its names from their `modules` when they are first used."""
+    moved = moved_names(package)
+
+    def get(name: str) -> Any:
+        return getattr(import_module(modules[name]), name) if name in modules else moved(name)
 
     return get
 

@@ -1,4 +1,4 @@
-"""What a run is on disk: one folder with all that it leaves behind."""
+"""What a run is on disk: one folder with all that it leaves behind; and what a name on the command line stands for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mebert.errors import UserError
+from mebert.storage.model_spec import saved_model_folder
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -71,6 +72,62 @@ class RunFolder:
     def checkpoint(self, name: str = "best") -> Path:
         """The checkpoint `best`, `last`, ..."""
         return self.checkpoints / f"{name}.ckpt"
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """What the first argument of a command names.
+
+    Attributes:
+        name: As the user gave it.
+        model: The folder or Hub id that holds the exits; None: a run that has saved none, or an encoder without exits.
+        run: The run that it belongs to, one with a `config.yaml`; None: a model alone.
+        checkpoint: The run's best checkpoint, or the one that was named; None: there is none.
+    """
+
+    name: str
+    model: str | None
+    run: RunFolder | None
+    checkpoint: Path | None
+
+    @property
+    def saved(self) -> str:
+        """The folder or Hub id that holds the exits; a UserError where there is none."""
+        if self.model is None:
+            saved = "its folder model is missing, which fit writes at its end" if self.run else "it holds no exits"
+            raise UserError(f"{self.name}: {saved}; give a run, its folder model, or a Hub id of such a folder")
+        return self.model
+
+
+def find_model(name: str | Path) -> NamedModel:
+    """The model of a run, an experiment (its newest run), a model folder, a checkpoint or a Hub id.
+
+    Raises:
+        UserError: There is no such file, folder or id.
+    """
+    given, path = str(name), Path(name)
+    if path.is_file():
+        if path.suffix != ".ckpt":
+            raise UserError(f"{given} is a file; give a run, a model folder or a Hub id first")
+        run = _with_config(path.absolute().parent.parent)
+        folder = None if run is None else saved_model_folder(run.path)
+        return NamedModel(given, folder, run, path)
+    looks_like_path = path.suffix == ".ckpt" or given.startswith((".", "/", "~")) or given.count("/") > 1
+    if not path.is_dir() and looks_like_path:
+        raise UserError(f"{given}: no such file or folder; give a run, a model folder or a Hub id")
+    folder = saved_model_folder(path if path.is_dir() else given)
+    run = None
+    if path.is_dir():
+        run = _with_config(path) or (_with_config(path.parent) if path.absolute().name == "model" else None)
+        if folder is None and run is None and (inner := [found.parent for found in path.glob(f"*/{CONFIG}")]):
+            return find_model(newest_run(inner))
+    best = None if run is None else run.checkpoint()
+    return NamedModel(given, folder, run, best if best is not None and best.is_file() else None)
+
+
+def _with_config(path: Path) -> RunFolder | None:
+    run = RunFolder(path)
+    return run if run.config.is_file() else None
 
 
 def newest_run(runs: Iterable[Path]) -> Path:

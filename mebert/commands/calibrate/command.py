@@ -20,9 +20,9 @@ class CalibrationSettings:
     `max_drop=` of EarlyExitClassifier, and `predict --speedup` and `--max_drop`.
 
     Args:
-        model: A run, or its folder `model`.
-        task: Named task whose rows calibrate; without task and file: the data of the run.
+        model: A run, a model folder, or (without `save`) a Hub id.
         file: File of own rows: .csv, .tsv, .jsonl or .parquet.
+        task: Named task whose rows calibrate; without task and file: the data of the run.
         split: Split of the task or the run: train, val, test, or such as val_mismatched.
         text_column: Column of the text in `file`.
         text_pair_column: Column of the second text of a pair in `file`.
@@ -50,8 +50,8 @@ class CalibrationSettings:
     """
 
     model: str | None = None
-    task: str | None = None
     file: str | None = None
+    task: str | None = None
     split: str = "val"
     text_column: str = "text"
     text_pair_column: str | None = None
@@ -74,7 +74,7 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         if self.model is None:
-            raise UserError("model is missing: give a run or its folder model")
+            raise UserError("model is missing: give a run or a model folder, such as calibrate RUN --max_drop 0.005")
         if self.use is not None and (not self.save or self.use not in (self.policies or ())):
             raise UserError(f"use {self.use!r} must be one of policies ({self.policies}), and save must be true")
         if self.task is not None and self.file is not None:

@@ -9,12 +9,9 @@ from typing import Any
 from mebert.calibration.points import Calibrated
 from mebert.calibration.risks import RISKS
 from mebert.models import MultiExitModel
-from mebert.policies import policy_from_spec
 from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs, print_table, report_table
-from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.model_spec import ModelSpec
-from mebert.storage.run_folder import RunFolder
 
 LARGE_DROP = 0.1  # from here on it may have been meant as a percentage
 
@@ -57,24 +54,13 @@ def print_in_use(folder: str, model: MultiExitModel) -> None:
         print_pairs("In use where no other is asked for:", point.as_lines())
 
 
-def print_next(folder: str, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
-    """The command that predicts at the first stored threshold: `predict`, or a line of Python."""
+def print_next(name: str, own: str | None, sections: Mapping[str, Mapping[str, Mapping[float, Any]]]) -> None:
+    """The command that predicts at the first stored threshold of a model, whose own policy is `own`."""
     section, policies = next(iter(sections.items()))
-    run = RunFolder.of_model(folder)
-    config, best = run.config, run.checkpoint()
-    trained = None  # the policy of the checkpoint, which `predict` uses; it need not be the folder's
-    if config.is_file() and best.is_file():
-        trained = policy_from_spec(read_checkpoint(best)["mebert"]["policy"]).name
-    policy = trained if trained is not None and trained in policies else next(iter(policies))
+    policy = own if own is not None and own in policies else next(iter(policies))
     option = "speedup" if section == "operating_points" else "max_drop"
-    number = next(iter(policies[policy]))
-    if policy == trained:
-        paths = f"--config {shlex.quote(str(config))} --ckpt_path {shlex.quote(str(best))}"
-        print_pairs("Next:", {"predict": f"python -m mebert predict {paths} --{option} {number!r} --out out.csv"})
-    else:
-        asked = f"policy={policy!r}, {option}={number!r}"
-        call = f"mebert.EarlyExitClassifier.from_pretrained({folder!r})(texts, {asked})"
-        print_pairs("Next:", {"in Python": call})
+    asked = f"--{option} {next(iter(policies[policy]))!r}" + (f" --policy {policy}" if policy != own else "")
+    print_pairs("Next:", {"predict": f"python -m mebert predict {shlex.quote(name)} my.csv {asked} --out out.csv"})
 
 
 def _caption(found: Sequence[Calibrated]) -> str | None:

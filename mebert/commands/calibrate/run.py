@@ -11,11 +11,11 @@ from mebert.calibration.fitting import fit_policy
 from mebert.calibration.points import Calibrated, Request, calibrate_policy, requests
 from mebert.commands.calibrate.command import CalibrationSettings
 from mebert.commands.calibrate.output import print_calibrated, print_in_use, print_next
-from mebert.commands.calibrate.record import record_rows
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.model_rows import file_data, run_data, task_data, trained_length, used_for_selection
 from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
+from mebert.inference.record import record_rows
 from mebert.models import MultiExitModel
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
 from mebert.policies.stored_thresholds import load_policy, store_thresholds
@@ -23,7 +23,8 @@ from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
-from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
+from mebert.storage.model_spec import SPEC_FILE
+from mebert.storage.run_folder import find_model
 
 
 def run_calibrate(settings: CalibrationSettings) -> None:
@@ -38,9 +39,9 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     if guarantees and settings.file is None and settings.split.startswith("train"):
         raise UserError("split train trained the model, so that no guarantee holds: give another split, or a file")
     name = str(settings.model)
-    folder = saved_model_folder(name) if Path(name).is_dir() else None
-    if folder is None:
-        raise UserError(f"model {name!r} is no folder with exits; give a run or its folder model, as `fit` writes them")
+    folder = find_model(name).saved
+    if settings.save and not Path(folder).is_dir():
+        raise UserError(f"model {name} is on the Hub, where nothing can be stored: add --save false, or download it")
     model = MultiExitModel.from_pretrained(folder)
     own = load_policy(folder, model)
     policies = {policy.name: policy for policy in _policies(settings.policies, own, model)}
@@ -87,7 +88,8 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     sections = _store(settings.use, folder, found, policies, fitted) if settings.save else {}
     print_in_use(folder, model)
     if sections:
-        print_next(folder, sections)
+        kept = settings.use or (None if own is None else own.name)
+        print_next(name, kept, sections)
     else:
         print_pairs("Next:", {"measure its speed": bench_command(name)})
     return found

@@ -16,7 +16,6 @@ from mebert.commands.compare.run_view import RunView, read_run
 from mebert.errors import UserError
 from mebert.metrics.task import score_to_choose
 from mebert.report.layout import print_pairs
-from mebert.report.next_steps import bench_command
 from mebert.storage.atomic import write_text
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import RunFolder
@@ -80,12 +79,12 @@ def _draw(given: Sequence[str], policy: str | None, speedups: Sequence[float], f
 def _with_best(runs: Sequence[RunView]) -> dict[str, str]:
     """The next command for the run with the largest area, by the files that are left of it."""
     run = max(runs, key=lambda run: score_to_choose(run.area))
+    if (run.folder / "model").is_dir():
+        return {"predict": f"python -m mebert predict {shlex.quote(str(run.folder))} my.csv --out out.csv"}
     config = shlex.quote(str(RunFolder(run.folder).config))
     tested = run.evaluation.get("checkpoint")
     for checkpoint in [*([Path(tested)] if tested else []), RunFolder(run.folder).checkpoint()]:
         if checkpoint.is_file():
             known = f"--config {config} --ckpt_path {shlex.quote(str(checkpoint))}"
             return {"predict": f"python -m mebert predict {known} --out out.csv"}
-    if RunFolder(run.folder).model.is_dir():
-        return {"measure its speed": bench_command(str(run.folder))}
     return {"train it again": f"python -m mebert fit --config {config}"}

@@ -82,9 +82,7 @@ class RunView:
     @property
     def test_command(self) -> str:
         """The command that tests the run's best checkpoint."""
-        files = RunFolder(self.folder)
-        options = ["--config", str(files.config), "--ckpt_path", str(files.checkpoint())]
-        return shlex.join(["python", "-m", "mebert", "test", *options])
+        return shlex.join(["python", "-m", "mebert", "test", str(self.folder)])
 
     @cached_property
     def rows(self) -> dict[str, list[CurveRow]]:
@@ -183,6 +181,8 @@ def _find(given: Path, tested: bool) -> Path:
         needed = [[run.config], *([[run.evaluation], [run.outputs]] if tested else [[run.evaluation, run.metrics]])]
         return [", ".join(f.name for f in files) for files in needed if not any(f.is_file() for f in files)]
 
+    if given.absolute().name == "model" and RunFolder.of_model(given).config.is_file():
+        given = given.parent
     if not missing(given):
         return given
     runs = [path for path in given.glob("*") if not missing(path)]
@@ -192,8 +192,7 @@ def _find(given: Path, tested: bool) -> Path:
         raise UserError(f"{given} is not the folder of a run: it has no config.yaml, and no run in it")
     raise UserError(
         f"{given} was not tested (it lacks {', '.join(missing(given))}): "
-        f"python -m mebert test --config {given}/config.yaml --ckpt_path {given}/checkpoints/best.ckpt "
-        "and then give the folder of that test"
+        f"python -m mebert test {shlex.quote(str(given))} and then give the folder of that test"
     )
 
 

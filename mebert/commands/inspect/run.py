@@ -92,13 +92,9 @@ def _next(settings: InspectSettings, opened: Opened) -> dict[str, str]:
             if value != default[name] and name not in ("precision", "device", "format", "out"):
                 words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
         found["page"] = f"python -m mebert {shlex.join(words)} --out report.html"
-    if opened.run is None or opened.checkpoint is None:
-        found["in Python"] = f"mebert.EarlyExitClassifier.from_pretrained({opened.name!r})(texts)"
-        return found
-    words = ["--config", str(RunFolder(opened.run).config), "--ckpt_path", str(opened.checkpoint)]
-    if settings.policy is None or settings.policy == getattr(opened.classifier.policy, "name", None):
-        speeds = {"speedup": settings.speedup, "max_drop": settings.max_drop}
-        for name, number in {**speeds, "predictions.threshold": settings.threshold}.items():
-            words += [] if number is None else [f"--{name}", f"{number:g}"]
+    words = [opened.name, "my.csv"]
+    for name in ("policy", "threshold", "speedup", "max_drop"):
+        if (value := getattr(settings, name)) is not None:
+            words += [f"--{name}", value if isinstance(value, str) else f"{value:g}"]
     found["predict"] = "python -m mebert predict " + shlex.join([*words, "--out", "out.csv"])
     return found

@@ -17,8 +17,8 @@ from mebert.policies.stored_thresholds import thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE, saved_model_folder
-from mebert.storage.run_folder import RunFolder
+from mebert.storage.model_spec import SPEC_FILE
+from mebert.storage.run_folder import RunFolder, find_model
 from mebert.storage.stored_weights import opening
 
 
@@ -45,19 +45,10 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
     Raises:
         UserError: There is no such thing, it has no exits, or it cannot be read.
     """
-    path = Path(name)
-    if path.is_file():
-        return _open_checkpoint(name, path, device, precision)
-    if not path.exists() and (path.suffix == ".ckpt" or name.startswith((".", "/")) or name.count("/") > 1):
-        raise UserError(f"model {name!r}: no such file or folder; give a checkpoint, a run, or a model folder")
-    folder = saved_model_folder(name)
-    if folder is None:
-        best = RunFolder(path).checkpoint()
-        if best.is_file():
-            return _open_checkpoint(name, best, device, precision)
-        raise UserError(
-            f"model {name!r} holds no exits; give a checkpoint, a run, or its folder model, as `fit` writes them"
-        )
+    named = find_model(name)
+    if named.checkpoint is not None and (named.model is None or Path(name).is_file()):
+        return _open_checkpoint(name, named.checkpoint, device, precision)
+    folder = named.saved
     classifier = EarlyExitClassifier.from_pretrained(folder, device, precision)
     run = _run_of(Path(folder))
     checkpoint = None if run is None else RunFolder(run).checkpoint()

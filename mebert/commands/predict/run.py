@@ -1,0 +1,125 @@
+"""The command: open the model, answer the texts in their order, and print or write the answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mebert.commands.predict.command import PredictSettings
+from mebert.commands.predict.source import Texts, open_texts
+from mebert.data.columns import rename_taken, tell_renamed
+from mebert.data.model_rows import run_data
+from mebert.errors import UserError
+from mebert.inference.classifier import EarlyExitClassifier, Prediction
+from mebert.report.prediction_files import Chunk, check_prediction_path, print_table, write_table
+from mebert.report.prediction_score import PredictionScore
+from mebert.storage.paths import check_output
+from mebert.storage.run_folder import NamedModel, find_model
+
+ROWS = 64  # rows that are printed or written together
+
+
+def run_predict(settings: PredictSettings) -> None:
+    """Answer texts with a model."""
+    if settings.out is not None:
+        check_prediction_path(settings.out, settings.format, "")
+        check_output("out", settings.out, inputs=[settings.file] if settings.file else [])
+    named = find_model(str(settings.model))
+    classifier = _open(named, settings)
+    numbers = settings.threshold, settings.speedup, settings.max_drop
+    point = classifier.point_of(settings.policy, *numbers)
+    trained = _trained_on(named, classifier)
+    texts = open_texts(settings, trained, classifier.num_texts)
+    answers = classifier(
+        texts,
+        policy=settings.policy,
+        threshold=settings.threshold,
+        speedup=settings.speedup,
+        max_drop=settings.max_drop,
+        engine=settings.engine or "auto",
+        batch_size=settings.batch_size,
+        max_length=settings.max_length,
+    )
+    depth = np.asarray(classifier.model.exit_layers)
+    if settings.file is None and settings.out is None and settings.format is None:
+        for answer in answers:
+            print(_in_words(answer, len(depth)))
+        return
+    at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
+    usual = ("pearson", "spearman") if len(classifier.label_names) == 1 else ("acc",)
+    score = PredictionScore(getattr(trained, "metrics", usual), classifier.label_names)
+    begin = time.perf_counter()
+    chunks = _chunks(answers, texts, classifier.label_names, at_exits, score)
+    first = next(chunks, None)
+    if first is None:
+        raise UserError("standard input holds no line; write one text a line" if settings.file == "-" else "no text")
+    if settings.out is not None:
+        write_table(settings.out, chain([first], chunks))
+    else:
+        print_table(sys.stdout, settings.format or "csv", chain([first], chunks))
+    rows, seconds = int(at_exits.sum()), time.perf_counter() - begin
+    lines = [
+        f"{rows:,} texts in {seconds:.1f} s" + (f", written to {settings.out}" if settings.out else ""),
+        f"operating point: {point}; mean exit {at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}, "
+        f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers",
+    ]
+    if score.rows:
+        lines.append(f"column {texts.label!r}: {score.line()}")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier:
+    """The classifier of a model folder or Hub id; of a checkpoint, or of a run that has no model folder yet."""
+    if named.checkpoint is not None and (named.model is None or Path(named.name) == named.checkpoint):
+        from mebert.commands.inspect.source import open_model
+
+        return open_model(str(named.checkpoint), settings.device, settings.precision).classifier
+    device = None if settings.device == "auto" else settings.device
+    return EarlyExitClassifier.from_pretrained(named.saved, device, settings.precision)
+
+
+def _trained_on(named: NamedModel, classifier: EarlyExitClassifier) -> Any:
+    """The data of the run, for the names of its columns; None where it is not known."""
+    with suppress(UserError):
+        if named.run is not None and named.model is not None:
+            return run_data(named.model, classifier.model)
+    return None
+
+
+def _chunks(
+    answers: Iterator[Prediction], texts: Texts, names: list[str], at_exits: np.ndarray, score: PredictionScore
+) -> Iterator[Chunk]:
+    """Columns of some answers at a time: the number of the row, carried columns and texts, then the answer."""
+    own = ["score"] if len(names) == 1 else ["label", *(f"prob_{name}" for name in names)]
+    given = rename_taken(texts.columns, ["index", *own, "exit"])
+    tell_renamed(given)
+    header = ["index", *given.values(), *own, "exit"]
+    index = 0
+    while part := list(islice(answers, ROWS)):
+        rows, labels = [], []
+        for answer in part:
+            cells = list(texts.next_cells())
+            if texts.label is not None:
+                labels.append(cells.pop())
+            found = [answer.score] if answer.label is None else [answer.label, *answer.probabilities.values()]
+            rows.append([index, *cells, *found, answer.exit])
+            at_exits[answer.exit - 1] += 1
+            index += 1
+        columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
+        if labels:
+            score.add(labels, columns)
+        yield columns
+
+
+def _in_words(answer: Prediction, exits: int) -> str:
+    what = (
+        f"{answer.score:.4f}" if answer.label is None else f"{answer.label} ({answer.probabilities[answer.label]:.4f})"
+    )
+    return f"{what}, exit {answer.exit} of {exits}"

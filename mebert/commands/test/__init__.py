@@ -1,0 +1,1 @@
+"""The command `test` on a file of labelled rows: no trainer, no run folder."""

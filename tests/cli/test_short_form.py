@@ -1,0 +1,165 @@
+"""The model's name first: predict, test, validate and the other commands on a run, a model folder and a Hub id."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import write_rows
+
+from mebert import EarlyExitClassifier
+from mebert.cli.main import main
+from mebert.cli.short_form import in_full
+from mebert.errors import UserError
+from mebert.storage.run_folder import find_model
+
+RUN = "runs/tiny/version_0"
+ROWS = [
+    {"id": "a1", "hypothesis": "anna likes dogs", "premise": "anna likes animals", "label": "entailment"},
+    {"id": "a2", "hypothesis": "anna likes cats", "premise": "bob likes dogs", "label": "neutral"},
+    {"id": "a3", "hypothesis": "bob likes dogs", "premise": "anna likes cats", "label": ""},
+]
+PAIRS = [(row["hypothesis"], row["premise"]) for row in ROWS]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*") if not path.name.endswith(".lock")}
+
+
+def give_lines(monkeypatch, lines: list[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(f"{x}\n" for x in lines).encode())))
+
+
+@pytest.mark.parametrize("name", [RUN, f"{RUN}/model", "runs/tiny"])
+def test_a_file_is_answered_in_its_order_and_nothing_else_is_written(in_trained_run, capsys, name):
+    write_rows(Path("own.csv"), ROWS)
+    before = files(in_trained_run)
+    assert main(["predict", name, "own.csv", "--id_columns", "id"]) == 0
+    printed = capsys.readouterr()
+    found = list(csv.DictReader(io.StringIO(printed.out)))
+    wanted = EarlyExitClassifier.from_pretrained(f"{RUN}/model")(PAIRS)
+    assert [row["id"] for row in found] == ["a1", "a2", "a3"]
+    assert [(row["hypothesis"], row["premise"]) for row in found] == PAIRS
+    assert [(row["label"], int(row["exit"])) for row in found] == [(one.label, one.exit) for one in wanted]
+    assert float(found[0]["prob_neutral"]) == pytest.approx(wanted[0].probabilities["neutral"], abs=1e-5)
+    right = sum(one.label == row["label"] for one, row in zip(wanted, ROWS, strict=True))
+    assert f"acc {right / 2:.4f}" in printed.err
+    assert "on the 2 of 3 rows with a label" in printed.err
+    assert "operating point: " in printed.err
+    assert files(in_trained_run) == before
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_out_has_the_format_of_its_ending(in_trained_run, capsys, ending):
+    write_rows(Path("own.jsonl"), ROWS)
+    before = files(in_trained_run)
+    assert main(["predict", RUN, "own.jsonl", "--out", f"answers.{ending}", "--speedup", "1"]) == 0
+    assert capsys.readouterr().out == ""
+    assert files(in_trained_run) - before == {str(in_trained_run / f"answers.{ending}")}
+    import pandas as pd
+
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda path: pd.read_json(path, lines=True)}
+    found = read[ending](f"answers.{ending}")
+    assert list(found["exit"]) == [3, 3, 3], "speed-up 1 is the full depth"
+    assert list(found["index"]) == [0, 1, 2]
+
+
+def test_standard_input_is_read_once_and_answered_a_line_each(in_trained_run, capsys, monkeypatch):
+    give_lines(monkeypatch, ["\t".join(pair) for pair in PAIRS])
+    assert main(["predict", RUN, "-", "--format", "jsonl"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["text"], row["text_pair"]) for row in found] == PAIRS
+    give_lines(monkeypatch, ["one text alone"])
+    assert main(["predict", RUN, "-"]) == 2
+    assert "standard input, line 1: the model reads pairs of texts; put a tab between" in capsys.readouterr().err
+
+
+def test_texts_of_the_command_line_are_answered_in_words(in_trained_run, capsys):
+    (one,) = EarlyExitClassifier.from_pretrained(RUN)([PAIRS[0]])
+    assert main(["predict", RUN, "--pair", *PAIRS[0]]) == 0
+    assert capsys.readouterr().out == f"{one.label} ({one.probabilities[one.label]:.4f}), exit {one.exit} of 3\n"
+
+
+def test_a_model_folder_alone_needs_no_run(in_trained_run, capsys):
+    shutil.move(f"{RUN}/model", "alone")
+    shutil.rmtree("runs")
+    write_rows(Path("own.csv"), ROWS)
+    assert main(["predict", "alone", "own.csv"]) == 0
+    assert main(["test", "alone", "own.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "Exits, 2 rows of own.csv" in printed
+    assert "operating point" in printed
+    assert main(["test", "alone"]) == 2
+    assert "test alone labelled.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", RUN], "there is nothing to predict: give a file"),
+        (["predict", RUN, "own.csv", "--text", "x"], "file and text were both given"),
+        (["predict", "none/at/all", "own.csv"], "none/at/all: no such file or folder; give a run"),
+        (["predict", "own.csv", "own.csv"], "own.csv is a file; give a run, a model folder or a Hub id first"),
+        (["predict", RUN, "none.csv"], "there is no file none.csv"),
+        (["predict", RUN, "own.csv", "--text_column", "x"], "own.csv has no column 'x'"),
+        (["predict", RUN, "own.csv", "--out", "x.txt"], "path 'x.txt' must end in .csv, .tsv, .jsonl or .parquet"),
+        (["predict", RUN, "own.csv", "--out", "own.csv"], "is a file that the command reads"),
+        (["predict", RUN, "-", "--id_columns", "id"], "id_columns names a column, and - has none"),
+        (["test", RUN, "none.csv"], "there is no file none.csv"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(in_trained_run, capsys, words, message):
+    write_rows(Path("own.csv"), ROWS)
+    assert main(words) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mebert: error:")]
+    assert message in line
+
+
+def test_a_run_is_the_config_and_the_best_checkpoint_of_the_full_form(in_trained_run):
+    best = str(Path(RUN) / "checkpoints" / "best.ckpt")
+    full = ["--config", f"{RUN}/config.yaml", "--ckpt_path", best, "--curve.points", "[2]"]
+    for command in ("test", "validate"):
+        assert in_full([command, RUN, "--curve.points", "[2]"]) == [command, *full]
+        assert in_full([command, "runs/tiny", "--curve.points", "[2]"]) == [command, *full]
+    assert find_model(best).model == str(Path.cwd() / RUN / "model")
+    assert find_model("runs/tiny").saved == f"{RUN}/model"
+    shutil.rmtree(f"{RUN}/model")
+    assert find_model(RUN).model is None
+    with pytest.raises(UserError, match="its folder model is missing"):
+        assert find_model(RUN).saved
+
+
+COMMANDS = """
+import sys
+from mebert.cli.main import main
+from mebert import EarlyExitClassifier
+for words in {commands!r}:
+    status = main(words)
+    heavy = [name for name in ("lightning", "pytorch_lightning", "torchmetrics") if name in sys.modules]
+    print("ran", words[0], status, heavy, file=sys.stderr)
+    assert status == 0 and not heavy, (words, status, heavy)
+"""
+
+
+def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in_trained_run):
+    write_rows(Path("own.csv"), ROWS)
+    quick = ["--samples", "8", "--rounds", "1", "--batch_sizes", "8", "--breakdown", "false", "--threads", "1"]
+    commands = [
+        ["compare", RUN, f"{RUN}/model"],
+        ["predict", RUN, "own.csv"],
+        ["test", RUN, "own.csv"],
+        ["inspect", RUN, "--pair", *PAIRS[0], "--out", "page.html"],
+        ["calibrate", RUN, "--max_drop", "0.5"],
+        ["calibrate", RUN, "own.csv", "--text_column", "hypothesis", "--text_pair_column", "premise", "--speedup", "1"],
+        ["bench", RUN, *quick, "--engines", "shrink", "--baselines", "sorted", "--precisions", "float32"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(commands=commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
