@@ -17,7 +17,7 @@ EXAMPLES = {
     f"test {RUN} labelled.csv": "on labelled texts of your own",
     f"test {RUN} --curve.points [2,3,4]": "report other speed-ups",
     f"predict {RUN} my.csv --out out.csv": "texts of your own",
-    f"predict {RUN} my.csv --speedup 3 --id_columns id": "three times as fast; to standard output, with a column of the file",
+    f"predict {RUN} my.csv --speedup 3 --id_columns id": "faster, to standard output, with a column of the file",
     f"predict {RUN} - --format jsonl": "lines of standard input",
     f'predict {RUN} --text "A text."': "one text",
     f"predict --config {RUN}/config.yaml --ckpt_path best": "the task's test rows, into a run folder",

@@ -268,7 +268,7 @@ def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
         folder = Path(own or value)
         if name == "--model" and (own or value) and folder.is_dir():
             raise UserError(
-                f"--model {folder} is a folder, and this command takes a class there: name the run or model folder first: "
+                f"--model {folder} is a folder, and this command takes a class there: name the run first: "
                 f"python -m mebert {words[0]} {folder}{' my.csv' if words[0] == 'predict' else ''}"
             )
 

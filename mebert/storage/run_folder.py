@@ -94,7 +94,7 @@ class NamedModel:
     def saved(self) -> str:
         """The folder or Hub id that holds the exits; a UserError where there is none."""
         if self.model is None:
-            saved = "its folder model is missing, which fit writes at its end" if self.run else "it holds no exits"
+            saved = "it has no folder model with exits, as fit writes at its end" if self.run else "it holds no exits"
             raise UserError(f"{self.name}: {saved}; give a run, its folder model, or a Hub id of such a folder")
         return self.model
 

@@ -131,7 +131,7 @@ def test_a_run_is_the_config_and_the_best_checkpoint_of_the_full_form(in_trained
     assert find_model("runs/tiny").saved == f"{RUN}/model"
     shutil.rmtree(f"{RUN}/model")
     assert find_model(RUN).model is None
-    with pytest.raises(UserError, match="its folder model is missing"):
+    with pytest.raises(UserError, match="has no folder model with exits"):
         assert find_model(RUN).saved
 
 

@@ -102,7 +102,7 @@ FAULTS = [
     Fault(
         "calibrate: a run without its model",
         CALIBRATE,
-        "is no folder with exits",
+        "it has no folder model with exits",
         {f"{RUN}/model/exits.json": Path.unlink},
     ),
     Fault("calibrate: a broken config.yaml", CALIBRATE, "is no configuration of a run", {CONFIG: "data: [1\n"}),
@@ -112,5 +112,5 @@ FAULTS = [
         ("cannot create its data module", "of the class 'nowhere.Data'"),
         {CONFIG: "data:\n  class_path: nowhere.Data\n"},
     ),
-    Fault("inspect: a folder without a model", "inspect tokenizer --text a", "model 'tokenizer' holds no exits"),
+    Fault("inspect: a folder without a model", "inspect tokenizer --text a", "tokenizer: it holds no exits"),
 ]

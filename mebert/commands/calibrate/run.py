@@ -88,8 +88,7 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     sections = _store(settings.use, folder, found, policies, fitted) if settings.save else {}
     print_in_use(folder, model)
     if sections:
-        kept = settings.use or (None if own is None else own.name)
-        print_next(name, kept, sections)
+        print_next(name, settings.use or (None if own is None else own.name), sections)
     else:
         print_pairs("Next:", {"measure its speed": bench_command(name)})
     return found
