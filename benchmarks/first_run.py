@@ -57,8 +57,7 @@ def main() -> None:
     write_files(folder)
     timed(folder, "fit", "reviews.csv")
     run = Path("runs/reviews/version_0")
-    best = ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints/best.ckpt")]
-    timed(folder, "predict", *best, "--data.predict_file", "new.csv", "--out", "answers.csv")
+    timed(folder, "predict", str(run), "new.csv", "--out", "answers.csv")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ def test_command_parses(command, working_folder, monkeypatch, capsys):
         arguments = [re.sub(r"runs/\w+/version_0/config.yaml", "configs/quickstart.yaml", a) for a in arguments]
         assert all(Path(a).exists() for a in arguments if a.startswith("configs/"))
         arguments.append("--print_config")
+        for run_folder in map(Path, re.findall(r"runs/\w+/version_0(?=\s|$)", command)):  # `test RUN` looks into it
+            (run_folder / "checkpoints").mkdir(parents=True)
+            (run_folder / "checkpoints" / "best.ckpt").touch()
+            (run_folder / "config.yaml").write_bytes((ROOT / "configs/quickstart.yaml").read_bytes())
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code in (0, None), capsys.readouterr().err
