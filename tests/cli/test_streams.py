@@ -89,7 +89,7 @@ def test_a_pipe_that_nobody_reads(in_trained_run, monkeypatch):
 
 def test_a_run_in_the_place_of_a_class(in_trained_run, capsys):
     assert run("predict", "--model", RUN) == 2
-    assert f"--config {RUN}/config.yaml --ckpt_path {RUN}/checkpoints/best.ckpt" in capsys.readouterr().err
+    assert f"python -m mebert predict {RUN} my.csv" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(any(map(find_spec, ("tensorboard", "tensorboardX"))), reason="it is installed")
