@@ -39,7 +39,7 @@ def made_run(folder, seed, metric="acc", task="rte", quality=1.0, rows=300, poli
     record.queries = torch.arange(rows) // 6 if metric == "map" else None
     save_record(record, folder / "outputs.safetensors", {})
     evaluation = {"metric": metric, "plain_gflops": 2.0, "policy": policy, "best_policy": "margin"}
-    evaluation["exits"] = [{"layer": layer} for layer in layers]
+    evaluation["exits"] = [{"layer": layer, metric: None} for layer in layers]
     evaluation["policies"] = {"entropy": {"area": 0.5 + seed / 100}, "margin": {"area": 0.25}}
     evaluation["checkpoint"] = "some/best.ckpt"
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
