@@ -192,7 +192,7 @@ def summarize_parse_error(message: str) -> str:
         meant = [part for part in parts if "NoneType" not in part and not part.startswith("Subtypes:")]
         message = f"{head.split(':')[0].strip()}: " + "; ".join(meant or parts)
         value = given.partition("Given value:")[2].strip()
-        if value and len(value) < 60 and "NestedArg" not in value:
+        if value and len(value) < 60 and "NestedArg" not in value and "Got value:" not in message:
             message += f", got {value}"
     message = " ".join(message.split())
     for pattern, plain in REWORDED.items():

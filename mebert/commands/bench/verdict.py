@@ -9,13 +9,14 @@ from mebert.commands.bench.accuracy import Accuracy
 from mebert.commands.bench.results import Row, ratio
 
 WORTH = 1.05  # a smaller gain is within the variation between machines and loads
+ONE_ROUND = "(Of one round, which chance decides: give a larger --budget, or measure on an idle machine.)"
 
 Accuracies = Mapping[tuple[str, float], Accuracy | None]
 """Policy and speed-up (`Row.target`) to what is known of the accuracy there."""
 
 
 def verdict(rows: Sequence[Row], known: Accuracies | None = None, full_depth: str | None = None) -> str:
-    """One line: does early exit pay here?
+    """One line: does early exit pay here? That of a single round, which a busy machine can turn, says so.
 
     For each batch size, the fastest engine against the fastest whole model without exits, each in its best precision.
     Without trained exits (`known` is None) at the smallest speed-up. Of a trained model at the fastest point whose
@@ -23,6 +24,11 @@ def verdict(rows: Sequence[Row], known: Accuracies | None = None, full_depth: st
     fitted to the texts that are measured, are left out where there are others. `full_depth` is what made the full depth
     the model's default operating point.
     """
+    line = _verdict(rows, known, full_depth)
+    return line if min(len(row.seconds) for row in rows) > 1 else f"{line} {ONE_ROUND}"
+
+
+def _verdict(rows: Sequence[Row], known: Accuracies | None, full_depth: str | None) -> str:
     early = [row for row in rows if row.target is not None]
     if not early:
         return "No engine leaves early here: nothing to say about early exit."

@@ -59,6 +59,14 @@ def test_the_verdict_is_about_accuracy(drop, interval, seconds, wanted):
     assert "\n" not in line
 
 
+def test_one_round_is_said_to_be_one():
+    rows = [row("plain", [6, 6, 6]), row("shrink", [3, 3, 3], target=2.0)]
+    assert "one round" not in verdict(rows)
+    for one in rows:
+        one.seconds = one.seconds[:1]
+    assert verdict(rows).endswith("give a larger --budget, or measure on an idle machine.)")
+
+
 def test_the_fastest_point_that_holds_counts():
     rows = [row("plain", [6, 6, 6])]
     rows += [row("shrink", [6 / target] * 3, target=target) for target in (1.5, 2.0, 3.0)]
