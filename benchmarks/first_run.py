@@ -56,8 +56,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     write_files(folder)
     timed(folder, "fit", "reviews.csv")
-    run = Path("runs/reviews/version_0")
-    timed(folder, "predict", str(run), "new.csv", "--out", "answers.csv")
+    timed(folder, "predict", "runs/reviews/version_0", "new.csv", "--out", "answers.csv")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from runs import read_csv, run, write_rows
 from tiny import REVIEW_WORDS as WORDS
 
 from mebert.cli.fit_file import RECIPES, expand
+from mebert.cli.main import main
 from mebert.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -60,8 +61,7 @@ def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
     assert "early stopping: val/auc has not improved for 2 validation(s)" in caplog.text
     assert json.loads((first / "evaluation.json").read_text())["samples"] == 60
     write_rows(here / "new.csv", [{"opinion": "good film"}, {"opinion": "awful plot"}])
-    best = ["--config", str(first / "config.yaml"), "--ckpt_path", str(first / "checkpoints/best.ckpt")]
-    assert run("predict", *best, "--data.predict_file", "new.csv", "--out", "answers.csv") == 0
+    assert main(["predict", "runs/reviews/version_0", "new.csv", "--out", "answers.csv"]) == 0
     assert [(row["opinion"], row["label"]) for row in read_csv("answers.csv")] == [
         ("good film", "2"),
         ("awful plot", "1"),
