@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mebert.report.evaluation import Evaluation
 from mebert.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
+
+    from mebert.report.evaluation import Evaluation
 
 METRIC_TITLES = {
     "acc": "accuracy",
