@@ -54,7 +54,8 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return False
 
     def __post_init__(self) -> None:
-        check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, LOOSEST)
+        if self.threshold != LOOSEST:
+            check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, 1.0)
 
     def bind(self, model: MultiExitModel) -> Self:
         """Take from the model what the rule needs (prototypes, say); returns itself.

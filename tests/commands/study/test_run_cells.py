@@ -106,7 +106,7 @@ def test_no_report_on_results_of_other_settings_that_were_not_asked_for(cells, s
         cell.config_file.write_text(yaml.safe_dump({**cell.config, "seed_everything": 77}), encoding="utf-8")
         cell.finish(1.0, "all")
     run = cells[0].folder / "version_0"
-    content = '{"metric": "acc", "exits": [{"acc": 1.0}]}'
+    content = '{"policy": "edr", "metric": "acc", "exits": [{"layer": 1, "acc": 1.0}], "plain_gflops": 1.0}'
     stand_in(
         f"from pathlib import Path; p = Path({str(run)!r}); p.mkdir(); (p / 'evaluation.json').write_text({content!r})"
     )
