@@ -71,9 +71,9 @@ def test_a_lost_sample_is_noticed():
 
 def test_rounds_then_texts_are_cut():
     assert within_budget(4.0, 3, 60.0) == (3, 1.0)
-    assert within_budget(4.0, 9, 21.0) == (5, 1.0)
-    assert within_budget(4.0, 9, 4.0) == (2, 0.5)
-    assert within_budget(4.0, 1, 2.0) == (1, 0.5)
+    assert within_budget(4.0, 9, 28.0) == (5, 1.0)
+    assert within_budget(3.0, 9, 4.0) == (2, 0.5)
+    assert within_budget(3.0, 1, 2.0) == (1, 0.5)
     assert within_budget(4.0, 3, float("inf")) == (3, 1.0)
     assert within_budget(4.0, 3, -5.0)[1] > 0
     runs = [lambda: Pass(1.0, np.zeros(1), torch.tensor([0]))]
