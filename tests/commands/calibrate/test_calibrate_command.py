@@ -123,7 +123,7 @@ def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypa
     capsys.readouterr()
     assert main(["calibrate", "--model", str(folder), "--speedup", "1.35", *FAST]) == 0
     (line,) = re.findall(r"  predict  python -m mebert (.*)", capsys.readouterr().out)
-    assert shlex.split(line) == [*common, "--speedup", "1.35", "--out", "out.csv"]
+    assert shlex.split(line) == ["predict", str(folder), "my.csv", "--speedup", "1.35", "--out", "out.csv"]
     threshold = ModelSpec.read(folder / "model").operating_points["edr"][1.35]
     assert run(*common, "--speedup", "1.35", "--out", "speedup.csv") == 0
     assert run(*common, "--predictions.threshold", repr(threshold), "--out", "threshold.csv") == 0
@@ -145,7 +145,7 @@ def test_rows_of_a_file(saved, capsys):
     assert main(["calibrate", "--model", "model", "--file", "own.csv", "--max_drop", "0.99", *FAST]) == 0
     said = capsys.readouterr().out
     assert "60 samples of own.csv" in said
-    assert "from_pretrained('model')(texts, policy='entropy', max_drop=0.99)" in said, "there is no checkpoint"
+    assert "mebert predict model my.csv --max_drop 0.99 --out out.csv" in said
     classify = EarlyExitClassifier.from_pretrained("model", device="cpu", precision="float32")
     loosest = classify.max_drops["entropy"][0.99]  # every drop is allowed: the largest threshold that changes anything
     texts = [f"w{i % 40} w{i % 7}" for i in range(60)]
