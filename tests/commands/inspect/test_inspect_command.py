@@ -60,7 +60,7 @@ def test_what_it_says_next_works(proto_run, capsys, tmp_path, monkeypatch):
     assert main([*shlex.split(commands["page"]), *FAST]) == 0
     assert (tmp_path / "report.html").exists()
     assert "Next (predict): python -m mebert predict" in capsys.readouterr().out
-    Path("my.csv").write_text("hypothesis,premise\nanna likes dogs,anna likes cats\n", encoding="utf-8")
+    (tmp_path / "my.csv").write_text("hypothesis,premise\nanna likes dogs,anna likes cats\n", encoding="utf-8")
     assert main(shlex.split(commands["predict"])) == 0
     assert (tmp_path / "out.csv").exists()
 
