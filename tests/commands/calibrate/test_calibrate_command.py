@@ -18,6 +18,7 @@ from mebert.calibration.points import Request
 from mebert.cli.main import main
 from mebert.commands.calibrate.command import CalibrationSettings
 from mebert.commands.calibrate.run import run_calibration
+from mebert.data.synthetic_splits import SyntheticSplits
 from mebert.policies import Entropy
 from mebert.storage.model_spec import ModelSpec
 
@@ -169,12 +170,12 @@ def test_test_rows_that_are_the_validation_rows_are_named(trained, capsys, monke
     arguments = ["calibrate", "--model", str(trained[0]), "--split", "test", "--epsilon", "0.2", "--save", "false"]
     assert main([*arguments, *FAST]) == 0
     assert "Note" not in capsys.readouterr().out
-    load = SyntheticEntailmentDataModule.load_splits
+    load = SyntheticSplits.load_splits
 
     def hidden(self, groups):
         return {name: table for name, table in load(self, groups).items() if name != "test"}
 
-    monkeypatch.setattr(SyntheticEntailmentDataModule, "load_splits", hidden)
+    monkeypatch.setattr(SyntheticSplits, "load_splits", hidden)
     assert main([*arguments, *FAST]) == 0
     assert "the test rows are the validation rows here" in capsys.readouterr().out
 
