@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from mebert.cli.commands import COMMANDS, command_function
-from mebert.cli.examples import EXAMPLES
+from mebert.cli.examples import EXAMPLES, RUN
 from mebert.cli.help import LIGHTNING_COMMANDS, SHORT_OPTIONS
 from mebert.cli.main import main
 
@@ -117,8 +118,10 @@ def test_examples_parse(words, tmp_path, monkeypatch):
     monkeypatch.setattr("mebert.cli.fit_file._encoder_fit", lambda *_: (384, 64, 99.0))
     (tmp_path / "reviews.csv").write_text("text,label\ngood,1\nbad,0\n", encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    words = words.partition(" > ")[0]
-    given = shlex.split(words.replace("runs/quickstart/version_0/config.yaml", "configs/quickstart.yaml"))
+    (tmp_path / RUN / "checkpoints").mkdir(parents=True)
+    (tmp_path / RUN / "checkpoints/best.ckpt").touch()
+    shutil.copy(ROOT / "configs/quickstart.yaml", tmp_path / RUN / "config.yaml")
+    given = shlex.split(words.partition(" > ")[0])
     assert all(Path(word).exists() for word in given if word.startswith("configs/"))
     assert said(*given, "--print_config")
 

@@ -189,7 +189,13 @@ def test_a_policy_fitted_here_can_be_made_the_models_own(trained, rows, tmp_path
         assert main([*args, *FAST]) == 0
     settings = json.loads((tmp_path / "run/model/exits.json").read_text())
     assert "stacked: fitted to 100 of these rows, held out below" in printed.getvalue(), "a guarantee was requested"
-    assert "(texts, policy='margin', speedup=1.3)" in printed.getvalue(), "predict knows edr alone"
+    (line,) = re.findall(r"  predict  python -m mebert (.*)", printed.getvalue())
+    asked = ["--speedup", "1.3", "--policy", "margin"]
+    assert shlex.split(line) == ["predict", folder, "my.csv", *asked, "--out", "out.csv"], "its own is edr"
+    (tmp_path / "my.csv").write_text("hypothesis,premise\nanna likes dogs,anna likes cats\n", encoding="utf-8")
+    with chdir(tmp_path):
+        assert main([*shlex.split(line), *FAST]) == 0
+    assert (tmp_path / "out.csv").exists()
     assert "Not stored: pcee, stacked, fitted here" in printed.getvalue()
     assert "margin" in settings["guarantees"]
     added = {*settings["guarantees"], *settings["operating_points"]} - {*before["operating_points"]}

@@ -162,7 +162,7 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
     assert command.endswith("--out report.html")
     command = command.replace("report.html", "comparison.md")
     next_words = []
-    for left in ("", "b/model/exits.json", "b/checkpoints/best.ckpt", "some/best.ckpt"):  # run b has the larger area
+    for left in ("", "b/checkpoints/best.ckpt", "some/best.ckpt", "b/model/exits.json"):  # run b has the larger area
         if left:
             (tmp_path / left).parent.mkdir(parents=True)
             (tmp_path / left).touch()
@@ -170,9 +170,9 @@ def test_text_markdown_and_files(tmp_path, capsys, monkeypatch):
         next_words.append(re.search(r"python -m mebert (.*)", capsys.readouterr().out).group(1))
     assert next_words == [
         "fit --config b/config.yaml",
-        "bench b",
         "predict --config b/config.yaml --ckpt_path b/checkpoints/best.ckpt --out out.csv",
         "predict --config b/config.yaml --ckpt_path some/best.ckpt --out out.csv",
+        "predict b my.csv --out out.csv",
     ]
     markdown = (tmp_path / "comparison.md").read_text()
     cells = re.findall(r"[-+]?\d\.\d{4}", markdown)
@@ -191,7 +191,7 @@ def test_runs_that_cannot_be_compared(tmp_path, capsys):
     record.labels[0] = 1 - record.labels[0]
     save_record(record, d / "outputs.safetensors", {})
     for other, said in [
-        (b, "other rows (300 and 299); test both on the same split: python -m mebert test --config"),
+        (b, f"other rows (300 and 299); test both on the same split: python -m mebert test {b}\n"),
         (c, "their task differs (rte, mrpc); give runs of one task"),
         (d, "the labels of their rows differ"),
     ]:
@@ -215,6 +215,6 @@ def test_a_real_run_and_its_copy(in_trained_run, capsys):
     page = (in_trained_run / "report.html").read_text(encoding="utf-8")
     heads = re.findall(r"<h2>(.*?)</h2>", page)
     assert heads[:4] == ["Runs", "Accuracy against speed", "Each exit alone", "Where rows leave"]
-    assert heads[4:6] == ["Easy and hard rows", "Training"]
+    assert heads[4:7] == ["Per class", "Easy and hard rows", "Training"]
     for exit_ in evaluation["exits"]:
         assert f'data-sort="{exit_["acc"]}"' in page

@@ -301,7 +301,7 @@ def test_runs_of_several_tasks_and_runs_without_a_test(tmp_path, capsys):
     assert main(["compare", runs[3], "--out", str(tmp_path / "none.png")]) == 2
     assert "no run was tested" in capsys.readouterr().err
     assert main(["compare", runs[3], "--out", str(tmp_path / "none.html")]) == 0
-    assert "python -m mebert test " in capsys.readouterr().out
+    assert f"python -m mebert test {runs[3]}\n" in capsys.readouterr().out
 
 
 def test_a_run_without_its_outputs_is_shown_without_paired_tests(tmp_path):
