@@ -76,15 +76,18 @@ def expand(words: Sequence[str]) -> list[str]:
     parser = _Options(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", default=DEFAULT_RECIPE)
     parser.add_argument("--encoder", "--model.encoder", default=DEFAULT_ENCODER)
+    parser.add_argument("--trainer.max_epochs", dest="epochs", type=int)
     for name in ("text_column", "text_pair_column", "label_column"):
         parser.add_argument(f"--{name}", f"--data.{name}")
     short, others = parser.parse_known_args(rest)
     columns = find_columns(path, short.text_column, short.text_pair_column, short.label_column)
-    config = _configuration(path, columns, short.recipe, short.encoder, others)
+    config = _configuration(path, columns, short.recipe, short.encoder, short.epochs, others)
     return ["fit", "--config", json.dumps(config), *others]
 
 
-def _configuration(path: str, columns: Columns, recipe: str, encoder: str, others: Sequence[str]) -> dict[str, Any]:
+def _configuration(
+    path: str, columns: Columns, recipe: str, encoder: str, max_epochs: int | None, others: Sequence[str]
+) -> dict[str, Any]:
     class_path, own, two_stages = _recipe(recipe)
     rows, labels, texts = read_columns(path, columns, MEASURED)
     given = {word.partition("=")[0] for word in others}
@@ -97,8 +100,10 @@ def _configuration(path: str, columns: Columns, recipe: str, encoder: str, other
     width, length, covered = _encoder_fit(encoder, [row for row in texts if all(isinstance(t, str) for t in row)])
     rate = 1e-4 if width < SMALL_ENCODER else 2e-5
     epochs = min(max(FEWEST_EPOCHS, round(ROWS_SEEN / max(training, 1))), MOST_EPOCHS)
+    if max_epochs is None:
+        max_epochs = (2 if two_stages else 1) * epochs
     if two_stages:  # heads alone, in the second
-        own = own | {"stage1_epochs": epochs, "student_learning_rate": 10 * rate}
+        own = own | {"stage1_epochs": max(1, max_epochs // 2), "student_learning_rate": 10 * rate}
     model = {"encoder": encoder, "pooling": "mean", "learning_rate": rate, "warmup_ratio": 0.06, **own}
     data = {
         "train_file": path,
@@ -119,7 +124,7 @@ def _configuration(path: str, columns: Columns, recipe: str, encoder: str, other
     )
     return {
         "experiment": Path(path).stem,
-        "trainer": {"max_epochs": (2 if two_stages else 1) * epochs},
+        "trainer": {"max_epochs": max_epochs},
         "model": {"class_path": class_path, "init_args": model},
         "data": {"class_path": "mebert.TextDataModule", "init_args": data},
         "early_stopping": {"patience": PATIENCE},

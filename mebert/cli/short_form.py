@@ -26,6 +26,8 @@ def needs_no_trainer(words: Sequence[str]) -> bool:
 
 def in_full(words: Sequence[str]) -> list[str]:
     """`test RUN ...` as `test --config RUN/config.yaml --ckpt_path RUN/checkpoints/best.ckpt ...`."""
+    from mebert.runtime.messages import rank_zero_warn
+    from mebert.storage.model_spec import ModelSpec
     from mebert.storage.run_folder import find_model
 
     command, name, *rest = words
@@ -35,4 +37,9 @@ def in_full(words: Sequence[str]) -> list[str]:
         raise UserError(f"{name} is a model without its run, so that its data is not known: give a labelled file{file}")
     if found.checkpoint is None:
         raise UserError(f"{name} has no checkpoint ({found.run.checkpoint()} is missing): give another run")
+    if found.model is not None and (by := ModelSpec.read(found.model).chosen_by or "").startswith("calibrate"):
+        rank_zero_warn(
+            f"{command} {name} is about the operating point of the checkpoint, but {found.model} has one of its own "
+            f"(by {by}), which predict {name} uses; to test that: python -m mebert test {name} labelled.csv"
+        )
     return [command, "--config", str(found.run.config), "--ckpt_path", str(Path(found.checkpoint)), *rest]

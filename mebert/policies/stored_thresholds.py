@@ -63,8 +63,17 @@ class OperatingPoint:
 
     def as_lines(self) -> dict[str, str]:
         """The point and what is expected of it, for the summary of a command."""
-        unknown = "not known: no validation pass is stored for this threshold"
-        return {"operating point": str(self), "expected": unknown if self.expected is None else str(self.expected)}
+        if self.expected is None:
+            unknown = "not known: no validation pass is stored for this threshold"
+            return {"operating point": str(self), "expected": unknown}
+        lines = {"operating point": str(self), "expected": str(self.expected)}
+        rows, allowed = self.expected.samples, self.allowed_drop
+        if self.threshold and "drop" in self.chosen_by and 0 < rows * allowed < 1:
+            lines["few rows"] = (
+                f"one of {rows:,} rows is {1 / rows:.3f}, more than the drop of {allowed:g}, so the loss on other rows "
+                "may be larger: calibrate on more rows (--file), or predict with --speedup 1, the full depth"
+            )
+        return lines
 
 
 def stored_point(

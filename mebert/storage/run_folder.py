@@ -100,7 +100,7 @@ class NamedModel:
 
 
 def find_model(name: str | Path) -> NamedModel:
-    """The model of a run, an experiment (its newest run), a model folder, a checkpoint or a Hub id.
+    """The model of a run, an experiment (its newest training), a model folder, a checkpoint or a Hub id.
 
     Raises:
         UserError: There is no such file, folder or id.
@@ -120,7 +120,8 @@ def find_model(name: str | Path) -> NamedModel:
     if path.is_dir():
         run = _with_config(path) or (_with_config(path.parent) if path.absolute().name == "model" else None)
         if folder is None and run is None and (inner := [found.parent for found in path.glob(f"*/{CONFIG}")]):
-            return find_model(newest_run(inner))
+            trained = [one for one in inner if RunFolder(one).model.is_dir() or RunFolder(one).checkpoints.is_dir()]
+            return find_model(newest_run(trained or inner))  # tests and predictions have folders, too
     best = None if run is None else run.checkpoint()
     return NamedModel(given, folder, run, best if best is not None and best.is_file() else None)
 

@@ -21,6 +21,8 @@ from mebert.metrics.curve import ExitRecord, replay
 from mebert.metrics.task import metric_value
 from mebert.modules import GEEPModule, MultiExitModule, ProtoExitModule
 from mebert.policies import Entropy, FixedExit, MaxProbability, Patience
+from mebert.policies.stored_thresholds import OperatingPoint
+from mebert.storage.model_spec import Expected
 
 LAYERS = [1, 2, 3, 4]
 RECIPES = [m for _, m in sorted(vars(modules).items()) if inspect.isclass(m) and issubclass(m, MultiExitModule)]
@@ -73,6 +75,14 @@ def test_what_is_expected():
     fixed = FixedExit(exit=2)
     assert expected_at(record, fixed, LAYERS, "acc").speedup == 2.0
     assert expected_at(record, fixed.with_threshold(0.0), LAYERS, "acc").speedup == 1.0
+
+
+@pytest.mark.parametrize(("rows", "by", "told"), [(45, "max_drop 0.005", True), (200, "max_drop 0.005", False)])
+def test_a_drop_of_less_than_a_row_is_told(rows, by, told):
+    expected = Expected(threshold=0.5, metric="acc", value=0.9, drop=0.0, speedup=2.0, samples=rows)
+    lines = OperatingPoint("entropy", 0.5, by, expected).as_lines()
+    assert ("few rows" in lines) == told
+    assert not told or "one of 45 rows is 0.022, more than the drop of 0.005" in lines["few rows"]
 
 
 def test_the_speedups_interval_draws_whole_questions():

@@ -142,6 +142,8 @@ def test_settings_follow_the_file(here, encoder):
     config, _ = settings_of(["many.csv", "--recipe", "fastbert"], encoder)
     assert config["data"]["init_args"]["holdout"] == 0.05
     assert (config["trainer"]["max_epochs"], config["model"]["init_args"]["stage1_epochs"]) == (6, 3)
+    config, others = settings_of(["many.csv", "--recipe", "fastbert", "--trainer.max_epochs", "2"], encoder)
+    assert (config["trainer"]["max_epochs"], config["model"]["init_args"]["stage1_epochs"]) == (2, 1)
 
 
 def test_every_recipe_of_the_configurations_has_a_name():
@@ -153,11 +155,7 @@ def test_every_recipe_of_the_configurations_has_a_name():
 @pytest.mark.parametrize("recipe", [*RECIPES, "mebert.modules.geep.GEEPModule"])
 def test_every_recipe_trains(here, hf_cache, encoder, recipe):
     write_rows(here / "rows.csv", reviews(60))
-    epochs = [
-        "--trainer.max_epochs",
-        "2",
-        *(["--model.stage1_epochs", "1"] if recipe in ("deebert", "fastbert") else []),
-    ]
+    epochs = ["--trainer.max_epochs", "2"]
     assert (
         run("fit", "rows.csv", "--recipe", recipe, "--encoder", encoder, *TINY, *epochs, "--curve.wall_samples", "0")
         == 0

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mebert import EarlyExitClassifier
 from mebert.cli.main import main
 from mebert.cli.short_form import in_full
 from mebert.errors import UserError
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import find_model
 
 RUN = "runs/tiny/version_0"
@@ -145,6 +147,22 @@ for words in {commands!r}:
     print("ran", words[0], status, heavy, file=sys.stderr)
     assert status == 0 and not heavy, (words, status, heavy)
 """
+
+
+def test_an_experiment_is_its_newest_training_and_another_point_of_its_model_is_told(in_trained_run):
+    run = Path(RUN)
+    newer = run.with_name("version_1")  # as a test leaves one: no model, no checkpoints
+    newer.mkdir()
+    shutil.copy(run / "config.yaml", newer)
+    assert find_model("runs/tiny").saved == str(run / "model")
+    shutil.rmtree(newer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        in_full(["test", RUN])
+    with ModelSpec.change(run / "model") as spec:
+        spec.chosen_by = "calibrate, 2x by layers"
+    with pytest.warns(UserWarning, match="has one of its own .by calibrate, 2x by layers., which predict runs/tiny"):
+        in_full(["test", RUN])
 
 
 def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in_trained_run):
