@@ -14,3 +14,6 @@ class TextDataModule(TextSplits, L.LightningDataModule):
 
 class SplitDataModule(SplitLoaders, L.LightningDataModule):
     """Splits that are tokenised already as a data module."""
+
+    # Lightning waits for all processes at one that is overridden, and cross-review trains its teachers in one alone.
+    prepare_data = L.LightningDataModule.prepare_data

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from tiny import quiet_trainer, tiny_config
 
 from mebert import CurriculumDistillModule, MultiExitModule, SyntheticCurriculumDataModule
 from mebert.curriculum import CrossReview, Length, Loss, Margin, cross_review
+from mebert.data.datamodule import SplitDataModule
 from mebert.errors import UserError
 
 ROWS = 44
@@ -134,3 +136,8 @@ def test_without_a_training_there_are_no_scores():
     data = data_of(CrossReview())
     with pytest.raises(UserError, match="CrossReview trains teachers, which needs a trainer"):
         data.setup("fit")
+
+
+def test_lightning_does_not_wait_for_other_processes_at_the_data_of_a_teacher():
+    """At `prepare_data` of its own it does, for ever: one process trains the teachers."""
+    assert not is_overridden("prepare_data", SplitDataModule(4, 4, True, None, 0, 0))

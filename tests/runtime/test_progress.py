@@ -172,8 +172,9 @@ def test_lines_without_validation_and_in_long_epochs(monkeypatch):
     said = []
     monkeypatch.setattr("mebert.callbacks.progress.rank_zero_info", said.append)
     trainer = SimpleNamespace(
-        max_epochs=-1, current_epoch=0, global_step=7, accumulate_grad_batches=1, callback_metrics={}, training=True
-    )
+        max_epochs=-1, current_epoch=0, global_step=7, accumulate_grad_batches=1, callback_metrics={}, training=True,
+        lightning_module=None,
+    )  # fmt: skip
     lines = ProgressLines()
     lines.on_train_start(trainer, None)
     lines.on_train_epoch_start(trainer, None)
@@ -195,6 +196,7 @@ def test_a_line_has_the_epochs_own_time(monkeypatch):
     monkeypatch.setattr("mebert.callbacks.progress.rank_zero_info", said.append)
     monkeypatch.setattr("mebert.callbacks.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     shared = {"accumulate_grad_batches": 1, "sanity_checking": False, "state": SimpleNamespace(fn="fit")}
+    shared["lightning_module"] = None
     steps = {"val_check_batch": 2, "num_training_batches": 2, "callback_metrics": {}, "global_step": 2}
     lines, batch = ProgressLines(), {"loss": torch.tensor(1.0)}
     for epoch, (start, in_between, end) in enumerate([(100, 110, 160), (1000, 1400, 1900)]):
