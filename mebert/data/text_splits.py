@@ -131,7 +131,8 @@ class TextSplits(PreparedSplits):
         given_files = [name for name, path in own_files.items() if path is not None]
         check_source(task, given_files, labels is not None or regression, query_column, predict_split)
         if given_files:
-            check_columns(text_column or "text", text_pair_column, label_column)
+            # A text to predict may be called as the label is in training; `load_splits` checks what has labels.
+            check_columns(text_column or "text", text_pair_column, None if predict_file is not None else label_column)
         check_metrics(metrics)
         if streaming and predict_file is None:
             raise UserError("streaming is for a predict_file; give one, or leave it out")
@@ -187,6 +188,9 @@ class TextSplits(PreparedSplits):
         if self.task is not None:
             return load_task_splits(self.task, groups, self.predict_split)
         paths = {name: path for name, path in self.files.items() if name in groups}
+        if paths:
+            text, pair = (*self._text_columns("train"), None)[:2]
+            check_columns(text or "text", pair, self.label_column)
         if "predict" in groups and "test" in self.files:
             paths["predict"] = self.files["test"]
         return {

@@ -162,6 +162,12 @@ def test_columns_of_parquet_and_settings_that_name_one_twice(write, tokenizer_fo
     for names in ({"text_column": "label"}, {"text_pair_column": "text"}, {"text_pair_column": "label"}):
         with pytest.raises(UserError, match=r"both name the column '(label|text)'"):
             TextDataModule(validation_file=path, labels=["a", "b"], **names)
+    both = {"validation_file": path, "predict_file": path, "labels": ["a", "b"], "tokenizer": tokenizer_folder}
+    data = TextDataModule(text_column="label", **both)
+    data.setup("predict")  # which reads no labels
+    assert len(data.split("predict")) == 1
+    with pytest.raises(UserError, match="label_column and text_column both name the column 'label'"):
+        data.setup("validate")
     data = TextDataModule(validation_file=path, labels=["a", "b"], text_column="difficulty", tokenizer=tokenizer_folder)
     data.setup("validate")
     assert data.split("val").difficulty is None  # a text, not the difficulty of a row
