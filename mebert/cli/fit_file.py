@@ -9,11 +9,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jsonargparse
 import numpy as np
+from lightning import LightningModule
 
 import mebert
 from mebert.data.found_columns import Columns, check_own_file, find_columns, read_columns
@@ -22,6 +23,7 @@ from mebert.errors import UserError
 from mebert.modules.two_stage import TwoStageModule
 from mebert.runtime.messages import rank_zero_info
 from mebert.storage.hub import hub_errors
+from mebert.storage.trusted_classes import strict_parsing
 
 # By the folders of `configs/`; joint training has none.
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -139,13 +141,16 @@ def _recipe(name: str) -> tuple[str, dict[str, Any], bool]:
     if name in known:
         kind, own = known[name]
         return f"mebert.{kind}", own, issubclass(getattr(mebert, kind), TwoStageModule)
-    module, _, kind = name.rpartition(".")
-    if module:
+    if "." in name:
+        strict_parsing()
+        parser = jsonargparse.ArgumentParser(exit_on_error=False)
+        parser.add_argument("--recipe", type=type[LightningModule])  # imported as by --model, with its denied paths
         try:
-            found = getattr(import_module(module), kind)
-        except (ImportError, AttributeError) as error:
+            found = parser.parse_args([f"--recipe={name}"]).recipe
+        except (ImportError, AttributeError, jsonargparse.ArgumentError) as error:
+            why = "no LightningModule" if isinstance(error, jsonargparse.ArgumentError) else error
             raise UserError(
-                f"--recipe {name}: {error}; give the import path of a class, or {', '.join(RECIPES)}"
+                f"--recipe {name}: {why}; give the import path of a class, or {', '.join(RECIPES)}"
             ) from None
         return name, {}, issubclass(found, TwoStageModule)
     near = get_close_matches(name.lower(), RECIPES, n=1)

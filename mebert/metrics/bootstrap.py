@@ -113,7 +113,7 @@ def speedup_interval(
 
     >>> import torch
     >>> speedup_interval(torch.tensor([0, 1] * 50), [6, 12])
-    Interval(low=1.2578616352201257, high=1.4184397163120568, level=0.95)
+    Interval(low=1.25, high=1.4285714285714286, level=0.95)
     """
     layers = np.asarray(exit_layers, dtype=np.float64)
     each, rows = layers[exits.cpu().numpy()], np.ones(len(exits))

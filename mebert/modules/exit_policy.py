@@ -239,7 +239,8 @@ class EarlyExitModule(L.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """As Lightning's; the best checkpoint of a finished run has its weights in the model folder beside it."""
         with opening(checkpoint_path):
-            return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
+            kwargs.pop("weights_only", None)
+            return super().load_from_checkpoint(checkpoint_path, *args, weights_only=True, **kwargs)  # type: ignore[misc]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("mebert")

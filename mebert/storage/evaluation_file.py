@@ -23,7 +23,7 @@ class _Exit(_Values):
 class _Group(_Values):
     group: str
     samples: NonNegativeInt
-    metric: float | None = None
+    metric: float | None
     mean_layers: float
     shares: list[float]
 

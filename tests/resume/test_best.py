@@ -31,12 +31,13 @@ def best_of(run_folder):
     return best["global_step"], float(state["best_model_score"])
 
 
-def test_it_comes_along(tmp_path, capsys, killed):
+def test_it_comes_along(tmp_path, capsys, caplog, killed):
     shutil.copytree(killed, "runs/moved")  # beside the checkpoint, wherever that is now
     assert run(*fit(tmp_path), "--experiment", "moved", "--ckpt_path", "last") == 0
     assert best_of("runs/moved/version_1") == best_of(killed / "version_0")
     assert best_of("runs/moved/version_1")[0] == 7
-    assert "runs/moved/version_1/checkpoints/best.ckpt" in capsys.readouterr().out
+    assert "copied to runs/moved/version_1/checkpoints/best.ckpt" in caplog.text
+    assert "mebert predict runs/moved/version_1 " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["lost", pytest.param("damaged", marks=pytest.mark.slow)])

@@ -153,6 +153,7 @@ def test_no_file_is_opened_for_writing_but_under_a_temporary_name():
         for file, call in found
         if "unfinished" not in call
         and call[:11] != "write_text("
+        and not call.startswith("open(os.devnull, ")  # holds nothing
         and not any(file == place and start in call for place, start in known)
     ]
     assert loose == []
