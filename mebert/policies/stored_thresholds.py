@@ -69,9 +69,7 @@ class OperatingPoint:
         lines = {"operating point": str(self), "expected": str(self.expected)}
         rows, allowed = self.expected.samples, self.allowed_drop
         if self.threshold and "drop" in self.chosen_by and 0 < rows * allowed < 1:
-            lines["few rows"] = (
-                f"one of {rows:,} is {1 / rows:.3f}: more may be lost on others (--speedup 1: full depth)"
-            )
+            lines["few rows"] = f"a row of {rows} is {1 / rows:.3f}: other rows may lose more (--speedup 1)"
         return lines
 
 
