@@ -52,12 +52,12 @@ def check_queries(query_column: str | None, num_labels: int, metrics: Sequence[s
 
 
 def check_rankable(split: TokenisedSplit, metrics: Sequence[str], origin: str) -> None:
-    """Raise a UserError where a ranking is to be measured and no question has both a right and a wrong answer."""
+    """Raise a UserError where a ranking is to be measured and no query has both a relevant and an irrelevant one."""
     ranked = any(name in RANKING for name in metrics)
     if ranked and split.queries is not None and not np.any(split.queries >= 0):
         raise UserError(
-            f"{origin}: none of its questions ({len(split)} rows) has both a right and a wrong answer, so that no"
-            " ranking can be measured; give more rows"
+            f"{origin}: none of its questions ({len(split)} rows) has both a relevant and an irrelevant document, so"
+            " that no ranking can be measured; give more rows"
         )
 
 

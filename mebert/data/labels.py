@@ -95,7 +95,7 @@ def _encode_numbers(
         except ValueError:
             labels[row] = np.inf
         if np.isinf(labels[row]):
-            raise UserError(f"{where(row)}: label {str(value)[:60]!r} is no number; correct it or empty it")
+            raise UserError(f"{where(row)}: label {str(value)[:60]!r} is not a number; correct it or leave it empty")
     labelled = ~np.isnan(labels)
     if negative_is_hidden:
         labelled &= ~(labels < 0)

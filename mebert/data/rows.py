@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def rankable(queries: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Number the questions (N,) that have both a right and a wrong answer from 0, and all others -1: (N,) int64.
+    """Number the queries (N,) with both a relevant and an irrelevant document from 0, and all others -1: (N,) int64.
 
-    Any order of the others' answers is as good; the usual evaluation of WikiQA and TrecQA leaves them out.
+    Any order of the others' documents is as good; the usual evaluation of WikiQA and TrecQA leaves them out.
     """
     _, question = np.unique(queries, return_inverse=True)
     total = np.bincount(question)

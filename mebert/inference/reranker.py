@@ -26,7 +26,7 @@ class EarlyExitReranker:
     """Ranks documents for a query by a model of (query, document) pairs, as sentence-transformers' `CrossEncoder` does.
 
     Scores are those of the last exit. With `top_k` a document leaves at the first exit at which it cannot be among the
-    best k any more, by bounds on how far a score still moves (`mebert.policies.top_k`). `fit` stores them with a model
+    top k any more, by bounds on how far a score still moves (`mebert.policies.top_k`). `fit` stores them with a model
     whose validation data have questions; `learn_bounds` finds them for any other.
 
     Args:

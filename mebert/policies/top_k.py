@@ -1,4 +1,4 @@
-"""Which documents of a query can no longer be among its best k, from bounds on how far a score still moves.
+"""Which documents of a query can no longer be among its top k, from bounds on how far a score still moves.
 
 Shapes: E exits, N documents of a recorded pass, B documents of a batch, C classes.
 """
@@ -52,7 +52,7 @@ class TopK:
 
     A document of score s at an exit ends within [s + low, s + high]. It leaves when k others of the query are sure to
     end above it: running documents by their lower ends, those of earlier batches by their final scores. Where the
-    bounds hold, no document of the best k leaves.
+    bounds hold, no document of the top k leaves.
 
     Args:
         k: At least 1.

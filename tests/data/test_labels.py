@@ -95,7 +95,7 @@ def test_numbers_to_be_estimated():
     assert labelled.tolist() == [True, True, False, True]
     hidden = encode_labels([2.0, -1.0], ["score"], where, regression=True, negative_is_hidden=True)[1]
     assert hidden.tolist() == [True, False]
-    with pytest.raises(UserError, match="line 2: label 'good' is no number"):
+    with pytest.raises(UserError, match="line 2: label 'good' is not a number"):
         encode_labels(["good"], ["score"], where, regression=True)
 
 

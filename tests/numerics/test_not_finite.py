@@ -1,4 +1,4 @@
-"""A loss or gradient that is no number stops training with one line that says where, on what, why and what to do."""
+"""A non-finite loss or gradient stops training with one line that says where, on what, why and what to do."""
 
 import re
 from pathlib import Path
