@@ -40,9 +40,8 @@ def timed(folder: Path, *words: str) -> None:
     """Run a command and print how long it took."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    subprocess.run(
-        [sys.executable, "-m", "mebert", *words], cwd=folder, check=True, env=os.environ | {"PYTHONPATH": path}
-    )
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "mebert", *words], cwd=folder, check=True, env=environment)
     seconds, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(f"\n{seconds:.0f} s, {spent:.0f} s of CPU: python -m mebert {' '.join(words)}\n", flush=True)

@@ -88,7 +88,7 @@ def run_one(cell: Any, threads: int) -> None:
 
 
 def keep_model(cell: Any, done: Any) -> None:
-    """Put the model where others find it, `<cell>/model`, and remove the checkpoints, three times its size."""
+    """Put the model where others find it, `<cell>/model`, and remove the checkpoints, which refer to it."""
     place, model = cell.folder / "model", done.run / "model"
     if model.exists():
         shutil.rmtree(place, ignore_errors=True)

@@ -59,7 +59,7 @@ class Request:
             "speedup_flops": f"{self.value:g}x by FLOPs",
             "layers": f"{self.value:g} layers on average",
             "gflops": f"{self.value:g} GFLOPs on average",
-            "max_drop": f"drop at most {self.value:g}",
+            "max_drop": f"max_drop {self.value:g}",
             "guarantee": f"epsilon {self.value:g}, delta {self.delta:g}",
         }[self.kind]
 

@@ -34,7 +34,10 @@ class StopEarly(EarlyStopping):
     ) -> None:
         check_range("patience", patience, 1)
         check_range("min_delta", min_delta, 0.0)
-        super().__init__(monitor, min_delta, patience or 1, mode=mode, check_on_train_epoch_end=False)
+        # A metric without a value is no improvement, and no reason to stop at once.
+        super().__init__(
+            monitor, min_delta, patience or 1, mode=mode, check_finite=False, check_on_train_epoch_end=False
+        )
         self.wanted = patience
 
     @override

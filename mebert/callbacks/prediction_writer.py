@@ -45,9 +45,8 @@ class PredictionWriter(L.Callback):
     """Writes a table of predictions: index, `data.id_columns`, the texts, label, a probability a label, exit (from 1).
 
     For regression the table has `score` instead of a label and probabilities. A text column of one of these names gets
-    `input_` before its name. Rows are in the order of the
-    input, whatever the batches and processes were. Only `predict` writes. Where the file has labels, it prints the
-    metrics, too.
+    `input_` before its name. Rows are in the order of the input, whatever the batches and processes were. Only
+    `predict` writes. Where the file has labels, it prints the metrics, too.
 
     Until then the rows are in Parquet files in a folder beside the table, named like it and ending in `.shards`. A run
     that is killed leaves them there, each whole (pandas reads such a folder), and the table as it was.

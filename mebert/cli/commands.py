@@ -22,6 +22,17 @@ COMMANDS = {
     "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
 }
 
+RUN_FIRST = {
+    "predict": 'python -m mebert predict RUN {FILE | - | --text "..."} [options]',
+    "test": "python -m mebert test RUN [FILE] [options]",
+    "validate": "python -m mebert validate RUN [options]",
+    "calibrate": "python -m mebert calibrate RUN [FILE] [options]",
+    "bench": "python -m mebert bench [RUN] [options]",
+    "inspect": 'python -m mebert inspect RUN --text "..." [options]',
+    "compare": "python -m mebert compare RUN RUN ... [options]",
+}
+"""The usage of commands whose first argument is a model."""
+
 # Where each function is; `mebert.commands.<name>.command` if nothing else is said.
 MODULES = {"cascade": "mebert.commands.cascade", "completion": "mebert.cli.completion"}
 
@@ -50,7 +61,7 @@ def run_command(name: str, args: Sequence[str]) -> int:
         as_positional=False,
         parser_class=UserErrorParser,
         prog=f"python -m mebert {name}",
-        usage=f"python -m mebert {name} [options]",
+        usage=RUN_FIRST.get(name, f"python -m mebert {name} [options]"),
         description="\n\n".join(" ".join(text.split()) for text in paragraphs if text.strip()),
         epilog=examples_of(name),
         allow_abbrev=False,  # an option cut short is a typing error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +50,14 @@ COVERED = 99  # percent of the texts that are not cut
 MEASURED = 2500  # texts whose length is measured, at least where there are as many
 ROWS_SEEN = 6000  # rows that training sees in all epochs, at least
 FEWEST_EPOCHS, MOST_EPOCHS, PATIENCE = 3, 10, 2
+# Options on which other settings depend.
+CHOSEN = {
+    "trainer.max_epochs": int,
+    "model.learning_rate": float,
+    "data.max_length": int,
+    "data.holdout": float,
+    "data.test_holdout": float,
+}
 SMALL_ENCODER = 768  # width below which an encoder needs a larger learning rate
 
 
@@ -78,32 +86,34 @@ def expand(words: Sequence[str]) -> list[str]:
     parser = _Options(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", default=DEFAULT_RECIPE)
     parser.add_argument("--encoder", "--model.encoder", default=DEFAULT_ENCODER)
-    parser.add_argument("--trainer.max_epochs", dest="epochs", type=int)
+    for option, kind in CHOSEN.items():
+        parser.add_argument(f"--{option}", type=kind)
     for name in ("text_column", "text_pair_column", "label_column"):
         parser.add_argument(f"--{name}", f"--data.{name}")
     short, others = parser.parse_known_args(rest)
     columns = find_columns(path, short.text_column, short.text_pair_column, short.label_column)
-    config = _configuration(path, columns, short.recipe, short.encoder, short.epochs, others)
+    chosen = {name: value for name, value in vars(short).items() if name in CHOSEN and value is not None}
+    config = _configuration(path, columns, short.recipe, short.encoder, chosen, others)
     return ["fit", "--config", json.dumps(config), *others]
 
 
 def _configuration(
-    path: str, columns: Columns, recipe: str, encoder: str, max_epochs: int | None, others: Sequence[str]
+    path: str, columns: Columns, recipe: str, encoder: str, chosen: Mapping[str, Any], others: Sequence[str]
 ) -> dict[str, Any]:
     class_path, own, two_stages = _recipe(recipe)
     rows, labels, texts = read_columns(path, columns, MEASURED)
     given = {word.partition("=")[0] for word in others}
     share = round(min(HELD_OUT, MOST_HELD_OUT / max(rows, 1)), 4)
     held_out = {
-        "holdout": 0.0 if "--data.validation_file" in given else share,
-        "test_holdout": 0.0 if "--data.test_file" in given else share,
+        "holdout": chosen.get("data.holdout", 0.0 if "--data.validation_file" in given else share),
+        "test_holdout": chosen.get("data.test_holdout", 0.0 if "--data.test_file" in given else share),
     }
     training = round(rows * (1 - sum(held_out.values())))
-    width, length, covered = _encoder_fit(encoder, [row for row in texts if all(isinstance(t, str) for t in row)])
-    rate = 1e-4 if width < SMALL_ENCODER else 2e-5
+    whole = [row for row in texts if all(isinstance(text, str) for text in row)]
+    width, length, covered = _encoder_fit(encoder, whole, chosen.get("data.max_length"))
+    rate = chosen.get("model.learning_rate", 1e-4 if width < SMALL_ENCODER else 2e-5)
     epochs = min(max(FEWEST_EPOCHS, round(ROWS_SEEN / max(training, 1))), MOST_EPOCHS)
-    if max_epochs is None:
-        max_epochs = (2 if two_stages else 1) * epochs
+    max_epochs = chosen.get("trainer.max_epochs", (2 if two_stages else 1) * epochs)
     if two_stages:  # heads alone, in the second
         own = own | {"stage1_epochs": max(1, max_epochs // 2), "student_learning_rate": 10 * rate}
     model = {"encoder": encoder, "pooling": "mean", "learning_rate": rate, "warmup_ratio": 0.06, **own}
@@ -154,13 +164,13 @@ def _recipe(name: str) -> tuple[str, dict[str, Any], bool]:
             ) from None
         return name, {}, issubclass(found, TwoStageModule)
     near = get_close_matches(name.lower(), RECIPES, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
+    meant = f"; did you mean {near[0]}?" if near else "."
     raise UserError(
         f"--recipe {name}: no such recipe{meant} Known: {', '.join(RECIPES)}, or the import path of a class"
     )
 
 
-def _encoder_fit(encoder: str, texts: Sequence[Sequence[Any]]) -> tuple[int, int, float]:
+def _encoder_fit(encoder: str, texts: Sequence[Sequence[Any]], max_length: int | None) -> tuple[int, int, float]:
     """The encoder's width, the tokens to cut texts at, and the share of the texts (N, 1 or 2) in percent within it."""
     from transformers import AutoConfig
 
@@ -173,9 +183,9 @@ def _encoder_fit(encoder: str, texts: Sequence[Sequence[Any]]) -> tuple[int, int
     most = min(LONGEST, int(tokenizer.model_max_length), int(getattr(config, "max_position_embeddings", LONGEST)))
     longest = min(2 * LONGEST, int(tokenizer.model_max_length))
     if not texts:
-        return int(config.hidden_size), min(128, most), 100.0
+        return int(config.hidden_size), max_length or min(128, most), 100.0
     lengths = np.array(
         [len(ids) for ids in encode_texts(tokenizer, list(zip(*texts, strict=True)), longest)["input_ids"]]
     )
-    length = max(8, min(most, 8 * int(np.ceil(np.percentile(lengths, COVERED) / 8))))
+    length = max_length or max(8, min(most, 8 * int(np.ceil(np.percentile(lengths, COVERED) / 8))))
     return int(config.hidden_size), length, 100 * float((lengths <= length).mean())

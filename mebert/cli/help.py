@@ -7,7 +7,7 @@ import textwrap
 from argparse import SUPPRESS, Action, ArgumentParser
 
 from mebert import MODULE_OF
-from mebert.cli.commands import COMMANDS
+from mebert.cli.commands import COMMANDS, RUN_FIRST
 from mebert.cli.examples import examples_of
 from mebert.cli.short_form import NAMES_FIRST
 
@@ -28,11 +28,6 @@ FIT_FILE_HELP = (
     "--config (docs/training.md)."
 )
 
-RUN_FIRST = {
-    "predict": 'python -m mebert predict RUN {FILE | - | --text "..."} [options]',
-    "test": "python -m mebert test RUN [FILE] [options]",
-    "validate": "python -m mebert validate RUN [options]",
-}
 _RUN = " RUN is a run, and where a file is given also a model folder or a Hub id."
 RUN_FIRST_HELP = {
     "predict": f"{_RUN} The answers go to standard output or --out, and nothing else is written; the options of this "

@@ -25,9 +25,9 @@ def check_source(
         raise UserError(f"predict_split ({predict_split}) is for a task; give predict_file for own rows")
 
 
-def check_columns(text: str, pair: str | None, label: str | None) -> None:
+def check_columns(texts: Sequence[str], label: str | None) -> None:
     """Raise a UserError where one column of own files is to be two things; `label` None: labels are not read."""
-    all_names = {"label_column": label, "text_column": text, "text_pair_column": pair}
+    all_names = {"label_column": label, **dict(zip(("text_column", "text_pair_column"), texts, strict=False))}
     named = {name: column for name, column in all_names.items() if column is not None}
     for name, column in list(named.items())[1:]:
         if other := [key for key, value in named.items() if key != name and value == column]:

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from mebert.data.file_state import FileState
 from mebert.errors import UserError
+from mebert.storage.json_values import RepeatedKey, without_repetition
 
 LINE_COLUMN = "__line__"
 """Column with the line (from 1) of each row of a text file, for later error messages."""
@@ -26,6 +28,7 @@ Row = tuple[int, Sequence[object]]
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 LARGEST_FIELD = 2**31 - 1  # characters; the csv module's default refuses texts above 128 kB
+ROWS_OF_COLUMNS = 1000  # of a JSONL file, whose keys are its columns
 BLOCK = 1000  # rows of a Parquet file that are read together
 LONE_CARRIAGE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
@@ -56,24 +59,30 @@ def file_rows(path: str, wanted: Sequence[str], state: FileState | None = None) 
 
 
 def column_names(path: str) -> list[str]:
-    """The names of a file's columns, in its order; in a JSONL file those of its first row.
+    """The names of a file's columns, in its order; in a JSONL file the keys of its first rows.
 
     Raises:
         UserError: The file is empty or malformed there, or of another kind.
     """
+    next(file_rows(path, []), None)  # says what is wrong with the file
     suffix = Path(path).suffix.lower()
     if suffix == ".parquet":
         import pyarrow.parquet as pq
 
-        next(file_rows(path, []), None)  # says what is wrong with the file
         return list(pq.read_schema(path).names)
     if suffix == ".jsonl":
-        next(file_rows(path, []), None)
-        first = next((line for line in text_lines(path) if line.strip()), "{}")
-        return list(json.loads(first))
-    next(file_rows(path, []), None)
+        first = islice((line for line in text_lines(path) if line.strip()), ROWS_OF_COLUMNS)
+        return list(dict.fromkeys(name for line in first for name in _json_object(line)))
     rows = _tsv_rows(text_lines(path)) if suffix == ".tsv" else _csv_rows(path, text_lines(path))
     return next((row for _, row in rows if row), [])
+
+
+def _json_object(line: str) -> dict[str, Any]:
+    """A line's object; an empty one of a line that `file_rows` will refuse."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def file_state(path: str) -> FileState:
@@ -192,36 +201,23 @@ def _parquet_rows(path: str, wanted: Sequence[str]) -> Iterator[Row]:
         raise UserError(f"{path} is not a usable Parquet file: {error}; write or copy it anew") from error
 
 
-class _RepeatedKey(Exception):
-    """An object of JSON that has a key more than once, of which Python's parser would keep the last."""
-
-
-def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _RepeatedKey(next(name for name in names if names.count(name) > 1))
-    return found
-
-
 def _jsonl_rows(path: str, lines: Iterable[str], wanted: Sequence[str]) -> Iterator[Row]:
     there: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, object_pairs_hook=_unrepeated)
+            row = json.loads(line, object_pairs_hook=without_repetition)
         except json.JSONDecodeError as error:
             what = f"not JSON ({error.msg}, column {error.colno}); each line must be one object"
             raise UserError(f"{path}, line {number}: {what}") from None
-        except _RepeatedKey as error:
-            what = f"the key {error.args[0]!r} is given twice in one object; keep one of them"
-            raise UserError(f"{path}, line {number}: {what}") from None
+        except RepeatedKey as error:
+            raise UserError(f"{path}, line {number}: {error} in one object; keep one of them") from None
         except (RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
             what = "nested too deeply" if isinstance(error, RecursionError) else "with a number too long to read"
             raise UserError(f"{path}, line {number}: JSON {what}; correct the line or remove it") from None
         if not isinstance(row, dict):
-            what = f'a {type(row).__name__}, not a JSON object; write such as {{"{wanted[0]}": "..."}}'
+            what = f'a {type(row).__name__}, not a JSON object; write such as {{"{(wanted or ["text"])[0]}": "..."}}'
             raise UserError(f"{path}, line {number}: {what}")
         there |= dict.fromkeys(row)
         yield number, [row.get(name) for name in wanted]

@@ -75,24 +75,22 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
     if not config.is_file():
         raise UserError(f"{folder} is not in the folder of a run: say by task or file which rows calibrate it")
     content = read_run_config(config)
-    own, spec = content["data"].get("init_args") or {}, ModelSpec.read(folder)
+    own, named, spec = content["data"].get("init_args") or {}, content["data"].get("class_path"), ModelSpec.read(folder)
     if "tokenizer" in own and saved_in(folder):  # with the settings that it had in training
         own["tokenizer"] = folder
     if "max_length" in own and (max_length is not None or own["max_length"] is None):
         own["max_length"] = max_length or spec.max_length
-    if (plain := _own_rows(content["data"].get("class_path"))) is not None:
-        fill_in_labels(own, model.label_names)
+    fill_in_labels(own, model.label_names)
+    if (plain := _own_rows(named)) is not None:
         try:
             return _fitting(plain(**own), model, str(config))
         except (TypeError, ValueError) as error:
             raise UserError(f"{config}: cannot create its data module: {error}") from error
     import lightning as L
 
-    named = content["data"].get("class_path")
     what, advice = f"{config}: cannot create its data module: it", "give the rows by --file or --task"
     kind = imported_class(named, L.LightningDataModule, what, advice=advice)
-    check_named_classes(content["data"].get("init_args") or {}, f"{config}: cannot create its data module", kind)
-    fill_in_labels(content["data"].get("init_args") or {}, model.label_names)
+    check_named_classes(own, f"{config}: cannot create its data module", kind)
     strict_parsing()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(L.LightningDataModule, "data")

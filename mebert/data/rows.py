@@ -46,8 +46,8 @@ def hold_out_queries(queries: np.ndarray, count: int, generator: np.random.Gener
 def stratified(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
     """The row numbers of an `order` (N,), those first of which `count` have the classes of `labels` (N,) in proportion.
 
-    Each class gives its share rounded down, and of those with the largest remainders one row more; a class of one row
-    gives none, so that it is trained.
+    Each class gives its share rounded down, and those with the largest remainders give more until `count` is reached.
+    One row of each class is kept for the training, unless `count` needs all.
 
     >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
     >>> labels[stratified(labels, np.arange(10), 3)][:3]
@@ -56,11 +56,13 @@ def stratified(labels: np.ndarray, order: np.ndarray, count: int) -> np.ndarray:
     classes, sizes = np.unique(labels, return_counts=True)
     wanted = sizes * (count / len(labels))
     given = np.minimum(np.floor(wanted).astype(int), sizes - 1)
-    for place in np.argsort(given - wanted, kind="stable"):
-        given[place] += given.sum() < count and given[place] < sizes[place] - 1
+    by_remainder = np.argsort(given - wanted, kind="stable")
+    while given.sum() < count and (given < sizes - 1).any():
+        for place in by_remainder:
+            given[place] += given.sum() < count and given[place] < sizes[place] - 1
     in_order = labels[order]
     first = np.concatenate([np.flatnonzero(in_order == c)[:n] for c, n in zip(classes, given, strict=True)])
-    if len(first) < count:  # classes of one row each
+    if len(first) < count:  # the last rows of classes
         first = np.append(first, np.setdiff1d(np.arange(len(order)), first)[: count - len(first)])
     return np.append(order[np.sort(first)], np.delete(order, first))
 

@@ -130,9 +130,6 @@ class TextSplits(PreparedSplits):
         own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
         given_files = [name for name, path in own_files.items() if path is not None]
         check_source(task, given_files, labels is not None or regression, query_column, predict_split)
-        if given_files:
-            # A text to predict may be called as the label is in training; `load_splits` checks what has labels.
-            check_columns(text_column or "text", text_pair_column, None if predict_file is not None else label_column)
         check_metrics(metrics)
         if streaming and predict_file is None:
             raise UserError("streaming is for a predict_file; give one, or leave it out")
@@ -168,6 +165,8 @@ class TextSplits(PreparedSplits):
             self.query_column, own_metrics = self.task.query_column, self.task.metrics
         else:
             self.text_columns = given_columns if text_column is not None else ("text", *given_columns)
+            if given_files:  # a text to predict may be called as the label is in training: `load_splits` checks that
+                check_columns(self.text_columns, None if predict_file is not None else label_column)
             self.label_column, self.regression = label_column, regression
             self.label_names = own_label_names(labels, regression, train_file, label_column, query_column is not None)
             self.query_column = query_column
@@ -189,8 +188,7 @@ class TextSplits(PreparedSplits):
             return load_task_splits(self.task, groups, self.predict_split)
         paths = {name: path for name, path in self.files.items() if name in groups}
         if paths:
-            text, pair = (*self._text_columns("train"), None)[:2]
-            check_columns(text or "text", pair, self.label_column)
+            check_columns(self.text_columns, self.label_column)
         if "predict" in groups and "test" in self.files:
             paths["predict"] = self.files["test"]
         return {

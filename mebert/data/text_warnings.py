@@ -6,7 +6,7 @@ Shapes: N rows, T tokens of all rows together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,10 +61,10 @@ def warn_of_kind(trained: int | None, given: int) -> None:
 
 @dataclass
 class TextCounts:
-    """Texts that arrive part by part; warns once, of the first part with something to tell."""
+    """Texts that arrive part by part; warns once of each kind, of the first part that has some."""
 
     rows: int = 0
-    warned: bool = False
+    told: set[tuple[str, str]] = field(default_factory=set)
 
     def add(
         self,
@@ -75,12 +75,12 @@ class TextCounts:
     ) -> None:
         """Take a part of N texts, given by column, with their token ids; `place` names a text of it, from 0."""
         self.rows += len(input_ids)
-        if self.warned or not input_ids:
+        if len(self.told) == 2 or not input_ids:
             return
         blank = np.asarray([not all(text.strip() for text in texts) for texts in zip(*columns, strict=True)])
         offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in input_ids])])
         tokens = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in input_ids])
-        unknown = mostly_unknown(tokens, offsets, tokenizer)
-        self.warned = bool(blank.any() or unknown.any())
-        warn_of_share(blank, BLANK, place)
-        warn_of_share(unknown, UNKNOWN, place)
+        for found, kind in ((blank, BLANK), (mostly_unknown(tokens, offsets, tokenizer), UNKNOWN)):
+            if kind not in self.told and found.any():
+                self.told.add(kind)
+                warn_of_share(found, kind, place)

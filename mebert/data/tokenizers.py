@@ -37,10 +37,7 @@ _encoding = Lock()  # truncation is a state of the tokenizer that transformers s
 
 def _renew_lock() -> None:
     global _encoding
-    _unsplit_of: WeakKeyDictionary[PreTrainedTokenizerBase, re.Pattern[str] | None] = WeakKeyDictionary()
-
-
-_encoding = Lock()
+    _encoding = Lock()
 
 
 if hasattr(os, "register_at_fork"):  # a process that is forked while another thread encodes would wait for ever

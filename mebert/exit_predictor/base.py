@@ -28,7 +28,8 @@ from mebert.storage.trusted_classes import instance_of
 if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
-MOST = 2**26  # entries of a predictor's tables: memory is taken for them before they are read
+MOST = 2**26  # rows or exits of a predictor's tables
+MOST_ENTRIES = 2**28  # of a table: memory is taken for it before it is read
 SETTINGS, WEIGHTS = "exit_predictor.json", "exit_predictor.safetensors"
 
 MADE_ANEW = "make the predictor anew, or delete the file"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mebert.errors import check_range
-from mebert.exit_predictor.base import MOST, ExitPredictor, TokenEvidence
+from mebert.exit_predictor.base import MOST, MOST_ENTRIES, ExitPredictor, TokenEvidence
 from mebert.exit_predictor.ngrams import ngram_rows, table_rows
 
 # Probabilities in the table are multiples of this. Sums of up to 2048 of them are exact in float32, so that a sample's
@@ -64,6 +64,7 @@ class TokenExitPredictor(ExitPredictor):
         self.prior_strength = prior_strength
         # Rows: the counted ones, then "unseen" (the prior alone), then "nothing" (padding: no key at all).
         rows = vocab_size + (buckets if ngram > 1 else 0)
+        check_range("num_exits x (vocab_size + buckets)", num_exits * rows, 1, MOST_ENTRIES)
         self.table: Tensor
         self.register_buffer("table", torch.full((rows + 2, num_exits), 1.0 / num_exits), persistent=False)
         self.table[-1] = 0

@@ -138,13 +138,25 @@ class EarlyExitClassifier:
         model = MultiExitModel.from_pretrained(name)
         tokenizer = load_tokenizer(name)
         policy, predictors = load_policy(name, model), load_predictors(name)
-        drops = spec.thresholds_for_max_drop()
-        points, reading, chosen_by = spec.operating_points, (spec.max_length, spec.num_texts), spec.chosen_by
+        chosen_by = spec.chosen_by
         if policy is not None and spec.mebert_version is None:
             chosen_by = "mebert 0.1.0, which stored no validation pass with a model"
             warnings.warn(f"operating point of {name}: {policy.name} keeps its threshold, by {chosen_by}", stacklevel=2)
-        settings = device, precision, compile, drops, *reading, chosen_by, spec.expected
-        found = cls(model, tokenizer, policy, points, predictors, *settings)
+        found = cls(
+            model,
+            tokenizer,
+            policy,
+            spec.operating_points,
+            predictors,
+            device,
+            precision,
+            compile,
+            max_drops=spec.thresholds_for_max_drop(),
+            max_length=spec.max_length,
+            num_texts=spec.num_texts,
+            chosen_by=chosen_by,
+            expected=spec.expected,
+        )
         if spec.max_length is None:
             tell_unknown_length(str(path), found.max_length)
         return found

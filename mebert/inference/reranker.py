@@ -147,7 +147,7 @@ class EarlyExitReranker:
         for query, documents in questions:
             _check_texts(query, documents)
             for inputs, _ in self._batches(encoder, query, documents, batch_size):
-                parts.append(torch.stack([logits.cpu() for _, logits, _ in self.model.forward_layers(**inputs)]))
+                parts.append(self.model(**inputs).logits.cpu())
         count = sum(part.shape[1] for part in parts)
         found = final_score_bounds(torch.cat(parts, 1), self.model.exit_temperatures) if parts else {}
         if not found:

@@ -7,6 +7,7 @@ Shapes: E models, B batch, S tokens, C classes, F feature (of the widest model),
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -194,14 +195,20 @@ def _own_folder(model: str) -> str:
 
 
 def _check_tokenizers(names: Sequence[str]) -> None:
-    """Token ids are the same for all: vocabularies must agree token by token, and so must lower-casing and cutting."""
+    """Token ids are the same for all: vocabularies must agree token by token, and so must the settings."""
     from transformers import AutoTokenizer
 
     found = []
     for name in names:
         with hub_errors(f"the tokenizer of {name!r}"):
             one = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        found.append((one.get_vocab(), getattr(one, "do_lower_case", None), one.truncation_side))
+        # The normalizer decides on lower-casing; tokenizers in Python have a setting.
+        lowers, backend = getattr(one, "do_lower_case", None), getattr(one, "backend_tokenizer", None)
+        normalizer = lowers if backend is None else json.loads(backend.to_str())["normalizer"]
+        found.append((one.get_vocab(), normalizer, one.truncation_side, one.split_special_tokens))
     for name, own in zip(names, found, strict=True):
         if own != found[0]:
-            raise UserError(f"the tokenizers of {names[0]} and {name} differ; the models of a cascade must share one")
+            raise UserError(
+                f"the tokenizers of {names[0]} and {name} differ (vocabulary, lower-casing, truncation_side or "
+                "split_special_tokens); the models of a cascade must share one"
+            )

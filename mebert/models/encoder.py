@@ -102,7 +102,7 @@ class EncoderAdapter:
             if getattr(config, name, 1) < 1:
                 yield name, "and must be at least 1"
         if config.num_attention_heads > 0 and config.hidden_size % config.num_attention_heads:
-            yield "num_attention_heads", f"which does not divide hidden_size, {config.hidden_size}"
+            yield "num_attention_heads", f"and must divide hidden_size, {config.hidden_size}"
 
     @classmethod
     def keep_first_layers(cls, config: Any, layers: int) -> None:

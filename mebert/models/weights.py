@@ -54,7 +54,7 @@ def check_weights(
     }
     for fault, names in faults.items():
         if names:
-            sizes = [f" ({tuple(there)}, not {tuple(size)})" for key, there, size in report["mismatched_keys"]]
+            sizes = [f" ({tuple(there)}, not {tuple(size)})" for _, there, size in sorted(report["mismatched_keys"])]
             detail = f"{first_names(names)} {fault}{sizes[0] if fault == 'of another size' else ''}"
             raise UserError(f"{what}: its weights do not fit its config.json: {detail}; fetch or save it anew")
     kinds = {key: kind for key, kind in _stored_types(name) if kind not in FLOATS}
@@ -74,11 +74,11 @@ def _stored_types(name: str) -> Iterator[tuple[str, str]]:
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         if found is None:
             continue
-        parts = [file]
+        parts = [str(found)]
         if file.endswith(".json"):
-            parts = sorted(set(json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()))
-        for part in parts:
-            path = str(cached_file(name, part))
+            names = sorted(set(json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()))
+            parts = [str(cached_file(name, part)) for part in names]
+        for path in parts:
             if path.endswith(".safetensors"):
                 with safe_open(path, framework="pt") as weights:
                     yield from ((key, weights.get_slice(key).get_dtype()) for key in weights.keys())  # noqa: SIM118

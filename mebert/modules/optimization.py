@@ -25,7 +25,7 @@ def adamw_with_linear_decay(
     """What `configure_optimizers` returns.
 
     Weight decay falls on matrices only. `fused` uses that kernel on CPU and CUDA, where it exists; it does the same
-    update in one pass over the weights, but under a GradScaler gradients cannot be clipped before it.
+    update in one pass over the weights, but Lightning cannot clip gradients before it in mixed precision (`may_fuse`).
     `warmup_ratio` is the share of the `num_steps` optimiser steps of the whole run with rising rate; the parameters in
     `own_rates` have a peak rate of their own.
     """

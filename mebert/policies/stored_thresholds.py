@@ -54,7 +54,7 @@ class OperatingPoint:
     @property
     def allowed_drop(self) -> float:
         """The largest drop that it was chosen for; the default one where something else chose it."""
-        found = re.search(r"drop (?:at most )?([\d.e-]+)$", self.chosen_by)
+        found = re.search(r"max_drop (\S+)$", self.chosen_by)
         return MAX_DROP if found is None else float(found[1])
 
     def __str__(self) -> str:
@@ -68,8 +68,8 @@ class OperatingPoint:
             return {"operating point": str(self), "expected": unknown}
         lines = {"operating point": str(self), "expected": str(self.expected)}
         rows, allowed = self.expected.samples, self.allowed_drop
-        if self.threshold and "drop" in self.chosen_by and 0 < rows * allowed < 1:
-            lines["few rows"] = f"a row of {rows} is {1 / rows:.3f}: other rows may lose more (--speedup 1)"
+        if self.threshold and "max_drop" in self.chosen_by and 0 < rows * allowed < 1:
+            lines["few rows"] = f"a row of {rows:,} is {1 / rows:.2g}: other rows may lose more (--speedup 1)"
         return lines
 
 

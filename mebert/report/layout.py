@@ -105,19 +105,19 @@ def as_markdown(table: Table) -> str:
     header, *rows = zip(*columns, strict=True)
     rule = ["---:" if column.justify == "right" else "---" for column in table.columns]
     lines = [f"| {' | '.join(line)} |" for line in (header, rule, *rows)]
-    parts = [f"## {_plain_markdown(str(table.title))}", "\n".join(lines)]
+    parts = [f"## {plain_markdown(str(table.title))}", "\n".join(lines)]
     if table.caption:
-        parts += [_plain_markdown(paragraph) for paragraph in str(table.caption).split("\n")]
+        parts += [plain_markdown(paragraph) for paragraph in str(table.caption).split("\n")]
     return "\n\n".join(parts)
 
 
 def _cell(value: object) -> str:
-    return _plain_markdown(_text(value).plain.replace("\n", " "))
+    return plain_markdown(_text(value).plain.replace("\n", " "))
 
 
-def _plain_markdown(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """A text without what Markdown or HTML reads as markup."""
-    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", escape_control_chars(text))
+    return re.sub(r"([\\`*~&\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", escape_control_chars(text))
 
 
 def _parts(table: Table, width: int, keys: int) -> Iterator[tuple[int, list[Column]]]:

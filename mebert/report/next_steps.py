@@ -12,7 +12,7 @@ from mebert.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from mebert.policies.stored_thresholds import OperatingPoint
 
-MAX_DROP = 0.01
+SUGGESTED_DROP = 0.01  # larger than the default, so that the command changes something
 
 
 def print_saved(folder: Path, best: Path, datamodule: Any) -> None:
@@ -70,7 +70,7 @@ def _with_model(run: Path, datamodule: Any) -> dict[str, str]:
         return {}
     if not hasattr(datamodule, "collate_for"):
         return {"measure its speed": bench_command(str(run))}
-    calibrate = f"python -m mebert calibrate {shlex.quote(str(run))} --max_drop {MAX_DROP:g}"
+    calibrate = f"python -m mebert calibrate {shlex.quote(str(run))} --max_drop {SUGGESTED_DROP:g}"
     return {"choose a speed": calibrate}
 
 

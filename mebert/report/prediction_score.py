@@ -53,7 +53,8 @@ class PredictionScore:
             self._confusion += confusion_matrix(predicted[of_label], torch.from_numpy(known)[of_label], len(self.names))
             if set(self.metrics) <= set(CLASS_METRICS):
                 return
-            scores = np.log(np.stack([columns[f"prob_{name}"] for name in self.names], 1).astype(np.float32))
+            with np.errstate(divide="ignore"):  # a probability may be 0
+                scores = np.log(np.stack([columns[f"prob_{name}"] for name in self.names], 1).astype(np.float32))
         queries = columns.get(self.query_column or "", ())
         asked = [query for query, counts in zip(queries, has_label, strict=False) if counts]
         self._kept.append((known[has_label], scores[has_label], asked))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.evaluation import Evaluation
-from mebert.report.layout import as_markdown, console, print_pairs, print_table
+from mebert.report.layout import as_markdown, console, plain_markdown, print_pairs, print_table
 from mebert.report.summary import one_line, summary_table
 from mebert.report.tables import evaluation_tables, print_evaluation
 from mebert.storage.atomic import write_text
@@ -35,7 +35,7 @@ def write_report(evaluation: Evaluation, point: OperatingPoint, parts: Table, pa
     picture = path.with_name(path.name.replace("report", "curve")).with_suffix(".png")
     tables = [as_markdown(table) for table, _ in evaluation_tables(evaluation)]
     content = [
-        f"# {title}",
+        f"# {plain_markdown(title)}",
         as_markdown(summary_table(evaluation)),
         "In use:\n\n" + "\n".join(lines),
         *([f"![The accuracy-speed curve]({picture.name})"] if picture.is_file() else []),

@@ -12,6 +12,7 @@ from mebert.report.evaluation import Evaluation
 from mebert.report.layout import report_table
 
 MOST_POINTS = 6
+NO_WALL_CLOCK = "-: rounds of the clock vary by more than the speed-ups differ."
 
 
 def summary_table(evaluation: Evaluation) -> Table:
@@ -24,7 +25,7 @@ def summary_table(evaluation: Evaluation) -> Table:
     if len(points) > MOST_POINTS:
         caption.append(f"{len(points) - MOST_POINTS} more in report.md.")
     if measured and any(point.speedup_wall is None for point in _shown(evaluation)):
-        caption.append("A dash: the rounds of the clock differ by more than the speed-ups that they are to tell apart.")
+        caption.append(NO_WALL_CLOCK)
     columns = [evaluation.metric, "95 % interval", "drop", "speed-up FLOPs", *(["wall clock"] if measured else [])]
     table = report_table(
         f"Operating points ({evaluation.split}, {evaluation.samples:,} samples)",

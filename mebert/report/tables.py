@@ -14,7 +14,7 @@ from mebert.metrics.task import score_to_choose
 from mebert.report.class_tables import class_tables
 from mebert.report.evaluation import Evaluation
 from mebert.report.layout import console, print_table, report_table
-from mebert.report.summary import wall_clock
+from mebert.report.summary import NO_WALL_CLOCK, wall_clock
 
 AGREES = {
     False: "share of predictions that are the full model's",
@@ -102,7 +102,7 @@ def operating_table(evaluation: Evaluation) -> Table:
     if measured:
         caption.append(f"Wall clock: {evaluation.wall_setting}; ± is half the range of the rounds.")
         if any(point.speedup_wall is None for point in every):
-            caption.append("A dash: the rounds differ by more than the speed-ups that they are to tell apart.")
+            caption.append(NO_WALL_CLOCK)
     columns = ["target", "threshold", evaluation.metric, "95 % interval", "agrees"]
     columns += ["speed-up layers", "95 % interval", "FLOPs"]
     table = report_table(

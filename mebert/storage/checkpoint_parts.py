@@ -28,8 +28,9 @@ class _Part(BaseModel):
 
 
 class _Texts(_Part):
-    max_length: Size | None = None
-    num_texts: Annotated[int, Field(ge=1, le=2)] | None = None
+    max_length: Size | None
+    num_texts: Annotated[int, Field(ge=1, le=2)] | None
+    vocabulary: str
     do_lower_case: Flag
     truncation_side: Annotated[str, Field(pattern="^(left|right)$")] | None
     split_special_tokens: Flag

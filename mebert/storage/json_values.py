@@ -32,7 +32,7 @@ def read_json(file: Path, where: str | None = None, advice: str = SAVE_ANEW) -> 
     """The mapping in a JSON file; a UserError names the file (`where`: a name of it that says more than its path)."""
     where = str(file) if where is None else where
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repetition)
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=without_repetition)
     except RecursionError as error:
         raise UserError(f"{where} is not valid JSON: its lists are nested too deeply; {advice}") from error
     except ValueError as error:
@@ -83,11 +83,16 @@ def summary(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' * bool(text)}{text}"[:240] if named else text[:240].rstrip(".")
 
 
-def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+class RepeatedKey(ValueError):
+    """An object of JSON has a key more than once, of which Python's parser would keep the last."""
+
+
+def without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` for JSON that refuses what is given twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+        raise RepeatedKey(f"the key {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return found
 
 

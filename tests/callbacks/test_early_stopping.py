@@ -1,8 +1,13 @@
 """Training ends when a validation metric does not improve, in a recipe of two stages in the second."""
 
+import math
+
+import lightning as L
 import pytest
+import torch
 from runs import experiment, run, write_config
 
+from mebert.callbacks.early_stopping import StopEarly
 from mebert.cli.main import main
 
 
@@ -36,3 +41,15 @@ def test_it_stops(here, caplog, recipe, count):
 def test_what_is_refused(here, capsys, words, message):
     assert main(["fit", "--config", str(write_config(here)), *words, "--trainer.enable_progress_bar=false"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_metric_without_a_value_does_not_stop_training_at_once(here):
+    """A constant exit has no correlation; three validations without one are three without an improvement."""
+    callback, trainer = StopEarly(patience=3), L.Trainer(logger=False, barebones=True)
+    trainer.state.fn = "fit"
+    trainer.callback_metrics["val/auc"] = torch.tensor(math.nan)
+    stopped = []
+    for _ in range(3):
+        callback._run_early_stopping_check(trainer)
+        stopped.append(trainer.should_stop)
+    assert stopped == [False, False, True]

@@ -143,5 +143,5 @@ def test_calibrate_makes_another_point_the_default(in_trained_run, capsys):
     (name,), (expected,), _ = say(capsys, "calibrate", RUN, *words)
     point = EarlyExitClassifier.from_pretrained(RUN, "cpu", "float32").operating_point
     assert (str(point), str(point.expected)) == (name, expected)
-    assert point.chosen_by == "calibrate, drop at most 0.3"
+    assert point.chosen_by == "calibrate, max_drop 0.3"
     assert "the run, val" in expected

@@ -146,6 +146,17 @@ def test_settings_follow_the_file(here, encoder):
     assert (config["trainer"]["max_epochs"], config["model"]["init_args"]["stage1_epochs"]) == (2, 1)
 
 
+def test_settings_that_depend_on_a_given_one_follow_it(here, encoder, caplog):
+    write_rows(here / "rows.csv", reviews(2000))
+    given = ["--model.learning_rate", "0.001", "--data.max_length=24", "--data.holdout", "0.3"]
+    config, others = settings_of(["rows.csv", "--recipe", "deebert", *given], encoder)
+    assert others == []
+    assert config["model"]["init_args"]["student_learning_rate"] == pytest.approx(0.01)
+    data = config["data"]["init_args"]
+    assert (data["max_length"], data["holdout"], data["test_holdout"]) == (24, 0.3, 0.15)
+    assert config["trainer"]["max_epochs"] == 2 * round(6000 / 1100)
+
+
 def test_every_recipe_of_the_configurations_has_a_name():
     other = {"trainer", "logger", "study", "sweeps"}
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} - other == set(RECIPES) - {"joint"}

@@ -181,3 +181,23 @@ def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in
         [sys.executable, "-c", COMMANDS.format(commands=commands)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_columns_that_are_not_named_are_those_of_the_training(in_trained_run, capsys):
+    write_rows(Path("gold.csv"), [{"text": "no", **row, "gold": row["label"]} for row in ROWS[:2]])
+    assert main(["test", RUN, "gold.csv"]) == 0
+    wanted = capsys.readouterr().out
+    assert main(["test", RUN, "gold.csv", "--label_column", "gold"]) == 0
+    assert capsys.readouterr().out == wanted
+
+
+def test_inspect_writes_onto_no_file_of_an_experiment(in_trained_run, capsys):
+    words = ["inspect", "runs/tiny", "--pair", "anna", "bob", "--out", f"{RUN}/evaluation.json"]
+    assert main(words) == 2
+    assert "a file that the command reads" in capsys.readouterr().err
+
+
+def test_use_names_its_policy(in_trained_run, capsys):
+    words = ["calibrate", RUN, "--max_drop", "0.9", "--use", "entropy"]
+    assert main(words) == 0
+    assert "The model's own policy is now entropy" in capsys.readouterr().out

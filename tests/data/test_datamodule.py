@@ -328,3 +328,10 @@ def test_subclass_brings_rows_and_difficulty(tokenizer_folder):
     (batch,) = list(data.test_dataloader()[0])
     assert batch["difficulty"].tolist() == [3, 1]
     assert batch["labels"].tolist() == [1, 0]
+
+
+def test_a_large_hold_out_takes_from_large_classes_before_it_takes_the_only_row_of_a_class():
+    labels = np.array([0] * 10 + [1, 2, 3, 4])
+    assert labels[stratified(labels, np.arange(14), 9)[:9]].tolist() == [0] * 9
+    labels = np.array([0] * 50 + list(range(1, 51)))
+    assert labels[stratified(labels, np.arange(100), 10)[:10]].tolist() == [0] * 10

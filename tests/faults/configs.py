@@ -66,7 +66,7 @@ FAULTS = [
     Fault(
         "a width that the heads do not divide",
         FIT + "--model.init_args.encoder_config.num_attention_heads 3",
-        "num_attention_heads is 3, which does not divide hidden_size",
+        "num_attention_heads is 3, and must divide hidden_size",
     ),
     Fault("an encoder of no family", module(encoder_config={"model_type": "gpt2"}), "model_type 'gpt2' is not"),
     Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "mean hidden_size?"),

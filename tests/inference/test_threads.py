@@ -1,5 +1,7 @@
 """One classifier, or several over one tokenizer, asked by threads at once: each call gets what it gets alone."""
 
+import multiprocessing
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +10,8 @@ import pytest
 from tiny import tiny_model, words_tokenizer
 
 from mebert import EarlyExitClassifier
+from mebert.data import tokenizers
+from mebert.data.tokenizers import encode_texts
 from mebert.policies import Entropy
 
 TEXTS = [" ".join(f"w{(7 * i + k * k) % 45}" for k in range(40)) for i in range(8)]
@@ -80,3 +84,18 @@ def test_a_tokenizer_that_others_use_and_change(eager):
     finally:
         stop.set()
         other.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_process_forked_while_a_thread_encodes_can_encode():
+    """A copied lock that another thread holds would never be released."""
+    with tokenizers._encoding:
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=encode_texts, args=(words_tokenizer(), [["w1 w2"]], 8))
+        child.start()
+        child.join(20)
+        stuck = child.is_alive()
+        child.kill()
+        child.join()
+    assert not stuck
+    assert child.exitcode == 0

@@ -224,7 +224,7 @@ def test_two_runs_become_a_cascade_that_is_calibrated_and_asked(tmp_path, monkey
     assert "0.005" in saved["max_drops"]["max_prob"]
     answers = EarlyExitClassifier.from_pretrained("runs/cascade")([("all a are b", "no a is b")], max_drop=0.005)
     assert answers[0].exit in (1, 2)
-    assert "(by calibrate, drop at most 0.005)" in printed
+    assert "(by calibrate, max_drop 0.005)" in printed
     assert main(["cascade", "--models", *runs]) == 2
     assert "runs/cascade holds a model already; give another folder by --out" in capsys.readouterr().err
     assert main(["cascade"]) == 2

@@ -65,7 +65,7 @@ def test_tables(recorded, capsys):
         "3.00x",
         "1.23x ±0.05",
         "in use",
-        "rounds differ by more",
+        "rounds of the clock vary by more",
         "oracle *",
         "difficulty",
         "exit 3",

@@ -243,7 +243,7 @@ def test_a_token_beyond_the_embedding(folder):
 def test_a_key_that_stands_there_twice(folder):
     path = folder / MODEL / "exits.json"
     twice = path.read_text().rstrip().removesuffix("}") + ', "label_names": ["c", "b", "a"]}'
-    with other_text(path, twice), pytest.raises(UserError, match="the key 'label_names' stands there twice"):
+    with other_text(path, twice), pytest.raises(UserError, match="the key 'label_names' is given twice"):
         mebert.EarlyExitClassifier.from_pretrained(RUN)
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from mebert.errors import UserError
 from mebert.metrics.bootstrap import paired_bootstrap
 from mebert.metrics.curve import ExitRecord, replay
@@ -83,16 +81,14 @@ class StoredPass:
         except UserError:
             return None
         record, metric = self.record, str(self.about["metric"])
-        early, full = record.logits_at(replay(scores, threshold)), record.logits_at(_last(record))
+        early, full = record.logits_at(replay(scores, threshold)), record.logits[-1]
         value = metric_value(metric, early, record.labels, record.queries)
         change = paired_bootstrap(metric, full, early, record.labels, record.queries)
         if math.isnan(value) or math.isnan(change.value):
             return None
-        ends = None if change.interval is None else (-change.interval.high, -change.interval.low)
         rows = str(self.about.get("split", "test"))
-        # Adding 0.0 turns -0.0 into 0.0.
-        found = None if ends is None else (ends[0] + 0.0, ends[1] + 0.0)
-        return Accuracy(metric, value, 0.0 - change.value, found, len(record.labels), rows, allowed)
+        ends = None if change.interval is None else (0.0 - change.interval.high, 0.0 - change.interval.low)
+        return Accuracy(metric, value, 0.0 - change.value, ends, len(record.labels), rows, allowed)
 
 
 def expected_accuracy(expected: Expected | None, allowed: float) -> Accuracy | None:
@@ -100,7 +96,3 @@ def expected_accuracy(expected: Expected | None, allowed: float) -> Accuracy | N
     if expected is None or expected.value is None or expected.drop is None:
         return None
     return Accuracy(expected.metric, expected.value, expected.drop, None, expected.samples, expected.data, allowed)
-
-
-def _last(record: ExitRecord) -> torch.Tensor:
-    return torch.full_like(record.index, record.num_exits - 1)

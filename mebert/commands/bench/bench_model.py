@@ -15,7 +15,8 @@ from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
 from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import OperatingPoint, load_policy, stored_point
-from mebert.storage.model_spec import ModelSpec, saved_model_folder
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.run_folder import find_model
 
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
@@ -50,7 +51,7 @@ def open_bench_model(settings: BenchSettings) -> BenchModel:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
     torch.manual_seed(settings.seed)
     name = settings.model
-    if name is not None and (folder := saved_model_folder(name)) is not None:
+    if name is not None and (folder := find_model(name).model) is not None:
         opened = MultiExitModel.from_pretrained(folder)
         if isinstance(opened, CascadeModel):
             many = f"a cascade of {opened.num_exits} models"

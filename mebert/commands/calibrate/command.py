@@ -75,6 +75,8 @@ class CalibrationSettings:
     def __post_init__(self) -> None:
         if self.model is None:
             raise UserError("model is missing: give a run or a model folder, such as calibrate RUN --max_drop 0.005")
+        if self.use is not None and self.policies is None:
+            self.policies = [self.use]
         if self.use is not None and (not self.save or self.use not in (self.policies or ())):
             raise UserError(f"use {self.use!r} must be one of policies ({self.policies}), and save must be true")
         if self.task is not None and self.file is not None:

@@ -16,18 +16,18 @@ from mebert.commands.inspect.tokens import find_predictor, view_tokens
 from mebert.commands.inspect.trace import trace_texts
 from mebert.errors import UserError
 from mebert.storage.atomic import write_text
-from mebert.storage.model_spec import saved_model_folder
 from mebert.storage.paths import check_output
-from mebert.storage.run_folder import RunFolder
+from mebert.storage.run_folder import find_model
 
 
 def run_inspect(settings: InspectSettings) -> None:
     """Inspect a model; print the result, or write it."""
     if settings.out is not None:
-        folder = saved_model_folder(str(settings.model)) if Path(str(settings.model)).is_dir() else None
-        model = [] if folder is None else Path(folder).iterdir()
-        run = RunFolder.of_model(folder).files if folder is not None else []
-        check_output("out", settings.out, inputs=[*model, *run, *([settings.file] if settings.file else [])])
+        named = find_model(str(settings.model))
+        model = Path(named.model).iterdir() if named.model is not None and Path(named.model).is_dir() else ()
+        run = named.run.files if named.run is not None else ()
+        own = [named.checkpoint, settings.file]
+        check_output("out", settings.out, inputs=[*model, *run, *(path for path in own if path is not None)])
     found = inspect_model(settings)
     wanted, out = settings.wanted, settings.out
     content = json.dumps(found.as_dict(), indent=2, allow_nan=False) if wanted == "json" else ""

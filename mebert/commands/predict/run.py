@@ -81,8 +81,7 @@ def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier:
         from mebert.commands.inspect.source import open_model
 
         return open_model(str(named.checkpoint), settings.device, settings.precision).classifier
-    device = None if settings.device == "auto" else settings.device
-    return EarlyExitClassifier.from_pretrained(named.saved, device, settings.precision)
+    return EarlyExitClassifier.from_pretrained(named.saved, settings.device, settings.precision)
 
 
 def _trained_on(named: NamedModel, classifier: EarlyExitClassifier) -> Any:

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mebert.data.model_rows import read_run_config
 from mebert.errors import UserError
-from mebert.storage.run_folder import RunFolder
+from mebert.storage.run_folder import find_model
 
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 OF_ONE_RUN = ("experiment", "seed_everything", "ckpt_path", "weights_only", "verbose", "test_after_fit", "config")
@@ -24,12 +23,9 @@ def base_of_run(run: Path) -> tuple[str, dict[str, Any]]:
     Raises:
         UserError: The folder has no configuration of a run.
     """
-    config = RunFolder(run).config
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        content = None
-    if not isinstance(content, dict) or "model" not in content:
+    named = find_model(run).run if run.is_dir() else None
+    content = {} if named is None else read_run_config(named.config)
+    if "model" not in content:
         raise UserError(f"run {run}: there is no config.yaml of a run in it; give the folder that fit has written")
     base = {section: value for section, value in content.items() if section not in OF_ONE_RUN}
     base["trainer"] = {k: v for k, v in (base.get("trainer") or {}).items() if k not in OWN_FOLDERS}

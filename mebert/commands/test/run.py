@@ -16,6 +16,7 @@ from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.inference.record import record_rows
 from mebert.metrics.curve import replay, speedup_layers
+from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_value
 from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.run_folder import find_model
@@ -25,8 +26,7 @@ def run_test(settings: TestSettings) -> None:
     """Score a model on a file."""
     named = find_model(str(settings.model))
     folder = named.saved
-    device = None if settings.device == "auto" else settings.device
-    classifier = EarlyExitClassifier.from_pretrained(folder, device, settings.precision)
+    classifier = EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision)
     numbers = settings.threshold, settings.speedup, settings.max_drop
     policy = classifier.choose_policy(settings.policy, *numbers)
     point = classifier.point_of(settings.policy, *numbers)
@@ -41,7 +41,7 @@ def run_test(settings: TestSettings) -> None:
     record = record_rows(model, [policy], rows, data.collate_for(), settings.batch_size)
 
     usual: list[str] = [str(name) for name in getattr(data, "metrics", ("acc",))]
-    metrics = [name for name in getattr(trained, "metrics", usual) if name not in ("map", "mrr", "p_at_1")] or usual
+    metrics = [name for name in getattr(trained, "metrics", usual) if name not in RANKING_METRICS] or usual
     table = report_table(f"Exits, {len(rows):,} rows of {settings.file}", right=["exit", "layer", *metrics])
     layers = model.exit_layers
     for exit, layer in enumerate(layers):
@@ -68,7 +68,8 @@ def _columns(settings: TestSettings, trained: Any) -> Columns:
     given = [settings.text_column, settings.text_pair_column, settings.label_column]
     usual = [*texts, *[None] * (2 - len(texts)), label]
     path = str(settings.file)
-    if trained is not None and not any(given):
+    if trained is not None:
+        own = [usual[1] if settings.text_column is None else None, usual[2]]
         with suppress(UserError):
-            return find_columns(path, *usual)
+            return find_columns(path, given[0] or usual[0], given[1] or own[0], given[2] or own[1])
     return find_columns(path, *given)

@@ -80,7 +80,7 @@ def test_the_fastest_point_that_holds_counts():
     [
         ("max_drop 0.02", 0.02),
         ("max_drop 1e-05", 1e-5),
-        ("calibrate, drop at most 0.3", 0.3),
+        ("calibrate, max_drop 0.3", 0.3),
         ("target_speedup 2", MAX_DROP),
         ("the model as it was saved", MAX_DROP),
     ],

@@ -90,7 +90,7 @@ def test_what_is_stored_keeps_to_what_was_asked(trained, rows, classify, policy)
 def test_the_table_says_what_was_guaranteed_and_what_was_not(trained):
     printed = trained[1]
     assert "300 samples of the run, val (float32)" in printed
-    for text in ("drop at most 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
+    for text in ("max_drop 0.05", "epsilon 0.08, delta 0.1", "2.5 layers on average", "nothing: measured here"):
         assert text in printed
     assert "wrong where the full model is right" in printed
     assert "ask for delta / k" in printed, "two policies have guarantees"
