@@ -12,12 +12,13 @@ import math
 
 import torch
 from scipy.special import rel_entr
-from scipy.stats import binom
 from torch import Tensor
 
 
 def binomial_p_value(errors: Tensor, n: int, limit: float) -> Tensor:
     """P(Binomial(n, limit) <= errors) for the number of errors (...) among n losses: exact if they are 0 or 1."""
+    from scipy.stats import binom  # half a second, which only guarantees need
+
     return torch.as_tensor(binom.cdf(errors.numpy(), n, limit), dtype=torch.float64)
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
 
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from mebert.models.heads import ExitHead
 
 REFUSED: dict[str, tuple[Any, str]] = {
@@ -165,6 +165,8 @@ class EncoderAdapter:
 
     def layer_mask(self, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
         """What the layers read as a mask, from hidden states (B, S, H) and the tokenizer's mask (B, S)."""
+        from transformers.masking_utils import create_bidirectional_mask  # with the model, not at start-up
+
         mask: Tensor | None = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden, attention_mask=attention_mask
         )

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import transformers  # its classes by attribute: they are imported with the first model, not at start-up
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
@@ -19,6 +19,9 @@ from mebert.models.weights import check_weights
 from mebert.storage.encoder_file import check_encoder_file
 from mebert.storage.hub import hub_errors
 from mebert.storage.trusted_classes import subclasses_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 class RobertaAdapter(EncoderAdapter):
@@ -171,7 +174,7 @@ def quiet_loading() -> Iterator[None]:
 
 def _refuse_unknown(model_type: str, settings: dict[str, Any]) -> None:
     """Hugging Face would keep a misspelt setting and do nothing with it."""
-    usual = AutoConfig.for_model(model_type)
+    usual = transformers.AutoConfig.for_model(model_type)
     for name, value in settings.items():
         if not hasattr(usual, name):
             near = get_close_matches(name, usual.to_dict(), n=1)
@@ -215,13 +218,13 @@ def build_encoder(
             )
         _refuse_unknown(model_type, settings)
         try:
-            config = AutoConfig.for_model(model_type, **settings)
+            config = transformers.AutoConfig.for_model(model_type, **settings)
         except Exception as error:  # the configuration classes validate strictly, with an exception type of their own
             raise UserError(f"encoder_config: {error}; correct it") from error
     else:
         with hub_errors(f"encoder {name!r}"):
             check_encoder_file(name)
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     adapter = _adapter_class(config, f"encoder {name!r}" if encoder_config is None else "encoder_config")
     if layers is not None:
         adapter.keep_first_layers(config, layers)
@@ -233,7 +236,7 @@ def build_encoder(
     with quiet_loading():
         if encoder_config is not None:
             try:
-                model = AutoModel.from_config(
+                model = transformers.AutoModel.from_config(
                     config,
                     dtype=torch.float32,
                     attn_implementation=attn_implementation,
@@ -244,7 +247,7 @@ def build_encoder(
                 raise UserError(f"encoder_config: {error}; correct one of these settings") from error
         else:
             with hub_errors(f"encoder {name!r}"):
-                model, report = AutoModel.from_pretrained(
+                model, report = transformers.AutoModel.from_pretrained(
                     name,
                     config=config,
                     dtype=torch.float32,  # the default is the checkpoint's own, which may be half precision

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from typing_extensions import override
 
 from mebert.choices import HeadKind, PoolingKind
@@ -27,6 +26,9 @@ from mebert.models.prototypes import PrototypeBank
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names
 from mebert.storage.trusted_classes import class_path_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 

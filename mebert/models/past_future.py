@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class PastFutureHead(ExitHead):

@@ -6,16 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info
 from mebert.storage.finite import check_finite, first_names
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Where weights may be, in the order in which transformers looks for them."""

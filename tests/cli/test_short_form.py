@@ -183,6 +183,26 @@ def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+REFUSED = """
+import sys
+from mebert import EarlyExitClassifier
+from mebert.cli.main import main
+for words in {commands!r}:
+    assert main(words) == 2, words
+heavy = ("lightning", "torchmetrics", "transformers.modeling_utils", "scipy.stats", "matplotlib", "pandas", "datasets")
+assert not [name for name in heavy if name in sys.modules], sorted(sys.modules)
+"""
+
+
+def test_a_start_imports_no_classes_of_models():
+    # Hugging Face's `BertModel` takes longer to import than all else: the first model that is opened imports it.
+    commands = [["predict", "none", "x.csv"], ["calibrate", "none", "--speedup", "2"], ["inspect", "none"]]
+    commands += [["bench", "none"], ["compare", "none", "nor"]]
+    words = [sys.executable, "-c", REFUSED.format(commands=commands)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_columns_that_are_not_named_are_those_of_the_training(in_trained_run, capsys):
     write_rows(Path("gold.csv"), [{"text": "no", **row, "gold": row["label"]} for row in ROWS[:2]])
     assert main(["test", RUN, "gold.csv"]) == 0

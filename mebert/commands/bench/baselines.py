@@ -9,15 +9,18 @@ import copy
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers  # its classes by attribute: they are imported with the first model, not at start-up
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from mebert.inference import Engine, Finished, PrecisionName
 from mebert.models import MultiExitModel
 from mebert.models.families import quiet_loading
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LAYER_COUNTS = ("num_hidden_layers", "n_layers")  # as the configurations call it
 
@@ -37,7 +40,7 @@ def hugging_face_model(
     config = copy.deepcopy(model.encoder.config)
     config.num_labels = model.num_labels
     with quiet_loading():
-        classifier = AutoModelForSequenceClassification.from_config(
+        classifier = transformers.AutoModelForSequenceClassification.from_config(
             config, attn_implementation=model.encoder.config._attn_implementation, trust_remote_code=False
         )
     # Our encoder has no pooler, which some of Hugging Face's classifiers read; it stays random.

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 import mebert
 from mebert.commands.bench.bench_model import BenchModel
@@ -157,6 +155,9 @@ def save_bars(rows: Sequence[Row], path: Path, title: str) -> None:
     precisions = list(dict.fromkeys(row.precision for row in shown))
     sizes = sorted({row.batch_size for row in shown})
     labels = sorted({row.name for row in shown}, key=lambda name: list(COLOURS).index(_kind(name)))
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 1.0 + 2.9 * len(precisions)), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(precisions), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
