@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer, PreTrainedModel
 
 from mebert.models import MultiExitModel, build_encoder
+from mebert.models.encoder import EncoderAdapter, LayerState
 
 SIZES: dict[str, dict[str, Any]] = {
     "bert": {"num_hidden_layers": 3},
@@ -19,6 +21,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "albert": {"num_hidden_layers": 4, "num_hidden_groups": 2, "embedding_size": 16},
     "electra": {"num_hidden_layers": 3, "embedding_size": 16},
     "distilbert": {"n_layers": 3, "dim": 32, "n_heads": 4, "hidden_dim": 64},
+    "ernie": {"num_hidden_layers": 3},
+    "camembert": {"num_hidden_layers": 3, "pad_token_id": 1},
+    "xlm-roberta-xl": {"num_hidden_layers": 3, "pad_token_id": 1},
+    "mpnet": {"num_hidden_layers": 3},
 }
 COMMON = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
 VOCABULARY = 50
@@ -65,6 +71,11 @@ def tiny_batch(batch: int = 5, tokens: int = 9, padded: bool = True, seed: int =
         mask = (torch.arange(tokens) < lengths.unsqueeze(1)).long()
         ids = torch.where(mask == 1, ids, torch.ones_like(ids))
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def as_hugging_face(adapter: EncoderAdapter, state: LayerState) -> LayerState:
+    """A state with its hidden states as `output_hidden_states` lists them: the last are through the final norm."""
+    return replace(state, hidden=adapter.final_norm(state.hidden)) if state.depth == adapter.num_layers else state
 
 
 def words_tokenizer(reverse: bool = False) -> BertTokenizer:

@@ -29,7 +29,9 @@ CACHED_SCORES = 2**15
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(query key^T / sqrt(D) + mask) value, all (B, A, S, D) but the mask, (B, 1, 1, S) in the query's dtype.
+    """softmax(query key^T / sqrt(D) + mask) value, all (B, A, S, D).
+
+    The mask is in the query's dtype: (B, 1, 1, S), or with a bias by position (1 or B, A, S, S).
 
     In bfloat16 on a CPU plain products are used, which took a fraction of the time of PyTorch's fused kernel
     (benchmarks/attention.py); the fused kernel is used otherwise, and for very small or very large inputs.
@@ -48,6 +50,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     scale = width**-0.5
     if mask is None:
         scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
+    elif mask.shape[2] > 1:
+        scores = torch.bmm(query, key.transpose(1, 2)).view(batch, heads, tokens, filled)
+        scores = torch.add(mask, scores, alpha=scale).view(batch * heads, tokens, filled)
     else:
         hidden = mask.expand(batch, heads, 1, filled).reshape(batch * heads, 1, filled)
         scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)
@@ -63,7 +68,7 @@ class AttentionGroup:
         tokens: W, padding to a multiple of `LANES` included.
         first: First packed token of the group, if `pad` is None: its tokens are contiguous and need no padding.
         pad: For every place of the padded rows its packed token, (n W,), any token for padding.
-        mask: Added to attention scores, (n, 1, 1, W); None: nothing is masked.
+        mask: Added to attention scores, (n, 1, 1, W), or with a bias (1 or n, A, W, W); None: nothing is added.
     """
 
     rows: int
@@ -94,13 +99,19 @@ class AttentionPlan:
 
 
 def plan_attention(
-    spans: np.ndarray, mask: Tensor, holes: np.ndarray, dtype: torch.dtype, scores: int | None = CACHED_SCORES
+    spans: np.ndarray,
+    mask: Tensor,
+    holes: np.ndarray,
+    dtype: torch.dtype,
+    scores: int | None = CACHED_SCORES,
+    bias: Callable[[int], Tensor | None] | None = None,
 ) -> AttentionPlan:
     """Put rows of similar length together.
 
     `spans` are the tokens of each row (B,), on the host; `holes` says whether a row has masked tokens within its span
     (B,). The mask (B, S or longer) is the tokenizer's, `dtype` that of the scores. A group may have `scores` of one
-    attention head, and has at least one row; None puts all rows into one group.
+    attention head, and has at least one row; None puts all rows into one group. `bias` gives what is added to the
+    scores of texts of so many tokens, (1, A, W, W), which is done once a group.
     """
     batch = len(spans)
     if not batch:
@@ -121,7 +132,7 @@ def plan_attention(
         size = min(batch - first, 1 << (most.bit_length() - 1) if shaped else most)  # a power of two
         rows = order[first : first + size]
         if equal:
-            groups.append(AttentionGroup(size, width, int(starts[rows[0]])))
+            groups.append(AttentionGroup(size, width, int(starts[rows[0]]), mask=None if bias is None else bias(width)))
         else:
             own = spans[rows]
             tokens = ranges(starts[rows], own)
@@ -144,6 +155,8 @@ def plan_attention(
             if hidden is not None:
                 added = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
                 added = added.masked_fill_(hidden, float("-inf"))[:, None, None, :]
+            if bias is not None and (own_bias := bias(width)) is not None:
+                added = own_bias if added is None else added + own_bias
             groups.append(AttentionGroup(padded, width, 0, on_device, added))
             place += padded * width
         first += size

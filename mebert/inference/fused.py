@@ -9,7 +9,8 @@ Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -18,23 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mebert.inference.attention_plan import AttentionGroup, AttentionPlan, attend
-
-# Where each family keeps query, key, value, the projection after attention and its LayerNorm, the first projection of
-# the feed-forward part, its activation function, its second projection, the last LayerNorm, and the number of heads.
-BERT_PARTS = (
-    *("attention.self.query", "attention.self.key", "attention.self.value"),
-    *("attention.output.dense", "attention.output.LayerNorm"),
-    *("intermediate.dense", "intermediate.intermediate_act_fn", "output.dense", "output.LayerNorm"),
-    "attention.self.num_attention_heads",
-)
-ALBERT_PARTS = (
-    *("attention.query", "attention.key", "attention.value", "attention.dense", "attention.LayerNorm"),
-    *("ffn", "activation", "ffn_output", "full_layer_layer_norm", "attention.num_attention_heads"),
-)
-DISTILBERT_PARTS = (
-    *("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin", "sa_layer_norm"),
-    *("ffn.lin1", "ffn.activation", "ffn.lin2", "output_layer_norm", "attention.n_heads"),
-)
+from mebert.models.encoder import EncoderAdapter, LayerParts
 
 
 class FusedLayer(nn.Module):
@@ -42,13 +27,16 @@ class FusedLayer(nn.Module):
 
     Args:
         layer: A Hugging Face layer.
-        parts: The names of its parts, as `BERT_PARTS` has them.
+        parts: The names of its parts.
     """
 
-    def __init__(self, layer: Any, parts: Sequence[str]) -> None:
+    def __init__(self, layer: Any, parts: LayerParts) -> None:
         super().__init__()
-        found: Any = attrgetter(*parts)(layer)
-        *linears, self.out, self.attention_norm, self.up, activation, self.down, self.output_norm, self.heads = found
+        found = {part: attrgetter(path)(layer) for part, path in asdict(parts).items() if isinstance(path, str)}
+        linears, activation = [found[name] for name in ("query", "key", "value")], found["activation"]
+        self.out, self.up, self.down = found["out"], found["up"], found["down"]
+        self.attention_norm, self.output_norm = found["attention_norm"], found["output_norm"]
+        self.heads, self.norm_first = found["heads"], parts.norm_first
         self.qkv = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears))
         self.qkv.to(linears[0].weight.device, linears[0].weight.dtype)
         with torch.no_grad():
@@ -59,12 +47,15 @@ class FusedLayer(nn.Module):
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """Packed hidden states (T, H) to those after the layer, (T, H)."""
-        context = plan.run(self.qkv(hidden), self._attend)
-        hidden = self.attention_norm(self.out(context).add_(hidden))
-        inner = self.up(hidden)
+        first = self.norm_first
+        context = plan.run(self.qkv(self.attention_norm(hidden) if first else hidden), self._attend)
+        hidden = self.out(context).add_(hidden)
+        if not first:
+            hidden = self.attention_norm(hidden)
+        inner = self.up(self.output_norm(hidden) if first else hidden)
         inner = torch.ops.aten.gelu_(inner) if self.is_gelu else self.activation(inner)
-        result: Tensor = self.output_norm(self.down(inner).add_(hidden))
-        return result
+        result: Tensor = self.down(inner).add_(hidden)
+        return result if first else self.output_norm(result)
 
     def _attend(self, qkv: Tensor, group: AttentionGroup) -> Tensor:
         """Padded queries, keys and values of a group (n W, 3 H) to attention outputs, (n W, H)."""
@@ -73,31 +64,22 @@ class FusedLayer(nn.Module):
         return context.transpose(1, 2).reshape(group.rows * group.tokens, -1)
 
 
-def fused_layers(encoder: Any) -> list[list[FusedLayer]] | None:
-    """The layers of a Hugging Face base model, fused; None for a family (or a kind of layer) whose parts are not known.
+def fused_layers(adapter: EncoderAdapter) -> list[list[FusedLayer]] | None:
+    """The layers of an encoder, fused; None for a family whose parts are not known.
 
     A list each, because a layer of ALBERT may consist of several; layers that share their weights share the fused form.
     """
-    config = encoder.config
-    if config.model_type == "albert":
-        groups = [
-            [FusedLayer(layer, ALBERT_PARTS) for layer in group.albert_layers]
-            for group in encoder.encoder.albert_layer_groups
-        ]
-        share = config.num_hidden_layers / config.num_hidden_groups
-        return [groups[int(index / share)] for index in range(config.num_hidden_layers)]
-    if config.model_type == "distilbert":
-        return [[FusedLayer(layer, DISTILBERT_PARTS)] for layer in encoder.transformer.layer]
-    if config.model_type in ("bert", "roberta", "xlm-roberta", "electra"):
-        return [[FusedLayer(layer, BERT_PARTS)] for layer in encoder.encoder.layer]
-    return None
+    parts = adapter.parts
+    if parts is None or not _are_of_its_layer(type(adapter)):
+        return None
+    made: dict[int, FusedLayer] = {}
+    for layer in chain.from_iterable(map(adapter.layers_of, range(adapter.num_layers))):
+        if id(layer) not in made:
+            made[id(layer)] = FusedLayer(layer, parts)
+    return [[made[id(layer)] for layer in adapter.layers_of(index)] for index in range(adapter.num_layers)]
 
 
-def drop_layers(encoder: Any) -> None:
-    """Remove the encoder's own layers once they are fused, so that no weight is kept twice."""
-    if encoder.config.model_type == "albert":
-        encoder.encoder.albert_layer_groups = nn.ModuleList()
-    elif encoder.config.model_type == "distilbert":
-        encoder.transformer.layer = nn.ModuleList()
-    else:
-        encoder.encoder.layer = nn.ModuleList()
+def _are_of_its_layer(adapter: type[EncoderAdapter]) -> bool:
+    """Whether the class that says `parts` is, or inherits, the one that says how a layer is run."""
+    named, run = (next(cls for cls in adapter.__mro__ if name in vars(cls)) for name in ("parts", "layer"))
+    return issubclass(named, run)

@@ -14,7 +14,7 @@ from torch import nn
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
-from mebert.inference.fused import drop_layers, fused_layers
+from mebert.inference.fused import fused_layers
 from mebert.inference.unpadding import FusedAdapter
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling
@@ -91,13 +91,13 @@ def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
         head = fast.exit(index)
         if isinstance(head.pooling, FastBertPooling):
             head.pooling = head.pooling.folded()
-    layers = fused_layers(fast.encoder)
+    layers = fused_layers(fast.adapter)
     if layers is None:
         return [fast.encoder]
     unique = {id(layer): layer for parts in layers for layer in parts}
     fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
     fast.adapter = FusedAdapter(fast.adapter, layers, CACHED_SCORES if grouped else None)
-    drop_layers(fast.encoder)
+    fast.adapter.base.drop_layers()
     return list(unique.values())
 
 

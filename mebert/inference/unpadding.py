@@ -5,8 +5,9 @@ Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from mebert.models.heads import ClsPooling, MeanPooling
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead
 
+Planner = Callable[[np.ndarray, Tensor, np.ndarray, torch.dtype], AttentionPlan]
+"""The plan of rows by their spans, mask, holes and the dtype of scores, as `plan_attention` makes it."""
+
 
 @dataclass
 class PackedState(LayerState):
@@ -37,7 +41,7 @@ class PackedState(LayerState):
         starts: Where each row starts among the packed tokens, (B,).
         pad: Packed token at every place of the padded rows, (B S,), or None where all spans are equal.
         plan: Which rows attend together.
-        scores: Most scores of one attention head in a group of them; None: all rows are one group.
+        planner: How the plan was made, for other rows.
     """
 
     spans: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -45,7 +49,7 @@ class PackedState(LayerState):
     starts: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     pad: Tensor | None = None
     plan: AttentionPlan = field(default_factory=lambda: AttentionPlan([]))
-    scores: int | None = None
+    planner: Planner = plan_attention
 
     @override
     def keep(self, rows: Tensor) -> PackedState:
@@ -57,7 +61,7 @@ class PackedState(LayerState):
         hidden = self.hidden.index_select(0, torch.from_numpy(tokens).to(self.hidden.device))
         mask = self.attention_mask.index_select(0, rows)
         memory = None if self.memory is None else self.memory.index_select(0, rows)
-        return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.scores, memory)
+        return _laid_out(hidden, mask, spans, self.holes[places], self.depth, self.planner, memory)
 
     @override
     def padded(self) -> tuple[Tensor, Tensor]:
@@ -72,7 +76,7 @@ def _laid_out(
     spans: np.ndarray,
     holes: np.ndarray,
     depth: int,
-    scores: int | None,
+    planner: Planner,
     memory: Tensor | None = None,
 ) -> PackedState:
     """The state of packed rows (T, H), with its attention plan; `mask` (B, S or longer) is cut to the longest row."""
@@ -83,9 +87,9 @@ def _laid_out(
         packed = np.zeros(len(spans) * longest, dtype=np.int64)
         packed[ranges(np.arange(len(spans)) * longest, spans)] = np.arange(int(spans.sum()))
         pad = torch.from_numpy(packed).to(hidden.device)
-    plan = plan_attention(spans, mask, holes, hidden.dtype, scores)
+    plan = planner(spans, mask, holes, hidden.dtype)
     starts = torch.from_numpy(np.cumsum(spans) - spans).to(hidden.device)
-    return PackedState(hidden, mask, None, depth, memory, spans, holes, starts, pad, plan, scores)
+    return PackedState(hidden, mask, None, depth, memory, spans, holes, starts, pad, plan, planner)
 
 
 class FusedAdapter(EncoderAdapter):
@@ -99,7 +103,8 @@ class FusedAdapter(EncoderAdapter):
         super().__init__(base.encoder)
         self.base = base
         self.layers = layers
-        self.scores = scores
+        self.planner = partial(plan_attention, scores=scores, bias=self._bias)
+        self._longest: Tensor | None = None  # attention bias
 
     @property
     @override
@@ -111,6 +116,16 @@ class FusedAdapter(EncoderAdapter):
         return self.base.flops(lengths, depth)
 
     @override
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        return self.base.final_norm(hidden)
+
+    def _bias(self, tokens: int) -> Tensor | None:
+        """The family's attention bias (1, A, S, S) for texts of so many tokens, a part of the longest one so far."""
+        if self._longest is None or self._longest.shape[-1] < tokens:
+            self._longest = self.base.attention_bias(tokens)
+        return None if self._longest is None else self._longest[..., :tokens, :tokens]
+
+    @override
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         return self.base.embed(input_ids, token_type_ids)
 
@@ -120,7 +135,7 @@ class FusedAdapter(EncoderAdapter):
         if bool(attention_mask.all()):  # one text, or texts of one length
             spans = np.full(attention_mask.shape[0], attention_mask.shape[1])
             hidden = self.embed(input_ids, token_type_ids).flatten(0, 1)
-            return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0, self.scores)
+            return _laid_out(hidden, attention_mask, spans, np.zeros(len(spans), dtype=bool), 0, self.planner)
         columns = torch.arange(1, attention_mask.shape[1] + 1, device=attention_mask.device)
         there = (attention_mask != 0).long()
         spans, counts = torch.stack([(there * columns).amax(1), there.sum(1)]).cpu().numpy()
@@ -132,7 +147,7 @@ class FusedAdapter(EncoderAdapter):
         if int(spans.min()) < longest:
             tokens = ranges(np.arange(len(spans)) * longest, spans)
             hidden = hidden.index_select(0, torch.from_numpy(tokens).to(hidden.device))
-        return _laid_out(hidden, attention_mask, spans, counts != spans, 0, self.scores)
+        return _laid_out(hidden, attention_mask, spans, counts != spans, 0, self.planner)
 
     @override
     def advance(self, state: LayerState, depth: int) -> LayerState:
@@ -155,7 +170,7 @@ class FusedAdapter(EncoderAdapter):
             np.concatenate([state.spans for state in states]),
             np.concatenate([state.holes for state in states]),
             states[0].depth,
-            self.scores,
+            self.planner,
             joined_memory(states),
         )
 
@@ -165,7 +180,8 @@ class FusedAdapter(EncoderAdapter):
         assert isinstance(state, PackedState)
         pooling, mask = head.pooling, state.attention_mask
         if type(pooling) is ClsPooling:
-            return state.hidden.index_select(0, state.starts)
+            return self.final_norm(state.hidden.index_select(0, state.starts))
+        state = replace(state, hidden=self.final_norm(state.hidden))
         if type(pooling) is MeanPooling and not state.holes.any():
             if state.pad is None:
                 return state.hidden.view(*mask.shape, -1).mean(1)

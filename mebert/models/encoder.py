@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mebert.errors import UserError
@@ -33,6 +34,34 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "per_layer_config": ({}, "and all layers must have the same configuration: take another encoder"),
 }
 """Options of `config.json` by name: the value that is supported (beside null), and what to do about another one."""
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """Where a Hugging Face layer of BERT's shape keeps its parts, by their names in it: from these it is fused.
+
+    Attributes:
+        query: The projections before attention, with a bias each; so `key` and `value`.
+        out: The projection after attention.
+        attention_norm: The LayerNorm around attention; so `output_norm` around the feed-forward part.
+        up: The first projection of the feed-forward part.
+        activation: Its activation function.
+        down: Its second projection.
+        heads: The number of attention heads.
+        norm_first: Each LayerNorm stands before its part, on what the part reads, not after it on the sum.
+    """
+
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"
+    out: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    up: str = "intermediate.dense"
+    activation: str = "intermediate.intermediate_act_fn"
+    down: str = "output.dense"
+    output_norm: str = "output.LayerNorm"
+    heads: str = "attention.self.num_attention_heads"
+    norm_first: bool = False
 
 
 @dataclass
@@ -75,14 +104,19 @@ def joined_memory(states: Sequence[LayerState]) -> Tensor | None:
 class EncoderAdapter:
     """Runs a BERT-shaped encoder (`embeddings`, `encoder.layer`) layer by layer; other families override parts of it.
 
+    A class that overrides `layer` says `parts` anew, or its layers are not fused for inference.
+
     Args:
         encoder: The Hugging Face base model (no task head). It stays the owner of the weights.
     """
 
-    families: ClassVar[tuple[str, ...]] = ("bert",)
+    families: ClassVar[tuple[str, ...]] = ("bert", "ernie")
     init_kwargs: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}  # an unused pooler would break DDP
     dropout_keys: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     position_offset: ClassVar[dict[str, int]] = {}  # family to the first position, where it is not 0
+    attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager")  # transformers' implementations for the family
+    layers_at: ClassVar[str] = "encoder.layer"  # the layers inside the encoder
+    parts: ClassVar[LayerParts | None] = LayerParts()  # None: inference runs Hugging Face's own layers
     counts: ClassVar[tuple[str, ...]] = ("num_hidden_layers", "num_attention_heads", "type_vocab_size")  # 1 at least
 
     def __init__(self, encoder: PreTrainedModel) -> None:
@@ -137,8 +171,32 @@ class EncoderAdapter:
     @property
     def max_length(self) -> int:
         """Longest input in tokens that the position embeddings allow."""
-        offset = self.position_offset.get(self.config.model_type, 0)
-        return int(self.config.max_position_embeddings) - offset
+        return int(self.config.max_position_embeddings) - self.first_position(self.config)
+
+    @classmethod
+    def first_position(cls, config: Any) -> int:
+        """The position of a text's first token: those before it hold none."""
+        return cls.position_offset.get(config.model_type, 0)
+
+    def layers_of(self, index: int) -> list[Any]:
+        """Hugging Face's layers that make up the layer with this 0-based index: one, but for ALBERT's groups."""
+        return [attrgetter(self.layers_at)(self.encoder)[index]]
+
+    def drop_layers(self) -> None:
+        """Remove the encoder's own layers once they are fused, so that no weight is kept twice."""
+        self.encoder.set_submodule(self.layers_at, nn.ModuleList())
+
+    def attention_bias(self, tokens: int) -> Tensor | None:
+        """What all layers add to their attention scores, by position: (1, heads, S, S) for S `tokens`. None: nothing.
+
+        It depends on the distance alone, so that the one of a shorter text is a part of it. A family that has one runs
+        with attention `eager`.
+        """
+        return None
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """What exits read of hidden states (..., H): the same, or through the encoder's last norm where it has one."""
+        return hidden
 
     def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """Token ids (B, S) to the input of the first layer (B, S, H)."""
@@ -154,9 +212,9 @@ class EncoderAdapter:
 
     def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Run the layer with this 0-based index on (B, S, H)."""
-        module: Any = self.encoder
-        out: Tensor = module.encoder.layer[index](hidden, attention_mask=mask)
-        return out
+        (module,) = self.layers_of(index)
+        out: Any = module(hidden, attention_mask=mask)
+        return out[0] if isinstance(out, tuple) else out
 
     def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
         """Embed a batch and build its layer mask once."""
@@ -170,11 +228,16 @@ class EncoderAdapter:
         mask: Tensor | None = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden, attention_mask=attention_mask
         )
-        return mask
+        bias = self.attention_bias(hidden.shape[1])
+        if bias is None:
+            return mask
+        bias = bias.expand(len(hidden), -1, -1, -1)
+        return bias if mask is None else bias + mask
 
     def pool(self, state: LayerState, head: ExitHead) -> Tensor:
         """What an exit reads of the hidden states, (B, H) (or as wide as the head's pooling makes it)."""
-        return head.pool(*state.padded())
+        hidden, mask = state.padded()
+        return head.pool(self.final_norm(hidden), mask)
 
     def join(self, states: Sequence[LayerState]) -> LayerState:
         """The rows of several states (at least one) of one depth as one state, padded to the longest."""

@@ -6,15 +6,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers  # its classes by attribute: they are imported with the first model, not at start-up
-from torch import Tensor
 from transformers.utils import logging as hf_logging
 
 from mebert.errors import UserError
+from mebert.models.bert_like import (
+    AlbertAdapter,
+    DistilBertAdapter,
+    ElectraAdapter,
+    RobertaAdapter,
+    XlmRobertaXLAdapter,
+)
 from mebert.models.encoder import EncoderAdapter
+from mebert.models.mpnet import MPNetAdapter
 from mebert.models.weights import check_weights
 from mebert.storage.encoder_file import check_encoder_file
 from mebert.storage.hub import hub_errors
@@ -23,109 +30,15 @@ from mebert.storage.trusted_classes import subclasses_of
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-
-class RobertaAdapter(EncoderAdapter):
-    """RoBERTa: positions start after the padding token's id."""
-
-    families = ("roberta", "xlm-roberta")
-
-    @classmethod
-    def refused_options(cls, config: Any) -> Iterator[tuple[str, str]]:
-        """As the base, and no padding token."""
-        yield from super().refused_options(config)
-        if config.pad_token_id is None:
-            yield "pad_token_id", "and positions start after it: set it to the tokenizer's, usually 1"
-
-    @property
-    def max_length(self) -> int:
-        """Longest input in tokens that the position embeddings allow."""
-        return int(self.config.max_position_embeddings) - int(self.config.pad_token_id) - 1
-
-
-class AlbertAdapter(EncoderAdapter):
-    """ALBERT: a projection after the embeddings, and layers shared within groups."""
-
-    families = ("albert",)
-    counts = (*EncoderAdapter.counts, "num_hidden_groups", "inner_group_num")
-
-    @classmethod
-    def keep_first_layers(cls, config: Any, layers: int) -> None:
-        """As the base, where all layers share their weights: groups of them are laid out over all layers."""
-        if config.num_hidden_groups > 1:
-            raise UserError(
-                f"encoder_layers is not for an ALBERT whose {config.num_hidden_layers} layers share weights in "
-                f"{config.num_hidden_groups} groups, only for one group; leave it null"
-            )
-        super().keep_first_layers(config, layers)
-
-    @property
-    def layers_per_step(self) -> int:
-        """The layers of a group."""
-        return int(self.config.inner_group_num)
-
-    def embedding_flops(self, tokens: Tensor) -> Tensor:
-        """As the base; it projects even where the sizes are equal."""
-        return 2 * tokens * int(self.config.embedding_size) * self.hidden_size
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden: Tensor = module.encoder.embedding_hidden_mapping_in(super().embed(input_ids, token_type_ids))
-        return hidden
-
-    def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        group = int(index / (self.num_layers / self.config.num_hidden_groups))
-        out: Tensor = module.encoder.albert_layer_groups[group](hidden, mask)
-        return out
-
-
-class ElectraAdapter(EncoderAdapter):
-    """ELECTRA: small models project their embeddings to the hidden size."""
-
-    families = ("electra",)
-    init_kwargs: ClassVar[dict[str, Any]] = {}
-
-    def embedding_flops(self, tokens: Tensor) -> Tensor:
-        """As the base."""
-        size, hidden = int(self.config.embedding_size), self.hidden_size
-        return 2 * tokens * size * hidden if size != hidden else torch.zeros_like(tokens)
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden = super().embed(input_ids, token_type_ids)
-        return module.embeddings_project(hidden) if hasattr(module, "embeddings_project") else hidden
-
-
-class DistilBertAdapter(EncoderAdapter):
-    """DistilBERT: no token types, other names."""
-
-    families = ("distilbert",)
-    init_kwargs: ClassVar[dict[str, Any]] = {}
-    dropout_keys = ("dropout", "attention_dropout")
-
-    @property
-    def intermediate_size(self) -> int:
-        return int(self.config.hidden_dim)
-
-    def embed(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        hidden: Tensor = module.embeddings(input_ids)
-        return hidden
-
-    def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        module: Any = self.encoder
-        out: Tensor = module.transformer.layer[index](hidden, mask)
-        return out
-
-
 ADAPTERS: tuple[type[EncoderAdapter], ...] = (
-    *(EncoderAdapter, RobertaAdapter),
+    *(EncoderAdapter, RobertaAdapter, XlmRobertaXLAdapter),
     *(AlbertAdapter, ElectraAdapter, DistilBertAdapter),
+    MPNetAdapter,
 )
 SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for adapter in ADAPTERS for family in adapter.families)
 
 
-def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
+def adapters_by_family() -> dict[str, type[EncoderAdapter]]:
     """Ours, and those of every subclass that names families of its own and whose module is imported."""
     ours = {family: adapter for adapter in ADAPTERS for family in adapter.families}
     # An adapter for another purpose inherits the families of its base.
@@ -134,7 +47,7 @@ def _adapters_by_family() -> dict[str, type[EncoderAdapter]]:
 
 
 def _adapter_class(config: PreTrainedConfig, what: str) -> type[EncoderAdapter]:
-    found = _adapters_by_family()
+    found = adapters_by_family()
     if config.model_type not in found:
         raise UserError(
             f"{what} is of the family {config.model_type!r}, which mebert cannot walk layer by layer; "
@@ -198,7 +111,7 @@ def build_encoder(
         name: Hub id or folder of the weights; not used if `encoder_config` is given.
         encoder_config: Arguments of the Hugging Face configuration, with `model_type`: builds random weights.
         dropout: Replaces the configuration's dropout rates, 0..1; None keeps them.
-        attn_implementation: `sdpa` or `eager`.
+        attn_implementation: `sdpa` or `eager`; a family that transformers runs in one way only runs in that.
         layers: Keep only that many layers, the first ones, 1..L; None keeps all.
 
     Raises:
@@ -211,7 +124,7 @@ def build_encoder(
         if "model_type" not in settings:
             raise UserError("encoder_config needs the key model_type, for example {model_type: bert, hidden_size: 128}")
         model_type = str(settings.pop("model_type"))
-        families = _adapters_by_family()
+        families = adapters_by_family()
         if model_type not in families:
             raise UserError(
                 f"encoder_config: model_type {model_type!r} is not supported; use one of: {', '.join(families)}"
@@ -233,6 +146,8 @@ def build_encoder(
             raise UserError(f"dropout must be in [0, 1), got {dropout}")
         for key in adapter.dropout_keys:
             setattr(config, key, dropout)
+    if attn_implementation not in adapter.attention:
+        attn_implementation = adapter.attention[0]
     with quiet_loading():
         if encoder_config is not None:
             try:

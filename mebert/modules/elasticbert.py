@@ -56,7 +56,7 @@ def equilibrium_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
     for index, depth in enumerate(model.exit_layers):
         state, head, served = model.adapter.advance(state, depth), model.exit(index), model.num_exits - index
         hidden = scale_gradient(state.hidden, 1.0 / served)
-        features.append(head.pool(hidden, state.attention_mask))
+        features.append(model.adapter.pool(replace(state, hidden=hidden), head))
         logits.append(head.classify(features[-1]))
         state = replace(state, hidden=scale_gradient(hidden, served - 1.0))
     return ExitOutputs(torch.stack(logits), torch.stack(features))

@@ -7,7 +7,7 @@ reconstructed stands in docs/methods.md. Shapes: E students, K exits of the teac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -47,7 +47,7 @@ def shared_exit_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
         features.append(feature)
         if state.depth < walk.num_layers - 1:
             seen = walk.layer(walk.num_layers - 1, state.hidden, state.layer_mask)
-            shared.append(teacher.classify(teacher.pool(seen, state.attention_mask)))
+            shared.append(teacher.classify(walk.pool(replace(state, hidden=seen), teacher)))
     _, full, feature = model.step(state, model.num_exits - 1)
     return SharedExitOutputs(
         torch.stack([*logits, full]), torch.stack([*features, feature]), torch.stack([*shared, full])

@@ -24,7 +24,8 @@ from mebert.data.scoring import score_split
 from mebert.data.tokenised import Item, TokenisedSplit
 from mebert.data.tokenizers import check_tokenizer, load_tokenizer
 from mebert.errors import UserError
-from mebert.models.families import RobertaAdapter
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.families import adapters_by_family
 from mebert.modules.teacher_labels import label_order
 from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
 from mebert.runtime.messages import rank_zero_info
@@ -182,7 +183,7 @@ def _check_fit(teacher: Teacher, split: TokenisedSplit, name: str) -> None:
         raise UserError(f"teacher {name!r} knows {known} tokens, but the tokenizer gives token {tokens}: not its own?")
     longest, positions = int(split.lengths.max()), getattr(config, "max_position_embeddings", None)
     if positions is not None:
-        limit = positions - ((config.pad_token_id or 0) + 1 if config.model_type in RobertaAdapter.families else 0)
+        limit = positions - adapters_by_family().get(config.model_type, EncoderAdapter).first_position(config)
         if longest > limit:
             raise UserError(
                 f"teacher {name!r} takes at most {limit} tokens, but a row has {longest}; lower data.max_length"

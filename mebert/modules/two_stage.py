@@ -39,7 +39,7 @@ def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: 
         is_last = index == model.num_exits - 1
         with torch.set_grad_enabled(second != is_last):
             head = model.exit(index)
-            features.append(head.pool(state.hidden, state.attention_mask))
+            features.append(model.adapter.pool(state, head))
             logits.append(head.classify(features[-1]))
     return ExitOutputs(torch.stack(logits), torch.stack(features))
 

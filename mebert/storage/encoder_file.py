@@ -37,6 +37,8 @@ class EncoderFile(BaseModel):
     vocab_size: Size = 0
     max_position_embeddings: Size = 0
     type_vocab_size: Size = 0
+    task_type_vocab_size: Size = 0
+    relative_attention_num_buckets: Size = 0
     layer_norm_eps: Annotated[Finite, Field(ge=0)] = 0.0
     hidden_dropout_prob: Dropout = 0.0
     attention_probs_dropout_prob: Dropout = 0.0

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from tiny import tiny_batch, tiny_model
+from tiny import SIZES, tiny_batch, tiny_model
 
 from mebert import LinearExitPredictor, UserError
 
@@ -40,7 +40,7 @@ def test_features_by_hand():
         assert float(found[row, 32]) == pytest.approx(np.log(length), abs=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "albert", "electra", "distilbert"])
+@pytest.mark.parametrize("family", SIZES)
 def test_every_family_has_embeddings_to_read(family):
     model = tiny_model(family)
     batch = tiny_batch(batch=3)

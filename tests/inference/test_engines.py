@@ -231,13 +231,14 @@ def test_an_engine_can_be_fed_again_after_a_flush():
 
 
 @pytest.mark.parametrize("family", list(SIZES))
-def test_engines_work_on_a_model_that_is_not_prepared(family):
+def test_engines_take_the_same_exits_in_every_family_prepared_or_not(family):
     model = tiny_model(family)
+    fast = prepare_model(model)
     batch = tiny_batch(12, seed=5)
     chosen, exits, out = swept(model, Entropy(), batch, 0.6)
     assert len(set(exits.tolist())) > 1
-    for engine in ENGINES:
-        runner = make_engine(engine, model, chosen, batch_size=5)
+    for engine, made in product(ENGINES, (model, fast)):
+        runner = make_engine(engine, made, prepare_policy(chosen, made), batch_size=5)
         check(run_engine(runner, in_parts(batch, torch.arange(12), 7)), exits, out)
 
 

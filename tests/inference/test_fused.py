@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny import SIZES, tiny_batch, tiny_config, tiny_encoder, tiny_model
+from tiny import SIZES, as_hugging_face, tiny_batch, tiny_config, tiny_encoder, tiny_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from mebert.errors import UserError
@@ -25,9 +25,24 @@ def test_every_layer_equals_hugging_faces(family, padded):
         state = fast.start(**batch)
         for depth in range(fast.num_layers + 1):
             state = fast.adapter.advance(state, depth)
-            hidden, mask = state.padded()
+            hidden, mask = as_hugging_face(fast.adapter, state).padded()
             real = batch["attention_mask"][:, : mask.shape[1]] == 1
             torch.testing.assert_close(hidden[real], expected[depth][:, : mask.shape[1]][real], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", list(SIZES))
+@torch.no_grad()
+def test_bfloat16_rounds_no_more_than_hugging_faces(family):
+    """Against float32: with short texts and with those from which attention is computed by plain products."""
+    encoder = tiny_encoder(family)
+    half, fast = copy.deepcopy(encoder).bfloat16(), prepare_model(MultiExitModel(encoder), "bfloat16")
+    for batch in (tiny_batch(6), tiny_batch(12, tokens=40), tiny_batch(1, tokens=40)):
+        real = batch["attention_mask"] == 1
+        state = fast.adapter.advance(fast.start(**batch), fast.num_layers)
+        exact = encoder(**batch).last_hidden_state[real]
+        theirs = (half(**batch).last_hidden_state.float()[real] - exact).square().mean().sqrt()
+        ours = (as_hugging_face(fast.adapter, state).padded()[0].float()[real] - exact).square().mean().sqrt()
+        assert ours <= 1.2 * theirs
 
 
 def test_survivors_are_trimmed_when_the_longest_leave():

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import tiny_batch, tiny_config, tiny_encoder
+from tiny import SIZES, as_hugging_face, tiny_batch, tiny_config, tiny_encoder
 from torch import nn
 from transformers import AutoModel, GPT2Config
 
@@ -20,7 +20,7 @@ def test_layer_outputs_equal_hugging_face_hidden_states(family, padded, attn):
         state = walk.start(**batch)
         for depth in range(1, walk.num_layers + 1):
             state = walk.advance(state, depth)
-            torch.testing.assert_close(state.hidden, expected[depth], rtol=0, atol=0)
+            torch.testing.assert_close(as_hugging_face(walk, state).hidden, expected[depth], rtol=0, atol=0)
     assert len(expected) == walk.num_layers + 1
 
 
@@ -67,11 +67,19 @@ def test_pretrained_weights_arrive_in_float32_and_training_mode(tmp_path):
 
 def test_unsupported_family_is_refused_with_the_list():
     gpt = AutoModel.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=10))
-    with pytest.raises(UserError, match=r"family 'gpt2'.*bert, roberta, xlm-roberta, albert, electra, distilbert"):
+    with pytest.raises(UserError, match=rf"family 'gpt2'.*{', '.join(SUPPORTED_FAMILIES)}"):
         MultiExitModel(gpt)
 
 
-@pytest.mark.parametrize(("family", "longest"), [("bert", 64), ("roberta", 62), ("distilbert", 64)])
+def test_every_family_is_tested():
+    """The tests of families, of every folder, go through the tiny encoders of `SIZES`."""
+    assert set(SIZES) == set(SUPPORTED_FAMILIES)
+
+
+LONGEST = {"bert": 64, "ernie": 64, "distilbert": 64, "roberta": 62, "xlm-roberta-xl": 62, "mpnet": 62}
+
+
+@pytest.mark.parametrize(("family", "longest"), LONGEST.items())
 def test_the_longest_input_really_fits(family, longest):
     encoder = tiny_encoder(family)
     walk = adapter_for(encoder)

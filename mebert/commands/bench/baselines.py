@@ -9,7 +9,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers  # its classes by attribute: they are imported with the first model, not at start-up
@@ -50,10 +50,9 @@ def hugging_face_model(
         for name in LAYER_COUNTS:
             if name in classifier.config.to_dict():
                 setattr(classifier.config, name, layers)
-        for name in ("encoder", "transformer"):
-            stack: Any = getattr(classifier.base_model, name, None)
-            if hasattr(stack, "layer"):  # ALBERT shares its layers, and goes by its configuration alone
-                stack.layer = stack.layer[:layers]
+        if model.adapter.config.model_type != "albert":  # it shares its layers, and goes by its configuration alone
+            name = model.adapter.layers_at
+            classifier.base_model.set_submodule(name, classifier.base_model.get_submodule(name)[:layers])
     classifier.eval().requires_grad_(False)
     if precision == "int8":
         with warnings.catch_warnings():
