@@ -133,6 +133,10 @@ class TwoStageModule(MultiExitModule):
         loss = per_exit_losses(outputs.logits[-1:], batch["labels"], self.class_weights).sum()
         return {"loss": loss, "ce": loss.detach()}
 
+    def schedule_ends(self, total: int) -> tuple[int, int]:
+        """The steps at which the rates of stage 1 and 2 reach 0, of `total` steps of the training."""
+        return min(self.stage1_steps, total), total
+
     def configure_optimizers(self) -> Any:
         """One AdamW and one schedule over both stages; what a stage does not train has rate 0 and no gradient."""
         total = int(self.trainer.estimated_stepping_batches)
@@ -144,7 +148,7 @@ class TwoStageModule(MultiExitModule):
             (self.learning_rate, self.student_learning_rate),
             self.weight_decay,
             self.warmup_ratio,
-            (min(self.stage1_steps, total), total),
+            self.schedule_ends(total),
             fused=may_fuse(self.trainer),
         )
 

@@ -45,6 +45,13 @@ class _Predictor(PredictorSpec):
     tensors: Tensors
 
 
+class _Best(_Part):
+    """FastBERT's of stage 1."""
+
+    score: Finite
+    weights: Tensors
+
+
 class _Saved(_Part):
     """What `on_save_checkpoint` of mebert's modules adds."""
 
@@ -57,6 +64,7 @@ class _Saved(_Part):
     validation_record: Tensors | None = None
     exit_predictors: list[_Predictor] = []
     class_weights: list[Finite] | None = None
+    best_of_stage_1: _Best | None = None
 
 
 class _Group(_Part):

@@ -3,8 +3,10 @@
 import copy
 from functools import partial
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from modules import recipes
 from modules.recipes import Watch, labelled, loader
 from runs import experiment, newest, read_csv, run, write_config
@@ -96,6 +98,68 @@ def test_rates_rise_and_fall_within_their_stage():
     assert all(rates[0] == 0 for rates in watch.rates)
 
 
+def test_the_released_schedule_ends_after_as_many_epochs_as_stage_1():
+    module, watch = make(stage1_epochs=1, student_learning_rate=1e-2, student_schedule="released"), Watch()
+    quiet_trainer(watch, max_epochs=4).fit(module, loader(10))
+    warmup, end = 1, 10  # a tenth of stage 1's steps, as in its run_fastbert.py for both stages
+    first = [step / warmup if step < warmup else (end - step) / (end - warmup) for step in range(10)]
+    expected = [0.0] * 10 + [1e-2 * factor for factor in first] + [0.0] * 20
+    assert [rates[-1] for rates in watch.rates[10:]] == pytest.approx(expected[10:])
+    assert all(torch.equal(watch.after[20][name], value) for name, value in watch.after[-1].items())
+
+
+class Scores(L.Callback):
+    """Validation scores as a metric callback would log them."""
+
+    def __init__(self, *scores):
+        self.scores = list(scores)
+
+    def on_validation_epoch_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            module.log("val/score", torch.tensor(self.scores.pop(0)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "every", "start"),
+    [
+        ([-1.5, -1.2, -1.2, 0.5, 0.5], {}, 6),  # batches trained before the start: the first of two equal epochs
+        ([-1.5, float("nan"), -1.6, 0.5, 0.5], {}, 3),
+        ([float("nan")] * 5, {}, 9),
+        ([-1.5, -1.1, 0.5], {"check_val_every_n_epoch": 2}, 6),
+        ([-1.0, -1.5, -1.6, 0.9, 0.9], {"limit_train_batches": 1}, 1),
+        ([-1.9, -1.1, *[-1.2] * 4, *[0.9] * 4], {"val_check_interval": 1, "limit_train_batches": 2}, 2),
+        (None, {"limit_val_batches": 0}, 9),
+    ],
+)
+def test_stage_2_starts_from_the_best_validation_of_stage_1(scores, every, start):
+    module, watch = make(stage1_epochs=3), Watch()
+    callbacks = [watch] if scores is None else [watch, Scores(*scores)]
+    quiet_trainer(*callbacks, max_epochs=5, **every).fit(module, loader(), loader())
+    batches = len(watch.after) // 5
+    names = [name for name in watch.after[0] if not is_student(name)]
+    for state in watch.after[3 * batches :]:
+        assert all(torch.equal(state[name], watch.after[start - 1][name]) for name in names)
+    assert module._best is None
+
+
+def test_a_resumed_training_knows_the_best_weights_of_stage_1(tmp_path):
+    scores = [-1.1, -1.2, -1.3, 0.5, 0.6]
+    whole = make(stage1_epochs=3)
+    keep = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    quiet_trainer(Scores(*scores), keep, max_epochs=5, enable_checkpointing=True).fit(whole, loader(), loader())
+    for epoch in range(4):
+        module = make(stage1_epochs=3)
+        path = str(tmp_path / f"epoch={epoch}.ckpt")
+        quiet_trainer(Scores(*scores[epoch + 1 :]), max_epochs=5).fit(module, loader(), loader(), ckpt_path=path)
+        for name, value in whole.state_dict().items():
+            assert torch.equal(module.state_dict()[name], value), (epoch, name)
+        held = torch.load(path, weights_only=True)["mebert"]
+        assert ("best_of_stage_1" in held) == (epoch < 3)
+    held["best_of_stage_1"] = {"score": 1.0, "weights": {}}
+    with pytest.raises(UserError, match="best_of_stage_1 has other weights.*train anew"):
+        make().on_load_checkpoint({"mebert": held})
+
+
 @pytest.mark.parametrize("epochs", [2, 3])
 def test_a_run_without_stage_2_is_refused(epochs):
     with pytest.raises(UserError, match=f"stage1_epochs is 3 and trainer.max_epochs {epochs}.*max_epochs above"):
@@ -113,7 +177,7 @@ def test_both_stages_in_one_fit_and_the_best_checkpoint_is_of_stage_2(here):
     scores, teacher = ([float(row[name]) for row in rows] for name in ("val/score", "val/exit_03/acc"))
     assert scores[:2] == pytest.approx([value - 2 for value in teacher[:2]])
     assert max(scores[:2]) < min(scores[2:])
-    assert teacher[1:] == [teacher[1]] * 3, "the teacher does not change in stage 2"
+    assert teacher[2:] == [max(teacher[:2])] * 2, "stage 2 keeps the teacher of stage 1's best epoch"
     best = torch.load(newest(here) / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] >= 2
     assert best["mebert"]["operating_points"]["entropy"], "thresholds are chosen"
