@@ -172,11 +172,11 @@ def _recipe(name: str) -> tuple[str, dict[str, Any], bool]:
 
 def _encoder_fit(encoder: str, texts: Sequence[Sequence[Any]], max_length: int | None) -> tuple[int, int, float]:
     """The encoder's width, the tokens to cut texts at, and the share of the texts (N, 1 or 2) in percent within it."""
-    from transformers import AutoConfig
+    from mebert.storage.elasticbert import encoder_configuration
 
     try:
         with hub_errors(f"the encoder {encoder!r}"):
-            config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+            config, _ = encoder_configuration(encoder)
         tokenizer = load_tokenizer(encoder)
     except UserError as error:
         raise UserError(f"{error}; another encoder: --encoder FOLDER (or a Hub id)") from error

@@ -64,6 +64,8 @@ def load_tokenizer(
     """
     from transformers import AutoTokenizer
 
+    import mebert.storage.elasticbert  # noqa: F401  (a type of model that transformers does not know)
+
     given: dict[str, Any] = {"do_lower_case": do_lower_case, "truncation_side": truncation_side}
     given["split_special_tokens"] = split_special_tokens
     given = {key: value for key, value in given.items() if value is not None}

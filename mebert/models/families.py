@@ -137,7 +137,9 @@ def build_encoder(
     else:
         with hub_errors(f"encoder {name!r}"):
             check_encoder_file(name)
-            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            from mebert.storage.elasticbert import encoder_configuration  # with the first model, not at start-up
+
+            config, renamed = encoder_configuration(name)
     adapter = _adapter_class(config, f"encoder {name!r}" if encoder_config is None else "encoder_config")
     if layers is not None:
         adapter.keep_first_layers(config, layers)
@@ -170,6 +172,7 @@ def build_encoder(
                     trust_remote_code=False,
                     ignore_mismatched_sizes=True,  # told below, in one line
                     output_loading_info=True,
+                    key_mapping=renamed,
                     **adapter.init_kwargs,
                 )
                 check_weights(f"encoder {name!r}", name, model, report, layers)

@@ -24,6 +24,8 @@ FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 
 FLOATS = ("F64", "F32", "F16", "BF16", "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16")
 LAYER = re.compile(r"\blayer\.(\d+)\.")
+POOLER = re.compile(r"(?:^|\.)pooler\.(?:(?P<layer>\d+)\.)?(?:dense\.)?(?P<part>weight|bias)$")
+"""What an encoder's pooler is called, or (ElasticBERT) those of its layers; exits may start from it."""
 
 
 def check_weights(
@@ -46,7 +48,8 @@ def check_weights(
     """
     base: Any = model.base_model
     parts = {part for part, _ in base.named_children()}
-    unused = sorted(key for key in report["unexpected_keys"] if not key.endswith("_ids"))  # buffers of old versions
+    more = sorted(key for key in report["unexpected_keys"] if not key.endswith("_ids"))  # buffers of old versions
+    unused = [key for key in more if not POOLER.search(key)]
     later = {key for key in unused if layers is not None and (n := LAYER.search(key)) and int(n[1]) >= layers}
     inside = [key for key in unused if key.removeprefix(f"{model.base_model_prefix}.").partition(".")[0] in parts]
     faults = {
@@ -60,7 +63,7 @@ def check_weights(
             detail = f"{first_names(names)} {fault}{sizes[0] if fault == 'of another size' else ''}"
             raise UserError(f"{what}: its weights do not fit its config.json: {detail}; fetch or save it anew")
     kinds = {key: kind for key, kind in _stored_types(name) if kind not in FLOATS}
-    if integers := sorted(key for key in kinds if key not in unused and not key.endswith("_ids")):
+    if integers := sorted(key for key in kinds if key not in more and not key.endswith("_ids")):
         raise UserError(
             f"{what}: {first_names(integers)} no floating-point numbers ({kinds[integers[0]]}), as of a quantised "
             "model; take the model's float weights"
@@ -70,8 +73,8 @@ def check_weights(
         rank_zero_info(f"{what}: {first_names(told)} not used, being no part of the encoder")
 
 
-def _stored_types(name: str) -> Iterator[tuple[str, str]]:
-    """The weights of a folder or Hub id by their names in the file, each with its number format there."""
+def weight_files(name: str) -> list[str]:
+    """The files of the weights of a folder or Hub id, as transformers finds them."""
     for file in FILES:
         found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
         if found is None:
@@ -80,11 +83,16 @@ def _stored_types(name: str) -> Iterator[tuple[str, str]]:
         if file.endswith(".json"):
             names = sorted(set(json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()))
             parts = [str(cached_file(name, part)) for part in names]
-        for path in parts:
-            if path.endswith(".safetensors"):
-                with safe_open(path, framework="pt") as weights:
-                    yield from ((key, weights.get_slice(key).get_dtype()) for key in weights.keys())  # noqa: SIM118
-            else:
-                state = torch.load(path, map_location="meta", weights_only=True)
-                yield from ((key, str(value.dtype)) for key, value in state.items())
-        return
+        return parts
+    return []
+
+
+def _stored_types(name: str) -> Iterator[tuple[str, str]]:
+    """The weights of a folder or Hub id by their names in the file, each with its number format there."""
+    for path in weight_files(name):
+        if path.endswith(".safetensors"):
+            with safe_open(path, framework="pt") as weights:
+                yield from ((key, weights.get_slice(key).get_dtype()) for key in weights.keys())  # noqa: SIM118
+        else:
+            state = torch.load(path, map_location="meta", weights_only=True)
+            yield from ((key, str(value.dtype)) for key, value in state.items())

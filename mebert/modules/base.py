@@ -18,6 +18,7 @@ from mebert.inference import EngineName
 from mebert.losses import balanced_weights, depth_weights, per_exit_losses, uniform_weights
 from mebert.models.families import build_encoder
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
+from mebert.models.pooler import start_from_pooler
 from mebert.modules.checks import check_fit, check_strategy, first_class_weights, train_labels
 from mebert.modules.engine_prediction import EnginePrediction
 from mebert.modules.exit_policy import EarlyExitModule
@@ -25,6 +26,7 @@ from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import MAX_DROP, check_max_drop
+from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.precision import inference_precision, may_fuse
 
 
@@ -73,6 +75,9 @@ class MultiExitModule(EarlyExitModule):
             which starts from random weights; null takes `learning_rate`. Recipes of two stages have none.
         max_drop: The policy's threshold is the fastest at which the main metric on validation data is at most this much
             below the last exit's, a difference such as 0.005; full depth where none is.
+        pretrained_pooler: Start the first Linear of every exit from the encoder's pretrained pooler, which reads [CLS]
+            (of ElasticBERT's weights, which have one a layer, from its layer's). Null does so where the encoder has
+            one, `pooling` is `cls` and `head` has such a layer; true is an error elsewhere; false starts at random.
     """
 
     model_class: type[MultiExitModel] = MultiExitModel
@@ -99,6 +104,7 @@ class MultiExitModule(EarlyExitModule):
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
         head_learning_rate: float | None = None,
         max_drop: float = MAX_DROP,
+        pretrained_pooler: bool | None = None,
     ) -> None:
         super().__init__()
         check_range("learning_rate", learning_rate, 0.0, low_open=True)
@@ -132,12 +138,15 @@ class MultiExitModule(EarlyExitModule):
         hp = self.hparams
         source = hp["encoder"], hp["encoder_config"], hp["dropout"], hp["attn_implementation"]
         encoder = build_encoder(*source, layers=hp["encoder_layers"])
-        return self.model_class(
+        model = self.model_class(
             encoder,
             exit_layers=self.exit_layers(encoder.config.num_hidden_layers),
             head_dropout=0.1 if hp["dropout"] is None else hp["dropout"],
             **{name: hp[name] for name in ("num_labels", "pooling", "head")},
         )
+        pretrained = hp["encoder"] if hp["encoder_config"] is None else None
+        self.starts_from_pooler = start_from_pooler(model, pretrained, hp["pretrained_pooler"])
+        return model
 
     def exit_layers(self, num_layers: int) -> list[int] | None:
         """The layers with an exit, from 1, for an encoder of `num_layers`; None gives every layer one."""
@@ -271,6 +280,8 @@ class MultiExitModule(EarlyExitModule):
             self.model.label_names = [str(name) for name in names]
         check_strategy(self.trainer.strategy)
         check_fit(self.model, datamodule)
+        if stage == "fit" and self.starts_from_pooler:
+            rank_zero_info("exits start from the encoder's pretrained pooler (model.pretrained_pooler)")
         if stage == "fit" and has_fitted_parts(self.model):
             check_rows(datamodule)
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:

@@ -20,8 +20,9 @@ class DeeBERTModule(TwoStageModule):
     """DeeBERT: fine-tune the backbone with its last exit, then train all other exits on the labels.
 
     Stage 1 (the first `stage1_epochs` epochs): CE of the last exit. Stage 2 (the rest up to `trainer.max_epochs`): the
-    sum over the earlier exits of CE_i. With the head `mlp` each earlier exit begins stage 2 with the last one's first
-    Linear, as stage 1 left it (RECONSTRUCTED: the released code copies the pretrained pooler). Layers and last exit run
+    sum over the earlier exits of CE_i. All exits start from the encoder's pretrained pooler, as in the released code
+    (`pretrained_pooler`). Where they cannot (no [CLS], no pooler), each earlier exit with the head `mlp` begins stage 2
+    with the last one's first Linear, as stage 1 left it (RECONSTRUCTED). Layers and last exit run
     without gradient, and (RECONSTRUCTED) without dropout, in stage 2. In a regression squared errors take the place of
     the cross-entropies. In evaluation `loss` is the mean over exits. Arguments: those of TwoStageModule.
     """
@@ -34,10 +35,10 @@ class DeeBERTModule(TwoStageModule):
         return {"loss": loss, "ce": loss.detach()}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """As the base; stage 2 begins with the last exit's pooler in all exits."""
+        """As the base; without a pretrained pooler, stage 2 begins with the last exit's in all exits."""
         super().on_train_batch_start(batch, batch_idx)
         # No exit has moved before this step; a run that is resumed at it does the same again.
-        if self.stage == 2 and self.trainer.global_step == self.stage1_steps:
+        if not self.starts_from_pooler and self.stage == 2 and self.trainer.global_step == self.stage1_steps:
             self.copy_pooler()
 
     @torch.no_grad()

@@ -156,7 +156,7 @@ def test_a_resumed_training_knows_the_best_weights_of_stage_1(tmp_path):
         held = torch.load(path, weights_only=True)["mebert"]
         assert ("best_of_stage_1" in held) == (epoch < 3)
     held["best_of_stage_1"] = {"score": 1.0, "weights": {}}
-    with pytest.raises(UserError, match="best_of_stage_1 has other weights.*train anew"):
+    with pytest.raises(UserError, match=r"best_of_stage_1 has other weights.*train anew"):
         make().on_load_checkpoint({"mebert": held})
 
 
