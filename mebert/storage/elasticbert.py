@@ -27,7 +27,6 @@ AutoConfig.register("elasticbert", ElasticBertConfig, exist_ok=True)
 AutoTokenizer.register(ElasticBertConfig, tokenizer_class=BertTokenizer, exist_ok=True)
 
 
-
 def encoder_configuration(name: str) -> tuple[PreTrainedConfig, dict[str, str] | None]:
     """The configuration of a folder or Hub id, and what its weights are renamed by (pattern to new text), if at all."""
     config = AutoConfig.from_pretrained(name, trust_remote_code=False)

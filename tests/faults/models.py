@@ -8,7 +8,7 @@ import torch
 from faults.fault import ENCODER, RUN, Content, Fault, change_json, change_tensors, half
 from faults.hub_server import CONFIG
 
-from mebert import EarlyExitClassifier, MultiExitModel
+from mebert import EarlyExitClassifier, MultiExitModel, MultiExitModule
 from mebert.data.tokenizers import load_tokenizer
 from mebert.models import build_encoder
 
@@ -57,6 +57,11 @@ NAN = torch.full((3,), float("nan"))
 FAULTS = [
     Fault("an encoder that does not exist", lambda: build_encoder("no-such-encoder"), "encoder 'no-such-encoder': the"),
     Fault("an encoder's folder without config.json", lambda: build_encoder("tokenizer"), "Unrecognized model in"),
+    Fault(
+        "a pretrained pooler of an encoder from scratch",
+        lambda: MultiExitModule(encoder_config=ENCODER, pretrained_pooler=True),
+        ("pretrained_pooler is true, but encoder_config builds an encoder with random weights", "leave"),
+    ),
     encoder("a broken config.json", '{"model_type": "bert", ', "config.json is not valid JSON"),
     encoder("a decoder in the place of an encoder", '{"model_type": "gpt2"}', "is of the family 'gpt2'"),
     encoder("an encoder without weights", CONFIG, "no file named model.safetensors"),
