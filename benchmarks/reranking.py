@@ -52,9 +52,6 @@ class _State:
 
     hidden: Tensor
 
-    def keep(self, places: Tensor) -> _State:
-        return _State(self.hidden[places])
-
 
 class _Recorded:
     """A recorded pass in the place of a model: its "token ids" are row numbers."""
@@ -64,6 +61,9 @@ class _Recorded:
 
     def start(self, input_ids: Tensor, attention_mask: Tensor) -> _State:
         return _State(input_ids[:, 0])
+
+    def keep(self, state: _State, places: Tensor) -> _State:
+        return _State(state.hidden[places])
 
     def step(self, state: _State, exit_index: int) -> tuple[_State, Tensor, None]:
         return state, self.scores[exit_index, state.hidden].unsqueeze(-1), None

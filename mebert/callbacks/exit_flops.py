@@ -12,7 +12,9 @@ from typing_extensions import override
 from mebert.callbacks.base import BatchPlace, SplitCallback
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.models.flops import exit_flops, single_exit_flops
+from mebert.models.windows import texts_of
 from mebert.modules.base import stage_prefix
+from mebert.runtime.distributed import gather_rows
 
 if TYPE_CHECKING:
     from mebert.modules import MultiExitModule
@@ -36,7 +38,7 @@ class ExitFLOPs(SplitCallback):
         prefix = stage_prefix(trainer, place.stage, place.loader)
         if prefix in self._logged:
             return
-        lengths = batch["attention_mask"].sum(1)
+        lengths = texts_of(batch)[1].sum(1)
         # A padding row (index -1) gets length 0, which is left out later, without waiting for the accelerator.
         self._lengths[place.stage].setdefault(prefix, []).append(torch.where(outputs["index"] >= 0, lengths, 0))
 
@@ -49,12 +51,9 @@ class ExitFLOPs(SplitCallback):
     def _log_exits(self, trainer: L.Trainer, pl_module: MultiExitModule, stage: str) -> None:
         splits, self._lengths[stage] = self._lengths[stage], {}
         for prefix, parts in splits.items():
-            longest = pl_module.model.adapter.max_length
-            counts = torch.bincount(torch.cat(parts).clamp(max=longest), minlength=longest + 1).double()
-            counts = trainer.strategy.reduce(counts, reduce_op="sum")
-            counts[0] = 0
-            lengths = counts.nonzero().squeeze(-1)
-            weights = counts[lengths] / counts.sum()
+            read = gather_rows(torch.cat(parts))
+            lengths, counts = torch.unique(read[read > 0], return_counts=True)
+            weights = counts.double() / counts.sum()
             costs = (exit_flops(pl_module.model, lengths, pl_module.policy) * weights).sum(1) / 1e9
             plain = (single_exit_flops(pl_module.model, lengths) * weights).sum() / 1e9
             scalars = {f"{prefix}/exit_{e + 1:02d}/gflops": cost.float() for e, cost in enumerate(costs)}

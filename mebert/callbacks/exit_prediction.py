@@ -82,6 +82,11 @@ class ExitPrediction(L.Callback):
                 f"exit_prediction.kind is {self.kind}, but {given} has no tokenised rows to learn from; train with "
                 "TextDataModule (or a subclass) as datamodule, or set exit_prediction.kind to null"
             )
+        if stage == "fit" and self.kind == "linear" and getattr(data, "window", None) is not None:
+            raise UserError(
+                "exit_prediction.kind linear reads the embeddings of one input, and data.stride makes several of a "
+                "text; take kind token or static"
+            )
 
     @override
     def on_train_end(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:  # type: ignore[override]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.curve import ExitRecord
+from mebert.models.windows import texts_of
 from mebert.runtime.distributed import gather_rows
 
 if TYPE_CHECKING:
@@ -38,13 +39,13 @@ class ExitRecorder:
         if outputs.get("labels") is None:
             return
         logits, features = outputs["logits"], outputs["features"]
-        mask = batch["attention_mask"]
+        ids, mask = texts_of(batch)
         rows = {"logits": logits.transpose(0, 1), "labels": outputs["labels"], "index": outputs["index"]}
         rows |= {"lengths": mask.sum(1)} | {name: batch[name] for name in ("difficulty", "query") if name in batch}
         rows |= {f"score/{name}": policy.score_exits(logits, features, mask).T for name, policy in policies.items()}
         for number, predictor in enumerate(predictors):
             predictor.to(logits.device)
-            rows[f"predicted/{number}"] = predictor.predict(batch["input_ids"], mask)
+            rows[f"predicted/{number}"] = predictor.predict(ids, mask)
         for name, values in rows.items():
             self._parts.setdefault(name, []).append(values.detach())
 

@@ -238,6 +238,7 @@ class MebertCLI(LightningCLI):
                 expected=self.model.expected_points(),
                 operating_points=self.model.operating_points,
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
+                **({} if read.get("stride") is None else {"stride": read["stride"]}),
             )
             save_predictors(folder / "model", self.model.exit_predictors)
             self._store_once(RunFolder(folder), Path(best))

@@ -16,6 +16,7 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     """
     import shlex
     from pathlib import Path
+    from typing import Any
 
     import yaml
 
@@ -39,7 +40,12 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     policy: ExitPolicy = ValueChange(threshold) if joined.num_labels == 1 else MaxProbability(threshold)
     specs = [ModelSpec.read(folder) for folder in folders]
     # All members read the same tokens, those of the last one's training: the plain model, against which drops count.
-    read = {"max_length": specs[-1].max_length, "num_texts": specs[-1].num_texts}
+    read: dict[str, Any] = {"max_length": specs[-1].max_length, "num_texts": specs[-1].num_texts}
+    if len(strides := dict.fromkeys(spec.stride for spec in specs)) > 1:
+        of_each = ", ".join("cut" if stride is None else f"stride {stride}" for stride in strides)
+        raise UserError(f"the models of a cascade must read long texts alike (data.stride); they read them: {of_each}")
+    if specs[-1].stride is not None:
+        read["stride"] = specs[-1].stride
     if read["max_length"] is not None:
         read["max_length"] = min(read["max_length"], joined.adapter.max_length)
     config, rows = RunFolder.of_model(folders[-1]).config, " --file my.csv"

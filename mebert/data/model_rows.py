@@ -31,7 +31,8 @@ PLAIN: dict[str, type[SplitLoaders]] = {
 
 def task_data(task: str, folder: str, model: MultiExitModel, max_length: int) -> SplitLoaders:
     """A named task in the model's own tokens; its labels must be the model's, in the same order."""
-    return _fitting(TextSplits(task, folder, max_length), model, f"task {task!r}")
+    stride = ModelSpec.read(folder).stride
+    return _fitting(TextSplits(task, folder, max_length, stride=stride), model, f"task {task!r}")
 
 
 def file_data(
@@ -44,11 +45,12 @@ def file_data(
     label_column: str,
 ) -> SplitLoaders:
     """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
-    regression = model.num_labels == 1
-    warn_of_kind(ModelSpec.read(folder).num_texts, 1 if text_pair_column is None else 2)
-    return TextSplits(
+    regression, spec = model.num_labels == 1, ModelSpec.read(folder)
+    warn_of_kind(spec.num_texts, 1 if text_pair_column is None else 2)
+    data = TextSplits(
         tokenizer=folder,
         max_length=max_length,
+        stride=spec.stride,
         validation_file=path,
         text_column=text_column,
         text_pair_column=text_pair_column,
@@ -56,6 +58,8 @@ def file_data(
         labels=None if regression else model.label_names,
         regression=regression,
     )
+    model.window = data.window
+    return data
 
 
 def read_run_config(config: Path) -> dict[str, Any]:
@@ -80,6 +84,8 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
         own["tokenizer"] = folder
     if "max_length" in own and (max_length is not None or own["max_length"] is None):
         own["max_length"] = max_length or spec.max_length
+    if "stride" in own and own["stride"] is None:
+        own["stride"] = spec.stride
     fill_in_labels(own, model.label_names)
     if (plain := _own_rows(named)) is not None:
         try:
@@ -124,6 +130,7 @@ def trained_length(folder: str, model: MultiExitModel) -> int:
 def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoaders:
     if (tokenizer := getattr(data, "tokenizer", None)) is not None:
         check_vocabulary(tokenizer, model.adapter.config.vocab_size)
+    model.window = getattr(data, "window", None)  # costs are those of the texts as they are read
     labels = getattr(data, "num_labels", model.num_labels)
     if labels != model.num_labels:
         raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")

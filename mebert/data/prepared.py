@@ -44,6 +44,7 @@ class PreparedSplits(SplitLoaders):
     files: Mapping[str, str]
     tokenizer_name: str
     max_length: int
+    stride: int | None = None
     predict_file: str | None
     streaming: bool | None
     max_train_samples: int | None
@@ -96,10 +97,15 @@ class PreparedSplits(SplitLoaders):
         return self._tokenizer
 
     @property
+    def window(self) -> int | None:
+        """Tokens of the windows in which long texts are read; None: they are cut."""
+        return None if self.stride is None else self.max_length
+
+    @property
     def text_settings(self) -> dict[str, Any]:
         """How texts become tokens, in plain values; stored with a model, which must be asked in the same way."""
         if not self._text_settings:
-            own = {"max_length": self.max_length, "num_texts": len(self.text_columns)}
+            own = {"max_length": self.max_length, "stride": self.stride, "num_texts": len(self.text_columns)}
             self._text_settings = own | settings_of(self.tokenizer)
         return self._text_settings
 
@@ -118,7 +124,7 @@ class PreparedSplits(SplitLoaders):
         if self._stream is None:
             return super().predict_dataloader()
         args = self._stream, self.tokenizer, self.max_length, self.collate_for(), self.eval_batch_size
-        return StreamedBatches(*args, *self._world()).loader(self.num_workers)
+        return StreamedBatches(*args, *self._world(), self.stride).loader(self.num_workers)
 
     def predict_rows(self, indices: Collection[int]) -> dict[str, list[Any]]:
         """Return what stands beside a prediction, by column: `id_columns`, the question that a row answers, the texts.
@@ -147,7 +153,7 @@ class PreparedSplits(SplitLoaders):
 
     def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
         """Return a prepared split in the token ids of another tokenizer, its rows in the same order."""
-        return tokenise(self._rows_of(name), tokenizer, max_length, self._text_columns(name), name)
+        return tokenise(self._rows_of(name), tokenizer, max_length, self._text_columns(name), name, self.stride)
 
     def _prepare(self, stage: str | None) -> None:
         if stage in self._prepared or None in self._prepared:
@@ -246,7 +252,7 @@ class PreparedSplits(SplitLoaders):
         columns = self._text_columns(name)
         rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
         self._rows[name] = rows
-        split = tokenise(rows, self.tokenizer, self.max_length, columns, name)
+        split = tokenise(rows, self.tokenizer, self.max_length, columns, name, self.stride)
         warn_of_share(mostly_unknown(split.tokens, split.offsets, self.tokenizer), UNKNOWN, rows.place)
         return split
 

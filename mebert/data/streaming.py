@@ -92,6 +92,7 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
     batch_size: int
     replicas: int = 1
     rank: int = 0
+    stride: int | None = None
 
     def loader(self, num_workers: int) -> DataLoader[dict[str, torch.Tensor]]:
         """Return what Lightning iterates over."""
@@ -107,13 +108,13 @@ class StreamedBatches(IterableDataset[dict[str, torch.Tensor]]):
 
     def _batches(self, window: Sequence[Row], counts: TextCounts) -> Iterator[dict[str, torch.Tensor]]:
         texts = [[values[place] or "" for _, _, values in window] for place in self.stream.places]
-        encoded = encode_texts(self.tokenizer, texts, self.max_length)
+        encoded = encode_texts(self.tokenizer, texts, self.max_length, self.stride)
         counts.add(
             texts, encoded["input_ids"], self.tokenizer, lambda row: describe_place(self.stream.path, window[row][1])
         )
-        index = [number for number, _, _ in window]
+        index, longest = [number for number, _, _ in window], None if self.stride is None else self.max_length
         items: list[dict[str, Any]] = [
-            {"index": number} | {name: np.asarray(values[row]) for name, values in encoded.items()}
+            {"index": number, "window": longest} | {name: np.asarray(values[row]) for name, values in encoded.items()}
             for row, number in enumerate(index)
         ]
         items.sort(key=lambda item: -len(item["input_ids"]))

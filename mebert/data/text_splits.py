@@ -34,6 +34,9 @@ class TextSplits(PreparedSplits):
         tokenizer: Hub id or folder of the tokenizer; that of the encoder.
         max_length: Longest input in tokens, special tokens included; longer ones are cut (of a pair, the longer text
             first). Null: as the checkpoint was trained, else 128.
+        stride: Read a longer input whole, in windows of `max_length` tokens of which each begins with the last `stride`
+            tokens of the one before; its exits are the mean of its windows'. Of a pair the first text stands in each
+            window. Null: as the checkpoint was trained, else longer inputs are cut.
         batch_size: Training rows a batch and process.
         eval_batch_size: Rows a batch and process in validation, test and prediction; null for `batch_size`.
         train_file: Own training rows.
@@ -109,6 +112,7 @@ class TextSplits(PreparedSplits):
         truncation_side: Literal["right", "left"] | None = None,
         split_special_tokens: bool | None = None,
         id_columns: list[str] | None = None,
+        stride: int | None = None,
     ) -> None:
         max_length = DEFAULT_LENGTH if max_length is None else max_length
         check_range("batch_size", batch_size, 1, 2**31 - 1)
@@ -117,6 +121,7 @@ class TextSplits(PreparedSplits):
         check_range("max_eval_samples", max_eval_samples, 1)
         check_range("pad_to_multiple_of", pad_to_multiple_of, 1)
         check_range("max_length", max_length, 8)  # the special tokens and some text
+        check_range("stride", stride, 0, max_length, high_open=True)
         if truncation_side not in (None, "right", "left"):
             raise UserError(f"truncation_side must be right or left, got {truncation_side!r}")
         check_range("num_workers", num_workers, 0)
@@ -141,7 +146,7 @@ class TextSplits(PreparedSplits):
         by_split = {"train": train_file, "val": validation_file, "test": test_file}
         self.files = {name: path for name, path in by_split.items() if path is not None}
         self.tokenizer_name = tokenizer
-        self.max_length = max_length
+        self.max_length, self.stride = max_length, stride
         self.tokenizer_settings: dict[str, Any] = {
             "do_lower_case": do_lower_case,
             "truncation_side": truncation_side,

@@ -50,6 +50,8 @@ class TokenisedSplit(Dataset[Item]):
         difficulty: (N,) int64, or None.
         queries: Question that each row answers (N,) int64, from 0; -1 where its answers are all right or all wrong,
             so that they cannot be ranked. None where answers are not ranked.
+        window: Longer rows are windows of that many tokens, one after the other, the last of them shorter; None: a row
+            is one input.
     """
 
     tokens: np.ndarray
@@ -59,6 +61,7 @@ class TokenisedSplit(Dataset[Item]):
     labels: np.ndarray | None = None
     difficulty: np.ndarray | None = None
     queries: np.ndarray | None = None
+    window: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -88,7 +91,7 @@ class TokenisedSplit(Dataset[Item]):
         place = 0 if row == PADDING_ROW else row
         span = slice(self.offsets[place], self.offsets[place + 1])
         index = PADDING_ROW if row == PADDING_ROW else self.index[place]
-        item: Item = {"input_ids": self.tokens[span], "index": index}
+        item: Item = {"input_ids": self.tokens[span], "index": index, "window": self.window}
         if self.token_types is not None:
             item["token_type_ids"] = self.token_types[span]
         columns = {"labels": self.labels, "difficulty": self.difficulty, "query": self.queries}
@@ -101,10 +104,14 @@ def collate(
     """Pad rows to the longest of them and stack them.
 
     Returns input_ids, attention_mask and token_type_ids (B, S), and index, labels, difficulty and query (B,), as far as
-    the rows have them.
+    the rows have them. Where a row has several windows, the first three are (B, W, S) for W windows of S tokens.
     """
-    longest = max(len(item["input_ids"]) for item in items)
-    if pad_to_multiple_of is not None:
+    longest, window = max(len(item["input_ids"]) for item in items), items[0].get("window")
+    windows: tuple[int, ...] = ()
+    if window is not None and longest > window:
+        longest = -(-longest // window) * window  # all windows but a row's last are full
+        windows = (longest // window, window)
+    elif pad_to_multiple_of is not None:
         longest = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
     fills = {"input_ids": pad_token_id, "attention_mask": 0}
     if "token_type_ids" in items[0]:
@@ -113,7 +120,8 @@ def collate(
     for row, item in enumerate(items):
         for name, values in padded.items():
             values[row, : len(item["input_ids"])] = item.get(name, 1)  # rows have no attention_mask: 1 for each token
-    batch = {name: torch.from_numpy(values) for name, values in padded.items()}
+    shape = (len(items), *(windows or (longest,)))
+    batch = {name: torch.from_numpy(values.reshape(shape)) for name, values in padded.items()}
     for name in ("labels", "index", "difficulty", "query"):
         if name in items[0]:
             batch[name] = torch.from_numpy(np.asarray([item[name] for item in items]))
@@ -121,12 +129,17 @@ def collate(
 
 
 def tokenise(
-    rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str], name: str
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    text_columns: Sequence[str],
+    name: str,
+    stride: int | None = None,
 ) -> TokenisedSplit:
     """Return the token ids of the rows, from the cache where they have been computed before.
 
-    Rows of a file or of the Hub are cached, those made in memory are not. Of a pair the longer text is cut first.
-    `name` stands before the progress bar.
+    Rows of a file or of the Hub are cached, those made in memory are not. `stride` as in `encode_texts`; without one,
+    of a pair the longer text is cut first. `name` stands before the progress bar.
     """
     import datasets
 
@@ -135,13 +148,13 @@ def tokenise(
     features = {"input_ids": datasets.List(datasets.Value("int32"))}
     if has_types:
         features["token_type_ids"] = datasets.List(datasets.Value("int8"))
-    key = _cache_key(rows, tokenizer, max_length, text_columns)
+    key = _cache_key(rows, tokenizer, max_length, text_columns, stride)
     cache_file = None
     if rows.table.cache_files or LINE_COLUMN in rows.table.column_names:
         cache_folder().mkdir(parents=True, exist_ok=True)
         cache_file = str(cache_folder() / f"tokens-{key}.arrow")
     mapped = table.map(
-        partial(encode, tokenizer=tokenizer, max_length=max_length, text_columns=text_columns),
+        partial(encode, tokenizer=tokenizer, max_length=max_length, text_columns=text_columns, stride=stride),
         batched=True,
         remove_columns=table.column_names,
         features=datasets.Features(features),
@@ -158,19 +171,31 @@ def tokenise(
         labels=None if rows.labels is None else rows.labels[rows.chosen],
         difficulty=rows.difficulty(),
         queries=rows.rankable_queries(),
+        window=None if stride is None else max_length,
     )
 
 
 def encode(
-    batch: dict[str, list[str | None]], tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]
+    batch: dict[str, list[str | None]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    text_columns: Sequence[str],
+    stride: int | None = None,
 ) -> dict[str, list[list[int]]]:
     """Tokenise a batch of texts, by column, without padding."""
-    return encode_texts(tokenizer, [[text or "" for text in batch[name]] for name in text_columns], max_length)
+    return encode_texts(tokenizer, [[text or "" for text in batch[name]] for name in text_columns], max_length, stride)
 
 
-def _cache_key(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int, text_columns: Sequence[str]) -> str:
+def _cache_key(
+    rows: Rows,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    text_columns: Sequence[str],
+    stride: int | None,
+) -> str:
     """Return what identifies the token ids: rows, tokenizer and settings."""
-    settings = [CACHE_VERSION, tokenizer_key(tokenizer), str(max_length), *text_columns]
+    length = str(max_length) if stride is None else f"{max_length} with stride {stride}"
+    settings = [CACHE_VERSION, tokenizer_key(tokenizer), length, *text_columns]
     digest = hashlib.sha256("\0".join(settings).encode())
     digest.update(rows.table._fingerprint.encode())
     if not rows.is_whole:

@@ -116,25 +116,63 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, size: int) -> None:
 
 
 def encode_texts(
-    tokenizer: PreTrainedTokenizerBase, columns: Sequence[Sequence[str]], max_length: int
+    tokenizer: PreTrainedTokenizerBase, columns: Sequence[Sequence[str]], max_length: int, stride: int | None = None
 ) -> dict[str, list[list[int]]]:
     """Token ids (and segment ids, of a tokenizer that has them) of one or two columns of N texts, unpadded.
 
+    With a `stride` a longer text is not cut but gives its windows one after the other: each of `max_length` tokens, but
+    for the last, with its own special tokens and the last `stride` tokens of the one before (transformers' meaning of
+    `stride`). Of a pair the first text stands whole in each window, and the second one is cut into windows.
+
     Threads may share the tokenizer, each with a length of its own.
+
+    Raises:
+        UserError: There is no room for windows with this stride.
     """
     with _encoding:
         unsplit = _unsplit(tokenizer) if tokenizer.split_special_tokens else None
         if unsplit is not None:
             columns = [[unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) for text in texts] for texts in columns]
-        return dict(
-            tokenizer(
-                *map(list, columns),
-                truncation=TRUNCATION,
-                max_length=max_length,
-                padding=False,
-                return_attention_mask=False,
+        options = {"truncation": TRUNCATION, "max_length": max_length, "padding": False, "return_attention_mask": False}
+        if stride is None:
+            return dict(tokenizer(*map(list, columns), **options))
+        _check_room(tokenizer, columns, max_length, stride)
+        if len(columns) == 2:
+            options["truncation"] = "only_second"
+        found = dict(tokenizer(*map(list, columns), **options, stride=stride, return_overflowing_tokens=True))
+        text_of = found.pop("overflow_to_sample_mapping")
+        rows: dict[str, list[list[int]]] = {name: [[] for _ in columns[0]] for name in found}
+        for name, windows in found.items():
+            for text, window in zip(text_of, windows, strict=True):
+                rows[name][text] += window
+        return rows
+
+
+def _check_room(
+    tokenizer: PreTrainedTokenizerBase, columns: Sequence[Sequence[str]], max_length: int, stride: int
+) -> None:
+    """Raise a UserError where windows of `max_length` tokens have no room for more than `stride` repeated ones."""
+    if not tokenizer.is_fast:
+        kind = type(tokenizer).__name__
+        raise UserError(f"stride is {stride}, but the tokenizer ({kind}) cannot make windows: it is not a fast one")
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=len(columns) == 2)
+    if stride >= room:
+        raise UserError(f"stride must be below {room}, the tokens of a text in {max_length} (max_length); got {stride}")
+    if len(columns) == 1 or not columns[0]:
+        return
+
+    def tokens(texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+    for row, first in enumerate(tokens(columns[0])):
+        # Where both fit into one input, nothing is cut into windows.
+        if stride >= room - len(first) and len(first) + len(tokens([columns[1][row]])[0]) > room:
+            raise UserError(
+                f"the first text of a pair ({brief(columns[0][row])}) has {len(first)} tokens and leaves no room for "
+                f"windows of the second (max_length {max_length}, stride {stride}): give the longer text as the second "
+                "one, or raise max_length"
             )
-        )
 
 
 def tell_unknown_length(name: str, used: int) -> None:

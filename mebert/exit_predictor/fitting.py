@@ -24,6 +24,7 @@ from mebert.exit_predictor.linear import LinearExitPredictor
 from mebert.exit_predictor.tokens import TokenExitPredictor
 from mebert.metrics.curve import replay, speedup_layers
 from mebert.models.multi_exit import model_inputs
+from mebert.models.windows import texts_of
 from mebert.storage.predictor_spec import PredictorOrigin
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ def score_batch(
 ) -> Tensor:
     """A policy's scores at every exit and, with a head, the head's features: (B, E) or (B, E+H+1) float32."""
     outputs = model(**model_inputs(batch))
-    scores = policy.score_exits(outputs.logits, outputs.features, batch["attention_mask"]).T.float()
+    scores = policy.score_exits(outputs.logits, outputs.features, texts_of(batch)[1]).T.float()
     if head is None:
         return scores
-    return torch.cat([scores, head.features(batch["input_ids"], batch["attention_mask"])], dim=1)
+    return torch.cat([scores, head.features(*texts_of(batch))], dim=1)
 
 
 def as_scored(rows: TokenisedSplit, values: Tensor, num_exits: int) -> ScoredRows:
@@ -226,6 +227,6 @@ def distribution_of(predictor: ExitPredictor, scored: ScoredRows, batch_size: in
         return (scored.features @ predictor.weight.T + predictor.bias).softmax(-1)
 
     def distribution(batch: Mapping[str, Tensor]) -> Tensor:
-        return predictor.distribution(batch["input_ids"], batch["attention_mask"])
+        return predictor.distribution(*texts_of(batch))
 
     return map_rows(scored.rows, partial(collate, pad_token_id=0), distribution, batch_size, torch.device("cpu"))

@@ -72,6 +72,7 @@ class EarlyExitClassifier:
         num_texts: Texts that the model was trained to read at a time, 1 or 2 (pairs), for a warning; None: not known.
         chosen_by: What chose the policy's threshold, in words, for `operating_point`.
         expected: Policy name to what validation data expect at thresholds, for the same.
+        stride: As in training: longer texts are read in windows that overlap by so many tokens; None: they are cut.
 
     Threads may share one, each with settings of its own.
 
@@ -94,6 +95,7 @@ class EarlyExitClassifier:
         num_texts: int | None = None,
         chosen_by: str | None = None,
         expected: Mapping[str, Sequence[Expected]] | None = None,
+        stride: int | None = None,
     ) -> None:
         default = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = device if isinstance(device, torch.device) else pick_device(device or default)
@@ -107,7 +109,7 @@ class EarlyExitClassifier:
         most = min(self.model.adapter.max_length, tokenizer.model_max_length)
         self._most_tokens = most
         self.max_length = most if max_length is None else min(max_length, most)
-        self.num_texts = num_texts
+        self.num_texts, self.stride = num_texts, stride
         self.policy = None if policy is None else prepare_policy(policy, self.model)
         self.operating_points = operating_points or {}
         self.max_drops = max_drops or {}
@@ -156,6 +158,7 @@ class EarlyExitClassifier:
             num_texts=spec.num_texts,
             chosen_by=chosen_by,
             expected=spec.expected,
+            stride=spec.stride,
         )
         if spec.max_length is None:
             tell_unknown_length(str(path), found.max_length)
@@ -210,7 +213,8 @@ class EarlyExitClassifier:
             engine: `shrink`, `full`, `refill` or `predicted`; `auto`: shrink.
             batch_size: Most texts per batch.
             tokens_per_batch: Most tokens per batch, padding included; None: no such limit.
-            max_length: Longest text in tokens, longer ones are truncated; None: as in training (`self.max_length`).
+            max_length: Longest text in tokens; longer ones are truncated (where `self.stride` is set: read in windows).
+                None: as in training (`self.max_length`).
             window: Texts that are read ahead and sorted by length together; None: 32 batches.
             progress: Show a progress bar; None: on a terminal, for long lists.
 
@@ -277,7 +281,7 @@ class EarlyExitClassifier:
         if max_length is not None and not 1 <= max_length <= self._most_tokens:
             raise UserError(f"max_length must be from 1 to {self._most_tokens} for this model, got {max_length}")
         longest = self.max_length if max_length is None else max_length
-        return TextEncoder(self._own_tokenizer, longest, self.device, self.num_texts)
+        return TextEncoder(self._own_tokenizer, longest, self.device, self.num_texts, self.stride)
 
     def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
         names = self.label_names

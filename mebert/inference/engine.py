@@ -95,7 +95,8 @@ class Engine(ABC):
         """Take a batch; return the rows that finished, of this batch or of earlier ones.
 
         Args:
-            inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
+            inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S) or, of
+                texts in windows, (B, W, S).
             rows: The caller's row numbers, (B,) int64.
         """
 

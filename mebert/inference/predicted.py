@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.inference.engine import Finished
 from mebert.inference.waiting import WaitingEngine
+from mebert.models.windows import stacked_inputs, texts_of
 
 if TYPE_CHECKING:
     from mebert.exit_predictor import ExitPredictor
@@ -85,7 +85,7 @@ class PredictedEngine(WaitingEngine[_Group]):
         return self.joined(self._run_all(range(len(self._queues))))
 
     def _sort(self, inputs: Inputs, rows: Tensor) -> None:
-        known = self.predictor.predict(inputs["input_ids"], inputs["attention_mask"]).cpu()  # the one synchronisation
+        known = self.predictor.predict(*texts_of(inputs)).cpu()  # the one synchronisation
         for index in known.unique().tolist():
             places = (known == index).nonzero().squeeze(-1).to(rows.device)
             part = {name: value.index_select(0, places) for name, value in inputs.items()}
@@ -109,26 +109,16 @@ class PredictedEngine(WaitingEngine[_Group]):
 
     def _run(self, groups: list[_Group], exits: list[int]) -> Finished:
         """One batch of groups, sorted by exit: each leaves at its own."""
-        state = self.model.start(**_stack([g.inputs for g in groups]))
+        state = self.model.start(**stacked_inputs([g.inputs for g in groups]))
         parts = []
         for place, (group, index) in enumerate(zip(groups, exits, strict=True)):
             state, logits, _ = self.model.step(state, index)
             size = group.rows.shape[0]
             parts.append(Finished(group.rows, logits[:size], torch.full_like(group.rows, index)))
             if place + 1 < len(groups):
-                state = state.keep(torch.arange(size, logits.shape[0]))
+                state = self.model.keep(state, torch.arange(size, logits.shape[0]))
         return self.joined(parts)
 
 
 def _join(groups: list[_Group]) -> _Group:
-    return _Group(_stack([g.inputs for g in groups]), torch.cat([g.rows for g in groups]), groups[0].fed)
-
-
-def _stack(parts: list[Inputs]) -> Inputs:
-    """Inputs of several groups as one batch, padded to its longest row."""
-    if len(parts) == 1:
-        return parts[0]
-    width = max(part["input_ids"].shape[1] for part in parts)
-    return {
-        name: torch.cat([F.pad(part[name], (0, width - part[name].shape[1])) for part in parts]) for name in parts[0]
-    }
+    return _Group(stacked_inputs([g.inputs for g in groups]), torch.cat([g.rows for g in groups]), groups[0].fed)

@@ -15,6 +15,7 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import MultiExitModel, model_inputs
+from mebert.models.windows import texts_of
 from mebert.policies import ExitPolicy
 from mebert.runtime.progress import Progress
 
@@ -34,7 +35,7 @@ def record_rows(
         """Logits (E, B, C) and scores (P, E, B) side by side, (B, E, C + P)."""
         inputs = model_inputs(batch)
         outputs = model(**inputs)
-        scores = [policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"]) for policy in policies]
+        scores = [policy.score_exits(outputs.logits, outputs.features, texts_of(inputs)[1]) for policy in policies]
         columns = [outputs.logits.float(), *(one.float().unsqueeze(-1) for one in scores)]
         return torch.cat(columns, dim=-1).transpose(0, 1)
 

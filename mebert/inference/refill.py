@@ -30,10 +30,18 @@ class _Group:
     policy_state: Any
     fed: int
 
+    model: MultiExitModel
+
     def select(self, places: Tensor) -> _Group:
         """Some of the rows, by their places (on the host)."""
-        state, on_device = self.state.keep(places), places.to(self.rows.device)
-        return _Group(state, self.rows.index_select(0, on_device), select_state(self.policy_state, on_device), self.fed)
+        state, on_device = self.model.keep(self.state, places), places.to(self.rows.device)
+        return _Group(
+            state,
+            self.rows.index_select(0, on_device),
+            select_state(self.policy_state, on_device),
+            self.fed,
+            self.model,
+        )
 
     def split(self, size: int) -> tuple[_Group, _Group]:
         """The first `size` rows, and the rest."""
@@ -71,8 +79,8 @@ class RefillEngine(WaitingEngine[_Group]):
         if rows.shape[0]:
             state = self.model.start(**inputs)
             device = state.hidden.device
-            known = self.policy.start(inputs["attention_mask"].to(device))
-            self._queues[0].append(_Group(state, rows.to(device), known, self._fed))
+            known = self.policy.start(inputs["attention_mask"].flatten(1).to(device))
+            self._queues[0].append(_Group(state, rows.to(device), known, self._fed, self.model))
         while full := [depth for depth in range(len(self._queues)) if self._size(depth) >= self.batch_size]:
             done.append(self._run(full[-1]))
         for depth in range(len(self._queues)):  # survivors keep their age, and are late in the next queue, too
@@ -99,7 +107,7 @@ class RefillEngine(WaitingEngine[_Group]):
         if depth == len(self._stops) - 1:
             return Finished(group.rows, logits, torch.full_like(group.rows, index))
         leave, policy_state = self.policy.decide(index, logits, feature, group.policy_state)
-        group = _Group(state, group.rows, policy_state, group.fed)
+        group = _Group(state, group.rows, policy_state, group.fed, self.model)
         leaves = leave.cpu()  # the one synchronisation: how many stay
         stay = (~leaves).nonzero().squeeze(-1)
         if len(stay):
@@ -114,8 +122,9 @@ class RefillEngine(WaitingEngine[_Group]):
         if len(groups) == 1:
             return groups[0]
         return _Group(
-            self.model.adapter.join([group.state for group in groups]),
+            self.model.join([group.state for group in groups]),
             torch.cat([group.rows for group in groups]),
             join_states([group.policy_state for group in groups]),
             min(group.fed for group in groups),
+            self.model,
         )

@@ -37,12 +37,19 @@ class TextEncoder:
         max_length: Longest text in tokens; longer ones are cut.
         device: Of the batches.
         num_texts: Texts that the model was trained to read at a time, 1 or 2; None: not known.
+        stride: Longer texts are read in windows that overlap by so many tokens; None: they are cut.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device, num_texts: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        device: torch.device,
+        num_texts: int | None = None,
+        stride: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.stride = stride
         self.max_length = max_length
         self.device = device
         self.fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": 0}
@@ -72,7 +79,7 @@ class TextEncoder:
                 raise UserError(f"input {where} is {kind}, those before it are {other} each; give one kind")
         columns = [list(column) for column in zip(*texts, strict=True)] if self._pairs else [list(texts)]
         try:
-            encoded = encode_texts(self.tokenizer, columns, self.max_length)
+            encoded = encode_texts(self.tokenizer, columns, self.max_length, self.stride)
         except (TypeError, UnicodeEncodeError) as error:
             broken = next((place for place, text in enumerate(texts) if SURROGATE.search("".join(text))), None)
             if broken is None:
@@ -84,16 +91,24 @@ class TextEncoder:
         return {name: encoded[name] for name in self.fill if name in encoded}
 
     def collate(self, rows: dict[str, list[list[int]]], places: np.ndarray) -> dict[str, Tensor]:
-        """Some of the rows as a batch, padded to the longest of them."""
+        """Some of the rows as a batch, padded to the longest of them: (B, S), or (B, W, S) where one has windows."""
         chosen = [rows["input_ids"][place] for place in places]
         lengths = np.fromiter(map(len, chosen), np.int64, len(chosen))
-        real = np.arange(int(lengths.max())) < lengths[:, None]
+        longest = int(lengths.max())
+        windows: tuple[int, ...] = ()
+        if self.stride is not None and longest > self.max_length:
+            longest = -(-longest // self.max_length) * self.max_length  # all windows but a text's last are full
+            windows = (longest // self.max_length, self.max_length)
+        real = np.arange(longest) < lengths[:, None]
         batch = {"attention_mask": real.astype(np.int64)}
         for name, values in rows.items():
             padded = np.full(real.shape, self.fill[name], dtype=np.int64)
             padded[real] = np.concatenate([values[place] for place in places])
             batch[name] = padded
-        return {name: torch.from_numpy(values).to(self.device) for name, values in batch.items()}
+        return {
+            name: torch.from_numpy(values.reshape(len(chosen), *(windows or (longest,)))).to(self.device)
+            for name, values in batch.items()
+        }
 
 
 def classify_stream(

@@ -89,7 +89,7 @@ def _laid_out(
         pad = torch.from_numpy(packed).to(hidden.device)
     plan = planner(spans, mask, holes, hidden.dtype)
     starts = torch.from_numpy(np.cumsum(spans) - spans).to(hidden.device)
-    return PackedState(hidden, mask, None, depth, memory, spans, holes, starts, pad, plan, planner)
+    return PackedState(hidden, mask, None, depth, memory, None, spans, holes, starts, pad, plan, planner)
 
 
 class FusedAdapter(EncoderAdapter):

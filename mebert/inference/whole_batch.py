@@ -25,14 +25,15 @@ def run_full(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor])
     Args:
         model: In evaluation mode.
         policy: Bound to the model.
-        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S).
+        inputs: `input_ids`, `attention_mask` and, if the model reads it, `token_type_ids`, each (B, S) or, of texts in
+            windows, (B, W, S).
     """
     last = model.num_exits - 1
     state = model.start(**inputs)
     exits = torch.full((inputs["input_ids"].shape[0],), last, device=state.hidden.device)
     result: Tensor | None = None
     staying: Tensor | None = None
-    policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
+    policy_state: Any = policy.start(inputs["attention_mask"].flatten(1).to(state.hidden.device))
     for index in filter(policy.may_leave, range(last)):
         state, logits, features = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, features, policy_state)
@@ -62,7 +63,7 @@ def run_shrink(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor
     rows: Tensor | None = None  # the survivors' places in the batch; None: all of it
     result: Tensor | None = None
     exits = torch.full((batch,), last, device=device)
-    policy_state: Any = policy.start(inputs["attention_mask"].to(state.hidden.device))
+    policy_state: Any = policy.start(inputs["attention_mask"].flatten(1).to(state.hidden.device))
     for index in filter(policy.may_leave, range(last)):
         state, logits, feature = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, feature, policy_state)
@@ -84,7 +85,7 @@ def run_shrink(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor
             rows = rows[stay]
         if not len(places):
             return ExitDecisions(result, exits)
-        state = state.keep(places)
+        state = model.keep(state, places)
         policy_state = select_state(policy_state, stay)
     _, logits, _ = model.step(state, last)
     if rows is None or result is None:

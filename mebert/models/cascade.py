@@ -23,6 +23,7 @@ from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter, LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
+from mebert.models.windows import mean_of_windows
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import ModelSpec, saved_model_folder
 from mebert.storage.trusted_classes import class_path_of
@@ -128,7 +129,8 @@ class CascadeModel(MultiExitModel):
         inner = member.start(input_ids, state.attention_mask, token_type_ids)
         _, logits, feature = member.step(inner, member.num_exits - 1)
         feature = F.pad(feature, (0, self.feature_size - feature.shape[-1]))
-        return replace(state, depth=self.exit_layers[exit_index]), logits, feature
+        state = replace(state, depth=self.exit_layers[exit_index])
+        return state, mean_of_windows(logits, state.windows), mean_of_windows(feature, state.windows)
 
     @override
     def sequential_exit_flops(self, lengths: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -74,6 +75,8 @@ class LayerState:
         layer_mask: The mask in the form that the attention implementation wants, or None for "nothing is padded".
         depth: Number of layers that have run.
         memory: What a model's earlier exits have left for its later ones, (B, ...); None: nothing.
+        windows: How many of the B inputs are windows of each text, one text after the other, on the host; None: each
+            input is a text.
     """
 
     hidden: Tensor
@@ -81,6 +84,7 @@ class LayerState:
     layer_mask: Tensor | None
     depth: int = 0
     memory: Tensor | None = None
+    windows: np.ndarray | None = None
 
     def keep(self, rows: Tensor) -> LayerState:
         """The same state for some rows of the batch only: their numbers, (B',) int64, on any device."""

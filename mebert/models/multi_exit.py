@@ -7,11 +7,12 @@ F = H unless the pooling is `fastbert`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -23,6 +24,7 @@ from mebert.models.families import adapter_for, build_encoder
 from mebert.models.heads import ExitHead, feature_size_of
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
+from mebert.models.windows import flat_windows, mean_of_windows, places_of_windows
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names
 from mebert.storage.trusted_classes import class_path_of
@@ -64,6 +66,8 @@ class MultiExitModel(PretrainedModel):
         label_names: C names; None gives LABEL_0, LABEL_1, ...
         prototypes: DE3-BERT's prototypes, for the policies that use them.
         exit_scorer: BERxiT's learning-to-exit head, Linear(F -> 1), one for all exits, for the policy that uses it.
+
+    Inputs (B, W, S) are texts in W windows: logits and features are the mean over a text's windows.
 
     Raises:
         UserError: `exit_layers` do not fit the encoder, or its family is not supported.
@@ -131,7 +135,7 @@ class MultiExitModel(PretrainedModel):
         """All exits of a batch.
 
         Args:
-            input_ids: (B, S) int64.
+            input_ids: (B, S) int64; texts in windows (B, W, S), as are the other two.
             attention_mask: (B, S), 1 for a token and 0 for padding.
             token_type_ids: (B, S) or None.
         """
@@ -149,14 +153,38 @@ class MultiExitModel(PretrainedModel):
 
     def start(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> LayerState:
         """Embed a batch; nothing of the layers has run."""
-        return self.adapter.start(input_ids, attention_mask, token_type_ids)
+        inputs, windows = flat_windows(input_ids, attention_mask, token_type_ids)
+        state = self.adapter.start(*inputs)
+        return state if windows is None else replace(state, windows=windows)
 
     def step(self, state: LayerState, exit_index: int) -> tuple[LayerState, Tensor, Tensor]:
         """Run up to an exit, the next or a later one: returns the new state, its logits (B, C) and features (B, F)."""
         state = self.adapter.advance(state, self.exit_layers[exit_index])
+        return state, *self.ask(state, exit_index)
+
+    def ask(self, state: LayerState, exit_index: int) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) and features (B, F) of an exit from hidden states, whatever their layer."""
         head = self.exit(exit_index)
         feature = self.adapter.pool(state, head)
-        return state, head.classify(feature), feature
+        return mean_of_windows(head.classify(feature), state.windows), mean_of_windows(feature, state.windows)
+
+    def keep(self, state: LayerState, texts: Tensor) -> LayerState:
+        """The same state for some texts only, with all their windows: their numbers, (B',) int64, on any device."""
+        if state.windows is None:
+            return state.keep(texts)
+        chosen = texts.cpu().numpy()
+        kept = state.keep(torch.from_numpy(places_of_windows(state.windows, chosen)))
+        return replace(kept, windows=state.windows[chosen])
+
+    def join(self, states: Sequence[LayerState]) -> LayerState:
+        """The texts of several states (at least one) of one depth as one state."""
+        joined = self.adapter.join(states)
+        if len(states) == 1 or all(state.windows is None for state in states):
+            return joined
+        single = [
+            np.ones(len(state.attention_mask), np.int64) if state.windows is None else state.windows for state in states
+        ]
+        return replace(joined, windows=np.concatenate(single))
 
     def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits (B, C) of the last exit alone: the plain model without early exits."""

@@ -20,6 +20,7 @@ from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.heads import ExitHead
 from mebert.models.multi_exit import MultiExitModel
+from mebert.models.windows import mean_of_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -92,7 +93,8 @@ class PastFutureModel(MultiExitModel):
         for index in range(read, exit_index):
             state, _, _ = self._read(state, index)
         state, feature, votes = self._read(state, exit_index)
-        return state, self._logits(exit_index, feature, votes), feature
+        logits = self._logits(exit_index, feature, votes)
+        return state, mean_of_windows(logits, state.windows), mean_of_windows(feature, state.windows)
 
     def imagine(self, exit_index: int, feature: Tensor) -> Tensor:
         """What an exit, from its own feature c_i (B, F), takes the features of all later exits to be, (B, J, F)."""

@@ -57,6 +57,7 @@ class PretrainedModel(nn.Module, ABC):
     label_names: list[str]
     exit_temperatures: tuple[float, ...] = ()
     score_bounds: Mapping[float, tuple[tuple[float, float], ...]] = MappingProxyType({})
+    window: int | None = None  # tokens of the windows in which it reads long texts; None: they are cut
 
     @abstractmethod
     def spec(self) -> ModelSpec:
@@ -142,6 +143,7 @@ class PretrainedModel(nn.Module, ABC):
         """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         model = cls.build(path, settings)
         model.exit_temperatures = tuple(settings.exit_temperatures) or model.exit_temperatures
+        model.window = settings.window
         model.score_bounds = {c: tuple((b[0], b[1]) for b in bounds) for c, bounds in settings.score_bounds.items()}
         if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
             raise UserError(f"{path} has no {WEIGHTS}; {SAVE_ANEW}")

@@ -282,6 +282,7 @@ class MultiExitModule(EarlyExitModule):
         check_fit(self.model, datamodule)
         if stage == "fit" and self.starts_from_pooler:
             rank_zero_info("exits start from the encoder's pretrained pooler (model.pretrained_pooler)")
+        self.model.window = getattr(datamodule, "window", None)
         if stage == "fit" and has_fitted_parts(self.model):
             check_rows(datamodule)
         if stage == "fit" and self.hparams["class_weights"] == "balanced" and self.class_weights is not None:

@@ -81,10 +81,10 @@ def check_texts(trained: Mapping[str, Any] | None, datamodule: Any) -> None:
             "trained with; give that by data.tokenizer (a run has it in its folder model)"
         )
     warn_of_kind(trained["num_texts"], own["num_texts"])
-    for name in ("max_length", "do_lower_case", "truncation_side", "split_special_tokens"):
-        if own[name] != trained[name]:
+    for name in ("max_length", "stride", "do_lower_case", "truncation_side", "split_special_tokens"):
+        if own[name] != trained.get(name):
             rank_zero_warn(
-                f"{name} is {own[name]}, but the model was trained and its thresholds chosen with {trained[name]}; "
+                f"{name} is {own[name]}, but the model was trained and its thresholds chosen with {trained.get(name)}; "
                 f"leave out data.{name} (or give that of training by data.tokenizer) for the same answers"
             )
 

@@ -54,10 +54,11 @@ def equilibrium_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
     logits, features = [], []
     state = model.start(**inputs)
     for index, depth in enumerate(model.exit_layers):
-        state, head, served = model.adapter.advance(state, depth), model.exit(index), model.num_exits - index
+        state, served = model.adapter.advance(state, depth), model.num_exits - index
         hidden = scale_gradient(state.hidden, 1.0 / served)
-        features.append(model.adapter.pool(replace(state, hidden=hidden), head))
-        logits.append(head.classify(features[-1]))
+        exit_logits, feature = model.ask(replace(state, hidden=hidden), index)
+        logits.append(exit_logits)
+        features.append(feature)
         state = replace(state, hidden=scale_gradient(hidden, served - 1.0))
     return ExitOutputs(torch.stack(logits), torch.stack(features))
 

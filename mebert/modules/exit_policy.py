@@ -253,6 +253,8 @@ class EarlyExitModule(L.LightningModule):
             check_data_labels(names, getattr(self._trainer, "datamodule", None))
             self.model.label_names = list(names)
         self.text_settings = saved.get("texts")
+        if (texts := self.text_settings) is not None and texts.get("stride") is not None:
+            self.model.window = texts["max_length"]
         check_texts(self.text_settings, getattr(self._trainer, "datamodule", None))
         self.operating_points = saved["operating_points"]
         self.model.exit_temperatures = tuple(saved.get("exit_temperatures", ()))  # 0.1.0 had none

@@ -38,17 +38,17 @@ def shared_exit_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor]) -> 
     s_k is what k layers make of the input, z_k the last layer applied to s_k, t_k = Teacher(z_k). s_k is the start of
     s_{k+1}, so that L + E layers run and not the sum over k of k + 1; z_{L-1} is the full network and runs once.
     """
-    walk, teacher = model.adapter, model.exit(model.num_exits - 1)
+    walk, last = model.adapter, model.num_exits - 1
     state = model.start(**inputs)
     logits, features, shared = [], [], []
-    for index in range(model.num_exits - 1):
+    for index in range(last):
         state, student, feature = model.step(state, index)
         logits.append(student)
         features.append(feature)
         if state.depth < walk.num_layers - 1:
             seen = walk.layer(walk.num_layers - 1, state.hidden, state.layer_mask)
-            shared.append(teacher.classify(walk.pool(replace(state, hidden=seen), teacher)))
-    _, full, feature = model.step(state, model.num_exits - 1)
+            shared.append(model.ask(replace(state, hidden=seen), last)[0])
+    _, full, feature = model.step(state, last)
     return SharedExitOutputs(
         torch.stack([*logits, full]), torch.stack([*features, feature]), torch.stack([*shared, full])
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from safetensors import SafetensorError
@@ -33,7 +34,6 @@ from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
-    import numpy as np
     from transformers import PreTrainedTokenizerBase
 
 CACHE_VERSION = "1"  # part of the key of a stored table: to be changed with its meaning
@@ -181,7 +181,10 @@ def _check_fit(teacher: Teacher, split: TokenisedSplit, name: str) -> None:
     tokens, known = int(split.tokens.max()), getattr(config, "vocab_size", None)
     if known is not None and tokens >= known:
         raise UserError(f"teacher {name!r} knows {known} tokens, but the tokenizer gives token {tokens}: not its own?")
-    longest, positions = int(split.lengths.max()), getattr(config, "max_position_embeddings", None)
+    longest, positions = (
+        int(min(split.lengths.max(), split.window or np.inf)),
+        getattr(config, "max_position_embeddings", None),
+    )
     if positions is not None:
         limit = positions - adapters_by_family().get(config.model_type, EncoderAdapter).first_position(config)
         if longest > limit:

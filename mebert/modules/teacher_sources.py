@@ -25,6 +25,7 @@ from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.weights import check_weights
+from mebert.models.windows import flat_windows, mean_of_windows
 from mebert.modules.base import MultiExitModule
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.hub import hub_errors
@@ -50,8 +51,10 @@ class Teacher(nn.Module):
         if isinstance(self.model, MultiExitModel):
             return self.model.last_exit(**inputs)
         takes = inspect.signature(self.model.forward).parameters
-        logits: Tensor = self.model(**{k: v for k, v in inputs.items() if k in takes}).logits
-        return logits
+        (ids, mask, types), windows = flat_windows(**inputs)
+        given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        logits: Tensor = self.model(**{k: v for k, v in given.items() if k in takes and v is not None}).logits
+        return mean_of_windows(logits, windows)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ def staged_outputs(model: MultiExitModel, inputs: Mapping[str, Tensor], second: 
             state = model.adapter.advance(state, depth)
         is_last = index == model.num_exits - 1
         with torch.set_grad_enabled(second != is_last):
-            head = model.exit(index)
-            features.append(model.adapter.pool(state, head))
-            logits.append(head.classify(features[-1]))
+            exit_logits, feature = model.ask(state, index)
+            logits.append(exit_logits)
+            features.append(feature)
     return ExitOutputs(torch.stack(logits), torch.stack(features))
 
 

@@ -54,7 +54,8 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
     # The layer (from 1) of each parameter that belongs to one; ALBERT's belong to several.
     layer_of = {n: int(found[1]) + 1 for n in names if (found := re.search(r"(?:^|\.)layer\.(\d+)\.", n))}
     embeddings = _count((p for n, p in names.items() if "embedding" in n), seen)
-    different, counts = torch.unique(lengths.clamp(max=model.adapter.max_length), return_counts=True)
+    read = lengths if model.window is not None else lengths.clamp(max=model.adapter.max_length)
+    different, counts = torch.unique(read, return_counts=True)
     weights = counts.double() / counts.sum()
     costs = (exit_flops(model, different, policy) * weights).sum(1) / 1e9
     plain = float((single_exit_flops(model, different) * weights).sum()) / 1e9

@@ -29,6 +29,7 @@ class _Part(BaseModel):
 
 class _Texts(_Part):
     max_length: Size | None
+    stride: Count | None = None
     num_texts: Annotated[int, Field(ge=1, le=2)] | None
     vocabulary: str
     do_lower_case: Flag

@@ -128,6 +128,7 @@ class ModelSpec(_Values):
         score_bounds: Share of validation documents to bounds: by how much at least and at most the last exit's ranking
             score is above that of each exit before it; empty where nothing is ranked.
         max_length: Tokens to which the model's texts were cut in training and calibration; None where it is not known.
+        stride: Tokens by which the windows overlap in which longer texts are read; None: they are cut.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
     """
@@ -152,6 +153,7 @@ class ModelSpec(_Values):
     exit_temperatures: list[Annotated[Finite, Field(gt=0)]] = []
     score_bounds: dict[Coverage, list[Range]] = {}
     max_length: Size | None = None
+    stride: NonNegativeInt | None = None
     num_texts: Literal[1, 2] | None = None
     mebert_version: str | None = None
 
@@ -226,6 +228,11 @@ class ModelSpec(_Values):
     def with_values(self, **values: Any) -> ModelSpec:
         """A copy with other values; a UserError names the key of one that does not fit."""
         return check_values(ModelSpec, self.model_dump(exclude_unset=True) | values, SPEC_FILE)
+
+    @property
+    def window(self) -> int | None:
+        """Tokens of the windows in which long texts are read; None: they are cut."""
+        return None if self.stride is None else self.max_length
 
     def thresholds_for_max_drop(self) -> dict[str, dict[float, float]]:
         """Policy name to drop to threshold; a guarantee replaces a measurement for the same number."""

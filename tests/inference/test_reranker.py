@@ -91,9 +91,6 @@ def test_the_best_are_those_of_the_full_depth_where_bounds_are_exact(num_labels,
 class State:
     hidden: torch.Tensor
 
-    def keep(self, places):
-        return State(self.hidden[places])
-
 
 class Recorded:
     """Gives recorded logits (E, N, 1) of the rows that `input_ids` name, as a model would."""
@@ -103,6 +100,9 @@ class Recorded:
 
     def start(self, input_ids, attention_mask):
         return State(input_ids[:, 0])
+
+    def keep(self, state, places):
+        return State(state.hidden[places])
 
     def step(self, state, exit_index):
         return state, self.logits[exit_index, state.hidden], None

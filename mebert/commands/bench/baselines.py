@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mebert.inference import Engine, Finished, PrecisionName
 from mebert.models import MultiExitModel
 from mebert.models.families import quiet_loading
+from mebert.models.windows import flat_windows, mean_of_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,8 +73,10 @@ class HuggingFaceModel(Engine):
 
     @torch.inference_mode()
     def feed(self, inputs: dict[str, Tensor], rows: Tensor) -> Finished:
-        logits = self.classifier(**inputs).logits
-        return Finished(rows, logits.float(), torch.zeros_like(rows))
+        (ids, mask, types), windows = flat_windows(**inputs)
+        more = {} if types is None else {"token_type_ids": types}
+        logits = self.classifier(input_ids=ids, attention_mask=mask, **more).logits
+        return Finished(rows, mean_of_windows(logits.float(), windows), torch.zeros_like(rows))
 
     def flush(self) -> Finished:
         return Finished.empty(self.classifier.config.num_labels, torch.device("cpu"))

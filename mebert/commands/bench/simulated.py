@@ -133,6 +133,7 @@ class KnownExits(ExitPredictor):
         self._exits = exits.cpu()[order].to(device)
 
     def predict(self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None) -> Tensor:
-        keys = (input_ids * attention_mask * self._weights[: input_ids.shape[1]]).sum(1)
+        known = min(input_ids.shape[1], len(self._weights))  # beyond the longest row there is only padding
+        keys = ((input_ids * attention_mask)[:, :known] * self._weights[:known]).sum(1)
         places = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)
         return self._exits[places]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
 from mebert.inference import plan_batches
 from mebert.models import model_inputs
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
 
 QUANTILES = (0.0, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
@@ -103,7 +105,9 @@ def choose_texts(settings: BenchSettings, measured: BenchModel, longest: int, to
     vocabulary, n, seed = int(measured.model.adapter.config.vocab_size), settings.samples, settings.seed
     if settings.task is not None or settings.texts is not None:
         origin = f"{settings.task} {settings.split}" if settings.task else str(settings.texts)
-        return Texts(_drawn(open_texts(settings, tokenizer, longest), n, seed), origin)
+        stride = ModelSpec.read(str(measured.tokenizer)).stride if measured.trained else None
+        measured.model.window = None if stride is None else longest
+        return Texts(_drawn(open_texts(settings, tokenizer, longest, stride), n, seed), origin)
     lengths = settings.lengths or DEFAULT_LENGTHS
     drawn = random_texts(lengths, n, longest, vocabulary, seed)
     origin = f"random tokens, lengths {lengths}"
@@ -145,10 +149,10 @@ def _draw(rows: int, n: int, seed: int) -> np.ndarray:
 def _drawn(rows: TokenisedSplit, n: int, seed: int) -> TokenisedSplit:
     """At most n of the rows, drawn by the seed, without their labels."""
     rows = rows.select(_draw(len(rows), n, seed))
-    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, index=np.arange(len(rows)))
+    return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, np.arange(len(rows)), window=rows.window)
 
 
-def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> TokenisedSplit:
+def open_texts(settings: BenchSettings, tokenizer: str, longest: int, stride: int | None = None) -> TokenisedSplit:
     """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column).
 
     Raises:
@@ -156,13 +160,15 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     """
     path, n, seed = str(settings.texts), settings.samples, settings.seed
     if settings.task is not None:
-        data = TextSplits(settings.task, tokenizer, longest, max_train_samples=n, max_eval_samples=n, seed=seed)
+        samples = partial(TextSplits, max_train_samples=n, max_eval_samples=n, seed=seed)
+        data = samples(settings.task, tokenizer, longest, stride=stride)
         return open_split(data, settings.split)
     if Path(path).suffix.lower() == ".txt":
-        return _lines(path, tokenizer, longest)
+        return _lines(path, tokenizer, longest, stride)
     data = TextSplits(
         tokenizer=tokenizer,
         max_length=longest,
+        stride=stride,
         predict_file=path,
         streaming=False,  # rows are drawn from all
         text_column=settings.text_column,
@@ -173,15 +179,16 @@ def open_texts(settings: BenchSettings, tokenizer: str, longest: int) -> Tokenis
     return data.split("predict")
 
 
-def _lines(path: str, name: str, max_length: int) -> TokenisedSplit:
+def _lines(path: str, name: str, max_length: int, stride: int | None) -> TokenisedSplit:
     tokenizer = load_tokenizer(name)
     texts = [part.strip() for line in text_lines(path) for part in line.splitlines() if part.strip()]
     if not texts:
         raise UserError(f"{path} is empty; it must hold a text a line")
-    encoded = encode_texts(tokenizer, [texts], max_length)
+    encoded = encode_texts(tokenizer, [texts], max_length, stride)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in encoded["input_ids"]])])
     types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
-    return TokenisedSplit(np.concatenate(encoded["input_ids"]), offsets, types, index=np.arange(len(texts)))
+    tokens, window = np.concatenate(encoded["input_ids"]), None if stride is None else max_length
+    return TokenisedSplit(tokens, offsets, types, index=np.arange(len(texts)), window=window)
 
 
 def make_batches(

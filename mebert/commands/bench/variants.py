@@ -21,6 +21,7 @@ from mebert.commands.bench.texts import Batch, make_batches
 from mebert.data.tokenised import TokenisedSplit
 from mebert.inference import Engine, PrecisionName, make_engine
 from mebert.models import MultiExitModel
+from mebert.models.flops import flops_of_windows
 from mebert.policies import FixedExit
 
 UNSORTED, SORTED, PADDED, PLAIN = "HF", "HF sorted", "HF padded", "plain"
@@ -117,13 +118,17 @@ def _variants(
 
     def baseline(name: str, depth: int | None = None) -> Variant:
         classifier, depths = hugging_face(precision, depth), depth or model.num_layers
-        head = model.exit(model.num_exits - 1).flops(costs.lengths.double())
+        head = model.exit(model.num_exits - 1)
+
+        def cost(lengths: Tensor) -> Tensor:
+            return model.adapter.flops(lengths, depths) + head.flops(lengths.double())
+
         return replace(
             plain,
             name=name,
             batches=batches.get(name, batches[SORTED]),
             make=lambda: classifier,
-            flops=(model.adapter.flops(costs.lengths, depths) + head).unsqueeze(0),
+            flops=flops_of_windows(cost, costs.lengths, costs.model.window).unsqueeze(0),
             layers=torch.tensor([depths], dtype=torch.float64),
             base=None if depth is None else whole,
         )

@@ -95,6 +95,7 @@ def _open_checkpoint(name: str, path: Path, device: str, precision: PrecisionNam
     longest, number = (texts or {}).get("max_length"), (texts or {}).get("num_texts")
     loaded = model, read, module.policy, points, module.exit_predictors
     known: dict[str, Any] = {"chosen_by": module.chosen_by, "expected": module.expected_points()}
+    known["stride"] = (texts or {}).get("stride")
     classifier = EarlyExitClassifier(*loaded, pick_device(device), precision, False, drops, longest, number, **known)
     if longest is None:
         tell_unknown_length(str(path), classifier.max_length)

@@ -18,6 +18,7 @@ from mebert.calibration.costs import ExitCosts
 from mebert.inference.stream import Text
 from mebert.metrics.task import predictions_of
 from mebert.models.multi_exit import MultiExitModel
+from mebert.models.windows import texts_of
 from mebert.policies import ExitPolicy, FixedExit
 from mebert.policies.uncertainty import distance_ratio, normalised_entropy
 
@@ -45,7 +46,7 @@ def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tenso
     `model` is the prepared copy, and `policy` bound to it, for the exits that the classifier takes.
     """
     outputs = model(**inputs)
-    mask = inputs["attention_mask"]
+    _, mask = texts_of(inputs)
     last = model.num_exits - 1
     asked = torch.tensor([index < last and policy.may_leave(index) for index in range(model.num_exits)])
     exits = torch.full((mask.shape[0],), last)
