@@ -12,7 +12,6 @@ from typing_extensions import override
 from mebert.callbacks.base import BatchPlace, SplitCallback
 from mebert.callbacks.curve import AccuracySpeedCurve
 from mebert.models.flops import exit_flops, single_exit_flops
-from mebert.models.windows import texts_of
 from mebert.modules.base import stage_prefix
 from mebert.runtime.distributed import gather_rows
 
@@ -38,7 +37,7 @@ class ExitFLOPs(SplitCallback):
         prefix = stage_prefix(trainer, place.stage, place.loader)
         if prefix in self._logged:
             return
-        lengths = texts_of(batch)[1].sum(1)
+        lengths = batch["attention_mask"].flatten(1).sum(1)
         # A padding row (index -1) gets length 0, which is left out later, without waiting for the accelerator.
         self._lengths[place.stage].setdefault(prefix, []).append(torch.where(outputs["index"] >= 0, lengths, 0))
 

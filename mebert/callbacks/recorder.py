@@ -39,13 +39,13 @@ class ExitRecorder:
         if outputs.get("labels") is None:
             return
         logits, features = outputs["logits"], outputs["features"]
-        ids, mask = texts_of(batch)
+        mask = batch["attention_mask"].flatten(1)  # of whole texts, where they are read in windows
         rows = {"logits": logits.transpose(0, 1), "labels": outputs["labels"], "index": outputs["index"]}
         rows |= {"lengths": mask.sum(1)} | {name: batch[name] for name in ("difficulty", "query") if name in batch}
         rows |= {f"score/{name}": policy.score_exits(logits, features, mask).T for name, policy in policies.items()}
         for number, predictor in enumerate(predictors):
             predictor.to(logits.device)
-            rows[f"predicted/{number}"] = predictor.predict(ids, mask)
+            rows[f"predicted/{number}"] = predictor.predict(*texts_of(batch))
         for name, values in rows.items():
             self._parts.setdefault(name, []).append(values.detach())
 

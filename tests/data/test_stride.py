@@ -81,7 +81,7 @@ def test_no_room_for_windows_is_an_error(columns, stride, message):
 def test_a_slow_tokenizer_is_refused(monkeypatch):
     tokenizer = words_tokenizer()
     monkeypatch.setattr(type(tokenizer), "is_fast", property(lambda self: False))
-    with pytest.raises(UserError, match="stride is 2, but the tokenizer .* is not a fast one"):
+    with pytest.raises(UserError, match=r"stride is 2, but the tokenizer .* is not a fast one"):
         encode_texts(tokenizer, [TEXTS], 8, 2)
 
 
