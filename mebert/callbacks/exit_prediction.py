@@ -45,8 +45,8 @@ class ExitPrediction(L.Callback):
 
     Args:
         kind: `token` is GEEP's table of the exits that texts with a token took, `linear` a small head on the embedding
-            output, to compare with; `static` (after HashEE) goes by the frequency of tokens, without any pass, and is
-            as fast as each stored speed-up; null makes none.
+            output, to compare with; `static` (after HashEE) goes by the frequency of tokens in the training and
+            validation rows, without any pass, and is as fast as each stored speed-up; null makes none.
         ngram: Longest run of tokens that the table counts, at least 1; runs of 2 and more are hashed.
         coverage: How a predicted distribution becomes one exit: null takes the likeliest, a number in (0, 1] the
             smallest exit whose cumulative mass reaches it, and `match` the number at which the predicted exits are, on
@@ -143,10 +143,13 @@ class ExitPrediction(L.Callback):
                 wanted |= {threshold: speedup_layers(replay(recorded, threshold), layers) for threshold in unknown}
             if not trainer.is_global_zero:
                 return []
-            rows, fresh = self._rows(trainer, learn_from), self._rows(trainer, validation)
-            how = self.settings.coverage
+            rows = self._rows(trainer, learn_from)
+            fresh = rows if learn_from == validation else self._rows(trainer, validation)
+            how, special = self.settings.coverage, trainer.datamodule.tokenizer.all_special_ids  # type: ignore[attr-defined]
             return [
-                fitting.fit_static(model, rows, policy.with_threshold(at), wanted[at], how, target, self.split, fresh)
+                fitting.fit_static(
+                    model, rows, policy.with_threshold(at), wanted[at], how, target, self.split, fresh, special
+                )
                 for at, target in targets.items()
             ]
         scored, unseen = self._score(trainer, model, policy, learn_from), None

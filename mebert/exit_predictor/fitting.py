@@ -5,7 +5,7 @@ Shapes: N rows, E exits, B batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,6 +47,7 @@ class PredictorSettings:
             those that the policy took (`static`: as fast as requested).
         buckets: Rows of the table for runs of 2 and more tokens.
         prior_strength: Weight of the shares of all samples, in occurrences of a token.
+        special_ids: `static`: ids of special tokens, which leave at the last exit.
     """
 
     kind: PredictorKind = "token"
@@ -54,6 +55,7 @@ class PredictorSettings:
     coverage: Coverage = "match"
     buckets: int = 2**18
     prior_strength: float = 10.0
+    special_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in ("token", "linear", "static"):
@@ -125,7 +127,9 @@ def fit_from_scores(
     if settings.kind == "static":
         wanted = speedup_layers(taken, model.exit_layers) if speedup is None else speedup
         rows = scored.rows if fresh is None else fresh.rows
-        return fit_static(model, scored.rows, policy, wanted, settings.coverage, speedup, split, rows)
+        return fit_static(
+            model, scored.rows, policy, wanted, settings.coverage, speedup, split, rows, settings.special_ids
+        )
     tokens, offsets = tokens_of(scored.rows)
     predictor: ExitPredictor
     if settings.kind == "token":
@@ -183,7 +187,9 @@ def fit_predictor(
         raise UserError("fit_predictor: rows is empty")
     predictor: ExitPredictor
     if chosen.kind == "static" and speedup is not None:
-        predictor = fit_static(model, rows, policy, speedup, chosen.coverage, speedup, split)
+        predictor = fit_static(
+            model, rows, policy, speedup, chosen.coverage, speedup, split, special_ids=chosen.special_ids
+        )
     else:
         scored = score_rows(model, policy, rows, chosen.kind, batch_size)
         predictor = fit_from_scores(model, scored, policy, chosen, speedup, split)
@@ -199,13 +205,17 @@ def fit_static(
     speedup: float | None = None,
     split: str = "",
     fresh: TokenisedSplit | None = None,
+    special_ids: Sequence[int] = (),
 ) -> FrequencyExitPredictor:
-    """A `FrequencyExitPredictor` of the tokens of rows, on the CPU, that replaces a policy at its threshold.
+    """A `FrequencyExitPredictor`, on the CPU, that replaces a policy at its threshold.
 
-    The coverage `match` meets the `wanted` speed-up by layers on `fresh` rows (None: `rows`). The target `speedup` of
-    the threshold and the name of the `split` are kept in its origin.
+    It counts the tokens of `rows` and, as HashEE, of other `fresh` rows: no label is needed. The coverage `match` meets
+    the `wanted` speed-up by layers on `fresh` rows (None: `rows`). The target `speedup` of the threshold and the name
+    of the `split` are kept in its origin.
     """
-    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size)).fit(tokens_of(rows)[0])
+    counted = [rows] if fresh is None or fresh is rows else [rows, fresh]
+    predictor = FrequencyExitPredictor(model.num_exits, int(model.adapter.config.vocab_size))
+    predictor.fit(torch.cat([tokens_of(part)[0] for part in counted]), special_ids)
     predictor.origin = PredictorOrigin(policy.name, policy.threshold, speedup, split, len(rows))
     if coverage == "match":
         shares = predictor.distribution_of_rows(*tokens_of(rows if fresh is None else fresh))

@@ -5,8 +5,8 @@ Shapes: B samples, S tokens, E exits, V vocabulary, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -14,19 +14,25 @@ from torch import Tensor
 from mebert.errors import check_range
 from mebert.exit_predictor.base import MOST, ExitPredictor, TokenEvidence
 
+Equal = Literal["types", "occurrences"]
 
-def frequency_buckets(counts: Tensor, num_buckets: int) -> Tensor:
-    """The bucket of every token, (V,) int64 from 0: frequent tokens first, each bucket with as many occurrences.
 
-    Tokens are ordered by their counts (V,), of equals the one with the smaller id first; a token is in the bucket that
-    contains the middle of its occurrences. One that never occurs is in the last bucket.
+def frequency_buckets(counts: Tensor, num_buckets: int, equal: Equal = "types") -> Tensor:
+    """The bucket of every token, (V,) int64 from 0: frequent tokens first. A token that never occurs is in the last.
+
+    Tokens are ordered by their counts (V,), of equals the one with the smaller id first. `types` (HashEE, EXACT but for
+    the order of equals) puts n = floor(V' / E) of the V' tokens that occur (at least 1) into each bucket, the rest into
+    the last; `occurrences` puts a token into the bucket that contains the middle of its occurrences.
     """
     order = counts.argsort(descending=True, stable=True)
     sorted_counts = counts[order]
-    # Twice the middle, so that all numbers are integers.
-    middles = 2 * sorted_counts.cumsum(0) - sorted_counts
+    if equal == "types":
+        size = max(int((counts > 0).sum()) // num_buckets, 1)
+        found = (torch.arange(len(counts)) // size).clamp(max=num_buckets - 1)
+    else:  # twice the middle, so that all numbers are integers
+        middles = 2 * sorted_counts.cumsum(0) - sorted_counts
+        found = (num_buckets * middles) // (2 * sorted_counts.sum()).clamp(min=1)
     buckets = torch.full_like(counts, num_buckets - 1)
-    found = (num_buckets * middles) // (2 * sorted_counts.sum()).clamp(min=1)
     buckets[order] = torch.where(sorted_counts > 0, found, num_buckets - 1)
     return buckets
 
@@ -35,32 +41,37 @@ class FrequencyExitPredictor(ExitPredictor):
     """The shares of a text's tokens whose frequency bucket is each exit's: no labels, no exit test, no adaptive run.
 
     After HashEE (Sun et al., "A Simple Hash-Based Early Exiting Approach For Language Understanding and Generation",
-    Findings of ACL 2022), which assigns every token a fixed exit layer by a hash function before anything runs
-    (REPORTED; frequent tokens leave early if the hash is of the frequency). There single tokens stop and the others go
-    on; here whole texts leave at the exit by which the share `coverage` of their tokens would have, and buckets hold
-    equally many occurrences (both RECONSTRUCTED). The coverage is chosen for a wanted speed-up.
+    Findings of ACL 2022): every token has a fixed exit layer before anything runs, the frequent ones the first, special
+    and unseen ones the last; buckets hold equally many token types (EXACT). There single tokens stop and the others go
+    on; here whole texts leave at the exit by which the share `coverage` of their tokens would have (RECONSTRUCTED). The
+    coverage is chosen for a wanted speed-up.
 
     Args:
         num_exits: E.
         vocab_size: V; an id beyond it counts as a token that never occurred.
         coverage: As in `ExitPredictor`.
+        equal: What buckets hold equally many of: `types` as HashEE, or `occurrences` as mebert 0.1.0.
     """
 
+    stored_defaults: ClassVar = {"equal": "occurrences"}
     reads: ClassVar[str] = "the shares of the text's tokens in each exit's frequency bucket"
 
-    def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None) -> None:
+    def __init__(self, num_exits: int, vocab_size: int, coverage: float | None = None, equal: Equal = "types") -> None:
         super().__init__(num_exits, coverage)
         check_range("vocab_size", vocab_size, 1, MOST)
         self.vocab_size = vocab_size
+        self.equal: Equal = equal
         self.counts = torch.zeros(vocab_size, dtype=torch.int64)  # on the CPU: only `buckets` is needed to predict
         self.buckets: Tensor
         last = torch.full((vocab_size,), num_exits - 1, dtype=torch.int64)
         self.register_buffer("buckets", last, persistent=False)
 
-    def fit(self, tokens: Tensor) -> Self:
-        """Count tokens, given as the concatenated ids of all samples; earlier counts are replaced."""
+    def fit(self, tokens: Tensor, special_ids: Sequence[int] = ()) -> Self:
+        """Count all samples' tokens (ids, one after the other) but special ones; earlier counts are replaced."""
         known = tokens[(tokens >= 0) & (tokens < self.vocab_size)]
-        return self._set(torch.bincount(known.long().cpu(), minlength=self.vocab_size))
+        counts = torch.bincount(known.long().cpu(), minlength=self.vocab_size)
+        counts[[number for number in special_ids if number < self.vocab_size]] = 0
+        return self._set(counts)
 
     def distribution(
         self, input_ids: Tensor, attention_mask: Tensor, special_tokens_mask: Tensor | None = None
@@ -84,7 +95,7 @@ class FrequencyExitPredictor(ExitPredictor):
         return self.evidence(tokens, self.counts)
 
     def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "vocab_size": self.vocab_size}
+        return {**super().settings(), "vocab_size": self.vocab_size, "equal": self.equal}
 
     def tensors(self) -> dict[str, Tensor]:
         rows = self.counts.nonzero().squeeze(1)
@@ -95,7 +106,7 @@ class FrequencyExitPredictor(ExitPredictor):
 
     def _set(self, counts: Tensor) -> Self:
         self.counts = counts
-        self.buckets = frequency_buckets(counts, self.num_exits).to(self.buckets.device)
+        self.buckets = frequency_buckets(counts, self.num_exits, self.equal).to(self.buckets.device)
         return self
 
     def _bucket_of(self, tokens: Tensor) -> Tensor:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from mebert.policies.base import ExitPolicy, policy_by_name, policy_from_spec
 from mebert.policies.confidence import Entropy, Margin, MaxProbability
-from mebert.policies.consecutive import ConsecutiveExits, Patience, PatientDivergence, PatientEntropy, ValueChange
+from mebert.policies.consecutive import (
+    FPABEE,
+    ConsecutiveExits,
+    Patience,
+    PatientDivergence,
+    PatientEntropy,
+    ValueChange,
+)
 from mebert.policies.distance import DistanceRatio, HybridDistanceEntropy
 from mebert.policies.fixed import FixedExit
 from mebert.policies.learned import LearnedToExit
@@ -19,6 +26,7 @@ from mebert.policies.uncertainty import distance_ratio, hybrid_indicator, normal
 from mebert.policies.voting import Voting
 
 __all__ = [
+    "FPABEE",
     "ConsecutiveExits",
     "DistanceRatio",
     "Entropy",

@@ -10,7 +10,7 @@ import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy
-from mebert.policies.uncertainty import jensen_shannon, normalised_entropy, value_change
+from mebert.policies.uncertainty import jensen_shannon, mean_entropy, normalised_entropy, value_change
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -132,21 +132,43 @@ class PatientEntropy(ConsecutiveExits):
 
 
 @dataclass
-class PatientDivergence(ConsecutiveExits):
-    """F-PABEE: leave when t times in a row an exit's distribution diverged from the one before by less than delta.
+class FPABEE(ConsecutiveExits):
+    """F-PABEE: leave when t times in a row a score of an exit's distribution p and the one before, q, is below delta.
 
-    The divergence is Jensen-Shannon's in bits (ours), in [0, 1]: delta in nats is the threshold times ln 2. The
-    earliest exit is t + 1. Source: Gao et al., "F-PABEE", ICASSP 2023, arXiv 2305.11916.
+    The authors' score, in their equations and code, is H((p + q) / 2), the entropy of the mean, here over ln C. It is
+    not the divergence of which their text speaks: an undecided text that never changes has the score 1, and a
+    divergence of 0. The earliest exit is t + 1. Source: Gao et al., "F-PABEE", ICASSP 2023, arXiv 2305.11916.
+
+    Args:
+        threshold: On the score, in [0, 1]; delta in nats is the threshold times ln C (`divergence`: times ln 2).
+        patience: t, at least 1.
+        patience_grid: Values of t to choose from on validation data, by the area under the curve; empty: it stays.
+        measure: `mean_entropy` is the authors' score, `divergence` Jensen-Shannon's in bits, in [0, 1].
     """
+
+    measure: Literal["mean_entropy", "divergence"] = "mean_entropy"
 
     name = "f_pabee"
     regression = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.measure not in ("mean_entropy", "divergence"):
+            raise UserError(f"FPABEE: measure must be mean_entropy or divergence, got {self.measure!r}")
 
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         probabilities = logits.float().softmax(-1)
         if memory is None:
             return torch.full_like(probabilities[:, 0], math.inf), probabilities
-        return jensen_shannon(probabilities, memory), probabilities
+        score = mean_entropy if self.measure == "mean_entropy" else jensen_shannon
+        return score(probabilities, memory), probabilities
+
+
+@dataclass
+class PatientDivergence(FPABEE):
+    """`FPABEE` with the measure `divergence`: what mebert 0.1.0 called F-PABEE, and its files still mean."""
+
+    measure: Literal["mean_entropy", "divergence"] = "divergence"
 
 
 @dataclass

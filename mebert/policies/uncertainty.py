@@ -29,7 +29,7 @@ def normalised_entropy(logits: Tensor) -> Tensor:
 
 
 def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
-    """DR = 1/2 (1 + (r1 - r2) / max(r1, r2)), in [0, 1] (DE3-BERT; EXACT in form).
+    """DR = 1/2 (1 + (r1 - r2) / max(r1, r2)), in [0, 1] (DE3-BERT; REPORTED).
 
     r1 is the distance to the prototype of the class that the exit predicts and r2 the distance to the nearest other
     class's (which ones: RECONSTRUCTED). Small when the prediction sits among its own.
@@ -53,7 +53,7 @@ def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:
 
 
 def hybrid_indicator(dr: Tensor, entropy: Tensor, lam: float) -> Tensor:
-    """EDR = (lam + 1) / (lam / DR + 1 / u), in [0, 1] (DE3-BERT; EXACT).
+    """EDR = (lam + 1) / (lam / DR + 1 / u), in [0, 1] (DE3-BERT; REPORTED).
 
     The weighted harmonic mean of the distance ratio and the normalised entropy: lam = 0 is pure entropy, a large lam
     tends to pure distance ratio; 0 where either is 0, the limit.
@@ -83,6 +83,16 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     entropies = [torch.special.entr(x.float()).sum(-1) for x in ((p + q) / 2, p, q)]
     divergence = entropies[0] - (entropies[1] + entropies[2]) / 2
     return (divergence / math.log(2.0)).clamp(0.0, 1.0)
+
+
+def mean_entropy(p: Tensor, q: Tensor) -> Tensor:
+    """H((p + q) / 2) / ln C of probabilities (..., C), in [0, 1]: F-PABEE's score of two exits (EXACT but for ln C).
+
+    >>> mean_entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist()
+    [0.0, 1.0]
+    """
+    entropy = torch.special.entr((p.float() + q.float()) / 2).sum(-1)
+    return (entropy / math.log(p.shape[-1])).clamp_max(1.0)
 
 
 def value_change(values: Tensor, before: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mebert.metrics.curve import ExitRecord
 from mebert.metrics.task import score_to_choose
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import (
+    FPABEE,
     DistanceRatio,
     Entropy,
     ExitPolicy,
@@ -21,7 +22,6 @@ from mebert.policies import (
     Margin,
     MaxProbability,
     Patience,
-    PatientDivergence,
     PatientEntropy,
     Stacked,
     TemperatureScaled,
@@ -46,7 +46,7 @@ def family(model: MultiExitModel) -> dict[str, ExitPolicy]:
             Margin(),
             Patience(),
             PatientEntropy(patience_grid=PATIENCES),
-            PatientDivergence(patience_grid=PATIENCES),
+            FPABEE(patience_grid=PATIENCES),
             Voting(),
             TemperatureScaled(),
             Stacked(),

@@ -82,6 +82,8 @@ def imported_class(
 def instance_of(path: object, init_args: Mapping[str, Any], base: type[T], what: str, option: str | None = None) -> T:
     """An object of the class that a file names, with the arguments that it names; types are those of the constructor.
 
+    A class whose defaults have changed has in `stored_defaults` what a file means that is older than the argument.
+
     Raises:
         UserError: The class is not imported or no `base`, or an argument does not fit; the text names it.
     """
@@ -93,7 +95,7 @@ def instance_of(path: object, init_args: Mapping[str, Any], base: type[T], what:
         name: _checked(value, hints[name], f"{what} {str(path)!r} has settings that do not fit: {name}")
         if name in hints
         else value
-        for name, value in init_args.items()
+        for name, value in {**getattr(found, "stored_defaults", {}), **init_args}.items()
     }
     with faults_in(f"{what} {str(path)!r} has settings that do not fit"):
         return found(**given)

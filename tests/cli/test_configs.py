@@ -60,6 +60,18 @@ def test_which_experiments_are_there():
     assert recipes["trainer"] >= {"cpu", "gpu", "ddp", "debug"}
 
 
+CLIPPED = {"berxit", "deebert", "elasticbert", "geep", "gpfee", "pabee", "romebert"}
+
+
+def test_gradients_are_clipped_where_the_original_does():
+    for path in EXPERIMENTS:
+        config, recipe = yaml.safe_load(path.read_text(encoding="utf-8")), path.parent.name
+        assert config["trainer"].get("gradient_clip_val") == (1.0 if recipe in CLIPPED else None), path
+        settings = config["model"]["init_args"]
+        if recipe == "geep":
+            assert (settings["warmup_ratio"], settings["weight_decay"]) == (0.1, 1e-4), path
+
+
 def test_debug_overlay_tries_an_experiment_and_writes_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     overlay = ["--trainer", str(CONFIGS / "trainer/debug.yaml"), "--data.eval_samples", "64"]

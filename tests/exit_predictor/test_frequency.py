@@ -13,7 +13,8 @@ from tiny import VOCABULARY, tiny_model
 
 from mebert import Entropy, FrequencyExitPredictor
 from mebert.data.tokenised import TokenisedSplit, collate
-from mebert.exit_predictor import fit_predictor, fit_static, score_rows
+from mebert.exit_predictor import ExitPredictor, fit_predictor, fit_static, score_rows
+from mebert.exit_predictor.base import predictor_from_state
 from mebert.exit_predictor.frequency import frequency_buckets
 from mebert.metrics.curve import replay, speedup_layers
 
@@ -29,13 +30,14 @@ def zipf_split(rows=60, seed=0):
 
 
 def buckets_by_hand(tokens, exits):
-    """Token to bucket: occurrences in a row, the frequent first; where is the middle of each token's own?"""
+    """Token to bucket, as the released code: types, the frequent first, and on to the next bucket when one is full."""
     counted = Counter(int(token) for token in tokens)
-    before, found = 0, {}
-    for token, count in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])):
-        middle = Fraction(2 * before + count, 2 * len(tokens))
-        found[token] = math.floor(middle * exits)
-        before += count
+    size, bucket, inside, found = len(counted) // exits, 0, 0, {}
+    for token, _ in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])):
+        found[token] = bucket
+        inside += 1
+        if inside >= size and bucket < exits - 1:
+            bucket, inside = bucket + 1, 0
     return found
 
 
@@ -48,12 +50,37 @@ def exit_by_hand(ids, buckets, exits, coverage):
     return exits - 1
 
 
+def buckets_of_old(tokens, exits):
+    """As mebert 0.1.0: occurrences in a row, the frequent first; where is the middle of each token's own?"""
+    counted = Counter(int(token) for token in tokens)
+    before, found = 0, {}
+    for token, count in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])):
+        middle = Fraction(2 * before + count, 2 * len(tokens))
+        found[token] = math.floor(middle * exits)
+        before += count
+    return found
+
+
+@pytest.mark.parametrize("equal", ["types", "occurrences"])
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 6))
-def test_buckets(tokens, exits):
+def test_buckets(equal, tokens, exits):
     counts = torch.bincount(torch.tensor(tokens), minlength=12)
-    found = frequency_buckets(counts, exits).tolist()
-    by_hand = buckets_by_hand(tokens, exits)
+    found = frequency_buckets(counts, exits, equal).tolist()
+    by_hand = (buckets_by_hand if equal == "types" else buckets_of_old)(tokens, exits)
     assert found == [by_hand.get(token, exits - 1) for token in range(12)]
+
+
+def test_a_predictor_of_0_1_0_keeps_its_buckets_and_a_new_one_its_own(tmp_path):
+    tokens = torch.tensor([1] * 20 + [2, 3, 4, 5, 6])
+    found = FrequencyExitPredictor(3, 8).fit(tokens, special_ids=[6])
+    assert found.buckets.tolist() == [2, 0, 1, 2, 2, 2, 2, 2], "5 types, 1 for each exit, the rest at the last"
+    found.save(tmp_path)
+    assert torch.equal(ExitPredictor.load(tmp_path).buckets, found.buckets)
+    old = FrequencyExitPredictor(3, 8, equal="occurrences").fit(tokens)
+    state = old.state()
+    del state["init_args"]["equal"]
+    assert torch.equal(predictor_from_state(state).buckets, old.buckets)
+    assert old.buckets.tolist() == [2, 1, 2, 2, 2, 2, 2, 2], "the middle of the 20 is in the second third of 25"
 
 
 def test_a_static_predictor_is_what_the_loops_say_and_as_fast_as_wanted():
@@ -112,7 +139,9 @@ def test_a_text_is_predicted_the_same_exit_in_every_batch_and_from_rows():
 
 
 def test_unknown_and_special_tokens_and_none_at_all():
-    predictor = FrequencyExitPredictor(3, 10).fit(torch.tensor([1, 1, 2, 2, 3, 3]))  # buckets 0, 1, 2
+    tokens = torch.tensor([1, 1, 2, 2, 3, 3, 7, 7, 7])
+    predictor = FrequencyExitPredictor(3, 10).fit(tokens, special_ids=[7])  # buckets 0, 1, 2, and 7 in the last
+    assert int(predictor.buckets[7]) == 2
     ids = torch.tensor([[1, 1, 2, 3], [1, 2, 99, -5], [5, 5, 0, 0]])
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]])
     wanted = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.25, 0.5], [0.0, 0.0, 1.0]])
@@ -124,9 +153,10 @@ def test_unknown_and_special_tokens_and_none_at_all():
 
 def test_counted_on_some_rows_and_as_fast_as_wanted_on_others():
     model, split, fresh = tiny_model(), zipf_split(), zipf_split(rows=50, seed=3)
-    predictor = fit_static(model, split, Entropy(0.4), 1.6, fresh=fresh)
-    assert torch.equal(predictor.counts, torch.bincount(torch.from_numpy(split.tokens), minlength=VOCABULARY))
+    predictor = fit_static(model, split, Entropy(0.4), 2.0, fresh=fresh)
+    both = torch.from_numpy(np.concatenate([split.tokens, fresh.tokens]))
+    assert torch.equal(predictor.counts, torch.bincount(both, minlength=VOCABULARY))
     batch = collate([fresh[n] for n in range(50)], 0)
     exits = predictor.predict(batch["input_ids"], batch["attention_mask"])
-    assert speedup_layers(exits, model.exit_layers) >= 1.6
-    assert predictor.coverage != fit_static(model, split, Entropy(0.4), 1.6).coverage
+    assert speedup_layers(exits, model.exit_layers) >= 2.0
+    assert predictor.coverage != fit_static(model, split, Entropy(0.4), 2.0).coverage

@@ -21,7 +21,7 @@ from mebert.storage.checkpoints import read_checkpoint
 STAGED = {"student_learning_rate": 1e-2}
 # Recipe to the policy that is chosen on validation data, the parts of its training loss, and its own settings.
 RECIPES = {
-    "BERxiTModule": ("learned", {"last"}, {}),
+    "BERxiTModule": ("learned", {"last", "ce", "lte"}, {}),
     "CurriculumDistillModule": ("entropy", {"ce", "kd"}, {}),
     "DeeBERTModule": ("entropy", {"ce"}, STAGED),
     "ElasticBERTModule": ("entropy", set(), {}),

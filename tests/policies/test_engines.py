@@ -8,6 +8,7 @@ from mebert.inference import make_engine, prepare_model, prepare_policy, run_eng
 from mebert.metrics.curve import replay
 from mebert.models import PrototypeBank
 from mebert.policies import (
+    FPABEE,
     DistanceRatio,
     Entropy,
     HybridDistanceEntropy,
@@ -45,7 +46,7 @@ RULES = [
     HybridDistanceEntropy(),
     Patience(),
     PatientEntropy(patience=2),
-    PatientDivergence(patience=2),
+    FPABEE(patience=2),
     PatientDivergence(patience=1),
     Voting(),
     LearnedToExit(),

@@ -14,6 +14,7 @@ from tiny import tiny_model
 from mebert.errors import UserError
 from mebert.metrics.curve import replay
 from mebert.policies import (
+    FPABEE,
     DistanceRatio,
     Entropy,
     HybridDistanceEntropy,
@@ -78,6 +79,13 @@ def divergence(a, b):
     return jensenshannon(a.double().softmax(-1).numpy(), b.double().softmax(-1).numpy(), base=2) ** 2
 
 
+def entropy_of_the_mean(a, b):
+    """As the released code has it: half the cross-entropy of each with the mean of both, over ln C."""
+    p, q = (z.double().softmax(-1) for z in (a, b))
+    m = ((p + q) / 2).log()
+    return float(0.5 * -(p * m).sum() + 0.5 * -(q * m).sum()) / math.log(len(a))
+
+
 def changes(distance, history):
     return [distance(a, b) for a, b in zip(history[1:], history[:-1], strict=True)]
 
@@ -107,7 +115,11 @@ RULES = {
         lambda history, t, n: in_a_row([u(z) for z in history], n, t),
     ),
     "F-PABEE": (
-        lambda t, n: PatientDivergence(t, patience=n),
+        lambda t, n: FPABEE(t, patience=n),
+        lambda history, t, n: in_a_row(changes(entropy_of_the_mean, history), n, t),
+    ),
+    "F-PABEE's divergence": (
+        lambda t, n: FPABEE(t, patience=n, measure="divergence"),
         lambda history, t, n: in_a_row(changes(divergence, history), n, t),
     ),
     "PABEE's regression": (
@@ -158,6 +170,19 @@ def test_jensen_shannon_equals_scipy(first, second):
     assert float(jensen_shannon(p, q)) == pytest.approx(0.0 if math.isnan(expected) else expected, abs=2e-6)
 
 
+def test_f_pabee_by_hand_and_what_files_of_0_1_0_mean_by_it():
+    """Two exits that are undecided, and two that contradict each other: H of the mean is ln 2 for both."""
+    logits = torch.tensor([[[0.0, 0.0], [99.0, -99.0]], [[0.0, 0.0], [-99.0, 99.0]]])
+    old = {"class_path": "mebert.policies.PatientDivergence", "init_args": {"threshold": 0.2, "patience": 1}}
+    for policy, expected in (
+        (FPABEE(patience=1), [1.0, 1.0]),
+        (FPABEE(patience=1, measure="divergence"), [0.0, 1.0]),
+        (policy_from_spec(old), [0.0, 1.0]),
+    ):
+        assert policy.score_exits(logits, logits)[1].tolist() == expected
+    assert policy_from_spec(old).name == "f_pabee", "stored thresholds have that name"
+
+
 def test_nats_name_the_exits_of_deebert():
     logits, features = drawn(1)
     policy = Entropy.nats(0.6, num_labels=CLASSES)
@@ -172,7 +197,8 @@ NEW = [
     Patience(0.3),
     Patience(patience=4),
     PatientEntropy(0.2, patience=3),
-    PatientDivergence(0.2, patience=1),
+    FPABEE(0.2, patience=1),
+    FPABEE(0.2, patience=1, measure="divergence"),
     ValueChange(0.2, patience=2),
     Voting(0.4),
     LearnedToExit(0.1),
@@ -203,7 +229,7 @@ def test_extreme_logits_are_certain_not_nan(dtype, size):
     leave, _ = Entropy(0.1).decide(0, logits, torch.zeros(3, 4))
     assert leave.tolist() == [True, False, False]
     assert MaxProbability().score(0, logits, torch.zeros(3, 4))[0] == 0
-    for policy in (Margin(), Patience(), PatientEntropy(), PatientDivergence(), Voting()):
+    for policy in (Margin(), Patience(), PatientEntropy(), FPABEE(), PatientDivergence(), Voting()):
         scores = policy.score_exits(logits.expand(4, 3, 3), torch.zeros(4, 3, 4))
         assert not scores.isnan().any(), policy.name
 
@@ -242,6 +268,7 @@ def test_hybrid_lies_between_its_parts_and_equals_the_formula(dr, u, lam):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda: FPABEE(measure="kl"), "measure must be mean_entropy or divergence, got 'kl'"),
         (lambda: Patience(patience=0), "Patience: patience must be at least 1, got 0"),
         (lambda: DistanceRatio().bind(tiny_model()), "needs prototypes"),
         (lambda: Entropy.nats(0.8, num_labels=2), r"the limit must be in \[0, ln C\], got 0.8"),

@@ -9,7 +9,7 @@ from tiny import tiny_model, words_tokenizer
 from mebert import EarlyExitClassifier
 from mebert.errors import UserError
 from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
-from mebert.policies import Entropy, PatientDivergence, PatientEntropy, policy_from_spec
+from mebert.policies import FPABEE, Entropy, PatientEntropy, policy_from_spec
 from mebert.policies.stored_thresholds import (
     checkpoint_threshold,
     store_thresholds,
@@ -69,7 +69,7 @@ def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
     assert use(own.with_threshold(0.1)) == [], "another threshold is no other rule"
     assert use(Entropy(0.2)) == ["pcee"], "by that name the plain one is meant from now on"
     assert kept() == {"entropy", "f_pabee"}
-    assert use(PatientDivergence(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
+    assert use(FPABEE(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
     assert kept() == {"entropy"}
     assert ModelSpec.read(tmp_path).policy["init_args"]["patience"] == 1
 
