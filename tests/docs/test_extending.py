@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -20,7 +21,12 @@ from tiny import COMMON, tiny_batch
 
 from mebert import EarlyExitClassifier, UserError
 from mebert.cli.main import main
-from mebert.models import ExitOutputs, adapter_for, build_encoder
+from mebert.inference import prepare_model
+from mebert.inference.fused import fused_layers
+from mebert.inference.unpadding import FusedAdapter
+from mebert.models import SUPPORTED_FAMILIES, ExitOutputs, MultiExitModel, adapter_for, build_encoder
+from mebert.models.encoder import EncoderAdapter, LayerParts
+from mebert.models.mpnet import MPNetAdapter
 from mebert.policies.base import policy_by_name
 
 pytestmark = pytest.mark.slow
@@ -156,7 +162,13 @@ def test_data_module_trains_and_is_broken_down_by_difficulty(here, capsys):
 
 
 SIZES = {"num_hidden_layers": 3, "vocab_size": 80, "max_position_embeddings": 64}
-SETTINGS = {**COMMON, **SIZES, "model_type": "camembert"}
+SETTINGS = {**COMMON, **SIZES, "model_type": "data2vec-text"}
+
+
+def test_the_pages_mpnet_is_the_adapter():
+    """And so is checked as every family is, in `tests/models/` and `tests/inference/`."""
+    shown = "".join(f"    {line}\n" if line else "\n" for line in inspect.getsource(MPNetAdapter).splitlines())
+    assert shown in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -165,7 +177,7 @@ def test_family_gives_hugging_faces_hidden_states(here, padded):
     torch.manual_seed(0)
     encoder, batch = build_encoder("unused", SETTINGS).eval(), tiny_batch(padded=padded)
     adapter = adapter_for(encoder)
-    assert type(adapter).__name__ == "CamembertAdapter"
+    assert type(adapter).__name__ == "Data2VecAdapter"
     assert adapter.max_length == 62
     with torch.no_grad():
         expected = encoder(**batch, output_hidden_states=True).hidden_states
@@ -173,27 +185,46 @@ def test_family_gives_hugging_faces_hidden_states(here, padded):
         for depth in range(1, 4):
             state = adapter.advance(state, depth)
             torch.testing.assert_close(state.hidden, expected[depth], rtol=0, atol=0)
+        fast = prepare_model(MultiExitModel(encoder))
+        assert isinstance(fast.adapter, FusedAdapter)
+        hidden, mask = fast.adapter.advance(fast.start(**batch), 3).padded()
+        torch.testing.assert_close(hidden[mask == 1], expected[3][batch["attention_mask"] == 1], rtol=0, atol=1e-5)
+
+
+def test_a_family_with_a_layer_of_its_own_is_not_fused_by_anothers_parts(here):
+    """Fused layers would not do what its `layer` does."""
+
+    class Doubled(EncoderAdapter):
+        def layer(self, index, hidden, mask):
+            return 2 * super().layer(index, hidden, mask)
+
+    class Named(Doubled):
+        parts = LayerParts()
+
+    encoder = build_encoder("unused", {**SETTINGS, "model_type": "bert"})
+    for adapter, is_fused in ((EncoderAdapter, True), (Doubled, False), (Named, True)):
+        assert (fused_layers(adapter(encoder)) is not None) == is_fused
 
 
 def test_family_trains_and_is_opened_again(here, capsys):
     settings = tiny_experiment(encoder_config=SETTINGS)
-    settings["model"]["class_path"] = "my_family.CamembertExits"
+    settings["model"]["class_path"] = "my_family.Data2VecExits"
     write_config(here, settings)
     assert run("fit", "--config", "tiny.yaml") == 0, capsys.readouterr().err
     folder = newest(here)
     classify = EarlyExitClassifier.from_pretrained(folder / "model", precision="float32")
-    assert classify.model.adapter.config.model_type == "camembert"
+    assert classify.model.adapter.config.model_type == "data2vec-text"
     texts = [("anna can run", "ben can run  anna cannot dive")] * 3
     assert classify(texts, speedup=1.5, engine="full") == classify(texts, speedup=1.5)
 
 
 def test_a_family_is_known_only_once_its_module_is_imported(here):
     """Before that the error lists ours; an adapter that merely inherits `families` does not count as one."""
-    with pytest.raises(UserError, match=r"'camembert' is not supported.*distilbert$"):
+    with pytest.raises(UserError, match=rf"'data2vec-text' is not supported.*{SUPPORTED_FAMILIES[-1]}$"):
         build_encoder("unused", SETTINGS)
     import_module("my_family")
     build_encoder("unused", SETTINGS)
-    with pytest.raises(UserError, match=r"distilbert, camembert$"):
+    with pytest.raises(UserError, match=rf"{SUPPORTED_FAMILIES[-1]}, data2vec-text$"):
         build_encoder("unused", {**SETTINGS, "model_type": "gpt2"})
     assert "mebert.inference.unpadding" in sys.modules  # its FusedAdapter inherits BERT's families
     assert type(adapter_for(build_encoder("unused", {**SETTINGS, "model_type": "bert"}))).__name__ == "EncoderAdapter"
