@@ -25,6 +25,13 @@ SIZES: dict[str, dict[str, Any]] = {
     "camembert": {"num_hidden_layers": 3, "pad_token_id": 1},
     "xlm-roberta-xl": {"num_hidden_layers": 3, "pad_token_id": 1},
     "mpnet": {"num_hidden_layers": 3},
+    "deberta-v2": {
+        **{"num_hidden_layers": 3, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
+        **{"position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False},
+        **{"conv_kernel_size": 3, "conv_act": "gelu"},  # of the large ones of v2
+    },
+    "modernbert": {"num_hidden_layers": 4, "local_attention": 6, "pad_token_id": 1},
+    "eurobert": {"num_hidden_layers": 3, "pad_token_id": 1},
 }
 COMMON = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
 VOCABULARY = 50

@@ -6,7 +6,8 @@ Shapes: B batch, S tokens of the longest row, T packed tokens, n rows of a group
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,31 +29,33 @@ CACHED_SCORES = 2**15
 """Scores of one attention head (n W W) in a group on a CPU; measured by benchmarks/attention.py --groups."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(query key^T / sqrt(D) + mask) value, all (B, A, S, D).
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float | None = None) -> Tensor:
+    """softmax(scale query key^T + mask) value: queries (B, A, S, D), keys and values (B, A, S', D).
 
-    The mask is in the query's dtype: (B, 1, 1, S), or with a bias by position (1 or B, A, S, S).
+    The mask is in the query's dtype: (B, 1, 1, S'), or with a bias by position (1 or B, 1 or A, S, S'). Without a
+    `scale` it is 1 / sqrt(D).
 
     In bfloat16 on a CPU plain products are used, which took a fraction of the time of PyTorch's fused kernel
     (benchmarks/attention.py); the fused kernel is used otherwise, and for very small or very large inputs.
     """
     batch, heads, tokens, width = query.shape
-    worth = FEWEST_SCORES <= batch * heads * tokens * tokens <= MOST_SCORES
+    seen = key.shape[2]
+    worth = FEWEST_SCORES <= batch * heads * tokens * seen <= MOST_SCORES
     if query.device.type != "cpu" or query.dtype != torch.bfloat16 or not worth:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    over = tokens % LANES
-    filled = tokens if over < WORTH_FILLING else tokens + LANES - over
-    if filled > tokens:
-        mask = query.new_zeros(batch, 1, 1, tokens) if mask is None else mask
-        mask = F.pad(mask, (0, filled - tokens), value=float("-inf"))
-        key, value = (F.pad(x, (0, 0, 0, filled - tokens)) for x in (key, value))
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    over = seen % LANES
+    filled = seen if over < WORTH_FILLING else seen + LANES - over
+    if filled > seen:
+        mask = query.new_zeros(batch, 1, 1, seen) if mask is None else mask
+        mask = F.pad(mask, (0, filled - seen), value=float("-inf"))
+        key, value = (F.pad(x, (0, 0, 0, filled - seen)) for x in (key, value))
     query, key, value = (x.reshape(batch * heads, -1, width) for x in (query, key, value))
-    scale = width**-0.5
+    scale = width**-0.5 if scale is None else scale
     if mask is None:
         scores = torch.bmm(query, key.transpose(1, 2)).mul_(scale)
     elif mask.shape[2] > 1:
         scores = torch.bmm(query, key.transpose(1, 2)).view(batch, heads, tokens, filled)
-        scores = torch.add(mask, scores, alpha=scale).view(batch * heads, tokens, filled)
+        scores = torch.add(mask, scores, alpha=scale, out=scores).view(batch * heads, tokens, filled)
     else:
         hidden = mask.expand(batch, heads, 1, filled).reshape(batch * heads, 1, filled)
         scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=scale)
@@ -84,6 +87,12 @@ class AttentionPlan:
 
     groups: list[AttentionGroup]
     back: Tensor | None = None  # for every packed token its place in the outputs of all groups (T,); None: the same
+    spans: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # tokens of each row (B,)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """The place of every packed token in its row, (T,), on the host."""
+        return torch.from_numpy(ranges(np.zeros_like(self.spans), self.spans))
 
     def run(self, packed: Tensor, attend: Callable[[Tensor, AttentionGroup], Tensor]) -> Tensor:
         """Attention over packed tokens (T, D), (T, D'), by `attend` over the padded tokens of each group (n W, D)."""
@@ -160,7 +169,7 @@ def plan_attention(
             groups.append(AttentionGroup(padded, width, 0, on_device, added))
             place += padded * width
         first += size
-    return AttentionPlan(groups, None if equal else torch.from_numpy(back).to(mask.device))
+    return AttentionPlan(groups, None if equal else torch.from_numpy(back).to(mask.device), spans)
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

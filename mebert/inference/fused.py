@@ -9,7 +9,9 @@ Shapes: B batch, S tokens of the longest row, T tokens of all rows together, H h
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -20,6 +22,31 @@ from torch.nn import functional as F
 
 from mebert.inference.attention_plan import AttentionGroup, AttentionPlan, attend
 from mebert.models.encoder import EncoderAdapter, LayerParts
+
+
+def joined_linear(linears: Sequence[nn.Linear]) -> nn.Linear:
+    """One projection for several of the same input; a single one as it is."""
+    first = linears[0]
+    if len(linears) == 1:
+        return first
+    size, kind = (
+        sum(linear.out_features for linear in linears),
+        {"device": first.weight.device, "dtype": first.weight.dtype},
+    )
+    joined = nn.Linear(first.in_features, size, bias=first.bias is not None, **kind)
+    with torch.no_grad():
+        joined.weight.copy_(torch.cat([linear.weight for linear in linears]))
+        if first.bias is not None:
+            joined.bias.copy_(torch.cat([linear.bias for linear in linears]))
+    return joined
+
+
+def in_place(activation: Any) -> Callable[[Tensor], Tensor]:
+    """The same activation function, changing its input where it can."""
+    if activation is F.gelu or getattr(activation, "act", None) is F.gelu:
+        found: Callable[[Tensor], Tensor] = torch.ops.aten.gelu_
+        return found
+    return partial(F.silu, inplace=True) if isinstance(activation, nn.SiLU) else activation
 
 
 class FusedLayer(nn.Module):
@@ -37,13 +64,7 @@ class FusedLayer(nn.Module):
         self.out, self.up, self.down = found["out"], found["up"], found["down"]
         self.attention_norm, self.output_norm = found["attention_norm"], found["output_norm"]
         self.heads, self.norm_first = found["heads"], parts.norm_first
-        self.qkv = nn.Linear(linears[0].in_features, sum(linear.out_features for linear in linears))
-        self.qkv.to(linears[0].weight.device, linears[0].weight.dtype)
-        with torch.no_grad():
-            self.qkv.weight.copy_(torch.cat([linear.weight for linear in linears]))
-            self.qkv.bias.copy_(torch.cat([linear.bias for linear in linears]))
-        self.is_gelu = activation is F.gelu or getattr(activation, "act", None) is F.gelu
-        self.activation = activation
+        self.qkv, self.activation = joined_linear(linears), in_place(activation)
 
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """Packed hidden states (T, H) to those after the layer, (T, H)."""
@@ -52,8 +73,7 @@ class FusedLayer(nn.Module):
         hidden = self.out(context).add_(hidden)
         if not first:
             hidden = self.attention_norm(hidden)
-        inner = self.up(self.output_norm(hidden) if first else hidden)
-        inner = torch.ops.aten.gelu_(inner) if self.is_gelu else self.activation(inner)
+        inner = self.activation(self.up(self.output_norm(hidden) if first else hidden))
         result: Tensor = self.down(inner).add_(hidden)
         return result if first else self.output_norm(result)
 
@@ -64,8 +84,8 @@ class FusedLayer(nn.Module):
         return context.transpose(1, 2).reshape(group.rows * group.tokens, -1)
 
 
-def fused_layers(adapter: EncoderAdapter) -> list[list[FusedLayer]] | None:
-    """The layers of an encoder, fused; None for a family whose parts are not known.
+def fused_bert(adapter: EncoderAdapter) -> list[list[FusedLayer]] | None:
+    """The layers of an encoder of BERT's shape, fused; None where its parts are not known.
 
     A list each, because a layer of ALBERT may consist of several; layers that share their weights share the fused form.
     """

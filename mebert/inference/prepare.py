@@ -14,7 +14,7 @@ from torch import nn
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
 from mebert.inference.attention_plan import CACHED_SCORES
-from mebert.inference.fused import fused_layers
+from mebert.inference.fused_families import fused_layers
 from mebert.inference.unpadding import FusedAdapter
 from mebert.models.cascade import CascadeModel
 from mebert.models.fastbert_pooling import FastBertPooling

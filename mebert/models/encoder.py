@@ -65,6 +65,10 @@ class LayerParts:
     norm_first: bool = False
 
 
+LayerMask = Tensor | dict[str, Tensor | None] | None
+"""What layers read as a mask, (B, ...): one for all, or one for each kind of layer; None: nothing is padded."""
+
+
 @dataclass
 class LayerState:
     """Where a batch stands inside the encoder.
@@ -72,7 +76,7 @@ class LayerState:
     Attributes:
         hidden: Hidden states after `depth` layers, (B, S, H).
         attention_mask: The tokenizer's mask, (B, S), 1 for a token and 0 for padding.
-        layer_mask: The mask in the form that the attention implementation wants, or None for "nothing is padded".
+        layer_mask: The mask in the form that the layers want.
         depth: Number of layers that have run.
         memory: What a model's earlier exits have left for its later ones, (B, ...); None: nothing.
         windows: How many of the B inputs are windows of each text, one text after the other, on the host; None: each
@@ -81,7 +85,7 @@ class LayerState:
 
     hidden: Tensor
     attention_mask: Tensor
-    layer_mask: Tensor | None
+    layer_mask: LayerMask
     depth: int = 0
     memory: Tensor | None = None
     windows: np.ndarray | None = None
@@ -89,7 +93,7 @@ class LayerState:
     def keep(self, rows: Tensor) -> LayerState:
         """The same state for some rows of the batch only: their numbers, (B',) int64, on any device."""
         rows = rows.to(self.hidden.device)
-        mask = None if self.layer_mask is None else self.layer_mask.index_select(0, rows)
+        mask = _rows_of(self.layer_mask, rows)
         memory = None if self.memory is None else self.memory.index_select(0, rows)
         hidden, attention_mask = self.hidden.index_select(0, rows), self.attention_mask.index_select(0, rows)
         return LayerState(hidden, attention_mask, mask, self.depth, memory)
@@ -97,6 +101,12 @@ class LayerState:
     def padded(self) -> tuple[Tensor, Tensor]:
         """Hidden states (B, S, H) and mask (B, S), as exit heads read them."""
         return self.hidden, self.attention_mask
+
+
+def _rows_of(mask: LayerMask, rows: Tensor) -> LayerMask:
+    if isinstance(mask, dict):
+        return {kind: None if one is None else one.index_select(0, rows) for kind, one in mask.items()}
+    return None if mask is None else mask.index_select(0, rows)
 
 
 def joined_memory(states: Sequence[LayerState]) -> Tensor | None:
@@ -117,6 +127,7 @@ class EncoderAdapter:
     families: ClassVar[tuple[str, ...]] = ("bert", "ernie")
     init_kwargs: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}  # an unused pooler would break DDP
     dropout_keys: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    unlisted_options: ClassVar[dict[str, type]] = {}  # that Hugging Face reads although its configuration lacks them
     position_offset: ClassVar[dict[str, int]] = {}  # family to the first position, where it is not 0
     attention: ClassVar[tuple[str, ...]] = ("sdpa", "eager")  # transformers' implementations for the family
     layers_at: ClassVar[str] = "encoder.layer"  # the layers inside the encoder
@@ -214,7 +225,7 @@ class EncoderAdapter:
         hidden: Tensor = module.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
         return hidden
 
-    def layer(self, index: int, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    def layer(self, index: int, hidden: Tensor, mask: Any) -> Tensor:
         """Run the layer with this 0-based index on (B, S, H)."""
         (module,) = self.layers_of(index)
         out: Any = module(hidden, attention_mask=mask)
@@ -225,7 +236,7 @@ class EncoderAdapter:
         hidden = self.embed(input_ids, token_type_ids)
         return LayerState(hidden, attention_mask, self.layer_mask(hidden, attention_mask))
 
-    def layer_mask(self, hidden: Tensor, attention_mask: Tensor) -> Tensor | None:
+    def layer_mask(self, hidden: Tensor, attention_mask: Tensor) -> LayerMask:
         """What the layers read as a mask, from hidden states (B, S, H) and the tokenizer's mask (B, S)."""
         from transformers.masking_utils import create_bidirectional_mask  # with the model, not at start-up
 
@@ -241,7 +252,9 @@ class EncoderAdapter:
     def pool(self, state: LayerState, head: ExitHead) -> Tensor:
         """What an exit reads of the hidden states, (B, H) (or as wide as the head's pooling makes it)."""
         hidden, mask = state.padded()
-        return head.pool(self.final_norm(hidden), mask)
+        with torch.set_grad_enabled(hidden.requires_grad and torch.is_grad_enabled()):  # frozen as the layers are
+            hidden = self.final_norm(hidden)
+        return head.pool(hidden, mask)
 
     def join(self, states: Sequence[LayerState]) -> LayerState:
         """The rows of several states (at least one) of one depth as one state, padded to the longest."""
@@ -260,16 +273,18 @@ class EncoderAdapter:
             hidden = self.layer(index, hidden, state.layer_mask)
         return replace(state, hidden=hidden, depth=depth)
 
+    def layer_flops(self, tokens: Tensor) -> Tensor:
+        """Counted cost of one layer for inputs of `tokens` tokens: 2 (4 S H^2 + 2 S^2 H + 2 S H I)."""
+        h, i = self.hidden_size, self.intermediate_size
+        return 2 * (4 * tokens * h**2 + 2 * tokens**2 * h + 2 * tokens * h * i)
+
     def flops(self, lengths: Tensor, depth: int) -> Tensor:
         """Counted cost of the embeddings' projection and the first `depth` layers, (N,) float64.
 
-        2 x multiply-adds for samples of `lengths` (N,) tokens; one layer: 2 (4 S H^2 + 2 S^2 H + 2 S H I).
+        2 x multiply-adds for samples of `lengths` (N,) tokens.
         """
         s = lengths.double()
-        h, i = self.hidden_size, self.intermediate_size
-        return self.embedding_flops(s) + depth * self.layers_per_step * 2 * (
-            4 * s * h**2 + 2 * s**2 * h + 2 * s * h * i
-        )
+        return self.embedding_flops(s) + depth * self.layers_per_step * self.layer_flops(s)
 
 
 EncoderWalk = EncoderAdapter  # its name in mebert 0.1.0

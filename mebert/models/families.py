@@ -20,8 +20,10 @@ from mebert.models.bert_like import (
     RobertaAdapter,
     XlmRobertaXLAdapter,
 )
+from mebert.models.deberta import DebertaAdapter
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.mpnet import MPNetAdapter
+from mebert.models.pre_norm import EuroBertAdapter, ModernBertAdapter
 from mebert.models.weights import check_weights
 from mebert.storage.encoder_file import check_encoder_file
 from mebert.storage.hub import hub_errors
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 ADAPTERS: tuple[type[EncoderAdapter], ...] = (
     *(EncoderAdapter, RobertaAdapter, XlmRobertaXLAdapter),
     *(AlbertAdapter, ElectraAdapter, DistilBertAdapter),
-    MPNetAdapter,
+    *(MPNetAdapter, DebertaAdapter, ModernBertAdapter, EuroBertAdapter),
 )
 SUPPORTED_FAMILIES: tuple[str, ...] = tuple(family for adapter in ADAPTERS for family in adapter.families)
 
@@ -88,9 +90,10 @@ def quiet_loading() -> Iterator[None]:
 def _refuse_unknown(model_type: str, settings: dict[str, Any]) -> None:
     """Hugging Face would keep a misspelt setting and do nothing with it."""
     usual = transformers.AutoConfig.for_model(model_type)
+    more = adapters_by_family()[model_type].unlisted_options
     for name, value in settings.items():
-        if not hasattr(usual, name):
-            near = get_close_matches(name, usual.to_dict(), n=1)
+        if not hasattr(usual, name) and name not in more:
+            near = get_close_matches(name, [*usual.to_dict(), *more], n=1)
             advice = f"did you mean {near[0]}?" if near else "leave it out"
             raise UserError(f"encoder_config: {model_type} has no setting {name!r} (got {value!r}); {advice}")
 
@@ -160,7 +163,7 @@ def build_encoder(
                     trust_remote_code=False,
                     **adapter.init_kwargs,
                 )
-            except (ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError) as error:
+            except (ValueError, RuntimeError, ArithmeticError, AssertionError, LookupError, TypeError) as error:
                 raise UserError(f"encoder_config: {error}; correct one of these settings") from error
         else:
             with hub_errors(f"encoder {name!r}"):

@@ -23,7 +23,7 @@ FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 """Where weights may be, in the order in which transformers looks for them."""
 
 FLOATS = ("F64", "F32", "F16", "BF16", "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16")
-LAYER = re.compile(r"\blayer\.(\d+)\.")
+LAYER = re.compile(r"\blayers?\.(\d+)\.")
 POOLER = re.compile(r"(?:^|\.)pooler\.(?:(?P<layer>\d+)\.)?(?:dense\.)?(?P<part>weight|bias)$")
 """What an encoder's pooler is called, or (ElasticBERT) those of its layers; exits may start from it."""
 

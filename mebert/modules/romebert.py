@@ -45,7 +45,7 @@ def shared_matrices(model: MultiExitModel) -> list[nn.Parameter]:
     shared_depth = model.exit_layers[-2] if model.num_exits > 1 else 0
     found = []
     for name, parameter in model.encoder.named_parameters():
-        number = re.search(r"\blayer\.(\d+)\.", name)
+        number = re.search(r"\blayers?\.(\d+)\.", name)
         # ALBERT's layers have no numbers of their own; what else has none projects the embeddings.
         shared = ".albert_layers." in name if number is None else int(number[1]) < shared_depth
         if shared and parameter.requires_grad and parameter.ndim >= 2:

@@ -52,8 +52,8 @@ def model_parts(model: MultiExitModel, lengths: Tensor, policy: ExitPolicy | Non
     seen: set[int] = set()
     names = dict(model.encoder.named_parameters())
     # The layer (from 1) of each parameter that belongs to one; ALBERT's belong to several.
-    layer_of = {n: int(found[1]) + 1 for n in names if (found := re.search(r"(?:^|\.)layer\.(\d+)\.", n))}
-    embeddings = _count((p for n, p in names.items() if "embedding" in n), seen)
+    layer_of = {n: int(found[1]) + 1 for n in names if (found := re.search(r"(?:^|\.)layers?\.(\d+)\.", n))}
+    embeddings = _count((p for n, p in names.items() if "embed" in n), seen)
     read = lengths if model.window is not None else lengths.clamp(max=model.adapter.max_length)
     different, counts = torch.unique(read, return_counts=True)
     weights = counts.double() / counts.sum()

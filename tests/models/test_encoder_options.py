@@ -15,13 +15,14 @@ from transformers.activations import ACT2FN
 from mebert.errors import UserError
 from mebert.inference import make_engine, prepare_model, run_engine
 from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, adapter_for, build_encoder
-from mebert.models.encoder import REFUSED, EncoderAdapter
+from mebert.models.encoder import REFUSED
 from mebert.models.families import adapters_by_family
 from mebert.policies import FixedExit
 
 COPIES = ("ernie", "xlm-roberta", "camembert")  # whose code is another family's: their options are slow tests
 ACTIVATIONS = [name for name in ACT2FN if name != "gelu"]
 DROPOUT = [0.0, 0.5]
+SLOWLY = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
 NO_LABELS = {"id2label": [{0: "a", 1: "b", 2: "c"}], "label2id": [{"a": 0, "b": 1, "c": 2}]}
 # In each table: an option and values that differ from those of the tiny encoder.
 SAME: dict[str, list[Any]] = {
@@ -51,6 +52,30 @@ SAME: dict[str, list[Any]] = {
     "sinusoidal_pos_embds": [True],
     "use_task_id": [True],
     "relative_attention_num_buckets": [40],
+    "relative_attention": [False],
+    "pos_att_type": [["c2p"], ["p2c"], [], None],
+    "position_buckets": [-1, 2, 256],
+    "max_relative_positions": [4, 100],
+    "position_biased_input": [True],
+    "norm_rel_ebd": ["none"],
+    "share_att_key": [False],
+    "conv_kernel_size": [0, 5],
+    "conv_groups": [2],
+    "conv_act": ["tanh"],
+    "hidden_activation": ACTIVATIONS,
+    "norm_eps": [0.5],
+    "norm_bias": [True],
+    "attention_bias": [True],
+    "mlp_bias": [True],
+    "embedding_dropout": DROPOUT,
+    "mlp_dropout": DROPOUT,
+    "initializer_cutoff_factor": [3.0],
+    "local_attention": [2, 1, 100],
+    "layer_types": [["sliding_attention", "sliding_attention", "full_attention", "full_attention"]],
+    "rope_parameters": [{"modernbert": {"full_attention": SLOWLY}, "eurobert": SLOWLY}],
+    "num_key_value_heads": [2, 1],
+    "head_dim": [4, 16],
+    "rms_norm_eps": [0.5],
 }
 NO_EFFECT: dict[str, list[Any]] = {
     "architectures": [["BertForMaskedLM"]],
@@ -71,6 +96,20 @@ NO_EFFECT: dict[str, list[Any]] = {
     "tie_word_embeddings": [False],
     "transformers_version": ["4.0.0"],
     "use_cache": [False],
+    "pooler_dropout": [0.9],
+    "pooler_hidden_act": ["tanh"],
+    "legacy": [False],
+    "cls_token_id": [5],
+    "sep_token_id": [6],
+    "mask_token_id": [7],
+    "decoder_bias": [False],
+    "classifier_pooling": ["mean"],
+    "classifier_bias": [True],
+    "classifier_activation": ["tanh"],
+    "deterministic_flash_attn": [True],
+    "sparse_prediction": [True],
+    "sparse_pred_ignore_index": [-1],
+    "pretraining_tp": [2],
     "task_type_vocab_size": [1],  # read with `use_task_id` only, of which the first is taken
     "dtype": ["float32"],  # others: `test_weights_are_float32_whatever_the_configuration_says`
     **NO_LABELS,
@@ -78,6 +117,7 @@ NO_EFFECT: dict[str, list[Any]] = {
 # An option, its value, and the families whose configuration class has it (None: any config.json may).
 PADDED_FIRST = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")  # positions start after the padding token
 WITH_DECODERS = ("bert", "ernie", *PADDED_FIRST, "electra")
+ROTARY = ("modernbert", "eurobert")  # rotary positions
 REFUSED_VALUES: list[tuple[str, Any, tuple[str, ...] | None]] = [
     ("is_decoder", True, WITH_DECODERS),
     ("add_cross_attention", True, WITH_DECODERS),
@@ -90,16 +130,26 @@ REFUSED_VALUES: list[tuple[str, Any, tuple[str, ...] | None]] = [
     ("num_hidden_groups", 0, ("albert",)),
     ("inner_group_num", 0, ("albert",)),
     ("type_vocab_size", 0, (*WITH_DECODERS, "albert")),
+    ("local_attention", 0, ("modernbert",)),
+    ("num_attention_heads", 32, ("modernbert",)),
+    ("num_key_value_heads", 3, ("eurobert",)),
+    ("rope_parameters", {"factor": 4.0, "rope_theta": 1e4, "rope_type": "dynamic"}, ("eurobert",)),
+    ("position_buckets", 1, ("deberta-v2",)),
+    ("norm_rel_ebd", 3, ("deberta-v2",)),
+    ("conv_kernel_size", 4, ("deberta-v2",)),
+    ("conv_act", "none", ("deberta-v2",)),
     ("position_embedding_type", "relative_key", None),
     ("pruned_heads", {"0": [1]}, None),
     ("per_layer_config", {"0": {"initializer_range": 0.1}}, None),
     ("auto_map", {"AutoModel": "modeling.Own"}, None),
 ]
+BY_TRANSFORMERS = {("eurobert", "num_attention_heads"), ("modernbert", "num_hidden_layers")}  # it refuses them itself
 REFUSED_NAMES = {name for name, _, _ in REFUSED_VALUES}
 
 
 def options(family: str) -> list[str]:
-    return [field.name for field in fields(AutoConfig.for_model(family))]
+    listed = [field.name for field in fields(AutoConfig.for_model(family))]
+    return [*listed, *adapters_by_family()[family].unlisted_options]
 
 
 def config(family: str, **more: Any) -> Any:
@@ -109,10 +159,9 @@ def config(family: str, **more: Any) -> Any:
 def theirs(family: str, attn: str = "sdpa", **more: Any) -> PreTrainedModel:
     """Hugging Face's encoder with weights that make a difference visible: biases and LayerNorms, too."""
     torch.manual_seed(0)
-    kwargs = {} if family in ("electra", "distilbert") else {"add_pooling_layer": False}
-    settings = config(family, **more)
-    attn = attn if attn in adapters_by_family()[family].attention else "eager"
-    encoder = AutoModel.from_config(settings, attn_implementation=attn, **kwargs).eval()
+    adapter, settings = adapters_by_family()[family], config(family, **more)
+    attn = attn if attn in adapter.attention else "eager"
+    encoder = AutoModel.from_config(settings, attn_implementation=attn, **adapter.init_kwargs).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -196,6 +245,9 @@ def test_an_option_gives_hugging_faces_hidden_states(family, name, attn, values,
     sizes = SIZES[family]
     room = {"max_position_embeddings": 14 if family in (*PADDED_FIRST, "mpnet") else 10}
     for value in SAME[name][:values]:
+        if (name, value) == ("num_attention_heads", 32) and family in ROTARY:
+            continue  # refused: heads of an even width
+        value = value[family] if name == "rope_parameters" else value
         given = room if name == "max_position_embeddings" else {name: value}
         compare(theirs(family, attn, **given), most=1 if SAME[name] is ACTIVATIONS else batch_count)
     assert all(value != sizes.get(name) for value in SAME[name]) or name in ("pad_token_id", "num_hidden_groups")
@@ -215,8 +267,7 @@ def test_options_without_effect_have_none(family):
 
 @pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
 def test_dropout_is_hugging_faces_in_training(family):
-    keys = EncoderAdapter.dropout_keys if family != "distilbert" else ("dropout", "attention_dropout")
-    encoder = theirs(family, **dict.fromkeys(keys, 0.3)).train()
+    encoder = theirs(family, **dict.fromkeys(adapters_by_family()[family].dropout_keys, 0.3)).train()
     walk, batch = adapter_for(encoder), next(batches(encoder))
     torch.manual_seed(2)
     wanted = encoder(**batch).last_hidden_state
@@ -227,7 +278,12 @@ def test_dropout_is_hugging_faces_in_training(family):
 
 @pytest.mark.parametrize(
     ("family", "name", "value"),
-    [(f, *case[:2]) for case in REFUSED_VALUES for f in (SUPPORTED_FAMILIES if case[2] is None else case[2])],
+    [
+        (family, name, value)
+        for name, value, families in REFUSED_VALUES
+        for family in (SUPPORTED_FAMILIES if families is None else families)
+        if (family, name) not in BY_TRANSFORMERS or families is not None
+    ],
     ids=str,
 )
 def test_an_option_is_refused_by_name(family, name, value, tmp_path):
