@@ -30,6 +30,7 @@ from mebert.report.prediction_files import PredictionFormat, check_prediction_pa
 from mebert.report.prediction_score import PredictionScore
 from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
 from mebert.runtime.distributed import gather_rows
+from mebert.runtime.precision import inference_precision
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import run_folder
 
@@ -169,6 +170,7 @@ class PredictionWriter(L.Callback):
         written |= {
             **({} if self.point is None else self.point.as_lines()),
             "engine": pl_module.engine,
+            "precision": inference_precision(trainer.precision),
             "mean exit": f"{at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}",
             "speed-up": f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers",
         }

@@ -29,7 +29,7 @@ class RunConfig(SaveConfigCallback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().setup(trainer, pl_module, self._stage)  # once; in `fit` the sanity check comes first
 
-    on_train_start = on_test_start = on_predict_start = on_validation_start
+    on_train_start = on_test_start = on_validation_start  # a prediction leaves nothing but its answers
 
     @override
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

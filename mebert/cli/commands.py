@@ -23,7 +23,7 @@ COMMANDS = {
 }
 
 RUN_FIRST = {
-    "predict": 'python -m mebert predict RUN {FILE | - | --text "..."} [options]',
+    "predict": 'python -m mebert predict RUN [FILE | - | --text "..."] [options]',
     "test": "python -m mebert test RUN [FILE] [options]",
     "validate": "python -m mebert validate RUN [options]",
     "calibrate": "python -m mebert calibrate RUN [FILE] [options]",

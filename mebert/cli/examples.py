@@ -20,7 +20,7 @@ EXAMPLES = {
     f"predict {RUN} my.csv --speedup 3 --id_columns id": "faster, to standard output, with a column of the file",
     f"predict {RUN} - --format jsonl": "lines of standard input",
     f'predict {RUN} --text "A text."': "one text",
-    f"predict --config {RUN}/config.yaml --ckpt_path best": "the task's test rows, into a run folder",
+    f"predict {RUN} --out out.csv": "its own test rows",
     f"calibrate {RUN} --split test --max_drop 0.005": "lose at most half a point here",
     f"calibrate {RUN} --split test --epsilon 0.01 --delta 0.1": "with a guarantee for new texts",
     f"calibrate {RUN} my.csv --speedup 2": "on rows of your own",

@@ -21,7 +21,6 @@ from mebert.data.found_columns import Columns, check_own_file, find_columns, rea
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
 from mebert.modules.two_stage import TwoStageModule
-from mebert.runtime.messages import rank_zero_info
 from mebert.storage.hub import hub_errors
 from mebert.storage.trusted_classes import strict_parsing
 
@@ -42,7 +41,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DEFAULT_RECIPE = "deebert"  # the best mean rank by area in docs/results.md
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-SHORT = ("--recipe", "--encoder", "--text_column", "--text_pair_column", "--label_column")
+COLUMNS = ("text_column", "text_pair_column", "label_column")
 
 HELD_OUT, MOST_HELD_OUT = 0.15, 2000  # share and rows, of validation and of test
 LONGEST = 256  # tokens
@@ -58,6 +57,9 @@ CHOSEN = {
     "data.holdout": float,
     "data.test_holdout": float,
 }
+SHORT = ("recipe", "encoder", *COLUMNS)
+OPTIONS = (*SHORT, *(name.rpartition(".")[2] for name in CHOSEN))
+"""What `fit FILE` takes beside the options of `fit`, without their dashes."""
 SMALL_ENCODER = 768  # width below which an encoder needs a larger learning rate
 
 
@@ -66,43 +68,49 @@ class _Options(argparse.ArgumentParser):
         raise UserError(message)
 
 
-def expand(words: Sequence[str]) -> list[str]:
-    """The words of a command line, those of the short form `fit FILE` replaced by its configuration.
+def expand(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line, those of the short form `fit FILE` replaced by its configuration; and notes on it.
 
     Raises:
-        UserError: No column can be found, there is no such recipe or encoder, or the short form's options have no file.
+        UserError: No column can be found, there is one label alone or no such recipe or encoder, or the short form's
+            options have no file.
     """
     words = list(words)
     if words[:1] != ["fit"]:
-        return words
+        return words, []
     if len(words) < 2 or words[1].startswith("-"):
-        if alone := [word for word in words if word.partition("=")[0] in SHORT]:
+        if alone := [word for word in words if word.startswith("--") and word[2:].partition("=")[0] in SHORT]:
             raise UserError(f"{alone[0]} needs a file of rows first: python -m mebert fit reviews.csv {alone[0]} ...")
-        return words
+        return words, []
     path, rest = words[1], words[2:]
     if any(word in ("-h", "--help", "--help_all") for word in rest):
-        return ["fit", *rest]
+        return ["fit", *rest], []
     check_own_file(path)
     parser = _Options(add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe", default=DEFAULT_RECIPE)
     parser.add_argument("--encoder", "--model.encoder", default=DEFAULT_ENCODER)
     for option, kind in CHOSEN.items():
-        parser.add_argument(f"--{option}", type=kind)
-    for name in ("text_column", "text_pair_column", "label_column"):
+        parser.add_argument(f"--{option.rpartition('.')[2]}", f"--{option}", type=kind, dest=option)
+    for name in COLUMNS:
         parser.add_argument(f"--{name}", f"--data.{name}")
     short, others = parser.parse_known_args(rest)
     columns = find_columns(path, short.text_column, short.text_pair_column, short.label_column)
     chosen = {name: value for name, value in vars(short).items() if name in CHOSEN and value is not None}
-    config = _configuration(path, columns, short.recipe, short.encoder, chosen, others)
-    return ["fit", "--config", json.dumps(config), *others]
+    config, notes = _configuration(path, columns, short.recipe, short.encoder, chosen, others)
+    return ["fit", "--config", json.dumps(config), *others], notes
 
 
 def _configuration(
     path: str, columns: Columns, recipe: str, encoder: str, chosen: Mapping[str, Any], others: Sequence[str]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[str]]:
     class_path, own, two_stages = _recipe(recipe)
     rows, labels, texts = read_columns(path, columns, MEASURED)
     given = {word.partition("=")[0] for word in others}
+    if labels < 2 and not given & {"--data.labels", "--data.regression"}:
+        raise UserError(
+            f"{path}: column {columns.label!r} holds {'one label alone' if labels else 'no label'}, and at least two "
+            "classes are needed; name another column by --label_column"
+        )
     share = round(min(HELD_OUT, MOST_HELD_OUT / max(rows, 1)), 4)
     held_out = {
         "holdout": chosen.get("data.holdout", 0.0 if "--data.validation_file" in given else share),
@@ -129,12 +137,13 @@ def _configuration(
         "eval_batch_size": 64,
     }
     named = " and ".join(map(repr, columns.texts))
-    rank_zero_info(f"{path}: text {named}, label {columns.label!r} ({labels} values), {rows:,} rows")
-    rank_zero_info(
+    notes = [
+        f"{path}: text {named}, label {columns.label!r} ({labels} values), {rows:,} rows",
         f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts are not cut), learning "
-        f"rate {rate:g}; held out for validation {held_out['holdout']:.0%}, for the test {held_out['test_holdout']:.0%}"
-    )
-    return {
+        f"rate {rate:g}; held out for validation {held_out['holdout']:.0%}, "
+        f"for the test {held_out['test_holdout']:.0%}",
+    ]
+    config = {
         "experiment": Path(path).stem,
         "trainer": {"max_epochs": max_epochs},
         "model": {"class_path": class_path, "init_args": model},
@@ -142,6 +151,7 @@ def _configuration(
         "early_stopping": {"patience": PATIENCE},
         "checkpoint": {"monitor": "val/auc"},
     }
+    return config, notes
 
 
 def _recipe(name: str) -> tuple[str, dict[str, Any], bool]:

@@ -31,7 +31,7 @@ from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.cli.checkpoint_match import check_match
 from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
-from mebert.cli.fit_file import expand
+from mebert.cli.fit_file import OPTIONS, expand
 from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
@@ -42,7 +42,7 @@ from mebert.exit_predictor import save_predictors
 from mebert.loggers.wandb_logger import describe_runs, end_runs
 from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
-from mebert.runtime.log_filters import silence_library_bars
+from mebert.runtime.log_filters import silence_library_bars, warn_in_one_line
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import bars_wanted
 from mebert.storage.atomic import clear_unfinished
@@ -120,11 +120,17 @@ class MebertCLI(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         self._words = [str(word) for word in (args if isinstance(args, list) else sys.argv[1:])]
-        args = expand(args) if isinstance(args, list) else args
+        notes: list[str] = []
+        if isinstance(args, list):
+            args, notes = expand(args)
+            if notes:
+                self._subcommand_parsers["fit"].also = OPTIONS
         with warnings.catch_warnings():
             # `args` is given on purpose where main([...]) is called from Python.
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        for note in notes:  # once all options are known to be right
+            rank_zero_info(note)
 
     @override
     def _parse_ckpt_path(self) -> None:
@@ -173,6 +179,8 @@ class MebertCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         # Before Lightning adds its own to the very list.
         given = self._get(self.config_init, "trainer.callbacks") or []
+        if self.subcommand == "predict":  # nothing is logged, and a logger would leave its own files
+            kwargs["logger"] = False
         own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
         with trainer_errors():
             trainer = super().instantiate_trainer(**kwargs)
@@ -237,6 +245,7 @@ class MebertCLI(LightningCLI):
                 chosen_by=self.model.chosen_by,
                 expected=self.model.expected_points(),
                 operating_points=self.model.operating_points,
+                max_drops=self.model.max_drops,
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
                 **({} if read.get("stride") is None else {"stride": read["stride"]}),
             )
@@ -277,6 +286,7 @@ def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
 def lightning_command(given: ArgsType) -> None:
     """Run `fit`, `validate`, `test` or `predict`; `--help_all` among the arguments is `--help` with every option."""
     use_strict_loader()
+    warn_in_one_line()  # again: Lightning has a form of its own
     for name in mebert.MODULE_OF:  # jsonargparse finds a class by its short name once it is imported
         getattr(mebert, name)
     whole_help = isinstance(given, list) and "--help_all" in given

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import mebert
-from mebert.cli.commands import COMMANDS, run_command
+from mebert.cli.commands import COMMANDS, RUN_FIRST, run_command
 from mebert.cli.help import LIGHTNING_COMMANDS, overview
 from mebert.cli.short_form import in_full, is_short, needs_no_trainer
 from mebert.errors import UserError
@@ -94,6 +94,10 @@ def _run(given: Sequence[str]) -> int:
             print(f"mebert {mebert.__version__}")
             raise SystemExit(0)
         raise UserError(f"no command before {command}; such as: python -m mebert fit {command} (--help lists them)")
+    if len(given) == 1 and command in LIGHTNING_COMMANDS:
+        first = "rows or a configuration: python -m mebert fit reviews.csv (or --config FILE)"
+        first = first if command == "fit" else f"a run first: {RUN_FIRST[command]}"
+        raise UserError(f"{command} needs {first}; {command} --help has more")
     if command in COMMANDS:
         return run_command(command, given[1:])
     if is_short(given):

@@ -1,4 +1,4 @@
-"""Commands that name their model first: `predict RUN reviews.csv`, `test RUN`, `test RUN labelled.csv`, `validate RUN`.
+"""Commands that name their model first: `predict RUN [FILE]`, `test RUN`, `test RUN labelled.csv`, `validate RUN`.
 
 Where a trainer is needed they become the words of LightningCLI's form, else a command of mebert's own is run.
 """
@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mebert.errors import UserError
+
+if TYPE_CHECKING:
+    from mebert.storage.run_folder import RunFolder
 
 NAMES_FIRST = ("predict", "test", "validate")
 
@@ -42,4 +46,31 @@ def in_full(words: Sequence[str]) -> list[str]:
             f"{command} {name} is about the operating point of the checkpoint, but {found.model} has one of its own "
             f"(by {by}), which predict {name} uses; to test that: python -m mebert test {name} labelled.csv"
         )
-    return [command, "--config", str(found.run.config), "--ckpt_path", str(Path(found.checkpoint)), *rest]
+    own = ["--config", str(found.run.config), "--ckpt_path", str(Path(found.checkpoint))]
+    return [command, *own, *_beside(found.run), *rest]
+
+
+def _beside(run: RunFolder) -> list[str]:
+    """The options by which results go beside this run where its configuration names another place, as in a copy."""
+    from jsonargparse import Namespace
+
+    from mebert.cli.settings import experiment_folder
+    from mebert.data.model_rows import read_run_config
+
+    content, beside = read_run_config(run.config), run.path.parent
+    beside = beside if beside.name else beside.absolute()
+    trainer = content.get("trainer") or {}
+    logger, root = trainer.get("logger"), trainer.get("default_root_dir")
+    first = logger[0] if isinstance(logger, list) and logger else logger
+    named = str(first.get("class_path")) if isinstance(first, dict) else None
+    if isinstance(first, dict):
+        first = Namespace(class_path=named, init_args=Namespace(**first.get("init_args") or {}))
+    trained = Namespace(experiment=content.get("experiment"), trainer=Namespace(logger=first, default_root_dir=root))
+    if experiment_folder(trained)[0].resolve() == beside.resolve():
+        return []
+    options: dict[str, object] = {"experiment": beside.name, "trainer.default_root_dir": beside.parent}
+    if named is not None and not isinstance(logger, list):
+        options["trainer.logger.init_args.save_dir"] = beside.parent
+        if not named.endswith("EarlyExitWandbLogger"):  # of which it is a name to be shown
+            options["trainer.logger.init_args.name"] = beside.name
+    return [f"--{name}={value}" for name, value in options.items()]

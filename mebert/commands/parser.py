@@ -30,6 +30,9 @@ REWORDED = {
     r"Expected a <class 'str'>": "expected a string (quote what YAML reads as a number, true or null: '[\"1\"]')",
     r"Expected a typing\.Literal\[([^\]]*)\]": r"expected one of \1",
     r"; [Ee]xpected a <class 'list'>": " or a list of them",
+    r"the following arguments are required: (fit|validate|test|predict)\.data, .*": (
+        r"\1 has neither data nor a model: give a configuration (--config FILE)"
+    ),
     r"Expected a <class 'list'>": 'expected a list, such as \'["a", "b"]\'',
     r"\. Got value: ": ", got ",
     r"Problem with given class_path '\S+': Importing '(\S+)' is not allowed.* to allow it\.": (
@@ -44,7 +47,7 @@ REWORDED = {
     r"Import path does not correspond to a subclass of (\w+)": r"not the name of a \1",
 }
 UNKNOWN_OPTION = re.compile(
-    r"(?:unrecognized arguments: (?P<dashes>--)|does not accept option '|Option ')(?P<name>[\w.]+)"
+    r"(?:unrecognized arguments: (?P<dashes>--)|does not accept option '|Option ')(?P<name>[\w.-]+)"
 )
 UNKNOWN_CLASS = re.compile(r"no class ([\w.]+)")
 
@@ -94,7 +97,13 @@ class ConfigFileError(UserError):
 
 
 class UserErrorParser(ArgumentParser):
-    """A parser that reports an error as a `UserError` of one line and has a short help."""
+    """A parser that reports an error as a `UserError` of one line and has a short help.
+
+    Attributes:
+        also: Options that the command takes and this parser does not see.
+    """
+
+    also: Sequence[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         strict_parsing()
@@ -118,7 +127,7 @@ class UserErrorParser(ArgumentParser):
         if named := UNKNOWN_CLASS.search(text):
             near = get_close_matches(named[1].rpartition(".")[2], MODULE_OF, n=1, cutoff=0.8)
         elif found := UNKNOWN_OPTION.search(text):
-            near, dashes = get_close_matches(found["name"], set(_options(self)), n=1, cutoff=0.7), found["dashes"] or ""
+            near, dashes = _meant(found["name"], self), found["dashes"] or ""
         if near and "did you mean" not in text:
             text += f"; did you mean {dashes}{near[0]}?"
         raise UserError(text) from ex
@@ -200,9 +209,26 @@ def summarize_parse_error(message: str) -> str:
     return message
 
 
-def _options(parser: ArgumentParser) -> Iterator[str]:
+def _meant(name: str, parser: UserErrorParser) -> list[str]:
+    """The option that a mistyped one may mean, if any: written with hyphens, with other letters, or cut short."""
+    known = dict(_options(parser)) | dict.fromkeys(parser.also, True)
+    name = name.replace("-", "_")
+    if name in known:
+        return [name]
+    if near := get_close_matches(name, known, n=1, cutoff=0.7):
+        return near
+    for often in (True, False):
+        last = {option.rpartition(".")[2]: option for option, shown in reversed(known.items()) if shown is often}
+        if near := get_close_matches(name.rpartition(".")[2], last, n=1, cutoff=0.7):
+            return [last[near[0]]]
+    return []
+
+
+def _options(parser: ArgumentParser) -> Iterator[tuple[str, bool]]:
+    """All options, and whether the help shows them."""
     for action in parser._actions:
-        yield from (name.lstrip("-").rstrip("+") for name in action.option_strings if name.startswith("--"))
+        names = [name.lstrip("-").rstrip("+") for name in action.option_strings if name.startswith("--")]
+        yield from ((name, not getattr(action, "hidden", False)) for name in names)
         if isinstance(action.choices, dict):
             for inner in action.choices.values():
                 yield from _options(inner)

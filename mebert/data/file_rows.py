@@ -1,5 +1,8 @@
 """The rows of a CSV, TSV, JSONL or Parquet file, one after another; an error names the file and the line.
 
+The fields of a CSV file are separated by commas or, as spreadsheets write them where a comma is the decimal mark, by
+semicolons: its header says which.
+
 Files are read in binary and decoded line by line, because Python's text files do not tell the line that is not UTF-8.
 """
 
@@ -125,7 +128,7 @@ def _rows(path: str, suffix: str, wanted: Sequence[str]) -> Iterator[Row]:
     if suffix == ".jsonl":
         return _jsonl_rows(path, text_lines(path), wanted)
     rows = _tsv_rows(text_lines(path)) if suffix == ".tsv" else _csv_rows(path, text_lines(path))
-    hint = "texts with tabs or line breaks need CSV or JSONL" if suffix == ".tsv" else "quote texts with commas"
+    hint = "texts with tabs or line breaks need CSV or JSONL" if suffix == ".tsv" else "quote texts with separators"
     return _table_rows(path, rows, wanted, hint)
 
 
@@ -254,7 +257,12 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]
     csv.field_size_limit(LARGEST_FIELD)
     # Some files end their lines by a carriage return alone.
     split = (part for line in lines for part in LONE_CARRIAGE_RETURN.split(line) if part)
-    reader = csv.reader(split, strict=True)
+    start = list[str]()  # blank lines, and the header
+    for line in split:
+        start.append(line)
+        if line.strip():
+            break
+    reader = csv.reader(chain(start, split), delimiter=_separator("".join(start[-1:])), strict=True)
     while True:
         number = reader.line_num + 1
         try:
@@ -265,6 +273,12 @@ def _csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]
             hint = "close the quotes that open there, and double those within a text"
             raise UserError(f"{path}, line {number}: malformed CSV ({error}); {hint}") from None
         yield number, row
+
+
+def _separator(header: str) -> str:
+    """What separates the fields of a CSV file: the mark that gives its header more columns, a comma if both do."""
+    columns = {mark: len(next(csv.reader([header], delimiter=mark), [])) for mark in (",", ";")}
+    return max(columns, key=lambda mark: columns[mark])
 
 
 def _tsv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
@@ -289,16 +303,17 @@ def _require(path: str, there: Sequence[str], wanted: Sequence[str]) -> None:
         raise UserError(_EMPTY.format(path))
     for name in wanted:
         if name not in there:
-            raise UserError(f"{path} has no column {name!r}; its columns: {', '.join(there)}{_hint(name, there)}")
+            raise no_column(path, name, there)
 
 
-def _hint(name: str, there: Sequence[str]) -> str:
-    """Say which column may be meant by a name that is not there."""
-    other = {"\t": "tabs: let its name end in .tsv", ";": "semicolons: save it with commas"}
-    for mark, text in other.items():
-        if len(there) == 1 and mark in there[0]:
-            return f"; it seems to be separated by {text}"
+def no_column(path: str, name: str, there: Sequence[str], option: str = "", likely: str | None = None) -> UserError:
+    """The error for a column that is not there; `option` is what named it, `likely` what else may be meant."""
     same = {column.strip().lower(): column for column in there}
-    if near := get_close_matches(name.strip().lower(), same, n=1):
-        return f"; did you mean {same[near[0]]!r}?"
-    return "; name the right one in the settings (text_column, label_column, id_columns, ...)"
+    if len(there) == 1 and "\t" in there[0]:
+        advice = "; it seems to be separated by tabs: let its name end in .tsv"
+    elif meant := next((same[key] for key in get_close_matches(name.strip().lower(), same, n=1)), likely):
+        advice = f"; did you mean {meant!r}?"
+    else:
+        advice = "" if option else "; name the right one in the settings (text_column, label_column, id_columns, ...)"
+    named_by = f"--{option}: " if option else ""
+    return UserError(f"{named_by}{path} has no column {name!r}; its columns: {', '.join(there)}{advice}")

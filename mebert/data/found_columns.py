@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 
-from mebert.data.file_rows import ENDINGS, column_names, file_rows
+from mebert.data.file_rows import ENDINGS, column_names, file_rows, no_column
 from mebert.data.label_names import is_missing, label_text
 from mebert.errors import UserError
 
@@ -48,8 +49,14 @@ def find_columns(path: str, text: str | None = None, pair: str | None = None, la
         UserError: No column or several may be meant; it names the option that says which.
     """
     names = column_names(path)
-    if missing := [name for name in (text, pair, label) if name is not None and name not in names]:
-        next(file_rows(path, missing), None)  # says which columns there are, and the one that may be meant
+    given = {"text_column": text, "text_pair_column": pair, "label_column": label}
+    for option, name in given.items():
+        if name is not None and name not in names:
+            likely = None
+            with suppress(UserError):
+                others = find_columns(path, *(other if other in names else None for other in given.values()))
+                likely = dict(zip(given, astuple(others), strict=True))[option]
+            raise no_column(path, name, names, option, likely)
     by_name = {name.strip().lower(): name for name in reversed(names)}
     if text is None and pair is None:
         found = next((two for two in PAIRS if all(name in by_name for name in two)), None)

@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
+from mebert.policies.base import written_threshold
 from mebert.storage.atomic import atomic_path, write_text
 from mebert.storage.json_values import check_values, faults_in, read_values
 from mebert.storage.model_spec import only_writer
@@ -193,7 +194,8 @@ def choose_predictor(predictors: Sequence[ExitPredictor], policy: ExitPolicy) ->
     if not predictors:
         raise UserError(f"engine predicted: no exit predictor is stored with this model; {MISSING}")
     stored = [
-        f"{origin.policy} {origin.threshold:.4g}" + ("" if origin.speedup is None else f" ({origin.speedup:g}x)")
+        f"{origin.policy} {written_threshold(origin.threshold)}"
+        + ("" if origin.speedup is None else f" ({origin.speedup:g}x)")
         for origin in (predictor.origin for predictor in predictors)
         if origin is not None
     ]

@@ -26,6 +26,11 @@ FLOATS = ("F64", "F32", "F16", "BF16", "torch.float64", "torch.float32", "torch.
 LAYER = re.compile(r"\blayers?\.(\d+)\.")
 POOLER = re.compile(r"(?:^|\.)pooler\.(?:(?P<layer>\d+)\.)?(?:dense\.)?(?P<part>weight|bias)$")
 """What an encoder's pooler is called, or (ElasticBERT) those of its layers; exits may start from it."""
+PRETRAINING = re.compile(
+    r"(cls|lm_head|head|decoder|predictions|sop_classifier|vocab_\w+|generator_\w+|discriminator_\w+|"
+    r"lm_predictions|mask_predictions)\."
+)
+"""Heads that encoders come with from their own training: nobody expects them in a classifier."""
 
 
 def check_weights(
@@ -69,7 +74,8 @@ def check_weights(
             "model; take the model's float weights"
         )
     check_finite(what, model.state_dict())
-    if told := [key for key in unused if key not in later]:
+    heads = [key for key in unused if not PRETRAINING.match(key.removeprefix(f"{model.base_model_prefix}."))]
+    if told := [key for key in heads if key not in later]:
         rank_zero_info(f"{what}: {first_names(told)} not used, being no part of the encoder")
 
 

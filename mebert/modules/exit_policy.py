@@ -204,6 +204,12 @@ class EarlyExitModule(L.LightningModule):
         """The point at which the module runs."""
         return self.point_of(self.policy, self.chosen_by)
 
+    @property
+    def max_drops(self) -> dict[str, dict[float, float]]:
+        """Policy name to largest drop to threshold: the default point, where `max_drop` has chosen it."""
+        chosen = self.chosen_by == f"max_drop {self.max_drop:g}"
+        return {self.policy.name: {self.max_drop: self.policy.threshold}} if chosen else {}
+
     def expected_points(self) -> dict[str, list[Expected]]:
         """Policy name to what validation data expect at its stored thresholds and at the module's own."""
         policies = self.score_policies() | {self.policy.name: self.policy}

@@ -26,6 +26,12 @@ LOOSEST = float(np.nextafter(np.float32(1), np.float32(2)))
 """The threshold at which every sample leaves that may: the number after 1, the highest finite score, in float32."""
 
 
+def written_threshold(value: float) -> str:
+    """A threshold as text: in four digits, or as many as show that it is not 1."""
+    digits = next((n for n in range(4, 17) if value == 1.0 or float(f"{value:.{n}g}") != 1.0), 17)
+    return f"{value:.{digits}g}"
+
+
 @dataclass
 class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in the place of what is a dataclass only
     """A rule that says when a sample leaves.

@@ -20,7 +20,7 @@ from torch import Tensor
 from mebert.errors import UserError, check_range
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import WEIGHTS
-from mebert.policies.base import ExitPolicy, policy_from_spec
+from mebert.policies.base import ExitPolicy, policy_from_spec, written_threshold
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
 from mebert.storage.run_folder import RunFolder
@@ -59,7 +59,7 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         depth = ", full depth" if self.threshold == 0.0 else ""
-        return f"{self.policy}, threshold {self.threshold:.4g}{depth} (by {self.chosen_by})"
+        return f"{self.policy}, threshold {written_threshold(self.threshold)}{depth} (by {self.chosen_by})"
 
     def as_lines(self) -> dict[str, str]:
         """The point and what is expected of it, for the summary of a command."""
@@ -183,7 +183,7 @@ def thresholds_beside(
 def _spec_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: ExitPolicy) -> ModelSpec:
     """The spec of the model folder of a checkpoint's run, if it holds the checkpoint's own exits and policy."""
     folder = RunFolder.of_checkpoint(checkpoint).model
-    advice = f"calibrate the model with python -m mebert calibrate --model {folder}, or give predictions.threshold"
+    advice = f"calibrate the model with python -m mebert calibrate {folder}, or give predictions.threshold"
     if not (folder / SPEC_FILE).is_file():
         raise UserError(f"max_drop: no calibrated model folder {folder} belongs to {checkpoint}; {advice}")
     for name, saved in load_file(folder / WEIGHTS).items():

@@ -46,7 +46,8 @@ def print_next(
             found = {"how good it is": test} | _other_speed(module, used, predict)
     if (report := folder / "report.md").exists():
         print_pairs("Saved:", {"run": folder, "all tables": report})
-    print_pairs("Next:", found)
+    if RunFolder(run).config.is_file():  # else no command can name a configuration
+        print_pairs("Next:", found)
 
 
 def bench_command(folder: str) -> str:

@@ -43,11 +43,19 @@ def silence_known_noise() -> None:
         r".*isinstance\(treespec, LeafSpec\). is deprecated.*",
         # Every command has a run folder of its own, so a checkpoint always comes from another one.
         r"The dirpath has changed from.*",
+        # What is logged of an epoch, or by mebert, does not wait for this interval.
+        r"The number of training batches .* is smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message=message)
+    warn_in_one_line()
     for logger in map(logging.getLogger, (*LIGHTNING_LOGGERS, *OTHER_LOGGERS)):
         if _says_something not in logger.filters:
             logger.addFilter(_says_something)
+
+
+def warn_in_one_line() -> None:
+    """Show every warning as one plain line, without the place in the code where it comes from."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {' '.join(str(message).split())}\n"
 
 
 def silence_library_bars() -> None:

@@ -281,6 +281,8 @@ def saved_model_folder(model: str | Path) -> str | None:
     if path.is_dir():
         holding = [p for p in (path, path / "model") if (p / SPEC_FILE).is_file()]
         return str(holding[0]) if holding else None
-    with hub_errors(f"model {str(model)!r}"):
+    with hub_errors(f"model {str(model)!r} (there is no such folder, so it is read as a Hub id)"):
         found = cached_file(str(model), SPEC_FILE, _raise_exceptions_for_missing_entries=False)
+        if found is None:
+            cached_file(str(model), "config.json")  # of an encoder without exits; raises where there is no such id
     return None if found is None else str(model)

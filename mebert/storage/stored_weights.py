@@ -7,8 +7,9 @@ hold bit for bit stays in the checkpoint.
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write
 from mebert.storage.json_values import check_values
-from mebert.storage.run_folder import RunFolder
+from mebert.storage.run_folder import NamedModel, RunFolder
 
 KEY = "weights_in_model"  # of what mebert adds to a checkpoint
 PATTERNS = ("model*.safetensors", "exits.safetensors")  # the encoder, as transformers writes it, and the exits
@@ -103,6 +104,28 @@ def fill_weights(content: Mapping[str, Any], checkpoint: str | Path | None = Non
         raise UserError(f"{checkpoint}: {KEY} does not fit {folder}: {error}; train anew") from error
     content["state_dict"].update(weights)
     del content["mebert"][KEY]
+
+
+def trained_folder(named: NamedModel) -> str:
+    """The folder or Hub id of a named model's exits; a run's must hold those of the run's best checkpoint.
+
+    Raises:
+        UserError: There is none, or it is that of another training. A folder that is named itself is not compared.
+    """
+    folder = named.saved
+    if named.run is None or named.checkpoint is None or Path(named.name).resolve() == Path(folder).resolve():
+        return folder
+    known: dict[str, str] = {}
+    with suppress(pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError):
+        content = torch.load(named.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        known = content["mebert"][KEY]["files"]
+    file = Path(folder) / PATTERNS[1]
+    if file.name in known and file.is_file() and _file_digest(file) != known[file.name]:
+        raise UserError(
+            f"{folder} is not the model that {named.checkpoint} was trained to: it is of another training, or damaged; "
+            f"put the run's own back, or name the folder itself to use it as it is: {folder}"
+        )
+    return folder
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def reviews(count, **more):
 
 
 def settings_of(words, encoder):
-    expanded = expand(["fit", *words, "--encoder", str(encoder)])
+    expanded, _ = expand(["fit", *words, "--encoder", str(encoder)])
     assert expanded[:2] == ["fit", "--config"]
     return yaml.safe_load(expanded[2]), expanded[3:]
 
@@ -43,7 +44,9 @@ def settings_of(words, encoder):
 def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
     """The three commands of the README on a CSV, with a tiny encoder; its config.yaml gives the same again."""
     write_rows(here / "reviews.csv", reviews(400))
-    assert run("fit", "reviews.csv", "--encoder", encoder, *TINY, *SHORT) == 0
+    with warnings.catch_warnings(record=True) as told:
+        assert run("fit", "reviews.csv", "--encoder", encoder, *TINY, *SHORT) == 0
+    assert not any("log_every_n_steps" in str(one.message) for one in told)
     assert "reviews.csv: text 'opinion', label 'stars' (2 values), 400 rows" in caplog.text
     assert f"recipe deebert, encoder {encoder}, max_length 16 (100 % of the texts are not cut)" in caplog.text
     assert (
@@ -103,7 +106,12 @@ def test_columns_are_found(here, encoder, rows, options, found, kind):
             r"twice.csv: which column is the text \('opinion' or 'title'\?\)\? Its columns are id.*by --text_column",
         ),
         (["none.csv"], r"none.csv: which column is the label\? Its columns are text, n; name it by --label_column"),
-        (["twice.csv", "--text_column", "opinon"], r"twice.csv has no column 'opinon'; .*did you mean 'opinion'\?"),
+        (["twice.csv", "--text_column", "opinon"], r"--text_column: twice.csv has no column 'opinon'; .* 'opinion'\?"),
+        (
+            ["good.csv", "--text_column", "text"],
+            r"--text_column: good.csv has no column 'text'; .*did you mean 'opinion'",
+        ),
+        (["one.csv"], r"one.csv: column 'stars' holds one label alone, .*name another column by --label_column"),
         (["twice.csv", "--text_column"], "expected one argument"),
         (["other.csv"], "other.csv"),
         (["."], r"fit \.: a folder; give a file of labelled texts"),
@@ -124,8 +132,20 @@ def test_what_is_refused(here, words, message):
     write_rows(here / "good.csv", reviews(40))
     write_rows(here / "twice.csv", reviews(40, title="a title of it"))
     write_rows(here / "none.csv", [{"text": "a b", "n": n} for n in range(40)])
+    write_rows(here / "one.csv", reviews(1))
     with pytest.raises(UserError, match=message):
         expand(["fit", *words])
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("epochs", "max_epochs"), ("text-column", "text_column"), ("trainer.min_epoch", "trainer.min_epochs")],
+)
+def test_a_mistyped_option_is_refused_before_anything_is_said(here, encoder, capsys, caplog, option, meant):
+    write_rows(here / "rows.csv", reviews(40))
+    assert run("fit", "rows.csv", "--encoder", encoder, f"--{option}", "3") == 2
+    assert f"unrecognized arguments: --{option} 3; did you mean --{meant}?" in capsys.readouterr().err
+    assert not caplog.records
 
 
 def test_settings_follow_the_file(here, encoder):
@@ -148,7 +168,7 @@ def test_settings_follow_the_file(here, encoder):
 
 def test_settings_that_depend_on_a_given_one_follow_it(here, encoder, caplog):
     write_rows(here / "rows.csv", reviews(2000))
-    given = ["--model.learning_rate", "0.001", "--data.max_length=24", "--data.holdout", "0.3"]
+    given = ["--learning_rate", "0.001", "--max_length=24", "--data.holdout", "0.3"]
     config, others = settings_of(["rows.csv", "--recipe", "deebert", *given], encoder)
     assert others == []
     assert config["model"]["init_args"]["student_learning_rate"] == pytest.approx(0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from runs import write_rows
+from runs import read_csv, run, text_experiment, write_config, write_rows
+from safetensors.torch import load_file, save_file
 
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
@@ -82,10 +84,65 @@ def test_standard_input_is_read_once_and_answered_a_line_each(in_trained_run, ca
     assert "standard input, line 1: the model reads pairs of texts; put a tab between" in capsys.readouterr().err
 
 
-def test_texts_of_the_command_line_are_answered_in_words(in_trained_run, capsys):
+def test_texts_of_the_command_line_are_answered_in_words_and_a_warning_is_one_plain_line(in_trained_run, capsys):
     (one,) = EarlyExitClassifier.from_pretrained(RUN)([PAIRS[0]])
     assert main(["predict", RUN, "--pair", *PAIRS[0]]) == 0
     assert capsys.readouterr().out == f"{one.label} ({one.probabilities[one.label]:.4f}), exit {one.exit} of 3\n"
+    assert warnings.formatwarning("a\n  b", UserWarning, "file.py", 3, "line") == "warning: a b\n"
+
+
+def test_a_run_alone_answers_its_test_rows_as_test_does(in_trained_run, capsys, caplog):
+    """At the default point, which `fit` has stored by the number of its largest drop, too."""
+    before, known = files(in_trained_run), json.loads(Path(f"{RUN}/evaluation.json").read_text())
+    assert main(["predict", RUN, "--max_drop", "0.005", "--precision", "float32", "--out", "own.csv"]) == 0
+    assert f"the 41 test rows of {RUN}" in caplog.text
+    printed, rows = capsys.readouterr().err, read_csv("own.csv")
+    assert f"column 'label': acc {known['operating_point']['metric']:.4f} on the 41 rows with a label" in printed
+    assert "by layers, in float32\n" in printed
+    assert list(rows[0])[:4] == ["index", "hypothesis", "premise", "label"]
+    assert files(in_trained_run) - before == {str(in_trained_run / "own.csv")}
+
+
+def test_where_the_test_rows_are_gone_the_validation_rows_are_answered(here, caplog, capsys):
+    rows = [{"text": "good film" if n % 2 else "bad film", "label": str(n % 2)} for n in range(16)]
+    splits = {"train": rows, "validation": rows[:6], "test": rows[:4]}
+    write_config(here, text_experiment(here, splits, ["good", "bad", "film"]))
+    assert run("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0") == 0
+    Path("test.csv").unlink()
+    capsys.readouterr()
+    assert main(["predict", RUN]) == 0
+    assert f"the 6 validation rows of {RUN} (no test rows: there is no file {here / 'test.csv'}" in caplog.text
+    assert capsys.readouterr().out.splitlines()[6].startswith("5,good film,")
+    Path("validation.csv").unlink()
+    assert main(["predict", RUN]) == 2
+    assert "give a file: python -m mebert predict runs/tiny/version_0 my.csv" in capsys.readouterr().err
+
+
+def test_a_model_folder_of_another_run_is_refused(in_trained_run, capsys):
+    weights = Path(f"{RUN}/model/exits.safetensors")
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    for words in (["predict", RUN], ["calibrate", RUN, "--max_drop", "0.1"], ["inspect", RUN, "--pair", "a", "b"]):
+        assert main(words) == 2
+        assert (
+            f"mebert: error: {RUN}/model is not the model that {RUN}/checkpoints/best.ckpt" in capsys.readouterr().err
+        )
+    assert main(["predict", f"{RUN}/model", "--pair", "a", "b"]) == 0
+
+
+def test_a_copied_run_is_tested_beside_itself(in_trained_run):
+    copy = in_trained_run / "elsewhere" / "mine" / "version_3"
+    shutil.copytree(RUN, copy)
+    before = files(in_trained_run / "runs")
+    assert run("test", str(copy.relative_to(in_trained_run)), "--curve.wall_samples", "0") == 0
+    assert (copy.with_name("version_4") / "evaluation.json").is_file()
+    assert files(in_trained_run / "runs") == before
+
+
+def test_the_full_form_of_predict_leaves_nothing_but_its_answers(in_trained_run, capsys):
+    before = files(in_trained_run)
+    assert run("predict", "--config", "tiny.yaml", "--ckpt_path", "best", "--out", "own.csv") == 0
+    assert files(in_trained_run) - before == {str(in_trained_run / "own.csv")}
+    assert re.search(r"precision +float32", capsys.readouterr().out)
 
 
 def test_a_model_folder_alone_needs_no_run(in_trained_run, capsys):
@@ -104,19 +161,27 @@ def test_a_model_folder_alone_needs_no_run(in_trained_run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["predict", RUN], "there is nothing to predict: give a file"),
+        (
+            ["predict", "alone"],
+            "alone has no rows of its own, as a finished run has: give a file (predict alone my.csv)",
+        ),
+        (["predict", RUN, "--id_columns", "id"], "id_columns names a column of a file, and what is answered without"),
+        (["predict", RUN, "own.csv", "--max-drop", "0.1"], "--max-drop 0.1; did you mean --max_drop?"),
+        (["predict"], "predict needs a run first: python -m mebert predict RUN"),
+        (["predict", "runs/tinny"], "model 'runs/tinny' (there is no such folder, so it is read as a Hub id): "),
         (["predict", RUN, "own.csv", "--text", "x"], "file and text were both given"),
         (["predict", "none/at/all", "own.csv"], "none/at/all: no such file or folder; give a run"),
         (["predict", "own.csv", "own.csv"], "own.csv is a file; give a run, a model folder or a Hub id first"),
         (["predict", RUN, "none.csv"], "there is no file none.csv"),
-        (["predict", RUN, "own.csv", "--text_column", "x"], "own.csv has no column 'x'"),
+        (["predict", RUN, "own.csv", "--text_column", "x"], "--text_column: own.csv has no column 'x'"),
         (["predict", RUN, "own.csv", "--out", "x.txt"], "path 'x.txt' must end in .csv, .tsv, .jsonl or .parquet"),
         (["predict", RUN, "own.csv", "--out", "own.csv"], "is a file that the command reads"),
-        (["predict", RUN, "-", "--id_columns", "id"], "id_columns names a column, and - has none"),
+        (["predict", RUN, "-", "--id_columns", "id"], "id_columns names a column of a file, and - has none"),
         (["test", RUN, "none.csv"], "there is no file none.csv"),
     ],
 )
 def test_mistakes_are_told_in_one_line(in_trained_run, capsys, words, message):
+    shutil.copytree(f"{RUN}/model", "alone")
     write_rows(Path("own.csv"), ROWS)
     assert main(words) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mebert: error:")]

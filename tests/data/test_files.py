@@ -22,6 +22,15 @@ def test_csv_keeps_quotes_commas_and_line_breaks(write):
     assert list(table[LINE_COLUMN]) == [2, 5]
 
 
+def test_a_csv_of_semicolons_is_read_as_spreadsheets_write_it(write):
+    path = write("rows.csv", '\ufeff\n"the text; all";label\n"a, ""b"";";x\n3,5;y\n')
+    table = load_file(path, ["the text; all"], "label")
+    assert list(table["the text; all"]) == ['a, "b";', "3,5"]
+    assert list(table["label"]) == ["x", "y"]
+    with pytest.raises(UserError, match=r"line 3: 3 field\(s\) where the header has 2; quote texts with separators"):
+        load_file(write("broken.csv", "text;label\na;x\na;b;x\n"), ["text"], "label")
+
+
 def test_tsv_takes_a_lone_quote_for_what_it_is(write):
     table = load_file(write("rows.tsv", 'text\tlabel\n"a cat\tx\n"said ""b"""\ty\n"a" b "c"\tx\n'), ["text"], "label")
     assert list(table["text"]) == ['"a cat', 'said "b"', '"a" b "c"']

@@ -32,7 +32,7 @@ FAULTS = [
     # ---- names ----
     Fault("no command of that name", "fitt --config tiny.yaml", "no command 'fitt'; did you mean fit?"),
     Fault("an option before the command", "--experiment x", "no command before --experiment"),
-    Fault("fit without a configuration", "fit", "arguments are required: fit.data, fit.model"),
+    Fault("fit without a configuration", "fit", "fit needs rows or a configuration: python -m mebert fit reviews.csv"),
     Fault("an option of another command", FIT + "--speedup 2", "unrecognized arguments: --speedup 2"),
     Fault("an option misspelt", FIT + "--trainer.max_epoch 3", "did you mean --trainer.max_epochs?"),
     Fault("a setting of the module misspelt", FIT + "--model.init_args.learning_rte 1", "did you mean learning_rate?"),

@@ -94,7 +94,7 @@ FAULTS = [
     bad("a column twice", "text,label,text\na,good,b\nb,bad,a\n", "'text'"),
     bad("no column of that name", "sentence,label\na,good\nb,bad\n", "sentence"),
     bad("a column named in other case", "Text,label\na,good\nb,bad\n", "did you mean 'Text'?"),
-    bad("semicolons in a .csv", "text;label\na;good\n", "semicolons"),
+    bad("semicolons in a .csv, one too many", "text;label\na; b;good\n", "line 2: 3 field(s)"),
     bad("tabs in a .csv", "text\tlabel\na\tgood\n", ".tsv"),
     bad("a label that validation rows alone have", HEAD + "a,good\nb,great\n", "'great'", train_file="rows.csv"),
     bad("one class alone", HEAD + "a,good\nb,good\n", "'good'"),

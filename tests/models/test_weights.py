@@ -88,9 +88,15 @@ def test_layers_that_were_not_asked_for_may_be_there(tmp_path):
 
 
 @pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
-def test_the_weights_of_another_head_are_told_in_one_line(family, tmp_path, caplog):
+def test_the_weights_of_a_trained_head_are_told_in_one_line_and_those_of_a_language_model_are_not(
+    family, tmp_path, caplog
+):
     torch.manual_seed(0)
-    AutoModelForMaskedLM.from_config(AutoConfig.for_model(**tiny_config(family))).save_pretrained(tmp_path)
+    config = AutoConfig.for_model(**tiny_config(family))
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path / "language")
+    build_encoder(str(tmp_path / "language"))
+    assert "not used" not in caplog.text
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     build_encoder(str(tmp_path))
     lines = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
     assert len(lines) == 1

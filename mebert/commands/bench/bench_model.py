@@ -17,6 +17,7 @@ from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import OperatingPoint, load_policy, stored_point
 from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import find_model
+from mebert.storage.stored_weights import trained_folder
 
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
@@ -51,7 +52,8 @@ def open_bench_model(settings: BenchSettings) -> BenchModel:
         raise UserError(f"{' and '.join(given)} were given; give one of model, size and encoder_config")
     torch.manual_seed(settings.seed)
     name = settings.model
-    if name is not None and (folder := find_model(name).model) is not None:
+    if name is not None and (named := find_model(name)).model is not None:
+        folder = trained_folder(named)
         opened = MultiExitModel.from_pretrained(folder)
         if isinstance(opened, CascadeModel):
             many = f"a cascade of {opened.num_exits} models"

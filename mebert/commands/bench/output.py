@@ -28,13 +28,14 @@ COLOURS = {"HF": "#c8c8c8", "HF padded": "#e4e4e4", "HF sorted": "#9a9a9a", CUT:
 COLOURS |= {"full": "#b3cde3", "shrink": "#1f77b4", "refill": "#d95f02", "predicted": "#2ca02c"}
 
 COLUMNS = ["samples/s", "p50 ms", "p95", "p99", "layers", "FLOPs", "wall", "wall/FLOPs", "vs HF"]
-EXPLAINED = """\
-HF: Hugging Face's own classifier, input order, padded to the longest row of a batch.
-plain: this package's model without early exits, sorted by length.
-wall: speed-up in seconds; of engines over plain, of plain and HF k layers over HF sorted. vs HF: over HF.
-FLOPs: speed-up by FLOPs, at true lengths. wall/FLOPs: 1 where all saved arithmetic is saved time.
-p50, p95, p99: ms from feeding a batch to a sample's result; refill and predicted let samples wait."""
-DRAWN = "\nExits are drawn, and predicted knows them in advance."
+# What the names in the column `what` are, but for engines.
+BASELINES = {
+    "HF": "Hugging Face's own classifier, input order, padded to the longest row of a batch.",
+    "HF padded": "Hugging Face's own classifier, padded to the longest text that is read.",
+    "HF sorted": "Hugging Face's own classifier, sorted by length, padded to the longest row of a batch.",
+    CUT: "the first k layers of Hugging Face's own classifier, sorted by length.",
+    "plain": "this package's model without early exits, sorted by length.",
+}
 
 
 def describe(
@@ -71,6 +72,24 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def explained(rows: Sequence[Row], trained: bool) -> str:
+    """What the names and figures of these rows mean."""
+    kinds, names = {_kind(row.name) for row in rows}, {CUT: "HF k layers"}
+    compared = {_kind(row.name) for row in rows if row.speedup_wall is not None}
+    lines = [f"{names.get(kind, kind)}: {text}" for kind, text in BASELINES.items() if kind in kinds]
+    based = [names.get(kind, kind) for kind in ("plain", CUT) if kind in compared]
+    over = f", of {' and '.join(based)} over {'HF sorted' if 'HF sorted' in kinds else 'HF'}" if based else ""
+    versus = " vs HF: over HF." if "HF" in kinds else ""
+    lines.append(f"wall: speed-up in seconds; of engines over plain{over}.{versus}")
+    lines.append("FLOPs: speed-up by FLOPs, at true lengths. wall/FLOPs: 1 where all saved arithmetic is saved time.")
+    waiting = " and ".join(name for name in ("refill", "predicted") if name in kinds)
+    let = f"; {waiting} let{'s' * (' ' not in waiting)} samples wait" if waiting else ""
+    lines.append(f"p50, p95, p99: ms from feeding a batch to a sample's result{let}.")
+    if not trained:
+        lines.append("Exits are drawn" + (", and predicted knows them in advance." if "predicted" in kinds else "."))
+    return "\n".join(lines)
 
 
 def print_rows(rows: Sequence[Row], caption: str) -> None:

@@ -18,7 +18,7 @@ from mebert.commands.bench.baselines import baselines_of
 from mebert.commands.bench.bench_model import BenchModel, open_bench_model
 from mebert.commands.bench.breakdown import RUNS, Shares, shares_of
 from mebert.commands.bench.command import BenchSettings, Grid
-from mebert.commands.bench.output import DRAWN, EXPLAINED, describe, print_breakdown, print_rows, save_bars, write_files
+from mebert.commands.bench.output import describe, explained, print_breakdown, print_rows, save_bars, write_files
 from mebert.commands.bench.points import OperatingPoint, simulated_points, trained_points
 from mebert.commands.bench.results import Row, results
 from mebert.commands.bench.texts import Texts, choose_texts
@@ -69,7 +69,7 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     found, shares = _measure(settings, grid, variants, models, device, until)
 
     line = verdict(found, known, asked.full_depth)
-    print_rows(found, EXPLAINED + ("" if measured.trained else DRAWN))
+    print_rows(found, explained(found, measured.trained))
     if shares:
         print_breakdown(shares)
     print(line)

@@ -25,6 +25,7 @@ from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.storage.model_spec import SPEC_FILE
 from mebert.storage.run_folder import find_model
+from mebert.storage.stored_weights import trained_folder
 
 
 def run_calibrate(settings: CalibrationSettings) -> None:
@@ -39,7 +40,7 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     if guarantees and settings.file is None and settings.split.startswith("train"):
         raise UserError("split train trained the model, so that no guarantee holds: give another split, or a file")
     name = str(settings.model)
-    folder = find_model(name).saved
+    folder = trained_folder(find_model(name))
     if settings.save and not Path(folder).is_dir():
         raise UserError(f"model {name} is on the Hub, where nothing can be stored: add --save false, or download it")
     model = MultiExitModel.from_pretrained(folder)

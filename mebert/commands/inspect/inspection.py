@@ -11,6 +11,7 @@ from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace
 from mebert.policies import ExitPolicy, FixedExit
+from mebert.policies.base import written_threshold
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.page import Style, styles
 
@@ -46,7 +47,7 @@ class Inspection:
     def heading(self) -> str:
         """Model and policy in one line."""
         model = self.opened.model
-        rule = f"policy {self.policy.name}, threshold {self.policy.threshold:.4g}"
+        rule = f"policy {self.policy.name}, threshold {written_threshold(self.policy.threshold)}"
         if isinstance(self.policy, FixedExit):
             rule = f"all texts leave at exit {self.policy.exit}"
         return (

@@ -19,7 +19,7 @@ from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE
 from mebert.storage.run_folder import RunFolder, find_model
-from mebert.storage.stored_weights import opening
+from mebert.storage.stored_weights import opening, trained_folder
 
 
 @dataclass
@@ -48,7 +48,7 @@ def open_model(name: str, device: str = "auto", precision: PrecisionName | None 
     named = find_model(name)
     if named.checkpoint is not None and (named.model is None or Path(name).is_file()):
         return _open_checkpoint(name, named.checkpoint, device, precision)
-    folder = named.saved
+    folder = trained_folder(named)
     classifier = EarlyExitClassifier.from_pretrained(folder, device, precision)
     run = _run_of(Path(folder))
     checkpoint = None if run is None else RunFolder(run).checkpoint()

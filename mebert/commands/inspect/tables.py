@@ -41,7 +41,12 @@ def step_columns(found: Inspection) -> list[Column]:
     threshold = found.policy.threshold
 
     def compared(score: float) -> str:
-        return f"{'∞' if math.isinf(score) else f'{score:.4f}'} {'<' if score < threshold else '≥'} {threshold:.4f}"
+        # As many digits as show the difference, and that a threshold is not 1.
+        texts = ((f"{score:.{n}f}", f"{threshold:.{n}f}") for n in range(4, 17))
+        text, limit = next(
+            ((a, b) for a, b in texts if a != b and (threshold == 1 or float(b) != 1)), (str(score),) * 2
+        )
+        return f"{'∞' if math.isinf(score) else text} {'<' if score < threshold else '≥'} {limit}"
 
     def decision(step: ExitStep) -> str:
         return f"would predict {written(step.answer)}" if step.decision == "not reached" else step.decision

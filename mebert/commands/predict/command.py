@@ -1,4 +1,4 @@
-"""`python -m mebert predict RUN FILE`: answers for a file, standard input or texts, at the model's operating point."""
+"""`python -m mebert predict RUN [FILE]`: answers for a file, standard input, texts or the run's own test rows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 class PredictSettings:
     """Classify the texts of a file, of standard input or of the command line with a trained model.
 
+    A run alone answers its own test rows (where they are not there, its validation rows), with the metric.
+
     The answers go to standard output, or to `out`; nothing else is written. The input is read once, in one pass and in
     bounded memory. No configuration is needed: labels, longest text, policy and threshold are the model's.
 
     Args:
         model: A run, a model folder or a Hub id.
-        file: File of texts: .csv, .tsv, .jsonl or .parquet, or .txt (one a line); - for lines of standard input.
+        file: File of texts: .csv, .tsv, .jsonl or .parquet, or .txt (one a line); - for lines of standard input; null
+            for the run's own test rows.
         text: One or several texts, instead of a file.
         pair: Two texts that belong together; may be given several times.
         text_column: Column of the (first) text in `file`; null for that of the training, else `text`.
@@ -67,22 +70,23 @@ class PredictSettings:
         given = [name for name in ("file", "text", "pair") if getattr(self, name)]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
-        if not given:
-            raise UserError(
-                f"there is nothing to predict: give a file (predict {self.model} my.csv), lines of standard input "
-                f'(predict {self.model} -) or --text "..."'
-            )
         if len(self.pair) % 2:
             raise UserError(f"pair takes two texts each, got {len(self.pair)}")
         if self.file is None or self.file == "-" or self.file.lower().endswith(".txt"):
             for name in ("text_column", "text_pair_column", "label_column", "id_columns"):
                 if getattr(self, name):
-                    raise UserError(f"{name} names a column, and {self.file or 'a text given here'} has none")
+                    what = self.file or ("what is answered without a file" if self.own_rows else "a text given here")
+                    raise UserError(f"{name} names a column of a file, and {what} has none")
         check_range("threshold", self.threshold, 0.0, 1.0)
         check_range("speedup", self.speedup, 1.0)
         check_range("batch_size", self.batch_size, 1, 2**31 - 1)
         if self.format == "parquet" and self.out is None:
             raise UserError("format parquet is for a file: give --out answers.parquet")
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether the run's own rows are answered."""
+        return not (self.file or self.text or self.pair)
 
 
 predict = PredictSettings

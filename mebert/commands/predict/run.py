@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from mebert.data.columns import rename_taken, tell_renamed
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
+from mebert.metrics.ranking import RANKING_METRICS
 from mebert.report.prediction_files import Chunk, check_prediction_path, print_table, write_table
 from mebert.report.prediction_score import PredictionScore
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import NamedModel, find_model
+from mebert.storage.stored_weights import trained_folder
 
 ROWS = 64  # rows that are printed or written together
 
@@ -32,10 +34,15 @@ def run_predict(settings: PredictSettings) -> None:
         check_prediction_path(settings.out, settings.format, "")
         check_output("out", settings.out, inputs=[settings.file] if settings.file else [])
     named = find_model(str(settings.model))
+    if settings.own_rows and (named.run is None or named.model is None):
+        raise UserError(
+            f"{settings.model} has no rows of its own, as a finished run has: give a file (predict {settings.model} "
+            f'my.csv), lines of standard input (predict {settings.model} -) or --text "..."'
+        )
     classifier = _open(named, settings)
     numbers = settings.threshold, settings.speedup, settings.max_drop
     point = classifier.point_of(settings.policy, *numbers)
-    trained = _trained_on(named, classifier)
+    trained = _trained_on(named, classifier, required=settings.own_rows)
     texts = open_texts(settings, trained, classifier.num_texts)
     answers = classifier(
         texts,
@@ -48,13 +55,14 @@ def run_predict(settings: PredictSettings) -> None:
         max_length=settings.max_length,
     )
     depth = np.asarray(classifier.model.exit_layers)
-    if settings.file is None and settings.out is None and settings.format is None:
+    if (settings.text or settings.pair) and settings.out is None and settings.format is None:
         for answer in answers:
             print(_in_words(answer, len(depth)))
         return
     at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
     usual = ("pearson", "spearman") if len(classifier.label_names) == 1 else ("acc",)
-    score = PredictionScore(getattr(trained, "metrics", usual), classifier.label_names)
+    metrics = [name for name in getattr(trained, "metrics", usual) if name not in RANKING_METRICS]
+    score = PredictionScore(metrics or usual, classifier.label_names)
     begin = time.perf_counter()
     chunks = _chunks(answers, texts, classifier.label_names, at_exits, score)
     first = next(chunks, None)
@@ -68,7 +76,7 @@ def run_predict(settings: PredictSettings) -> None:
     lines = [
         f"{rows:,} texts in {seconds:.1f} s" + (f", written to {settings.out}" if settings.out else ""),
         f"operating point: {point}; mean exit {at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}, "
-        f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers",
+        f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers, in {classifier.precision}",
     ]
     if score.rows:
         lines.append(f"column {texts.label!r}: {score.line()}")
@@ -81,12 +89,12 @@ def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier:
         from mebert.commands.inspect.source import open_model
 
         return open_model(str(named.checkpoint), settings.device, settings.precision).classifier
-    return EarlyExitClassifier.from_pretrained(named.saved, settings.device, settings.precision)
+    return EarlyExitClassifier.from_pretrained(trained_folder(named), settings.device, settings.precision)
 
 
-def _trained_on(named: NamedModel, classifier: EarlyExitClassifier) -> Any:
-    """The data of the run, for the names of its columns; None where it is not known."""
-    with suppress(UserError):
+def _trained_on(named: NamedModel, classifier: EarlyExitClassifier, required: bool) -> Any:
+    """The data of the run, for its rows or the names of its columns; None where it is not known."""
+    with nullcontext() if required else suppress(UserError):
         if named.run is not None and named.model is not None:
             return run_data(named.model, classifier.model)
     return None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from mebert.commands.predict.command import PredictSettings
-from mebert.data.file_rows import column_names, decoded_lines, file_rows, text_lines
+from mebert.data.file_rows import column_names, decoded_lines, file_rows, no_column, text_lines
 from mebert.data.files import as_text
 from mebert.data.found_columns import PAIRS, TEXTS
 from mebert.errors import UserError
+from mebert.runtime.messages import rank_zero_info
 
+ROWS = 1000  # of the run's own that are read together
 Cells = Sequence[Any]
 
 
@@ -46,14 +51,16 @@ class Texts:
 
 
 def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None) -> Texts:
-    """The texts that the settings name; nothing is read yet but a file's header.
+    """The texts that the settings name; nothing is read yet but a file's header, or the rows of the run.
 
     Args:
         settings: Of the command.
-        trained: The rows of the training, whose columns are those of the file unless others are given; None: not known.
+        trained: The data of the training, whose columns are those of the file unless others are given; None: not known.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None: not known.
     """
     file = settings.file
+    if settings.own_rows:
+        return _own_rows(settings, trained)
     if settings.text:
         return Texts(([text] for text in settings.text), ["text"], ["text"])
     if settings.pair:
@@ -66,12 +73,45 @@ def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None) -
         names = ["text", "text_pair"] if num_texts == 2 else ["text"]
         return Texts(_cells_of_lines(name, lines, len(names)), names, names)
     there = column_names(file)
-    texts = _text_columns(settings, there, getattr(trained, "text_columns", ()), num_texts)
+    usual_texts = getattr(trained, "text_columns", ())
+    _check_named(settings, there, usual_texts, num_texts)
+    texts = _text_columns(settings, there, usual_texts, num_texts)
     columns = list(dict.fromkeys([*settings.id_columns, *texts]))
     label = settings.label_column
     if label is None and (usual := getattr(trained, "label_column", "label")) in there and usual not in texts:
         label = usual
     return Texts(_cells_of_file(file, columns, texts, label), columns, texts, label)
+
+
+def _own_rows(settings: PredictSettings, data: Any) -> Texts:
+    """The test rows of the run, or where those are not there its validation rows; a line says which."""
+    instead = f"give a file: python -m mebert predict {settings.model} my.csv"
+    if not hasattr(data, "texts"):
+        raise UserError(f"{settings.model} was trained on data without texts; {instead}")
+    what, why = "test", ""
+    try:
+        data.setup("test")
+    except UserError as error:
+        what, why = "validation", f" (no test rows: {error})"
+        try:
+            data.setup("validate")
+        except UserError:
+            raise UserError(f"{settings.model}: its own rows cannot be read ({error}); {instead}") from error
+    names = list(data.validation_names if why else data.test_names)
+    count = sum(len(data.split(name)) for name in names)
+    rank_zero_info(f"the {count:,} {what} rows of {settings.model}{why}")
+    columns = list(data.text_columns)
+    return Texts(
+        chain.from_iterable(_cells_of_split(data, name) for name in names), columns, columns, data.label_column
+    )
+
+
+def _cells_of_split(data: Any, split: str) -> Iterator[Cells]:
+    labels, names = data.split(split).labels, data.label_names
+    for start in range(0, len(labels), ROWS):
+        known = labels[start : start + ROWS].tolist()
+        texts = data.texts(split, range(start, start + len(known)))
+        yield from zip(*texts.values(), (str(v) if len(names) == 1 else names[v] for v in known), strict=True)
 
 
 def _cells_of_lines(name: str, lines: Iterable[str], number: int) -> Iterator[Cells]:
@@ -90,6 +130,20 @@ def _cells_of_file(path: str, columns: Sequence[str], texts: Sequence[str], labe
             as_text(value, name, path, number, is_label=place == len(columns)) if checked[place] else value
             for place, (name, value) in enumerate(zip(wanted, values, strict=True))
         ]
+
+
+def _check_named(
+    settings: PredictSettings, there: Sequence[str], trained: Sequence[str], num_texts: int | None
+) -> None:
+    """Refuse a column that is not in the file by the option that names it."""
+    named = [(name, getattr(settings, name)) for name in ("text_column", "text_pair_column", "label_column")]
+    for option, name in [*named, *(("id_columns", name) for name in settings.id_columns)]:
+        if name is not None and name not in there:
+            likely = None
+            if option == "text_column":
+                with suppress(UserError):
+                    likely = _text_columns(replace(settings, text_column=None), there, trained, num_texts)[0]
+            raise no_column(str(settings.file), name, there, option, likely)
 
 
 def _text_columns(

@@ -20,12 +20,13 @@ from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_value
 from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.run_folder import find_model
+from mebert.storage.stored_weights import trained_folder
 
 
 def run_test(settings: TestSettings) -> None:
     """Score a model on a file."""
     named = find_model(str(settings.model))
-    folder = named.saved
+    folder = trained_folder(named)
     classifier = EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision)
     numbers = settings.threshold, settings.speedup, settings.max_drop
     policy = classifier.choose_policy(settings.policy, *numbers)

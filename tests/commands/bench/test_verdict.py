@@ -3,6 +3,7 @@
 import pytest
 
 from mebert.commands.bench.accuracy import Accuracy
+from mebert.commands.bench.output import explained
 from mebert.commands.bench.results import Row
 from mebert.commands.bench.verdict import verdict
 from mebert.policies.stored_thresholds import MAX_DROP, OperatingPoint
@@ -24,6 +25,18 @@ def test_the_verdict_names_the_best_of_both_sides():
     assert line.startswith("Early exit pays here: at batch 32 refill in bfloat16 gives 2.00x the samples/s of the")
     assert "(HF sorted, bfloat16) with 2.10x fewer FLOPs" in line
     assert "\n" not in line
+
+
+def test_the_caption_explains_the_rows_that_are_shown_and_no_others():
+    few = explained([row("plain", [1, 1, 1]), row("shrink", [1, 1, 1], target=2.0)], trained=True)
+    assert few.startswith("plain: ")
+    assert not any(name in few for name in ("HF", "refill", "predicted", "drawn"))
+    rows = [row("HF", [1, 1, 1]), row("HF 2 layers", [1, 1, 1]), row("HF sorted", [1, 1, 1])]
+    rows[1].speedup_wall = 2.0
+    many = explained([*rows, row("refill", [1, 1, 1], target=2.0)], trained=False)
+    assert "of engines over plain, of HF k layers over HF sorted. vs HF: over HF." in many
+    assert "refill lets samples wait" in many
+    assert many.endswith("Exits are drawn.")
 
 
 def test_the_verdict_says_no_and_in_part():

@@ -20,6 +20,7 @@ from mebert.commands.inspect.trace import trace_texts
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
 from mebert.exit_predictor import fit_predictor
+from mebert.policies.base import LOOSEST, written_threshold
 from mebert.storage.model_spec import ModelSpec
 
 from .conftest import saved
@@ -102,6 +103,14 @@ def test_another_threshold_has_no_predictor_and_says_which_have(geep_run, capsys
     said = capsys.readouterr().out
     assert "Note: No token view: no exit predictor for entropy at threshold 0.123 (stored: entropy" in said
     assert "Predicted" not in said
+
+
+def test_a_threshold_close_to_1_is_not_written_as_1(proto_run, capsys):
+    assert inspect(proto_run, "--pair", "anna likes dogs", "anna likes animals", "--threshold", "0.9999996") == 0
+    printed = capsys.readouterr().out
+    assert "threshold 0.9999996" in printed
+    assert " < 0.9999996" in printed
+    assert [written_threshold(at) for at in (0.5, 0.99996, 1.0, LOOSEST)] == ["0.5", "0.99996", "1", "1.0000001"]
 
 
 @pytest.mark.parametrize("kind", ["linear", "static"])
