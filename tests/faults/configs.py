@@ -69,6 +69,11 @@ FAULTS = [
         "num_attention_heads is 3, and must divide hidden_size",
     ),
     Fault("an encoder of no family", module(encoder_config={"model_type": "gpt2"}), "model_type 'gpt2' is not"),
+    Fault(
+        "an MPNet with fewer buckets of distances than are read",
+        module(encoder_config={"model_type": "mpnet", "relative_attention_num_buckets": 8}),
+        "encoder_config: relative_attention_num_buckets is 8, and transformers reads 32",
+    ),
     Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "mean hidden_size?"),
     Fault("texts longer than the encoder takes", OWN + "--data.max_length 100", "takes at most 64 tokens"),
     Fault("class weights for other classes", module(class_weights=[1.0, 2.0]), "must hold 3 numbers above 0"),

@@ -19,7 +19,7 @@ from mebert.models.encoder import REFUSED
 from mebert.models.families import adapters_by_family
 from mebert.policies import FixedExit
 
-COPIES = ("ernie", "xlm-roberta", "camembert")  # whose code is another family's: their options are slow tests
+COPIES = ("ernie", "xlm-roberta", "camembert", "xlm-roberta-xl")  # embeddings of another family: options are slow tests
 ACTIVATIONS = [name for name in ACT2FN if name != "gelu"]
 DROPOUT = [0.0, 0.5]
 SLOWLY = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
