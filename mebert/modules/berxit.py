@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from mebert.errors import UserError
 from mebert.losses import exit_errors
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
@@ -46,6 +47,8 @@ class BERxiTModule(MultiExitModule):
 
     def __init__(self, routine: Literal["alternate-lte", "alternate"] = "alternate-lte", **kwargs: Any) -> None:
         refuse_exit_weights("BERxiT", kwargs)
+        if routine not in ("alternate-lte", "alternate"):
+            raise UserError(f"routine must be alternate-lte or alternate, got {routine!r}")
         super().__init__(**kwargs)
         self.even_batch = False
 

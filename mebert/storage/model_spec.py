@@ -208,7 +208,22 @@ class ModelSpec(_Values):
             )
         spec = read_values(file, cls, where)
         _tell_other_version(where, spec.mebert_version, tuple(sorted(content.keys() - cls.model_fields)))
+        if spec.mebert_version is None:
+            spec._drop_thresholds_of_another_f_pabee(where)
         return spec
+
+    def _drop_thresholds_of_another_f_pabee(self, where: str) -> None:
+        """In 0.1.0 the name meant `PatientDivergence`, and does now only where that is the model's own policy."""
+        own = "" if self.policy is None else str(self.policy["class_path"])
+        if own.endswith(".PatientDivergence"):
+            return
+        gone = [points.pop("f_pabee", None) for points in (self.operating_points, self.max_drops, self.guarantees)]
+        if any(gone):
+            warnings.warn(
+                f"{where}: its thresholds of f_pabee are for the divergence, which mebert 0.1.0 meant by it, and "
+                "are not used; calibrate the model with policy f_pabee, or give mebert.PatientDivergence in Python",
+                stacklevel=3,
+            )
 
     def write(self, folder: str | Path) -> None:
         """Write `exits.json` whole; values that were never set are left out."""

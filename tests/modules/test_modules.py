@@ -1,5 +1,6 @@
 """MultiExitModule and ProtoExitModule: prototypes, the choice of operating points, checkpoints."""
 
+import math
 from functools import partial
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from modules import recipes
 from modules.recipes import labelled, loader
 from tiny import quiet_trainer
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers
@@ -34,6 +36,23 @@ def test_dar_reaches_the_backbone_and_the_prototypes_move(dar):
     first = module.model.encoder.encoder.layer[0].output.dense.weight.grad
     assert first.abs().sum() > 0
     assert bank.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dar", ["hinge", "softmax"])
+def test_the_loss_of_de3_by_loops(dar):
+    """Mean CE + alpha DAR, sample by sample, with the Euclidean distances to the prototypes as the batch moved them."""
+    module, batch = make(dar=dar, alpha=0.3, margin=2.0, spread=0.1), labelled()
+    outputs = module(**model_inputs(batch))
+    loss, bank = module.compute_loss(outputs, batch)["loss"], module.model.prototypes
+    terms = []
+    for m in range(2):
+        for h, y in zip(outputs.features[m], batch["labels"].tolist(), strict=True):
+            d = [float((bank.weight[m] @ h + bank.bias[m] - c).norm().detach()) for c in bank.prototypes[m]]
+            nearest = min(d[k] for k in range(3) if k != y)
+            hinge, log_sum = max(0.0, d[y] - nearest + 2.0), math.log(sum(math.exp(-x) for x in d))
+            terms.append(hinge if dar == "hinge" else d[y] + log_sum)
+    ce = sum(float(F.cross_entropy(z, batch["labels"]).detach()) for z in outputs.logits) / 3
+    assert float(loss) == pytest.approx(ce + 0.3 * sum(terms) / len(terms), rel=1e-5)
 
 
 def test_prototypes_move_without_their_loss_but_not_in_evaluation():

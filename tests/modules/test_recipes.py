@@ -149,6 +149,7 @@ NO_WEIGHTS = ("BERxiT", "DeeBERT", "ElasticBERT", "FastBERT", "GEEP", "LearnedWe
             {"head_learning_rate": 1e-3},
             r"head_learning_rate \(0.001\).* FastBERT.*student_learning_rate",
         ),
+        ("BERxiTModule", {"routine": "lte"}, "routine must be alternate-lte or alternate, got 'lte'"),
         ("GPFEEModule", {"head": "linear"}, "head linear has no place in GPFEE"),
         ("GEEPModule", {"num_students": 3}, "num_students must be from 1 to 2 for an encoder of 3 layers, got 3"),
         ("GEEPModule", {"layers": 1}, "at least 2 layers, got 1"),

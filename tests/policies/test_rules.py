@@ -13,6 +13,7 @@ from tiny import tiny_model
 
 from mebert.errors import UserError
 from mebert.metrics.curve import replay
+from mebert.models import PrototypeBank
 from mebert.policies import (
     FPABEE,
     DistanceRatio,
@@ -72,7 +73,7 @@ def kept(state, rows):
 
 
 def u(z):
-    return scipy_entropy(z.double().softmax(-1).numpy()) / math.log(len(z))
+    return -sum(p * math.log(p) for p in z.double().softmax(-1).tolist()) / math.log(len(z))
 
 
 def divergence(a, b):
@@ -126,13 +127,18 @@ RULES = {
         lambda t, n: ValueChange(t, patience=n),
         lambda history, t, n: in_a_row(changes(lambda a, b: abs(float(a) - float(b)), history), n, t / (1 - t)),
     ),
+    "FastBERT": (lambda t, n: Entropy(t), lambda history, t, n: u(history[-1]) < t),
+    "CascadeBERT": (
+        lambda t, n: MaxProbability(t),
+        lambda history, t, n: max(history[-1].softmax(-1).tolist()) > 1 - t,
+    ),
     "margin": (lambda t, n: Margin(t), lambda history, t, n: unsure(history[-1]) < t),
     "voting": (lambda t, n: Voting(t), lambda history, t, n: against(history) < t),
 }
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 500), st.integers(1, 5), st.sampled_from([0.02, 0.07, 0.2, 0.3, 0.45, 0.55, 0.7, 0.95]))
 def test_each_rule_is_its_formula(name, seed, patience, threshold):
     make, rule = RULES[name]
@@ -150,6 +156,24 @@ def test_a_threshold_of_patience_is_a_patience(threshold):
     assert torch.equal(replay(scores, threshold), replay(scores, by_patience.threshold))
     assert Patience(patience=3).with_threshold(threshold).threshold == threshold
     assert Patience(patience=3).with_threshold(1 / 3.5) == Patience(patience=3)
+
+
+def test_the_rules_of_de3_by_loops():
+    """DR and EDR from the Euclidean distances of g = W h + b to the prototypes, exit by exit and row by row."""
+    model, (logits, _) = tiny_model(), drawn(4)
+    bank = PrototypeBank(2, model.feature_size, CLASSES, dim=5)
+    bank.update(torch.randn(2, 9, 5), torch.arange(9) % CLASSES)
+    model.prototypes = bank
+    features = torch.randn(EXITS, SAMPLES, model.feature_size)
+    dr, edr = DistanceRatio().bind(model), HybridDistanceEntropy(lam=0.7).bind(model)
+    for m in range(2):
+        found = [policy.score(m, logits[m], features[m]).tolist() for policy in (dr, edr)]
+        for row, (z, h) in enumerate(zip(logits[m], features[m], strict=True)):
+            d = [float((bank.weight[m] @ h + bank.bias[m] - c).norm().detach()) for c in bank.prototypes[m]]
+            r1 = d.pop(int(z.argmax()))
+            ratio = 0.5 * (1 + (r1 - min(d)) / max(r1, min(d)))
+            assert found[0][row] == pytest.approx(ratio, rel=1e-3, abs=1e-5)
+            assert found[1][row] == pytest.approx(1.7 / (0.7 / ratio + 1 / u(z)), rel=1e-3, abs=1e-5)
 
 
 def test_learned_to_exit():

@@ -9,7 +9,7 @@ from tiny import tiny_model, words_tokenizer
 from mebert import EarlyExitClassifier
 from mebert.errors import UserError
 from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
-from mebert.policies import FPABEE, Entropy, PatientEntropy, policy_from_spec
+from mebert.policies import FPABEE, Entropy, PatientDivergence, PatientEntropy, policy_from_spec
 from mebert.policies.stored_thresholds import (
     checkpoint_threshold,
     store_thresholds,
@@ -72,6 +72,22 @@ def test_thresholds_go_with_the_settings_that_they_were_chosen_for(tmp_path):
     assert use(FPABEE(0.2, patience=1)) == ["f_pabee"], "others were for the plain one"
     assert kept() == {"entropy"}
     assert ModelSpec.read(tmp_path).policy["init_args"]["patience"] == 1
+
+
+@pytest.mark.parametrize("own", [Entropy(0.2), PatientDivergence(0.2)])
+def test_f_pabee_of_0_1_0_is_the_divergence_or_gone(tmp_path, own):
+    tiny_model().save_pretrained(tmp_path, policy=own, operating_points={"f_pabee": {2.0: 0.5}, "entropy": {2.0: 0.4}})
+    content = json.loads((tmp_path / "exits.json").read_text())
+    del content["mebert_version"]
+    content["policy"]["init_args"].pop("measure", None)
+    (tmp_path / "exits.json").write_text(json.dumps(content))
+    if own.name == "f_pabee":
+        assert ModelSpec.read(tmp_path).operating_points == {"entropy": {2.0: 0.4}, "f_pabee": {2.0: 0.5}}
+        assert policy_from_spec(ModelSpec.read(tmp_path).policy) == own
+        assert store_thresholds(tmp_path, {}, use=Entropy(0.1)) == ["f_pabee"], "by that name another is meant now"
+    else:
+        with pytest.warns(UserWarning, match="thresholds of f_pabee are for the divergence.*calibrate the model"):
+            assert ModelSpec.read(tmp_path).operating_points == {"entropy": {2.0: 0.4}}
 
 
 SCORES = st.sampled_from([0.0, 0.5, 1.0 - 2.0**-24, 1.0, float("inf")])
