@@ -137,9 +137,10 @@ def _configuration(
         "eval_batch_size": 64,
     }
     named = " and ".join(map(repr, columns.texts))
+    read = "are one window" if "--data.stride" in given else "are not cut"
     notes = [
         f"{path}: text {named}, label {columns.label!r} ({labels} values), {rows:,} rows",
-        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts are not cut), learning "
+        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts {read}), learning "
         f"rate {rate:g}; held out for validation {held_out['holdout']:.0%}, "
         f"for the test {held_out['test_holdout']:.0%}",
     ]
