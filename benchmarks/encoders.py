@@ -6,7 +6,8 @@
 
 Each row is measured in a process of its own, both models in turn, on one thread, in CPU seconds: other work on the
 machine then disturbs least. A family has random weights (6 layers of width 384), which cost as much as trained ones.
-Texts are random tokens with the lengths of SST-2, in batches sorted by length for both.
+Texts are random tokens with the lengths of SST-2, in batches sorted by length for both. Before it is timed, the
+prepared model must have Hugging Face's hidden states after every layer, within 1e-5.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
         fast = prepare_model(model, precision)
         found["fused"] = isinstance(fast.adapter, FusedAdapter)
         theirs = HuggingFaceModel(hugging_face_model(model, torch.device("cpu"), precision))
+        if precision == "float32":
+            check_hidden_states(model, fast)
         ours = make_engine("full", fast, FixedExit(exit=fast.num_exits))
         for size, texts in TEXTS.items():
             rows = random_texts("sst2", texts, 128, settings.vocab_size, seed=0)
@@ -86,6 +89,22 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
             numbers = {"hf": hf, "plain": plain, "ratio": statistics.median(a / b for a, b in each)}
             found[f"{precision}, batch {size}"] = {key: round(value, 3) for key, value in numbers.items()}
     return found
+
+
+@torch.no_grad()
+def check_hidden_states(model: MultiExitModel, fast: MultiExitModel) -> None:
+    """Compare those of packed texts with Hugging Face's, layer by layer, in batches of 1 and 6."""
+    settings: Any = model.adapter.config
+    rows = random_texts("sst2", 7, 128, settings.vocab_size, seed=1)
+    for inputs, _ in make_batches(rows, 6, settings.pad_token_id or 0, torch.device("cpu"), sort=True):
+        states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+        state = fast.start(**inputs)
+        for depth in range(1, fast.num_layers + 1):
+            state = fast.adapter.advance(state, depth)
+            hidden, mask = state.padded()
+            read = hidden if depth < fast.num_layers else fast.adapter.final_norm(hidden)
+            wanted = states[depth][inputs["attention_mask"] == 1]
+            torch.testing.assert_close(read[mask == 1], wanted, atol=1e-5, rtol=1e-5)
 
 
 def cpu_seconds(engine: Engine, batches: Any) -> float:

@@ -70,7 +70,7 @@ class MultiExitModule(EarlyExitModule):
             set here or by `threshold`.
         engine: How `predict` runs: `shrink` drops samples as they leave, `full` runs all layers, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names.
-        attn_implementation: `sdpa` or `eager`.
+        attn_implementation: `sdpa` or `eager`; no effect on a family that transformers runs in one way only.
         head_learning_rate: Peak learning rate of all that is not the encoder (exit heads, prototypical networks, ...),
             which starts from random weights; null takes `learning_rate`. Recipes of two stages have none.
         max_drop: The policy's threshold is the fastest at which the main metric on validation data is at most this much

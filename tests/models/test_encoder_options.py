@@ -266,13 +266,18 @@ def test_options_without_effect_have_none(family):
 
 
 @pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
-def test_dropout_is_hugging_faces_in_training(family):
+def test_dropout_and_gradients_are_hugging_faces_in_training(family):
     encoder = theirs(family, **dict.fromkeys(adapters_by_family()[family].dropout_keys, 0.3)).train()
     walk, batch = adapter_for(encoder), next(batches(encoder))
     torch.manual_seed(2)
     wanted = encoder(**batch).last_hidden_state
     torch.manual_seed(2)
-    close(walk.final_norm(walk.advance(walk.start(**batch), walk.num_layers).hidden), wanted, "with dropout")
+    found = walk.final_norm(walk.advance(walk.start(**batch), walk.num_layers).hidden)
+    close(found, wanted, "with dropout")
+    for mine, its in zip(
+        *(torch.autograd.grad(x.square().mean(), [*encoder.parameters()]) for x in (found, wanted)), strict=True
+    ):
+        close(mine, its, "gradient")
     assert not torch.allclose(encoder(**batch).last_hidden_state, wanted), "dropout is on"
 
 
