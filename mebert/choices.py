@@ -16,5 +16,8 @@ PoolingKind = Literal["cls", "mean", "max", "attention", "fastbert"]
 HeadKind = Literal["mlp", "linear", "shared"]
 """How an exit classifies."""
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""What a row's label is, as Hugging Face names it: one class, a set of labels, or a number."""
+
 CompareFormat = Literal["text", "md", "csv", "png", "html"]
 """What `compare` writes."""

@@ -1,6 +1,7 @@
 """Losses over exits, as pure functions.
 
-Shapes: E exits, M exits with prototypes, B batch, C classes. All return a scalar unless stated otherwise.
+Shapes: E exits, M exits with prototypes, B batch, C classes. All return a scalar unless stated otherwise. Logits of
+several labels a row are (..., C, 2), for each label those of no and yes, and their labels (B, C), 0 or 1.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def distillation_pairs(kind: DistillationKind, num_students: int) -> list[tuple[
 def logit_distances(students: Tensor, teachers: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch: (M, B, C) twice to (M,).
 
-    T^2 keeps the gradient's size when T changes. For regression (C = 1) the squared difference, without T. Teachers
-    are taken without gradient. Source: Hinton et al. 2015.
+    T^2 keeps the gradient's size when T changes. For regression (C = 1) the squared difference, without T; of several
+    labels (M, B, C, 2) the mean over them. Teachers are taken without gradient. Source: Hinton et al. 2015.
 
     >>> logit_distances(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[0.0, 0.0]]]), 3.0)
     tensor([0.])
@@ -47,7 +48,7 @@ def logit_distances(students: Tensor, teachers: Tensor, temperature: float) -> T
         return (students - teachers).square().mean((-1, -2))
     student, teacher = (students / temperature).log_softmax(-1), (teachers / temperature).log_softmax(-1)
     kl = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-    return temperature**2 * kl.mean(-1)
+    return temperature**2 * kl.flatten(1).mean(1)
 
 
 def feature_distances(students: Tensor, teachers: Tensor, kind: FeatureLossKind) -> Tensor:
@@ -107,21 +108,21 @@ def balanced_weights(labels: Tensor, num_labels: int) -> Tensor:
 def per_exit_losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """The loss of each exit, (E,): cross-entropy, or mean squared error where C = 1.
 
-    With weights it is the mean over samples of w_y CE, not divided by the sum of the weights, which would differ from
-    process to process.
+    Of several labels a row the binary cross-entropy, mean over rows and labels, as of Hugging Face. With weights it is
+    the mean over samples of w_y CE, not divided by the sum of the weights, which would differ from process to process.
 
     Args:
-        logits: (E, B, C).
-        labels: (B,), int64 classes, or float targets where C = 1.
+        logits: (E, B, C), or (E, B, C, 2).
+        labels: (B,), int64 classes, or float targets where C = 1; or (B, C).
         class_weights: Weight of each class's samples, (C,).
     """
-    num_exits, batch, num_labels = logits.shape
-    if num_labels == 1:
+    if logits.shape[-1] == 1:
         return (logits.squeeze(-1).float() - labels.float()).square().mean(1)
+    num_exits = logits.shape[0]
     flat = F.cross_entropy(
-        logits.flatten(0, 1).float(), labels.repeat(num_exits), weight=class_weights, reduction="none"
+        logits.flatten(0, -2).float(), labels.flatten().repeat(num_exits), weight=class_weights, reduction="none"
     )
-    return flat.view(num_exits, batch).mean(1)
+    return flat.view(num_exits, labels.numel()).mean(1)
 
 
 exit_losses = per_exit_losses  # its name in mebert 0.1.0
@@ -130,9 +131,11 @@ exit_losses = per_exit_losses  # its name in mebert 0.1.0
 def exit_errors(logits: Tensor, labels: Tensor) -> Tensor:
     """Where each exit is wrong, (E, B) float32: 1 or 0; where C = 1, tanh of the absolute error.
 
+    Of several labels a row the share of them that is wrong.
+
     Args:
-        logits: (E, B, C).
-        labels: (B,), int64 classes, or float targets where C = 1.
+        logits: (E, B, C), or (E, B, C, 2).
+        labels: (B,), int64 classes, or float targets where C = 1; or (B, C).
 
     >>> exit_errors(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), torch.tensor([1, 1]))
     tensor([[0., 1.]])
@@ -140,7 +143,8 @@ def exit_errors(logits: Tensor, labels: Tensor) -> Tensor:
     with torch.no_grad():
         if logits.shape[-1] == 1:
             return (logits.squeeze(-1).float() - labels.float()).abs().tanh()
-        return (logits.argmax(-1) != labels).float()
+        wrong = (logits.argmax(-1) != labels).float()
+        return wrong.mean(-1) if labels.ndim == 2 else wrong
 
 
 def dar_hinge(distances: Tensor, labels: Tensor, margin: float) -> Tensor:

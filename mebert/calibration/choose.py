@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mebert.calibration.bounds import fixed_sequence
+from mebert.calibration.bounds import fixed_sequence, hoeffding_bentkus_p_value
 from mebert.calibration.risks import NewMistakes, Risk
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord, replay
@@ -91,9 +91,13 @@ def threshold_grid() -> Tensor:
 
 
 def losses_at(record: ExitRecord, scores: Tensor, threshold: float, risk: Risk) -> Tensor:
-    """The risk's loss of each sample of a classification at a threshold, (N,) float64; `scores` (E, N)."""
+    """The risk's loss of each sample of a classification at a threshold, (N,) float64; `scores` (E, N).
+
+    Of several labels a row it is the mean of their losses, such as the share of labels lost.
+    """
     early = record.logits_at(replay(scores, threshold)).argmax(-1)
-    return risk.losses(early, record.logits[-1].argmax(-1), record.labels)
+    losses = risk.losses(early, record.logits[-1].argmax(-1), record.labels)
+    return losses.mean(-1) if record.labels.ndim == 2 else losses
 
 
 def check_levels(epsilon: float, delta: float) -> None:
@@ -145,7 +149,11 @@ def guaranteed_threshold(
         )
     grid = threshold_grid().tolist()
     totals = torch.stack([losses_at(record, scores, threshold, risk).sum() for threshold in grid])
-    passed = int(fixed_sequence(risk.p_value(totals, samples, epsilon), delta))
+    if record.labels.ndim == 2:  # shares of labels: any number from 0 to 1
+        p_values = hoeffding_bentkus_p_value(totals, samples, risk.limit(epsilon))
+    else:
+        p_values = risk.p_value(totals, samples, epsilon)
+    passed = int(fixed_sequence(p_values, delta))
     threshold = grid[passed - 1] if passed else 0.0
     measured = risk.measured(float(losses_at(record, scores, threshold, risk).mean()))
     return Guarantee(threshold, risk.name, epsilon, delta, samples, measured)

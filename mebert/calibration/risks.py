@@ -1,6 +1,7 @@
 """Which loss against the full model is bounded, and by which test.
 
-Shapes: N samples, (...) experiments. Leaving early costs accuracy E[full right] - E[early right]; a sample is
+Shapes: N samples, (...) experiments, C labels where a row has several. Leaving early costs accuracy E[full right] -
+    E[early right]; a sample is
 right or wrong at both exits, so that its own difference is -1, 0 or 1. Each risk here bounds that cost by epsilon.
 """
 
@@ -25,7 +26,7 @@ class Risk:
     needs_labels: ClassVar[bool] = True
 
     def losses(self, early: Tensor, full: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each sample, (..., N) float64.
+        """The loss of each sample, (..., N) float64; of several labels a row that of each label, (..., N, C).
 
         Args:
             early: Class at the exit taken, (..., N).
@@ -37,6 +38,10 @@ class Risk:
     def p_value(self, total: Tensor, n: int, epsilon: float) -> Tensor:
         """The p-value of summed losses (...), float64; exact for losses of 0 and 1."""
         return binomial_p_value(total, n, epsilon)
+
+    def limit(self, epsilon: float) -> float:
+        """The mean loss that is an `epsilon` of accuracy lost."""
+        return epsilon
 
     def measured(self, mean: float) -> float:
         """A mean loss as a loss of accuracy, in the unit of epsilon."""
@@ -87,7 +92,10 @@ class AccuracyDifference(Risk):
         return (1.0 + (full == labels).double() - (early == labels).double()) / 2
 
     def p_value(self, total: Tensor, n: int, epsilon: float) -> Tensor:
-        return hoeffding_bentkus_p_value(total, n, (1 + epsilon) / 2)
+        return hoeffding_bentkus_p_value(total, n, self.limit(epsilon))
+
+    def limit(self, epsilon: float) -> float:
+        return (1 + epsilon) / 2
 
     def measured(self, mean: float) -> float:
         return 2 * mean - 1

@@ -10,6 +10,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from mebert.choices import ProblemType
+from mebert.metrics.task import USUAL_METRICS
 from mebert.storage.paths import check_output
 
 
@@ -71,7 +73,7 @@ class CheckedCheckpoint(ModelCheckpoint):
         return "://" not in str(self.dirpath)
 
 
-def main_metrics(trainer: Trainer, num_labels: int) -> tuple[str, ...]:
-    """The metrics that the data asks for, the main one first; accuracy (or Pearson) where it names none."""
+def main_metrics(trainer: Trainer, problem_type: ProblemType) -> tuple[str, ...]:
+    """The metrics that the data asks for, the main one first; the usual ones where it names none."""
     names = getattr(getattr(trainer, "datamodule", None), "metrics", None)
-    return tuple(names or (("pearson", "spearman") if num_labels == 1 else ("acc",)))
+    return tuple(names or USUAL_METRICS[problem_type])

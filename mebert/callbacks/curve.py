@@ -52,7 +52,8 @@ class AccuracySpeedCurve(SplitCallback):
             to choose is chosen on the validation pass that the checkpoint keeps.
         fit_indicators: Fit prototypes and a learning-to-exit head to the training rows before each validation where
             the recipe trains none, so that the policies `dr`, `edr` and `learned` can be compared (a policy of the
-            module that needs them has them anyway). In a regression the head alone.
+            module that needs them has them anyway). In a regression, and where rows have several labels, the head
+            alone.
         verbose: Print all tables of `report.md`, too.
     """
 
@@ -123,7 +124,7 @@ class AccuracySpeedCurve(SplitCallback):
     def _end_validation(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
         records = self._records(trainer, pl_module, "val")
         alone = trainer.state.fn == TrainerFn.VALIDATING  # the command `validate`: what training chose stands
-        metrics = main_metrics(trainer, pl_module.model.num_labels)
+        metrics = main_metrics(trainer, pl_module.model.problem_type)
         found = []
         if 0 in records and not (alone and pl_module.operating_points):
             pl_module.choose_operating_points(records[0], self.points, metrics[0])
@@ -152,7 +153,7 @@ class AccuracySpeedCurve(SplitCallback):
     def report_validation(self, trainer: L.Trainer, module: MultiExitModule) -> None:
         """Report the pass on which the checkpoint's points were chosen, where there is no test."""
         if (record := module.validation_record) is not None and trainer.is_global_zero:
-            evaluation = self._evaluate(module, record, "val", main_metrics(trainer, module.model.num_labels))
+            evaluation = self._evaluate(module, record, "val", main_metrics(trainer, module.model.problem_type))
             add_reliability(evaluation, record)
             self._report(trainer, module, [(evaluation, record)])
 
@@ -191,7 +192,7 @@ class AccuracySpeedCurve(SplitCallback):
         self._recorders, self.tested, self._clock.batches = {}, {}, {}
 
     def _end_test(self, trainer: L.Trainer, pl_module: MultiExitModule) -> None:
-        metrics = main_metrics(trainer, pl_module.model.num_labels)
+        metrics = main_metrics(trainer, pl_module.model.problem_type)
         for loader, record in self._records(trainer, pl_module, "test").items():
             prefix = stage_prefix(trainer, "test", loader)
             self._set_current(pl_module, "test", prefix, PolicyCosts(pl_module.model, record, metrics[0]))

@@ -1,4 +1,7 @@
-"""The task's metrics of every exit. Shapes: B batch, C classes, E exits."""
+"""The task's metrics of every exit.
+
+Shapes: B batch, C classes, E exits. With several labels a row, labels are (B, C) and logits (E, B, C, 2).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.base import BatchPlace, SplitCallback, main_metrics
+from mebert.choices import ProblemType
 from mebert.errors import check_range
 from mebert.metrics.collected import make_metric, update_metric
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_input
 from mebert.modules.base import stage_prefix
 from mebert.runtime.messages import rank_zero_warn
+from mebert.storage.model_spec import checked_problem_type
 
 
 class ExitAccuracy(SplitCallback):
@@ -46,8 +51,11 @@ class ExitAccuracy(SplitCallback):
             return
         splits, prefix = self._stages[place.stage], stage_prefix(trainer, place.stage, place.loader)
         if prefix not in splits:
-            logits = outputs["logits"]
-            splits[prefix] = _SplitMetrics(main_metrics(trainer, logits.shape[-1]), logits, self.flush_every)
+            logits, several = outputs["logits"], outputs["labels"].ndim == 2
+            kind: ProblemType = (
+                "multi_label_classification" if several else checked_problem_type(None, logits.shape[-1])
+            )
+            splits[prefix] = _SplitMetrics(main_metrics(trainer, kind), logits, self.flush_every, several)
         splits[prefix].update(outputs["logits"], outputs["labels"], outputs["index"], batch.get("query"))
 
     @override
@@ -77,11 +85,12 @@ class ExitAccuracy(SplitCallback):
 class _SplitMetrics:
     """The metrics of all exits over one pass of one split; the first batch's logits (E, B, C) give shape and device."""
 
-    def __init__(self, names: Sequence[str], logits: Tensor, flush_every: int) -> None:
-        num_exits, _, self.num_labels = logits.shape
+    def __init__(self, names: Sequence[str], logits: Tensor, flush_every: int, several: bool = False) -> None:
+        num_exits, _, self.num_labels = logits.shape[:3]
         self.names, self.flush_every = tuple(names), flush_every
         self._metrics = {
-            name: [make_metric(name, self.num_labels).to(logits.device) for _ in range(num_exits)] for name in names
+            name: [make_metric(name, self.num_labels, several).to(logits.device) for _ in range(num_exits)]
+            for name in names
         }
         # What must be kept for each kind of metric: predicted classes or values, or scores to rank by.
         self._kinds = {_kind(name): name for name in self.names}
@@ -91,7 +100,7 @@ class _SplitMetrics:
     def update(self, logits: Tensor, labels: Tensor, index: Tensor, queries: Tensor | None = None) -> None:
         """Add a batch: logits (E, B, C), labels (B,), index (B,), and questions (B,) of a ranking task."""
         batch = {"labels": labels, "index": index} | ({} if queries is None else {"query": queries})
-        predicted = {kind: metric_input(name, logits.detach()).T for kind, name in self._kinds.items()}
+        predicted = {kind: metric_input(name, logits.detach()).transpose(0, 1) for kind, name in self._kinds.items()}
         self._waiting.append(batch | predicted)
         if len(self._waiting) >= self.flush_every:
             self._flush()
@@ -110,7 +119,7 @@ class _SplitMetrics:
         kept = {name: values[rows] for name, values in kept.items()}
         for name, metrics in self._metrics.items():
             labels, queries = kept["labels"], kept.get("query")
-            for predicted, metric in zip(kept[_kind(name)].T, metrics, strict=True):
+            for predicted, metric in zip(kept[_kind(name)].unbind(1), metrics, strict=True):
                 update_metric(metric, predicted, labels, queries, regression=self.num_labels == 1)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from mebert.inference import EngineName
 from mebert.policies.stored_thresholds import OperatingPoint, asked_by, check_max_drop, checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
-from mebert.report.prediction_files import PredictionFormat, check_prediction_path, write_table
+from mebert.report.prediction_files import PredictionFormat, check_prediction_path, label_cells, write_table
 from mebert.report.prediction_score import PredictionScore
 from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
 from mebert.runtime.distributed import gather_rows
@@ -45,9 +45,10 @@ if TYPE_CHECKING:
 class PredictionWriter(L.Callback):
     """Writes a table of predictions: index, `data.id_columns`, the texts, label, a probability a label, exit (from 1).
 
-    For regression the table has `score` instead of a label and probabilities. A text column of one of these names gets
-    `input_` before its name. Rows are in the order of the input, whatever the batches and processes were. Only
-    `predict` writes. Where the file has labels, it prints the metrics, too.
+    For regression the table has `score` instead of a label and probabilities; where a row has several labels `labels`,
+    those with a probability above 0.5 (a list in JSONL and Parquet, else parted as in the training file). A text column
+    of one of these names gets `input_` before its name. Rows are in the order of the input, whatever the batches and
+    processes were. Only `predict` writes. Where the file has labels, it prints the metrics, too.
 
     Until then the rows are in Parquet files in a folder beside the table, named like it and ending in `.shards`. A run
     that is killed leaves them there, each whole (pandas reads such a folder), and the table as it was.
@@ -184,8 +185,12 @@ class PredictionWriter(L.Callback):
         if self.format != "glue":
             data: Any = getattr(trainer, "datamodule", None)
             query = getattr(data, "query_column", None)
-            score = PredictionScore(main_metrics(trainer, module.model.num_labels), module.model.label_names, query)
-            chunks = _chunks(data, tables, score)
+            model = module.model
+            score = PredictionScore(
+                main_metrics(trainer, model.problem_type), model.label_names, query, model.multi_label
+            )
+            separator = getattr(getattr(data, "label_form", None), "separator", None)
+            chunks = label_cells(_chunks(data, tables, score), separator, place.suffix)
             if pretending:
                 deque(chunks, maxlen=0)
             else:
@@ -262,10 +267,21 @@ def _columns(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Any]:
     if model.num_labels == 1:
         table["score"] = rows["label"].float().numpy()
     else:
-        table["label"] = [model.label_names[label] for label in rows["label"].tolist()]
+        if model.multi_label:
+            table["labels"] = _label_sets(model.label_names, rows["label"])
+        else:
+            table["label"] = [model.label_names[label] for label in rows["label"].tolist()]
         for c, name in enumerate(model.label_names):
             table[f"prob_{name}"] = rows["probabilities"][:, c].float().numpy()
     return table | {"exit": rows["exit"].numpy()}
+
+
+def _label_sets(names: Sequence[str], chosen: Tensor) -> Any:
+    """The names of the labels (N, C), 0 or 1, of each row, as an Arrow array whose type is known without any."""
+    import pyarrow as pa
+
+    sets = [[names[number] for number in row.nonzero().flatten().tolist()] for row in chosen]
+    return pa.array(sets, pa.list_(pa.string()))
 
 
 def _chunks(data: Any, tables: Iterator[pa.Table], score: PredictionScore) -> Iterator[dict[str, list[Any]]]:

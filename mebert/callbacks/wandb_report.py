@@ -55,7 +55,7 @@ class WandbReport(L.Callback):
                 tables["samples"] = self._samples(trainer, pl_module, split, evaluation, record)
             for logger in loggers:  # W&B objects belong to one run
                 content = _tables_and_charts(tables, evaluation)
-                if record.logits.shape[-1] > 1:
+                if record.logits.shape[-1] > 1 and record.labels.ndim == 1:
                     content |= _confusion(evaluation, record, pl_module.model.label_names)
                 logger.log_metrics({f"{split}/{name}": value for name, value in content.items()}, trainer.global_step)
         for logger in loggers:

@@ -21,6 +21,10 @@ def check_match(command: Command, data: Any, model: Any) -> None:
     given = getattr(data, "num_labels", trained)
     if trained is not None and trained != given:
         raise UserError(f"{path} was trained for {trained} labels, but this data has {given}: wrong --ckpt_path?")
+    several = "multi_label_classification"
+    kinds = checkpoint.get("hyper_parameters", {}).get("problem_type"), getattr(data, "problem_type", None)
+    if kinds.count(several) == 1 and None not in kinds:
+        raise UserError(f"{path} was trained for {kinds[0]}, but this data is for {kinds[1]}: wrong --ckpt_path?")
     saved = checkpoint["mebert"]
     check_data_labels(saved.get("label_names"), data)
     if command.name != "predict":

@@ -17,6 +17,7 @@ import numpy as np
 from lightning import LightningModule
 
 import mebert
+from mebert.data.files import label_form
 from mebert.data.found_columns import Columns, check_own_file, find_columns, read_columns
 from mebert.data.tokenizers import encode_texts, load_tokenizer
 from mebert.errors import UserError
@@ -41,7 +42,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 DEFAULT_RECIPE = "deebert"  # the best mean rank by area in docs/results.md
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-COLUMNS = ("text_column", "text_pair_column", "label_column")
+COLUMNS = ("text_column", "text_pair_column", "label_column", "label_separator")
 
 HELD_OUT, MOST_HELD_OUT = 0.15, 2000  # share and rows, of validation and of test
 LONGEST = 256  # tokens
@@ -96,15 +97,23 @@ def expand(words: Sequence[str]) -> tuple[list[str], list[str]]:
     short, others = parser.parse_known_args(rest)
     columns = find_columns(path, short.text_column, short.text_pair_column, short.label_column)
     chosen = {name: value for name, value in vars(short).items() if name in CHOSEN and value is not None}
-    config, notes = _configuration(path, columns, short.recipe, short.encoder, chosen, others)
+    separator = short.label_separator
+    config, notes = _configuration(path, columns, short.recipe, short.encoder, chosen, others, separator)
     return ["fit", "--config", json.dumps(config), *others], notes
 
 
 def _configuration(
-    path: str, columns: Columns, recipe: str, encoder: str, chosen: Mapping[str, Any], others: Sequence[str]
+    path: str,
+    columns: Columns,
+    recipe: str,
+    encoder: str,
+    chosen: Mapping[str, Any],
+    others: Sequence[str],
+    separator: str | None,
 ) -> tuple[dict[str, Any], list[str]]:
     class_path, own, two_stages = _recipe(recipe)
-    rows, labels, texts = read_columns(path, columns, MEASURED)
+    form = label_form([path], columns.label, separator)
+    rows, labels, texts = read_columns(path, columns, MEASURED, form)
     given = {word.partition("=")[0] for word in others}
     if labels < 2 and not given & {"--data.labels", "--data.regression"}:
         raise UserError(
@@ -130,6 +139,7 @@ def _configuration(
         "text_column": columns.text,
         "text_pair_column": columns.pair,
         "label_column": columns.label,
+        **({} if separator is None else {"label_separator": separator}),
         **held_out,
         "stratify": True,
         "max_length": length,
@@ -137,10 +147,10 @@ def _configuration(
         "eval_batch_size": 64,
     }
     named = " and ".join(map(repr, columns.texts))
-    read = "are one window" if "--data.stride" in given else "are not cut"
+    what = "labels, of which a row may have several" if form.several else "values"
     notes = [
-        f"{path}: text {named}, label {columns.label!r} ({labels} values), {rows:,} rows",
-        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts {read}), learning "
+        f"{path}: text {named}, label {columns.label!r} ({labels} {what}), {rows:,} rows",
+        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts are not cut), learning "
         f"rate {rate:g}; held out for validation {held_out['holdout']:.0%}, "
         f"for the test {held_out['test_holdout']:.0%}",
     ]

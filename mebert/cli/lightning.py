@@ -28,6 +28,7 @@ from mebert.callbacks.last_checkpoint import ValidateLast
 from mebert.callbacks.progress import set_progress
 from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.stop_on_signal import StopOnSignal
+from mebert.choices import ProblemType
 from mebert.cli.checkpoint_match import check_match
 from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
@@ -69,6 +70,12 @@ COMMAND_DEFAULTS = {"predict": {"return_predictions": False}}
 PROBLEM = re.compile(r"Problem with given class_path '(\S+)':\s*-?\s*(.+)")
 
 
+def problem_type_of(data: Any) -> ProblemType | None:
+    """What a data module says that a label is; None where it does not say."""
+    found: ProblemType | None = getattr(data, "problem_type", None)
+    return found
+
+
 class MebertParser(UserErrorParser, LightningArgumentParser):
     """Lightning's parser, which reports a mistake in one line."""
 
@@ -93,6 +100,7 @@ class MebertCLI(LightningCLI):
         tables = "Print all tables of report.md, too."
         parser.add_argument("--verbose", type=bool, nargs="?", const=True, default=False, help=tables)
         parser.link_arguments("data.num_labels", "model.init_args.num_labels", apply_on="instantiate")
+        parser.link_arguments("data", "model.init_args.problem_type", problem_type_of, apply_on="instantiate")
         for section, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, section)
         parser.link_arguments("verbose", "curve.verbose")
@@ -168,7 +176,7 @@ class MebertCLI(LightningCLI):
         check_match(self._command, self.datamodule, self.model)
         # The run's config.yaml has the names, so that it says the same when the training file is another one or gone.
         settings = self._command.config.data.get("init_args", {})
-        fill_in_labels(settings, getattr(self.datamodule, "label_names", None))
+        fill_in_labels(settings, getattr(self.datamodule, "label_names", None), problem_type_of(self.datamodule))
 
     @override
     def _set_seed(self) -> None:
@@ -238,6 +246,7 @@ class MebertCLI(LightningCLI):
             self._get(self.config_init, "curve").report_validation(trainer, self.model)
         if trainer.is_global_zero:
             folder, read = run_folder(trainer), getattr(self.datamodule, "text_settings", {})
+            separator = getattr(getattr(self.datamodule, "label_form", None), "separator", None)
             self.model.model.save_pretrained(
                 folder / "model",
                 getattr(self.datamodule, "tokenizer", None),
@@ -248,6 +257,7 @@ class MebertCLI(LightningCLI):
                 max_drops=self.model.max_drops,
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
                 **({} if read.get("stride") is None else {"stride": read["stride"]}),
+                **({} if separator is None else {"label_separator": separator}),
             )
             save_predictors(folder / "model", self.model.exit_predictors)
             self._store_once(RunFolder(folder), Path(best))

@@ -114,7 +114,8 @@ def _open_checkpoint(command: Command) -> None:
 def _use_saved_labels(command: Command) -> None:
     if command.checkpoint is not None:
         settings: Any = command.config.data.get("init_args", {})
-        fill_in_labels(settings, command.checkpoint["mebert"].get("label_names"))
+        kind = command.checkpoint.get("hyper_parameters", {}).get("problem_type")
+        fill_in_labels(settings, command.checkpoint["mebert"].get("label_names"), kind)
 
 
 def _select_glue_rows(command: Command) -> None:
@@ -133,7 +134,7 @@ def _report_overrides(command: Command) -> None:
         used = after.get(key, value)
         # A class may be given by its short or its full path.
         same = _last(used) == _last(value) if key.endswith("class_path") else used == value
-        if not same and not key.endswith("num_labels"):
+        if not same and not key.endswith(("num_labels", "problem_type")):
             rank_zero_info(f"model.{key}: the checkpoint's {used!r} is used, not {value!r}")
 
 

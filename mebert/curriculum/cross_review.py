@@ -45,8 +45,8 @@ class CrossReview(DataMeasure):
     Args:
         teachers: Number of parts and teachers, at least 2.
         epochs: Epochs that each teacher is trained for.
-        score: How a teacher's logits judge a row; null for the margin over all exits (the loss in a regression). The
-            paper counts the teachers that are wrong, which leaves many ties.
+        score: How a teacher's logits judge a row; null for the margin over all exits (the loss in a regression, and
+            where rows have several labels). The paper counts the teachers that are wrong, which leaves many ties.
         seed: Determines the parts and the teachers.
     """
 
@@ -104,7 +104,7 @@ class CrossReview(DataMeasure):
     def _scorer(self, split: TokenisedSplit) -> ModelMeasure:
         if self.score is not None:
             return self.score
-        return Loss() if split.is_regression else Margin()
+        return Loss() if split.is_regression or split.is_multi_label else Margin()
 
     def _train_and_score(self, split: TokenisedSplit, data: SplitLoaders, trainer: L.Trainer) -> np.ndarray:
         parts = np.array_split(np.random.default_rng(self.seed).permutation(len(split)), self.teachers)

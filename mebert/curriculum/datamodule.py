@@ -39,7 +39,7 @@ class CurriculumOrder(SplitLoaders):
         direction: `easy_first`, `hard_first`, or `random`: a control that shows what the pacing alone does.
         within_class: Rank rows within their class, so that easy and hard parts hold the classes in the same shares.
             Scores of a model are lower for the class that it prefers: ranked together, training would start on that
-            class alone. No effect in a regression.
+            class alone. No effect in a regression, nor where rows have several labels.
         scores_from: Source of the scores of a measure of the model: the steps of the `training` itself, at no cost, or
             one pass of `inference` over the training rows at the start of every epoch but the first.
         initial: Measure of the first epoch, before the model has scores; null shuffles that epoch.
@@ -92,6 +92,9 @@ class CurriculumOrder(SplitLoaders):
             if split.is_regression and not measure.fits_regression:
                 name = type(measure).__name__
                 raise UserError(f"difficulty {name} needs classes, but this task is a regression; use Loss")
+            if split.is_multi_label and not measure.fits_multi_label:
+                name = type(measure).__name__
+                raise UserError(f"difficulty {name} needs one class a row, and these have several labels; use Loss")
             callbacks = [] if self.trainer is None else self.trainer.callbacks
             if self.scores_from == "training" and not any(isinstance(c, _Collector) for c in callbacks):
                 callbacks.insert(0, _Collector())  # before checkpoints, which then hold the newest step's scores
@@ -118,7 +121,7 @@ class CurriculumOrder(SplitLoaders):
             *world,
             self.seed,
             self.group_by_length,
-            classes=split.labels if self.within_class and not split.is_regression else None,
+            classes=split.labels if self.within_class and not (split.is_regression or split.is_multi_label) else None,
         )
 
     def current_difficulty(self, epoch: int) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mebert.errors import UserError
+from mebert.metrics.task import same_labels
 
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
@@ -67,9 +68,13 @@ class KnownDifficulty(DataMeasure):
 
 
 class ModelMeasure(DifficultyMeasure, ABC):
-    """A measure of the model in training: from the logits of the training steps, or of a pass of inference."""
+    """A measure of the model in training: from the logits of the training steps, or of a pass of inference.
+
+    Where a row has several labels, logits are (E, B, C, 2) and labels (B, C), 0 or 1.
+    """
 
     fits_regression = False
+    fits_multi_label = False
 
     @abstractmethod
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -96,15 +101,16 @@ class _MeanOverExits(ModelMeasure):
 
 
 class Loss(_MeanOverExits):
-    """The current loss: cross-entropy, or the squared error of a regression."""
+    """The current loss: cross-entropy (the mean over the labels of a row that has several), or the squared error."""
 
     fits_regression = True
+    fits_multi_label = True
 
     def per_exit(self, logits: Tensor, labels: Tensor) -> Tensor:
         if logits.shape[-1] == 1:
             return (logits.squeeze(-1) - labels.float()).square()
-        losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
-        return losses.view(len(logits), -1)
+        losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten().repeat(len(logits)), reduction="none")
+        return losses.view(len(logits), len(labels), -1).mean(-1)
 
 
 class Margin(_MeanOverExits):
@@ -121,8 +127,10 @@ class Margin(_MeanOverExits):
 class ExitDepth(ModelMeasure):
     """The first exit (0-based) from which the sample stays right; E where even the last exit is wrong."""
 
+    fits_multi_label = True
+
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        right = (logits.argmax(-1) == labels).int()
+        right = same_labels(logits.argmax(-1), labels).int()
         # How many exits, counted from the last one backwards, are right without a gap.
         return (len(right) - right.flip(0).cumprod(0).sum(0)).float()
 
@@ -130,8 +138,10 @@ class ExitDepth(ModelMeasure):
 class ExitErrorRate(ModelMeasure):
     """The share of the exits that are wrong, in [0, 1]."""
 
+    fits_multi_label = True
+
     def of_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return (logits.argmax(-1) != labels).float().mean(0)
+        return (~same_labels(logits.argmax(-1), labels)).float().mean(0)
 
 
 class Wrongness(ExitErrorRate):

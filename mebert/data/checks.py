@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mebert.data.tasks import METRICS, RANKING, Task
+from mebert.data.tasks import METRICS, RANKING, SEVERAL, Task
 from mebert.data.tokenised import TokenisedSplit
 from mebert.errors import UserError
 
@@ -38,6 +38,18 @@ def check_metrics(names: Sequence[str] | None) -> None:
     """Raise a UserError for an unknown metric."""
     if unknown := [name for name in names or () if name not in METRICS]:
         raise UserError(f"unknown metric {unknown[0]!r} in metrics; known: {', '.join(METRICS)}")
+
+
+def check_several(several: bool, regression: bool, query_column: str | None, metrics: Sequence[str]) -> None:
+    """Raise a UserError where rows have several labels and a setting is for one, or the other way round."""
+    if several and regression:
+        raise UserError("regression is for numbers, and these rows have several labels; leave out one of the two")
+    if several and query_column is not None:
+        raise UserError(f"query_column ({query_column}) ranks by one label, and these rows have several; leave it out")
+    fitting = (*SEVERAL, "acc") if several else [name for name in METRICS if name not in SEVERAL]
+    if wrong := [name for name in metrics if name not in fitting]:
+        what = "rows of several labels" if several else "rows of one label each"
+        raise UserError(f"the metric {wrong[0]!r} is not for {what}; give {', '.join(fitting)}")
 
 
 def check_queries(query_column: str | None, num_labels: int, metrics: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from mebert.data.file_rows import ENDINGS, column_names, file_rows, no_column
+from mebert.data.files import ONE_LABEL, LabelForm
 from mebert.data.label_names import is_missing, label_text
 from mebert.errors import UserError
 
@@ -77,17 +78,20 @@ def find_columns(path: str, text: str | None = None, pair: str | None = None, la
     return Columns(text, pair, label)
 
 
-def read_columns(path: str, columns: Columns, most: int) -> tuple[int, int, list[Sequence[object]]]:
+def read_columns(
+    path: str, columns: Columns, most: int, form: LabelForm = ONE_LABEL
+) -> tuple[int, int, list[Sequence[object]]]:
     """The number of rows with a label and of different labels, and the texts of at most 2 `most` of them, evenly."""
     count, labels, kept, step = 0, set[str](), list[Sequence[object]](), 1
     for _, values in file_rows(path, [*columns.texts, columns.label]):
-        if is_missing(values[-1]):
+        found = form.parts(values[-1]) if form.several else None if is_missing(values[-1]) else [values[-1]]
+        if found is None:
             continue
         if count % step == 0:
             kept.append(values[:-1])
         if len(kept) > 2 * most:
             kept, step = kept[::2], 2 * step
-        labels.add(label_text(values[-1]))
+        labels.update(map(label_text, found))
         count += 1
     return count, len(labels), kept
 

@@ -14,9 +14,11 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from mebert.choices import ProblemType
 from mebert.errors import UserError
 
 UNLABELLED = -1
+DEFAULT_SEPARATOR = ","  # of several labels in a text, where a model was trained on lists of them
 
 # More distinct values than this are an identifier or a number, not a class.
 MAX_INFERRED_CLASSES = 1000
@@ -30,7 +32,8 @@ INVISIBLE = dict.fromkeys(
 JOINERS = "\u200c\u200d"  # within a word they shape Persian and emoji, at its ends nothing
 ENDS = re.compile(rf"^[\s{JOINERS}]+|[\s{JOINERS}]+$")
 UNSEEN = dict.fromkeys(map(ord, JOINERS + "\ufe0e\ufe0f"))
-LIST_OF_LABELS = re.compile(r"[,;|]|^\[.*\]$")
+SEPARATORS = re.compile("[,;|]")
+LIST_OF_LABELS = re.compile(rf"{SEPARATORS.pattern}|^\[.*\]$")
 
 
 def clean_name(name: object) -> str:
@@ -99,6 +102,37 @@ def check_names(labels: Sequence[object]) -> list[str]:
     return names
 
 
+def separator_option(text: str) -> str:
+    """What lets a text like `a,b` be read as several labels; a list that was written as a text has to be one."""
+    found = SEPARATORS.search(text)
+    if found is None or text.startswith("["):
+        return "lists in JSONL or Parquet (not their text)"
+    return f"--data.label_separator '{found[0]}'"
+
+
+def infer_set_names(found: Iterable[str], where: str) -> list[str]:
+    """Return the names of the labels (of which a row may have several) that a column uses: numbers first, then words.
+
+    `found` are the labels of all rows, as `label_text` spells them.
+    """
+    names = sorted(set(found), key=_in_order)
+    if odd := [name for name in names if name.lower() == "nan" or name == str(UNLABELLED)]:
+        raise UserError(
+            f"{where} holds {odd[0]!r}, which reads like a missing label; leave such rows out (in JSONL write null), "
+            f"or give {option(names)} if it is a label"
+        )
+    if len(names) < 2:
+        what = f"only the label {names[0]!r}" if names else "no labels"
+        raise UserError(f"{where} holds {what}; at least two labels are needed (or give labels)")
+    if len(names) > MAX_INFERRED_CLASSES:
+        raise UserError(
+            f"{where} holds {len(names)} different labels such as {names[0]!r}; name the right column by label_column, "
+            "or give labels"
+        )
+    _refuse_twins(names, where)
+    return names
+
+
 def infer_label_names(values: Iterable[object], where: str) -> list[str]:
     """Return the class names that a label column (N,) uses: whole numbers as they count, other values sorted.
 
@@ -137,8 +171,8 @@ def infer_label_names(values: Iterable[object], where: str) -> list[str]:
         )
     if several := [name for name in names if LIST_OF_LABELS.search(name)]:
         raise UserError(
-            f"{where} holds {several[0]!r}, which reads like several labels of one row, and multi-label classification "
-            f"is not supported; if it is the name of one class, give {option(names)}"
+            f"{where} holds {several[0]!r}, which reads like several labels of one row: if a row may have several, "
+            f"give {separator_option(several[0])}; if it is the name of one class, give {option(names)}"
         )
     _refuse_twins(names, where)
     return names
@@ -208,14 +242,20 @@ def check_data_labels(trained: Sequence[str] | None, data: object) -> None:
     check_label_order(trained, [str(name) for name in wanted], what, advice)
 
 
-def fill_in_labels(settings: MutableMapping[str, Any], names: Sequence[str] | None) -> None:
+def fill_in_labels(
+    settings: MutableMapping[str, Any], names: Sequence[str] | None, problem_type: ProblemType | None = None
+) -> None:
     """Set the labels of a `TextDataModule`'s settings to a model's, where they leave them to the training file.
 
     `settings` are the `init_args` of any data module; others than of own files stay as they are. One name is that of a
-    regression.
+    regression. A model for several labels a row reads them in text files, too, if it was trained on lists.
     """
     own = all(name in settings for name in ("labels", "regression", "train_file"))
-    if not own or settings.get("task") is not None or settings["labels"] is not None or settings["regression"]:
+    if not own or settings.get("task") is not None or settings["regression"]:
+        return
+    if problem_type == "multi_label_classification" and settings.get("label_separator", "") is None:
+        settings["label_separator"] = DEFAULT_SEPARATOR
+    if settings["labels"] is not None:
         return
     if names and len(names) == 1:
         settings["regression"] = True

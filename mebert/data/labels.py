@@ -15,6 +15,7 @@ from mebert.data.label_names import (
     label_text,
     may_be_positions,
     option,
+    separator_option,
 )
 from mebert.errors import UserError
 
@@ -69,15 +70,37 @@ def encode_labels(
     return labels, labels != UNLABELLED
 
 
-def _outside(value: object, label_names: Sequence[str], where: str) -> UserError:
+def encode_label_sets(
+    values: Sequence[Sequence[str] | None], label_names: Sequence[str], where: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn sets of labels into (N, C) int64 of 0 and 1, and whether each row is labelled (N,).
+
+    None is a row that is not labelled, [] one with none of the labels.
+    Labels are names, or positions of them where no name holds a number; `where` says where row i is.
+    """
+    positions = {str(number): number for number in range(len(label_names))} if may_be_positions(label_names) else {}
+    numbers = positions | {label_text(name): number for number, name in enumerate(label_names)}
+    labels = np.zeros((len(values), len(label_names)), dtype=np.int64)
+    for row, names in enumerate(values):
+        for name in names or ():
+            if (number := numbers.get(label_text(name))) is None:
+                raise _outside(name, label_names, where(row), one_of_several=True)
+            labels[row, number] = 1
+    return labels, np.array([names is not None for names in values], dtype=bool)
+
+
+def _outside(value: object, label_names: Sequence[str], where: str, one_of_several: bool = False) -> UserError:
     names = ", ".join(label_names[:10]) + (", ..." if len(label_names) > 10 else "")
     text = str(value)[:60]
     hint = "correct it, or leave it empty"
     if near := [name for name in label_names if folded(name) == folded(text)]:
         hint = f"write {near[0]!r}, or leave it empty"
     elif LIST_OF_LABELS.search(text):
-        hint = "multi-label classification is not supported: give each row one label, or leave it empty"
+        hint = f"several labels a row need a model trained with {separator_option(text)}; correct it, or leave it empty"
     by_position = f" (0..{len(label_names) - 1})" * may_be_positions(label_names)
+    if one_of_several:
+        hint = f"write {near[0]!r}" if near else "correct it, or take it out"
+        return UserError(f"{where}: label {text!r} is none of the labels {names}{by_position}; {hint}")
     return UserError(
         f"{where}: label {text!r} is none of the classes {names}{by_position}; {hint} for a row without one"
     )

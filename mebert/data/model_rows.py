@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from mebert.data.label_names import check_label_order, fill_in_labels
+from mebert.data.label_names import DEFAULT_SEPARATOR, check_label_order, fill_in_labels
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.synthetic_splits import SyntheticSplits
 from mebert.data.text_splits import TextSplits
@@ -57,6 +57,7 @@ def file_data(
         label_column=label_column,
         labels=None if regression else model.label_names,
         regression=regression,
+        label_separator=(spec.label_separator or DEFAULT_SEPARATOR) if model.multi_label else None,
     )
     model.window = data.window
     return data
@@ -86,7 +87,7 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
         own["max_length"] = max_length or spec.max_length
     if "stride" in own and own["stride"] is None:
         own["stride"] = spec.stride
-    fill_in_labels(own, model.label_names)
+    fill_in_labels(own, model.label_names, model.problem_type)
     if (plain := _own_rows(named)) is not None:
         try:
             return _fitting(plain(**own), model, str(config))
@@ -134,6 +135,9 @@ def _fitting(data: SplitLoaders, model: MultiExitModel, what: str) -> SplitLoade
     labels = getattr(data, "num_labels", model.num_labels)
     if labels != model.num_labels:
         raise UserError(f"{what} has {labels} labels, but the model was trained for {model.num_labels}")
+    kind = getattr(data, "problem_type", model.problem_type)
+    if kind != model.problem_type:
+        raise UserError(f"{what} is for {kind}, but the model was trained for {model.problem_type}")
     advice = "wrong model or task? Rows of your own are given by file, their labels by the model's names"
     check_label_order(model.label_names, getattr(data, "label_names", model.label_names), what, advice)
     return data

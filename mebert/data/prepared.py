@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
+from mebert.choices import ProblemType
 from mebert.data.checks import check_rankable
 from mebert.data.file_rows import column_names, parquet_rows
-from mebert.data.files import is_large, load_file
+from mebert.data.files import ONE_LABEL, LabelForm, is_large, load_file
 from mebert.data.holdout import assign_roles, groups_to_load, is_used
 from mebert.data.label_names import label_text
 from mebert.data.loaders import SplitLoaders
@@ -58,6 +59,7 @@ class PreparedSplits(SplitLoaders):
     label_column: str
     label_names: list[str]
     regression: bool
+    label_form: LabelForm = ONE_LABEL
     query_column: str | None
     metrics: tuple[str, ...]
 
@@ -81,12 +83,20 @@ class PreparedSplits(SplitLoaders):
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
         """Return the raw rows, with the text columns and, where they are known, those of label and question.
 
-        Labels are class numbers or names in `label_names` (numbers to be estimated in a regression).
+        Labels are class numbers or names in `label_names` (numbers to be estimated in a regression; lists of names,
+        which may be empty, where `label_form` says that a row has several).
 
         Args:
             groups: The groups that are needed: train, val, test, predict. More may be returned, and one that the data
                 does not have is left out. A key is a group, or a group and a suffix (`val_mismatched`).
         """
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """What a label is, as in Hugging Face."""
+        if self.regression:
+            return "regression"
+        return "multi_label_classification" if self.label_form.several else "single_label_classification"
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -141,9 +151,15 @@ class PreparedSplits(SplitLoaders):
         return found | _cells(self._rows_of("predict").table, columns, rows)
 
     def predict_labels(self, indices: Collection[int]) -> list[Any] | None:
-        """Return the labels of rising rows of a file to predict, as texts (None without one); None if it has none."""
+        """Return the labels of rising rows of a file to predict, as texts (None without one); None if it has none.
+
+        Of several labels a row lists of texts.
+        """
         if self._known is None:
             return None
+        if self.label_form.several:
+            cells = map(self.label_form.parts, self._known.cells(list(indices))[self.label_column])
+            return [None if parts is None else list(map(label_text, parts)) for parts in cells]
         return [v if v is None else label_text(v) for v in self._known.cells(list(indices))[self.label_column]]
 
     def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
@@ -243,9 +259,13 @@ class PreparedSplits(SplitLoaders):
             regression=self.regression,
             negative_is_hidden=self.task is not None,
             query_column=self.query_column,
+            several=self.label_form.several,
         )
         if 0 < len(rows) < len(table):
             rank_zero_info(f"{rows.origin}: {len(table) - len(rows)} of {len(table)} rows left out, without a label")
+        if rows.labels is not None and rows.labels.ndim == 2:
+            none = int((rows.labels[rows.chosen].sum(1) == 0).sum())
+            rank_zero_info(f"{rows.origin}: {none:,} of {len(rows):,} rows have none of the labels")
         return rows
 
     def _tokenise(self, rows: Rows, name: str) -> TokenisedSplit:

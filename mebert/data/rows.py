@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mebert.data.file_rows import LINE_COLUMN
-from mebert.data.labels import encode_labels
+from mebert.data.labels import encode_label_sets, encode_labels
 from mebert.data.text_warnings import BLANK, warn_of_share
 from mebert.errors import UserError
 
@@ -80,7 +80,7 @@ class Rows:
     Args:
         table: The raw split of M rows.
         chosen: Row numbers (N,) in the raw split, rising.
-        labels: Label of every raw row (M,), or None where labels do not matter.
+        labels: Label of every raw row (M,), its set of labels (M, C), or None where labels do not matter.
         origin: The file or split in words, for messages.
         queries: Question that every raw row answers (M,), from 0, or None where answers are not ranked.
     """
@@ -105,19 +105,23 @@ class Rows:
         regression: bool,
         negative_is_hidden: bool,
         query_column: str | None = None,
+        several: bool = False,
     ) -> Rows:
-        """Select the rows that have a label."""
+        """Select the rows that have a label; with `several` the column holds lists of labels, which may be empty."""
         require_columns(table, (label_column,), origin)
         column = arrow_column(table, label_column)
-        plain = column.null_count == 0 and not regression
-        values = column.to_numpy() if plain else column.to_pylist()
-        labels, has_label = encode_labels(
-            values,
-            label_names,
-            lambda row: describe_row(table, row, origin),
-            regression=regression,
-            negative_is_hidden=negative_is_hidden,
-        )
+
+        def place(row: int) -> str:
+            return describe_row(table, row, origin)
+
+        if several:
+            labels, has_label = encode_label_sets(column.to_pylist(), label_names, place)
+        else:
+            plain = column.null_count == 0 and not regression
+            values = column.to_numpy() if plain else column.to_pylist()
+            labels, has_label = encode_labels(
+                values, label_names, place, regression=regression, negative_is_hidden=negative_is_hidden
+            )
         queries = None if query_column is None else encode_queries(table, query_column, origin)
         return cls(table, np.flatnonzero(has_label), labels, origin, queries)
 
@@ -132,7 +136,7 @@ class Rows:
         """Split into the rows that stay and the share that is held out, both with at least one row.
 
         The answers to one question stay together, so that the share may be a little larger. With `stratify` every class
-        has the same share in both parts, up to a row (answers and numbers to be estimated: drawn as without).
+        has the same share in both parts, up to a row (answers, numbers and sets of labels: drawn as without).
         """
         if len(self) < 2:
             raise UserError(f"{self.origin} has {len(self)} row(s) with a label; holdout needs at least 2")
@@ -144,7 +148,7 @@ class Rows:
                 raise UserError(f"{self.origin} answers one question only; holdout needs at least 2")
             return self._keep(np.flatnonzero(~out)), self._keep(np.flatnonzero(out))
         order = generator.permutation(len(self))
-        if stratify and self.labels is not None and np.issubdtype(self.labels.dtype, np.integer):
+        if stratify and self.labels is not None and self.labels.dtype.kind == "i" and self.labels.ndim == 1:
             order = stratified(self.labels[self.chosen], order, count)
         return self._keep(order[count:]), self._keep(order[:count])
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import datasets
 
 RANKING = ("map", "mrr", "p_at_1")
-METRICS = ("acc", "f1", "matthews", "pearson", "spearman", *RANKING)
+SEVERAL = ("f1_micro", "f1_macro")  # of rows with several labels
+METRICS = ("acc", "f1", "matthews", "pearson", "spearman", *SEVERAL, *RANKING)
 
 
 def _splits(**names: str) -> Mapping[str, str]:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
-from mebert.data.checks import check_columns, check_metrics, check_queries, check_source, predict_columns
-from mebert.data.files import load_file, own_label_names
+from mebert.data.checks import (
+    check_columns,
+    check_metrics,
+    check_queries,
+    check_several,
+    check_source,
+    predict_columns,
+)
+from mebert.data.files import label_form, load_file, own_label_names
 from mebert.data.prepared import PreparedSplits
-from mebert.data.tasks import RANKING, Task, find_task, load_task_splits
+from mebert.data.tasks import RANKING, SEVERAL, Task, find_task, load_task_splits
 from mebert.data.tokenizers import DEFAULT_LENGTH, load_tokenizer
 from mebert.errors import UserError, check_range
 
@@ -56,11 +63,15 @@ class TextSplits(PreparedSplits):
         labels: Label names of own files, in the order of the classes; null reads them from the training file, or with a
             checkpoint takes the model's, which others must not contradict.
         regression: The label column of own files holds numbers to be estimated, not classes.
+        label_separator: What parts the labels of a row in own files, such as ",", where a row may have several or none
+            of them (an empty cell is a row with none; null, in JSONL and Parquet, one that is not labelled). JSONL and
+            Parquet may hold lists instead, which need no separator.
         query_column: Column of own files whose equal values name one question: its rows are answers to be ranked,
             the second class (in a regression: a number above 0) being right. Null where answers are not ranked.
         metrics: Names of the metrics, the main one first (acc, f1, matthews, pearson, spearman; with questions also
-            map, mrr, p_at_1); null for the task's own, `map`, `mrr` and `p_at_1` for own questions, `acc` for own
-            classes, `pearson` and `spearman` for own numbers.
+            map, mrr, p_at_1; of several labels a row f1_micro, f1_macro, acc); null for the task's own, `map`, `mrr`
+            and `p_at_1` for own questions, `acc` for own classes, `f1_micro` and `f1_macro` for several own labels a
+            row, `pearson` and `spearman` for own numbers.
         max_train_samples: Keep this many training rows, drawn by `seed`; where answers are ranked this many questions,
             each with all its answers.
         max_eval_samples: The same of each validation and test split.
@@ -113,6 +124,7 @@ class TextSplits(PreparedSplits):
         split_special_tokens: bool | None = None,
         id_columns: list[str] | None = None,
         stride: int | None = None,
+        label_separator: str | None = None,
     ) -> None:
         max_length = DEFAULT_LENGTH if max_length is None else max_length
         check_range("batch_size", batch_size, 1, 2**31 - 1)
@@ -135,6 +147,8 @@ class TextSplits(PreparedSplits):
         own_files = {"train_file": train_file, "validation_file": validation_file, "test_file": test_file}
         given_files = [name for name, path in own_files.items() if path is not None]
         check_source(task, given_files, labels is not None or regression, query_column, predict_split)
+        if task is not None and label_separator is not None:
+            raise UserError(f"label_separator ({label_separator!r}) is for own files; task {task!r} has its own labels")
         check_metrics(metrics)
         if streaming and predict_file is None:
             raise UserError("streaming is for a predict_file; give one, or leave it out")
@@ -173,9 +187,15 @@ class TextSplits(PreparedSplits):
             if given_files:  # a text to predict may be called as the label is in training: `load_splits` checks that
                 check_columns(self.text_columns, None if predict_file is not None else label_column)
             self.label_column, self.regression = label_column, regression
-            self.label_names = own_label_names(labels, regression, train_file, label_column, query_column is not None)
+            self.label_form = label_form(list(self.files.values()), label_column, label_separator)
+            several = self.label_form.several
+            self.label_names = own_label_names(
+                labels, regression, train_file, label_column, query_column is not None, self.label_form
+            )
             self.query_column = query_column
             own_metrics = RANKING if query_column else ("pearson", "spearman") if regression else ("acc",)
+            own_metrics = SEVERAL if several and not query_column else own_metrics
+            check_several(several, regression, query_column, metrics or own_metrics)
         self.predict_columns = predict_columns(given_columns, self.text_columns, self.task)
         self.task_name = self.task.name if self.task is not None else "own"
         self.num_labels = len(self.label_names)
@@ -197,6 +217,8 @@ class TextSplits(PreparedSplits):
         if "predict" in groups and "test" in self.files:
             paths["predict"] = self.files["test"]
         return {
-            name: load_file(path, self._columns(name), self.label_column if name != "predict" else None)
+            name: load_file(
+                path, self._columns(name), self.label_column if name != "predict" else None, self.label_form
+            )
             for name, path in paths.items()
         }

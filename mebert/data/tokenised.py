@@ -46,7 +46,7 @@ class TokenisedSplit(Dataset[Item]):
         offsets: Where each row starts (N+1,).
         token_types: Segment ids like `tokens`, or None where the tokenizer has none.
         index: Row numbers in the raw split (N,).
-        labels: (N,) int64, or float32 in a regression, or None.
+        labels: (N,) int64, or float32 in a regression, or (N, C) int64 of 0 and 1 where rows have several, or None.
         difficulty: (N,) int64, or None.
         queries: Question that each row answers (N,) int64, from 0; -1 where its answers are all right or all wrong,
             so that they cannot be ranked. None where answers are not ranked.
@@ -76,6 +76,11 @@ class TokenisedSplit(Dataset[Item]):
         """Whether the labels are numbers to be estimated."""
         return self.labels is not None and self.labels.dtype.kind == "f"
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.labels is not None and self.labels.ndim == 2
+
     def select(self, rows: np.ndarray) -> TokenisedSplit:
         """Return a split of some rows, which keep their `index`."""
         lengths = self.lengths[rows]
@@ -103,8 +108,9 @@ def collate(
 ) -> Batch:
     """Pad rows to the longest of them and stack them.
 
-    Returns input_ids, attention_mask and token_type_ids (B, S), and index, labels, difficulty and query (B,), as far as
-    the rows have them. Where a row has several windows, the first three are (B, W, S) for W windows of S tokens.
+    Returns input_ids, attention_mask and token_type_ids (B, S), and index, labels (of several a row: (B, C)),
+    difficulty and query (B,), as far as the rows have them. Where a row has several windows, the first three are
+    (B, W, S) for W windows of S tokens.
     """
     longest, window = max(len(item["input_ids"]) for item in items), items[0].get("window")
     windows: tuple[int, ...] = ()

@@ -39,16 +39,19 @@ class Prediction:
     """The prediction for one text.
 
     Attributes:
-        label: The most probable label; None for regression.
+        label: The most probable label; None for regression, and where a text may have several.
         probabilities: Probability of each label; empty for regression.
         exit: The exit at which the text left, from 1.
         score: The predicted value, for regression; None for classification.
+        labels: Where a text may have several labels, those with a probability above 0.5, in the model's order; else
+            None.
     """
 
     label: str | None
     probabilities: dict[str, float]
     exit: int
     score: float | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class EarlyExitClassifier:
@@ -283,8 +286,14 @@ class EarlyExitClassifier:
         longest = self.max_length if max_length is None else max_length
         return TextEncoder(self._own_tokenizer, longest, self.device, self.num_texts, self.stride)
 
-    def _prediction(self, logits: list[float], exit_number: int) -> Prediction:
+    def _prediction(self, logits: list[Any], exit_number: int) -> Prediction:
         names = self.label_names
+        if self.model.multi_label:
+            # 1 / (1 + e^-z) in a form that does not overflow; e^-|z| is at most 1.
+            margins = [yes - no for no, yes in logits]
+            shares = [(1.0 if z >= 0 else math.exp(z)) / (1.0 + math.exp(-abs(z))) for z in margins]
+            chosen = tuple(name for name, z in zip(names, margins, strict=True) if z > 0)
+            return Prediction(None, dict(zip(names, shares, strict=True)), exit_number, labels=chosen)
         if len(names) == 1:
             return Prediction(None, {}, exit_number, logits[0])
         largest = max(logits)

@@ -60,7 +60,7 @@ class Finished:
 
     Attributes:
         rows: The caller's row numbers, (n,) int64.
-        logits: Logits of the exit taken, (n, C) float32.
+        logits: Logits of the exit taken, (n, C) float32; of a multi-label model (n, C, 2).
         exits: 0-based exit taken, (n,) int64.
     """
 
@@ -72,10 +72,10 @@ class Finished:
         return self.rows.shape[0]
 
     @classmethod
-    def empty(cls, num_labels: int, device: torch.device) -> Finished:
-        """No rows."""
+    def empty(cls, logits_shape: Sequence[int], device: torch.device) -> Finished:
+        """No rows, of logits of this shape each."""
         rows = torch.zeros(0, dtype=torch.int64, device=device)
-        return cls(rows, torch.zeros(0, num_labels, device=device), rows)
+        return cls(rows, torch.zeros(0, *logits_shape, device=device), rows)
 
 
 class Engine(ABC):
@@ -107,7 +107,7 @@ class Engine(ABC):
     def joined(self, parts: Sequence[Finished]) -> Finished:
         """All parts as one, which is empty without any."""
         if not parts:
-            return Finished.empty(self.model.num_labels, self.device)
+            return Finished.empty(self.model.logits_shape, self.device)
         columns = [(part.rows, part.logits, part.exits) for part in parts]
         return parts[0] if len(parts) == 1 else Finished(*map(torch.cat, zip(*columns, strict=True)))
 

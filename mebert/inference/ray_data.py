@@ -26,8 +26,8 @@ class EarlyExitPredictor:
             batch_size=4096,
         ).write_parquet("predictions")
 
-    New columns: `label` and `prob_<label>` of each label (`score` in a regression), and `exit`, from 1. A column of the
-    rows that has one of these names gets `input_` before it.
+    New columns: `label` (of several a row the list `labels`) and `prob_<label>` of each label (`score` in a
+    regression), and `exit`, from 1. A column of the rows that has one of these names gets `input_` before it.
 
     Args:
         model: A model folder or Hub id, which every machine of the cluster can read.
@@ -76,7 +76,10 @@ class EarlyExitPredictor:
         if len(self.classify.label_names) == 1:
             found["score"] = np.asarray([one.score for one in predictions], dtype=np.float32)
         else:
-            found["label"] = np.asarray([one.label for one in predictions], dtype=object)
+            if self.classify.model.multi_label:
+                found["labels"] = [list(one.labels or ()) for one in predictions]
+            else:
+                found["label"] = np.asarray([one.label for one in predictions], dtype=object)
             for name in self.classify.label_names:
                 values = [one.probabilities[name] for one in predictions]
                 found[f"prob_{name}"] = np.asarray(values, dtype=np.float32)

@@ -32,11 +32,11 @@ def record_rows(
         raise UserError("calibration needs rows with labels, and there are none")
 
     def score(batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits (E, B, C) and scores (P, E, B) side by side, (B, E, C + P)."""
+        """Flat logits (E, B, C) and scores (P, E, B) side by side, (B, E, C + P)."""
         inputs = model_inputs(batch)
         outputs = model(**inputs)
         scores = [policy.score_exits(outputs.logits, outputs.features, texts_of(inputs)[1]) for policy in policies]
-        columns = [outputs.logits.float(), *(one.float().unsqueeze(-1) for one in scores)]
+        columns = [outputs.logits.float().flatten(2), *(one.float().unsqueeze(-1) for one in scores)]
         return torch.cat(columns, dim=-1).transpose(0, 1)
 
     device = next(model.parameters()).device
@@ -45,7 +45,7 @@ def record_rows(
     names = [policy.name for policy in policies]
     logits, scores = found.split([found.shape[-1] - len(names), len(names)], dim=-1)
     return ExitRecord(
-        logits=logits.contiguous(),
+        logits=logits.reshape(*logits.shape[:2], *model.logits_shape),
         labels=torch.from_numpy(rows.labels),
         index=torch.from_numpy(rows.index),
         lengths=torch.from_numpy(rows.lengths),

@@ -44,8 +44,8 @@ class EarlyExitReranker:
     def __init__(self, classifier: EarlyExitClassifier) -> None:
         self.classifier = classifier
         self.model: MultiExitModel = classifier.model
-        if self.model.num_labels > 2:
-            names = ", ".join(self.model.label_names)
+        if self.model.num_labels > 2 or self.model.multi_label:
+            names = ", ".join(self.model.label_names) + " (several a row)" * self.model.multi_label
             raise UserError(
                 f"a reranker needs two labels, the second one relevant, or a regression; the model has {names}"
             )

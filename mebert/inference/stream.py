@@ -113,8 +113,8 @@ class TextEncoder:
 
 def classify_stream(
     engine: Engine, encoder: TextEncoder, texts: Iterable[Any], plan: BatchPlan, window: int
-) -> Iterator[tuple[list[float], int]]:
-    """Logits (C) and 0-based exit of each text, in the order of the texts.
+) -> Iterator[tuple[list[Any], int]]:
+    """Logits (C) (of several labels a row (C, 2)) and 0-based exit of each text, in the order of the texts.
 
     Texts are read one window at a time, when results are asked for. Memory holds one window, the rows that wait in the
     engine, and results that are not yet in turn; so the engine must not hold rows back for long (`max_wait`).
@@ -132,7 +132,7 @@ def classify_stream(
             first += len(part)
         yield [engine.flush()]
 
-    done: dict[int, tuple[list[float], int]] = {}
+    done: dict[int, tuple[list[Any], int]] = {}
     turn = 0
     for parts in finished_by_window():
         for part in parts:

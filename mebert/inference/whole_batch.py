@@ -42,12 +42,17 @@ def run_full(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor])
         now = staying & leave
         exits = torch.where(now, index, exits)
         # Those that stay get the logits of a later exit in any case.
-        result = torch.where(staying.unsqueeze(-1), logits, result)
+        result = torch.where(_beside(staying, logits), logits, result)
         staying = staying & ~leave
     _, logits, _ = model.step(state, last)
     if result is not None and staying is not None:
-        logits = torch.where(staying.unsqueeze(-1), logits, result)
+        logits = torch.where(_beside(staying, logits), logits, result)
     return ExitDecisions(logits, exits)
+
+
+def _beside(rows: Tensor, logits: Tensor) -> Tensor:
+    """Values of rows (B,), with the dimensions of logits (B, C) or (B, C, 2)."""
+    return rows.view(-1, *[1] * (logits.ndim - 1))
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.ranking import RANKING_METRICS, ranking_scores
-from mebert.metrics.task import required_queries
+from mebert.metrics.task import required_queries, same_labels
 from mebert.metrics.weighted import WeightedMetric, weighted_metric
 
 RESAMPLES = 1000
@@ -175,14 +175,14 @@ def paired_bootstrap(
 def agreement(metric: str, early: Tensor, full: Tensor, queries: Tensor | None = None) -> float | None:
     """How far early predictions are the full model's, from logits (N, C) each; None for regression, and without rows.
 
-    The share of rows with the same class. Where the metric is of a ranking, classes say nothing of it (most answers are
-    wrong): that of `ranking_agreement`.
+    The share of rows with the same class, or the same set of labels (logits (N, C, 2)). Where the metric is of a
+    ranking, classes say nothing of it (most answers are wrong): that of `ranking_agreement`.
     """
     if metric in RANKING_METRICS:
         return ranking_agreement(early, full, required_queries(metric, queries))
     if early.shape[-1] == 1 or not len(early):
         return None
-    return float((early.argmax(-1) == full.argmax(-1)).double().mean())
+    return float(same_labels(early.argmax(-1), full.argmax(-1)).double().mean())
 
 
 def ranking_agreement(early: Tensor, full: Tensor, queries: Tensor) -> float | None:

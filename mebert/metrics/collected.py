@@ -14,15 +14,27 @@ from torchmetrics.retrieval.base import RetrievalMetric
 from torchmetrics.utilities import dim_zero_cat
 
 from mebert.metrics.ranking import RANKING_METRICS, is_relevant, ranked_rows, ranks_of
-from mebert.metrics.task import VALUE_METRICS, check_metric, labelled_rows, of_confusion, of_values, required_queries
+from mebert.metrics.task import (
+    VALUE_METRICS,
+    check_metric,
+    label_counts,
+    labelled_rows,
+    of_confusion,
+    of_label_counts,
+    of_values,
+    required_queries,
+    same_labels,
+)
 
 
-def make_metric(name: str, num_labels: int) -> torchmetrics.Metric:
+def make_metric(name: str, num_labels: int, multi_label: bool = False) -> torchmetrics.Metric:
     """A new metric, for `update_metric`; arguments and errors as `check_metric`.
 
     `f1` is that of class 1 for two classes, as in GLUE, else the macro average.
     """
-    check_metric(name, num_labels)
+    check_metric(name, num_labels, multi_label)
+    if multi_label:
+        return LabelMetric(name, num_labels)
     if name in RANKING_METRICS:
         return QuestionRanking(name)
     return ValueMetric(name) if name in VALUE_METRICS else ClassMetric(name, num_labels)
@@ -40,6 +52,36 @@ class ClassMetric(MulticlassConfusionMatrix):
     def compute(self) -> Tensor:
         """The metric of all rows, a scalar."""
         return _scalar(of_confusion(self.name, self.confmat), self.device)
+
+
+class LabelMetric(torchmetrics.Metric):
+    """A metric of several labels a row, from counts of each of C labels and of rows."""
+
+    full_state_update = False
+    higher_is_better = True
+    counts: Tensor
+    rows: Tensor
+
+    def __init__(self, name: str, num_labels: int) -> None:
+        super().__init__()
+        self.name = name
+        self.add_state("counts", torch.zeros(3, num_labels, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state(
+            "rows", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum"
+        )  # with all labels right, and all
+
+    def update(self, predictions: Tensor, labels: Tensor) -> None:
+        """Add rows: sets of labels (N, C) of 0 and 1."""
+        self.counts += label_counts(predictions, labels)
+        self.rows += torch.stack([same_labels(predictions, labels).sum(), self.rows.new_tensor(len(labels))])
+
+    def compute(self) -> Tensor:
+        """The metric of all rows, a scalar; NaN without rows."""
+        right, rows = self.rows.tolist()
+        value = (
+            right / rows if self.name == "acc" and rows else of_label_counts(self.name, self.counts) if rows else None
+        )
+        return _scalar(float("nan") if value is None else value, self.device)
 
 
 class ValueMetric(torchmetrics.Metric):
@@ -120,7 +162,7 @@ def update_metric(
 ) -> None:
     """Update a metric from `make_metric`; `regression` is C = 1.
 
-    `values` (N,) are from `metric_input`, `queries` (N,) as in `metric_value`.
+    `values` (N,) are from `metric_input` (of several labels a row (N, C)), `queries` (N,) as in `metric_value`.
     """
     known = labelled_rows(labels, 1 if regression else 2)
     values, labels = values[known], labels[known]

@@ -1,6 +1,7 @@
 """The accuracy-speed curve from one pass: replay recorded scores at any threshold.
 
-Shapes: E exits, N samples, C classes. One pass over the data records every exit's logits and every policy's scores;
+Shapes: E exits, N samples, C classes; of several labels a row logits are (..., C, 2), labels (N, C). One pass over the
+    data records every exit's logits and every policy's scores;
 each threshold is then a replay, a few operations on an (E, N) table.
 """
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.ranking import comparable_logits
+from mebert.metrics.task import same_labels
 
 MetricFn = Callable[[Tensor, Tensor], float]
 """(logits (N, C) at the exit taken, labels (N,)) to a number; higher is better."""
@@ -22,8 +24,8 @@ MetricFn = Callable[[Tensor, Tensor], float]
 class ExitRecord:
     """What one pass over a split recorded; rows in the order of the split."""
 
-    logits: Tensor  # (E, N, C) float32
-    labels: Tensor  # (N,)
+    logits: Tensor  # (E, N, C) float32, or (E, N, C, 2)
+    labels: Tensor  # (N,), or (N, C)
     index: Tensor  # row numbers in the split, (N,) int64
     lengths: Tensor  # tokens of each sample, (N,)
     scores: dict[str, Tensor] = field(default_factory=dict)  # by policy, each (E, N) float32
@@ -200,5 +202,5 @@ def area_under_curve(points: Sequence[CurvePoint], first_exit: CurvePoint | None
 
 def oracle_exits(record: ExitRecord) -> Tensor:
     """The earliest correct exit (N,); the first one where none is correct. An upper bound, for evaluation only."""
-    correct = record.logits.argmax(-1) == record.labels
+    correct = same_labels(record.logits.argmax(-1), record.labels)
     return correct.int().argmax(0)  # 0 where no exit is correct: later ones would only cost more

@@ -55,8 +55,21 @@ def matthews(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -
     return np.where(total > 0, _divide(covariance, np.sqrt(spread), otherwise=0.0), np.nan)
 
 
+def f1_micro(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """F1 of all labels of all rows counted together; 0 where no label occurs or was predicted, as scikit-learn's."""
+    return _divide(2 * correct.sum(1), (labels + predictions).sum(1), otherwise=0.0)
+
+
+def f1_macro(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """The mean over all labels of each one's F1; that of a label that neither occurs nor was predicted is 0."""
+    return of_classes(correct, labels, predictions)[2].mean(1)
+
+
 CLASS_METRICS: dict[str, ClassFormula] = {"acc": accuracy, "f1": f1, "matthews": matthews}
 """The metrics of classes, by short name."""
+
+LABEL_METRICS: dict[str, ClassFormula] = {"f1_micro": f1_micro, "f1_macro": f1_macro}
+"""Those of several labels a row, of counts of each label; beside them is `acc`, the share of rows with all right."""
 
 
 def correlation(counts: np.ndarray, x: np.ndarray, y: np.ndarray, ranks: bool) -> np.ndarray:

@@ -36,8 +36,9 @@ def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
     missing = [name for name in REQUIRED if name not in tensors]
     if missing:
         raise UserError(f"not a recorded pass: it lacks {', '.join(missing)}")
-    rows = {tuple(tensors[name].shape[-1:]) for name in ("labels", "index", "lengths")}
-    if tensors["logits"].ndim != 3 or rows != {(tensors["logits"].shape[1],)}:
+    several = tensors["labels"].ndim == 2
+    rows = {tuple(tensors[name].shape[:1]) for name in ("labels", "index", "lengths")}
+    if tensors["logits"].ndim != 3 + several or rows != {(tensors["logits"].shape[1],)}:
         raise UserError("not a recorded pass: its tensors are not of the same rows")
     predicted = sorted((int(n.partition("/")[2]), t) for n, t in tensors.items() if n.startswith("predicted/"))
     return ExitRecord(

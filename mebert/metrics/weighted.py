@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mebert.metrics.formulas import CLASS_METRICS, correlation
+from mebert.metrics.formulas import CLASS_METRICS, LABEL_METRICS, correlation
 from mebert.metrics.ranking import RANKING_METRICS, is_relevant, values_of_questions
-from mebert.metrics.task import VALUE_METRICS, labelled_rows, metric_input, required_queries
+from mebert.metrics.task import VALUE_METRICS, labelled_rows, metric_input, required_queries, same_labels
 
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 """Counts (R, U) to the metric of each resample (R,)."""
@@ -26,13 +26,13 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 def unit_values(metric: str, logits: Tensor, labels: Tensor, queries: Tensor | None = None) -> Tensor | None:
     """The values (U,) float64 whose mean is the metric, of rows or of questions; None if the metric is not a mean.
 
-    Logits (N, C), labels (N,); queries (N,), the question of each row, -1 for rows that are not ranked, are required by
-    the ranking metrics (UserError).
+    Logits (N, C), labels (N,) (or (N, C, 2) and (N, C)); queries (N,), the question of each row, -1 for rows that are
+    not ranked, are required by the ranking metrics (UserError).
     """
     known = labelled_rows(labels, logits.shape[-1])
     values, labels = metric_input(metric, logits)[known], labels[known]
     if metric == "acc":
-        return (values == labels).double()
+        return same_labels(values, labels).double()
     if metric not in RANKING_METRICS:
         return None
     return values_of_questions(metric, values, is_relevant(labels), required_queries(metric, queries)[known])
@@ -50,9 +50,12 @@ def weighted_metric(
     if metric in VALUE_METRICS:
         x, y = predictions.double().numpy(), labels.double().numpy()
         return len(labels), lambda counts: correlation(counts, x, y, ranks=metric == "spearman")
-    labelled, predicted = (torch.nn.functional.one_hot(c.long(), logits.shape[-1]) for c in (labels, predictions))
+    labelled, predicted = labels, predictions
+    if labels.ndim == 1:
+        labelled, predicted = (torch.nn.functional.one_hot(c.long(), logits.shape[-1]) for c in (labels, predictions))
     columns = torch.cat([labelled * predicted, labelled, predicted], dim=1).double().numpy()
-    return len(labels), lambda counts: CLASS_METRICS[metric](*np.split(counts @ columns, 3, axis=1))
+    formula = CLASS_METRICS[metric] if labels.ndim == 1 else LABEL_METRICS[metric]
+    return len(labels), lambda counts: formula(*np.split(counts @ columns, 3, axis=1))
 
 
 def mean_of(values: Tensor) -> WeightedMetric:

@@ -79,7 +79,7 @@ class CascadeModel(MultiExitModel):
         _check(members)
         self.members = nn.ModuleList(members)
         self.adapter = CascadeAdapter(members)
-        self.num_labels = members[0].num_labels
+        self.num_labels, self.problem_type = members[0].num_labels, members[0].problem_type
         self.label_names = list(members[0].label_names)
         if all(member.exit_temperatures for member in members):
             self.exit_temperatures = tuple(member.exit_temperatures[-1] for member in members)
@@ -153,6 +153,7 @@ class CascadeModel(MultiExitModel):
         return ModelSpec(
             model=class_path_of(type(self)),
             num_labels=self.num_labels,
+            problem_type=self.problem_type,
             label_names=self.label_names,
             exit_layers=list(self.exit_layers),
             members=[f"model_{index + 1}" for index in range(self.num_exits)],
@@ -180,6 +181,11 @@ def _check(members: Sequence[MultiExitModel]) -> None:
             raise UserError(
                 f"the models of a cascade must have the same labels in the same order: model 1 has "
                 f"{', '.join(first.label_names)}, and model {number} has {', '.join(member.label_names)}"
+            )
+        if member.problem_type != first.problem_type:
+            raise UserError(
+                f"the models of a cascade must answer the same: model 1 is for {first.problem_type}, model {number} "
+                f"for {member.problem_type}"
             )
         sizes = first.adapter.config.vocab_size, member.adapter.config.vocab_size
         if sizes[0] != sizes[1]:

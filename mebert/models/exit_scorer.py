@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mebert.errors import UserError
 from mebert.losses import exit_errors
+from mebert.metrics.task import labelled_rows
 
 
 @torch.no_grad()
@@ -23,10 +24,11 @@ def fit_exit_scorer(features: Tensor, logits: Tensor, labels: Tensor) -> nn.Line
 
     Args:
         features: What the exits pooled, (E, N, F).
-        logits: (E, N, C).
-        labels: (N,), int64 classes, or float targets where C = 1; rows with a negative label, or NaN, are left out.
+        logits: (E, N, C), or of several labels a row (E, N, C, 2).
+        labels: (N,) or (N, C), int64 classes, or float targets where C = 1; rows with a negative label, or NaN, are
+            left out.
     """
-    known = ~labels.isnan() if logits.shape[-1] == 1 else labels >= 0
+    known = ~labels.isnan() if logits.shape[-1] == 1 else labelled_rows(labels, logits.shape[-1])
     wrong = exit_errors(logits[:, known], labels[known])
     x = features[:, known].float()
     fitted = fit_logistic(x.flatten(0, 1).unsqueeze(0), wrong.flatten().unsqueeze(0))[0]

@@ -52,6 +52,8 @@ class PrototypeSums:
     """Sums over rows of the exits' features, in float64, from which prototypes are made at the end."""
 
     def __init__(self, model: MultiExitModel) -> None:
+        if model.multi_label:
+            raise UserError("prototypes are means of classes, and rows of this model may have several labels")
         if model.num_exits < 2:
             raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
         size, classes = model.feature_size, model.num_labels

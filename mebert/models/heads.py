@@ -75,6 +75,18 @@ def feature_size_of(kind: PoolingKind, hidden_size: int) -> int:
     return FastBertPooling.width if kind == "fastbert" else hidden_size
 
 
+def per_label(logits: Tensor) -> Tensor:
+    """One logit z a label, (..., C), as those of the two answers no and yes, [0, z]: (..., C, 2).
+
+    A multi-label model answers for each label by itself. Softmax, entropy, cross-entropy and argmax over the last
+    dimension then are the sigmoid, the binary entropy and cross-entropy, and whether the probability is above 0.5.
+
+    >>> per_label(torch.tensor([[0.0, 2.0]])).tolist()
+    [[[0.0, 0.0], [0.0, 2.0]]]
+    """
+    return torch.stack([torch.zeros_like(logits), logits], -1)
+
+
 class ExitHead(nn.Module):
     """One exit: pool the hidden states, then classify the pooled feature, whose width is F (H, or 128 of `fastbert`).
 
@@ -85,6 +97,7 @@ class ExitHead(nn.Module):
         head: `mlp` is Linear, tanh, dropout, Linear (as BERT's pooler and classifier); `linear` is dropout and one
             Linear; `shared` is `mlp` whose first Linear all exits of a model share (PABEE's pooler).
         dropout: Dropout rate in the head, 0..1.
+        multi_label: Whether each label is answered by itself (`per_label`).
     """
 
     def __init__(
@@ -94,8 +107,10 @@ class ExitHead(nn.Module):
         pooling: PoolingKind = "cls",
         head: HeadKind = "mlp",
         dropout: float = 0.1,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
+        self.multi_label = multi_label
         self.pooling = make_pooling(pooling, hidden_size)
         self.feature_size = feature_size_of(pooling, hidden_size)
         layers: list[nn.Module] = []
@@ -117,9 +132,9 @@ class ExitHead(nn.Module):
         return feature
 
     def classify(self, feature: Tensor) -> Tensor:
-        """Feature (B, F) to logits (B, C), in float32 whatever the precision of the layers."""
-        logits: Tensor = self.classifier(feature)
-        return logits.float()
+        """Feature (B, F) to logits (B, C), float32 whatever the layers' precision; of a multi-label head (B, C, 2)."""
+        logits: Tensor = self.classifier(feature).float()
+        return per_label(logits) if self.multi_label else logits
 
     def flops(self, tokens: Tensor) -> Tensor:
         """Counted cost of this exit for inputs of `tokens` tokens."""

@@ -1,7 +1,7 @@
 """The shared multi-exit model: one encoder, an exit head after some or all of its layers.
 
 Shapes: B batch, S tokens, H hidden, F feature, C classes, E exits, L layers. E = L without `exit_layers`;
-F = H unless the pooling is `fastbert`.
+F = H unless the pooling is `fastbert`. A multi-label model has (..., C, 2) where others have logits (..., C).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from mebert.choices import HeadKind, PoolingKind
+from mebert.choices import HeadKind, PoolingKind, ProblemType
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.families import adapter_for, build_encoder
@@ -26,7 +26,7 @@ from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows, mean_of_windows, places_of_windows
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names
+from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names, checked_problem_type
 from mebert.storage.trusted_classes import class_path_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class ExitOutputs:
     """The output of all exits for a batch.
 
     Attributes:
-        logits: (E, B, C), float32.
+        logits: (E, B, C), float32; of a multi-label model (E, B, C, 2), for each label those of no and yes.
         features: What each exit pooled, (E, B, F).
     """
 
@@ -66,11 +66,13 @@ class MultiExitModel(PretrainedModel):
         label_names: C names; None gives LABEL_0, LABEL_1, ...
         prototypes: DE3-BERT's prototypes, for the policies that use them.
         exit_scorer: BERxiT's learning-to-exit head, Linear(F -> 1), one for all exits, for the policy that uses it.
+        problem_type: What a label is, as in Hugging Face; None: by `num_labels` one class, or a number.
 
     Inputs (B, W, S) are texts in W windows: logits and features are the mean over a text's windows.
 
     Raises:
-        UserError: `exit_layers` do not fit the encoder, or its family is not supported.
+        UserError: `exit_layers` do not fit the encoder, its family is not supported, or `problem_type` not
+            `num_labels`.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class MultiExitModel(PretrainedModel):
         label_names: Sequence[str] | None = None,
         prototypes: PrototypeBank | None = None,
         exit_scorer: nn.Linear | None = None,
+        problem_type: ProblemType | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -95,6 +98,7 @@ class MultiExitModel(PretrainedModel):
         self.head_dropout = head_dropout
         if num_labels < 1:
             raise UserError(f"num_labels must be at least 1 (1 means regression), got {num_labels}")
+        self.problem_type = checked_problem_type(problem_type, num_labels)
         names = [f"LABEL_{i}" for i in range(num_labels)] if label_names is None else label_names
         self.label_names = [str(name) for name in names]
         check_label_names(self.label_names, num_labels)
@@ -107,7 +111,18 @@ class MultiExitModel(PretrainedModel):
 
     def make_head(self) -> ExitHead:
         """The head of one exit; a model whose exits classify otherwise overrides it."""
-        return ExitHead(self.hidden_size, self.num_labels, self.pooling, self.head, self.head_dropout)
+        sizes = self.hidden_size, self.num_labels
+        return ExitHead(*sizes, self.pooling, self.head, self.head_dropout, self.multi_label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row has a set of labels, so that logits are (..., C, 2)."""
+        return self.problem_type == "multi_label_classification"
+
+    @property
+    def logits_shape(self) -> tuple[int, ...]:
+        """The shape of one row's logits at one exit: (C,) or (C, 2)."""
+        return (self.num_labels, 2) if self.multi_label else (self.num_labels,)
 
     @property
     def num_layers(self) -> int:
@@ -195,7 +210,7 @@ class MultiExitModel(PretrainedModel):
     def try_out(self) -> None:
         token = torch.zeros(1, 1, dtype=torch.long)
         found = self(token, torch.ones_like(token)).logits
-        if found.shape != (self.num_exits, 1, self.num_labels) or not bool(found.isfinite().all()):
+        if found.shape != (self.num_exits, 1, *self.logits_shape) or not bool(found.isfinite().all()):
             raise UserError("its exits do not give a finite number for each label: a value or a weight is wrong")
 
     def head_flops(self, exit_index: int, tokens: Tensor) -> Tensor:
@@ -227,6 +242,7 @@ class MultiExitModel(PretrainedModel):
         return ModelSpec(
             model=class_path_of(type(self)),
             num_labels=self.num_labels,
+            problem_type=self.problem_type,
             label_names=self.label_names,
             exit_layers=list(self.exit_layers),
             pooling=self.pooling,
@@ -256,6 +272,7 @@ class MultiExitModel(PretrainedModel):
                 label_names=spec.label_names,
                 prototypes=bank,
                 exit_scorer=nn.Linear(size, 1) if spec.exit_scorer else None,
+                **({"problem_type": spec.problem_type} if spec.problem_type == "multi_label_classification" else {}),
             )
 
 

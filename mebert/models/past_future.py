@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from mebert.errors import UserError
 from mebert.models.encoder import LayerState
-from mebert.models.heads import ExitHead
+from mebert.models.heads import ExitHead, per_label
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.windows import mean_of_windows
 
@@ -94,7 +94,8 @@ class PastFutureModel(MultiExitModel):
             state, _, _ = self._read(state, index)
         state, feature, votes = self._read(state, exit_index)
         logits = self._logits(exit_index, feature, votes)
-        return state, mean_of_windows(logits, state.windows), mean_of_windows(feature, state.windows)
+        logits = mean_of_windows(logits, state.windows)
+        return state, per_label(logits) if self.multi_label else logits, mean_of_windows(feature, state.windows)
 
     def imagine(self, exit_index: int, feature: Tensor) -> Tensor:
         """What an exit, from its own feature c_i (B, F), takes the features of all later exits to be, (B, J, F)."""

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+from mebert.choices import ProblemType
 from mebert.errors import UserError
 from mebert.metrics.ranking import comparable_logits
 from mebert.runtime.torch_state import plain_torch_state
@@ -55,6 +56,7 @@ class PretrainedModel(nn.Module, ABC):
 
     encoder: PreTrainedModel
     label_names: list[str]
+    problem_type: ProblemType
     exit_temperatures: tuple[float, ...] = ()
     score_bounds: Mapping[float, tuple[tuple[float, float], ...]] = MappingProxyType({})
     window: int | None = None  # tokens of the windows in which it reads long texts; None: they are cut
@@ -104,6 +106,8 @@ class PretrainedModel(nn.Module, ABC):
     def _save_parts(self, folder: Path) -> None:
         self.encoder.config.id2label = dict(enumerate(self.label_names))
         self.encoder.config.label2id = {name: i for i, name in enumerate(self.label_names)}
+        if self.problem_type == "multi_label_classification":
+            self.encoder.config.problem_type = self.problem_type
         self.encoder.save_pretrained(folder)
         state = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})

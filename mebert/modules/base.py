@@ -11,7 +11,7 @@ from typing import Any, Literal
 import lightning as L
 from torch import Tensor, nn
 
-from mebert.choices import HeadKind, PoolingKind
+from mebert.choices import HeadKind, PoolingKind, ProblemType
 from mebert.data.label_names import check_data_labels, is_unnamed
 from mebert.errors import check_range
 from mebert.inference import EngineName
@@ -39,6 +39,8 @@ def stage_prefix(trainer: L.Trainer, stage: str, dataloader_idx: int = 0) -> str
 
 class MultiExitModule(EarlyExitModule):
     """Joint training: the weighted cross-entropy of all exits (mean squared error where `num_labels` is 1).
+
+    Where a row has several labels it is the binary cross-entropy, mean over labels.
 
     To write another recipe, subclass, override `compute_loss` (and, where it must, `build_model`,
     `configure_optimizers`, `default_policy` or `score_policies`) and name the class by `class_path`.
@@ -78,6 +80,8 @@ class MultiExitModule(EarlyExitModule):
         pretrained_pooler: Start the first Linear of every exit from the encoder's pretrained pooler, which reads [CLS]
             (of ElasticBERT's weights, which have one a layer, from its layer's). Null does so where the encoder has
             one, `pooling` is `cls` and `head` has such a layer; true is an error elsewhere; false starts at random.
+        problem_type: What a label is, as in Hugging Face. The command line takes it from the data; null: by
+            `num_labels` one class, or a number.
     """
 
     model_class: type[MultiExitModel] = MultiExitModel
@@ -105,6 +109,7 @@ class MultiExitModule(EarlyExitModule):
         head_learning_rate: float | None = None,
         max_drop: float = MAX_DROP,
         pretrained_pooler: bool | None = None,
+        problem_type: ProblemType | None = None,
     ) -> None:
         super().__init__()
         check_range("learning_rate", learning_rate, 0.0, low_open=True)
@@ -128,7 +133,9 @@ class MultiExitModule(EarlyExitModule):
         self.exit_weights: Tensor
         self.register_buffer("exit_weights", make_weights(self.model.num_exits), persistent=False)
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", first_class_weights(class_weights, num_labels), persistent=False)
+        self.register_buffer(
+            "class_weights", first_class_weights(class_weights, num_labels, problem_type), persistent=False
+        )
         self.init_policy(policy)
         self._prediction: EnginePrediction | None = None
         self.loss_parts: dict[str, Tensor] = {}  # of the last training batch, for callbacks
@@ -143,6 +150,7 @@ class MultiExitModule(EarlyExitModule):
             exit_layers=self.exit_layers(encoder.config.num_hidden_layers),
             head_dropout=0.1 if hp["dropout"] is None else hp["dropout"],
             **{name: hp[name] for name in ("num_labels", "pooling", "head")},
+            **({} if hp["problem_type"] is None else {"problem_type": hp["problem_type"]}),
         )
         pretrained = hp["encoder"] if hp["encoder_config"] is None else None
         self.starts_from_pooler = start_from_pooler(model, pretrained, hp["pretrained_pooler"])
@@ -158,7 +166,7 @@ class MultiExitModule(EarlyExitModule):
 
         Args:
             outputs: Logits (E, B, C) and features (E, B, F) of all exits.
-            batch: Has `labels` (B,).
+            batch: Has `labels` (B,), or (B, C) of 0 and 1 where a row has several.
 
         Returns:
             At least `loss`, a scalar.
@@ -249,8 +257,8 @@ class MultiExitModule(EarlyExitModule):
 
         Returns:
             The rows that finished, which may be others than those of the batch, or none (`refill` and `predicted` hold
-            rows back; `flush_predictions` gives the last of them): `index` (n,), `label` (n,), `probabilities` (n, C)
-            (the value itself for regression), and `exit` (n,), counted from 1.
+            rows back; `flush_predictions` gives the last of them): `index` (n,), `label` (n,) (of several labels a row
+            (n, C), 0 or 1), `probabilities` (n, C) (the value itself for regression), and `exit` (n,), counted from 1.
         """
         if self._prediction is None:
             precision = inference_precision(getattr(self._trainer, "precision", None))

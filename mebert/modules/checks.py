@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mebert.choices import ProblemType
 from mebert.data.text_warnings import warn_of_kind
 from mebert.data.tokenizers import check_vocabulary
 from mebert.errors import UserError
@@ -18,12 +19,18 @@ from mebert.runtime.messages import rank_zero_warn
 SHARDING = ("FSDPStrategy", "ModelParallelStrategy", "DeepSpeedStrategy")
 
 
-def first_class_weights(setting: list[float] | Literal["balanced"] | None, num_labels: int) -> Tensor | None:
+def first_class_weights(
+    setting: list[float] | Literal["balanced"] | None, num_labels: int, problem_type: ProblemType | None = None
+) -> Tensor | None:
     """The module's `class_weights` (C,) as far as they are known before there is data: ones for `balanced`."""
     if setting is None:
         return None
     if num_labels == 1:
         raise UserError(f"class_weights ({setting}) is for classes; a regression (num_labels 1) has none")
+    if problem_type == "multi_label_classification":
+        raise UserError(
+            f"class_weights ({setting}) weighs rows by their one class, and here a row may have several; leave it out"
+        )
     if setting == "balanced":
         return torch.ones(num_labels)
     if len(setting) != num_labels or not all(0 < weight < float("inf") for weight in setting):
@@ -50,6 +57,12 @@ def refuse_exit_weights(recipe: str, settings: Mapping[str, Any]) -> None:
             f"exit_weights ({settings['exit_weights']}) has no place in {recipe}'s loss; leave it out, or take "
             "MultiExitModule"
         )
+
+
+def refuse_several_labels(what: str, problem_type: ProblemType | None, instead: str) -> None:
+    """Raise a UserError where a recipe needs the one class of a row, and rows may have several labels."""
+    if problem_type == "multi_label_classification":
+        raise UserError(f"{what} needs the one class of a row, and here a row may have several labels; take {instead}")
 
 
 def check_strategy(strategy: object) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mebert.choices import PrecisionName
 from mebert.exit_predictor import ExitPredictor
 from mebert.inference import EngineName, Finished, make_engine, prepare_model, prepare_policy
-from mebert.metrics.task import predictions_of
+from mebert.metrics.task import predictions_of, probabilities_of
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
 
@@ -53,6 +53,6 @@ class EnginePrediction:
         return {
             "index": done.rows,
             "label": predictions_of(logits),
-            "probabilities": logits if logits.shape[-1] == 1 else logits.softmax(-1),
+            "probabilities": probabilities_of(logits, self.engine.model.problem_type),
             "exit": done.exits + 1,
         }

@@ -19,6 +19,7 @@ from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor, predictor_from_state
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers, threshold_for_speedup
 from mebert.metrics.record_files import record_from_tensors, record_tensors
+from mebert.metrics.task import USUAL_METRICS
 from mebert.models.multi_exit import MultiExitModel
 from mebert.modules.checks import check_texts
 from mebert.modules.fitted_indicators import add_missing_parts, has_fitted_parts, make_room_for_state, refit
@@ -75,7 +76,7 @@ class EarlyExitModule(L.LightningModule):
         """Set the policy to the given one (or the one of a given `spec`), else to the recipe's own."""
         self.operating_points: dict[str, dict[float, float]] = {}
         self.validation_record: ExitRecord | None = None
-        self.metric = "pearson" if self.model.num_labels == 1 else "acc"
+        self.metric = USUAL_METRICS[self.model.problem_type][0]
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
         policy = self.default_policy() if given is None else self._given_policy(given)
         add_missing_parts(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
@@ -87,7 +88,8 @@ class EarlyExitModule(L.LightningModule):
     def fit_indicators(self) -> None:
         """Let prototypes and a learning-to-exit head be fitted before each validation, where the recipe trains none."""
         model = self.model
-        add_missing_parts(model, prototypes=model.num_exits > 1 and model.num_labels > 1)
+        one_class = model.problem_type == "single_label_classification"
+        add_missing_parts(model, prototypes=model.num_exits > 1 and one_class)
         self.policy = self.policy.bind(model)  # it may read what was not there before
 
     def default_policy(self) -> ExitPolicy:
@@ -146,7 +148,8 @@ class EarlyExitModule(L.LightningModule):
         Args:
             record: The pass, with the scores of `score_policies`.
             targets: Speed-ups by layers. Those that no threshold attains are left out.
-            metric: The task's main one; None for accuracy, or Pearson's correlation in a regression.
+            metric: The task's main one; None for accuracy (of several labels a row the micro F1, in a regression
+                Pearson's correlation).
         """
         self.metric = metric or self.metric
         self.choose_policy(record)

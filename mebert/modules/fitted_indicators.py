@@ -18,6 +18,7 @@ from mebert.models.exit_scorer import fit_exit_scorer
 from mebert.models.fitted_prototypes import PrototypeSums
 from mebert.models.multi_exit import model_inputs
 from mebert.models.prototypes import PrototypeBank
+from mebert.modules.checks import refuse_several_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,7 @@ def add_missing_parts(model: MultiExitModel, prototypes: bool = True, exit_score
     """Give a model the parts that it lacks, for `refit` to fill; no gradient trains them."""
     device, size = next(model.parameters()).device, model.feature_size
     if prototypes and model.prototypes is None:
+        refuse_several_labels("a policy of prototypes (dr, edr)", model.problem_type, "another, for example 'entropy'")
         if model.num_exits < 2:
             raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
         bank = PrototypeBank(model.num_exits - 1, size, model.num_labels, dim=size).requires_grad_(False)
@@ -87,7 +89,7 @@ def refit(trainer: L.Trainer, model: MultiExitModel) -> None:
 
 @torch.no_grad()
 def _run(model: MultiExitModel, rows: Any, collate_batch: Any, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (E, N, F), logits (E, N, C) and labels (N,) of the rows, the longest first."""
+    """Features (E, N, F), logits (E, N, C) and labels (N,) of the rows (of several a row (N, C)), the longest first."""
     device = next(model.parameters()).device
     order = np.argsort(-rows.lengths, kind="stable")  # texts of one length together: less padding
     features, logits, labels = [], [], []

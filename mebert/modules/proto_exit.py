@@ -18,6 +18,7 @@ from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.modules.base import MultiExitModule
+from mebert.modules.checks import refuse_several_labels
 from mebert.policies import ExitPolicy, HybridDistanceEntropy, hybrid_indicator, normalised_entropy
 from mebert.policies.distance import choose_lambda
 
@@ -73,6 +74,8 @@ class ProtoExitModule(MultiExitModule):
         model = super().build_model()
         hp = self.hparams
         if hp["prototypes"]:
+            instead = "MultiExitModule (--recipe joint), or prototypes: false"
+            refuse_several_labels("ProtoExitModule, with a prototype a class,", hp["problem_type"], instead)
             if model.num_exits < 2:
                 raise UserError("prototypes need at least 2 exits: every exit but the last has a prototypical network")
             model.prototypes = PrototypeBank(

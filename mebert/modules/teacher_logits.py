@@ -28,7 +28,7 @@ from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.families import adapters_by_family
 from mebert.modules.teacher_labels import label_order
-from mebert.modules.teacher_sources import Teacher, TeacherSource, find_teacher
+from mebert.modules.teacher_sources import SEVERAL, Teacher, TeacherSource, find_teacher
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_path
@@ -74,7 +74,7 @@ def read_logits(path: Path) -> Tensor | None:
 class TeacherLogits:
     """The logits (N, C) of a frozen teacher (see `find_teacher`) for every training row, in the order of the split.
 
-    They are float32 on the CPU, once prepared.
+    Of several labels a row (N, C, 2). They are float32 on the CPU, once prepared.
     """
 
     def __init__(self, teacher: str) -> None:
@@ -90,6 +90,10 @@ class TeacherLogits:
         started = time.perf_counter()
         data = _with_texts(trainer, self.teacher)
         source = find_teacher(self.teacher)
+        if source.multi_label != (getattr(data, "problem_type", None) == SEVERAL):
+            kinds = "several labels a row", "one label a row"
+            its, own = kinds if source.multi_label else kinds[::-1]
+            raise UserError(f"teacher {self.teacher!r} is for {its}, the data has {own}; give a teacher of this task")
         order, note = label_order(self.teacher, source.label_names, source.num_labels, data.label_names)
         if note:
             rank_zero_info(note)
@@ -116,7 +120,7 @@ class TeacherLogits:
         )
         self.logits, index = logits, torch.from_numpy(data.split(SPLIT).index)
         # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
-        self._by_row = logits.new_full((int(index.max()) + 1, logits.shape[1]), torch.nan)
+        self._by_row = logits.new_full((int(index.max()) + 1, *logits.shape[1:]), torch.nan)
         self._by_row[index] = logits
 
     def for_batch(self, index: Tensor) -> Tensor:

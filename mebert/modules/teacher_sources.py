@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+from mebert.choices import ProblemType
 from mebert.data.tokenizers import stored_settings
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
+from mebert.models.heads import per_label
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.models.weights import check_weights
 from mebert.models.windows import flat_windows, mean_of_windows
@@ -33,6 +35,7 @@ from mebert.storage.model_spec import SPEC_FILE, ModelSpec
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.stored_weights import opening
 
+SEVERAL: ProblemType = "multi_label_classification"
 IDENTITY_FILES = ("*.safetensors", "*.bin", "config.json", SPEC_FILE)
 
 
@@ -46,7 +49,10 @@ class Teacher(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, C) of a batch with `input_ids`, `attention_mask` and perhaps `token_type_ids` (B, S)."""
+        """Logits (B, C) of a batch with `input_ids`, `attention_mask` and perhaps `token_type_ids` (B, S).
+
+        Of several labels a row they are (B, C, 2).
+        """
         inputs = model_inputs(batch)
         if isinstance(self.model, MultiExitModel):
             return self.model.last_exit(**inputs)
@@ -54,7 +60,8 @@ class Teacher(nn.Module):
         (ids, mask, types), windows = flat_windows(**inputs)
         given = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
         logits: Tensor = self.model(**{k: v for k, v in given.items() if k in takes and v is not None}).logits
-        return mean_of_windows(logits, windows)
+        logits = mean_of_windows(logits, windows)
+        return per_label(logits) if self.config.problem_type == SEVERAL else logits
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class TeacherSource:
     name: str
     label_names: list[str] | None  # in the order of its classes; None where they have none
     num_labels: int  # 1 means regression
+    multi_label: bool  # whether a row may have several labels, so that logits are (B, C, 2)
     tokenizer: str | None  # Hub id or folder; None where only the user's data has it
     identity: Callable[[], str]  # returns a string that changes with its weights; reads whole files
     build: Callable[[], Teacher]  # on the CPU
@@ -92,6 +100,7 @@ def _from_hub(name: str) -> TeacherSource:
         name=name,
         label_names=[str(config.id2label[number]) for number in range(config.num_labels)],
         num_labels=config.num_labels,
+        multi_label=config.problem_type == SEVERAL,
         tokenizer=name,
         identity=lambda: _folder_identity(name),
         build=lambda: _load_classifier(name),
@@ -154,6 +163,7 @@ def _from_saved(name: str) -> TeacherSource:
         name=name,
         label_names=spec.label_names,
         num_labels=spec.num_labels,
+        multi_label=spec.problem_type == SEVERAL,
         tokenizer=name,
         identity=lambda: _folder_identity(name),
         build=lambda: _load_saved(name),
@@ -181,6 +191,7 @@ def _from_checkpoint(name: str) -> TeacherSource:
         name=name,
         label_names=None if saved is None else saved.label_names,
         num_labels=num_labels,
+        multi_label=settings.get("problem_type") == SEVERAL,
         tokenizer=pretrained if saved is None else saved.tokenizer,
         identity=lambda: _digest(path),
         build=lambda: _load_checkpoint(path),

@@ -13,7 +13,10 @@ from mebert.metrics.task import metric_value
 
 
 def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int], regression: bool = False) -> float:
-    """The area under accuracy (for regression: minus the mean squared error) over layers, for scores (E, N)."""
+    """The area under accuracy (for regression: minus the mean squared error) over layers, for scores (E, N).
+
+    Of several labels a row under the micro F1.
+    """
     ones = record.logits.new_ones(record.logits.shape[:2])  # by layers: FLOPs do not matter here
     metric = _minus_squared_error if regression else _accuracy
     points = sweep(replace(record, scores={"its": scores}), "its", exit_layers, ones, ones[0], metric)
@@ -22,7 +25,7 @@ def area_of_scores(record: ExitRecord, scores: Tensor, exit_layers: Sequence[int
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return metric_value("acc", logits, labels)
+    return metric_value("f1_micro" if labels.ndim == 2 else "acc", logits, labels)
 
 
 def _minus_squared_error(logits: Tensor, labels: Tensor) -> float:

@@ -1,6 +1,8 @@
 """The protocol of exit policies, and how a policy is named in files.
 
-Shapes: B batch, C classes, H hidden, E exits, N samples of a recorded pass.
+Shapes: B batch, C classes, H hidden, E exits, N samples of a recorded pass. Where rows have several labels, logits are
+(..., C, 2), for each label those of no and yes; a rule may then return a score of each label, (B, C), whose mean
+counts.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError, check_range
+from mebert.policies.uncertainty import of_rows
 from mebert.storage.trusted_classes import class_path_of, instance_of, subclasses_of
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
     name: ClassVar[str] = "policy"
     regression: ClassVar[bool | None] = None
     """Whether it reads estimates (true) or classes (false); None reads either."""
+    multi_label: ClassVar[bool] = True
+    """Whether it has a meaning where a row has several labels."""
 
     @property
     def needs_prototypes(self) -> bool:
@@ -76,6 +81,11 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
                 f"the policy {self.name!r} does not fit a model with {model.num_labels} label(s); "
                 f"choose another, for example {instead!r}"
             )
+        if model.multi_label and not self.multi_label:
+            raise UserError(
+                f"the policy {self.name!r} reads the one class of a row, and here a row may have several labels; "
+                "choose another, for example 'entropy'"
+            )
         return self
 
     def fitted(self, record: ExitRecord) -> Self:
@@ -92,7 +102,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
 
         Args:
             exit_index: 0-based.
-            logits: (B, C).
+            logits: (B, C), or (B, C, 2).
             features: What the exit pooled, (B, H).
         """
         raise TypeError(f"{type(self).__name__} has no score of a single exit: it must define score or observe")
@@ -111,7 +121,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         scores = []
         for exit_index, (exit_logits, feature) in enumerate(zip(logits, features, strict=True)):
             score, state = self.observe(exit_index, exit_logits, feature, state)
-            scores.append(score.float())
+            scores.append(of_rows(score).float())
         return torch.stack(scores)
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -128,7 +138,7 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
             leave (B,) bool, and the new state.
         """
         score, state = self.observe(exit_index, logits, features, state)
-        return score < self.threshold, state
+        return of_rows(score) < self.threshold, state
 
     def may_leave(self, exit_index: int) -> bool:
         """Whether `decide` has to be asked at this exit (0-based); where not, an engine need not compute the exit.

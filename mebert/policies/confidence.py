@@ -17,7 +17,8 @@ from mebert.policies.uncertainty import normalised_entropy
 class Entropy(ExitPolicy):
     """Leave when the normalised entropy is below the threshold (FastBERT's "speed").
 
-    DeeBERT's threshold S is in nats: take S / ln C, which names the same exits (`nats` makes the policy of it).
+    DeeBERT's threshold S is in nats: take S / ln C, which names the same exits (`nats` makes the policy of it). Of
+    several labels a row it is the mean of their binary entropies, in bits.
     """
 
     name = "entropy"
@@ -40,20 +41,25 @@ class Entropy(ExitPolicy):
 
 @dataclass
 class MaxProbability(ExitPolicy):
-    """Leave when 1 - max p is below the threshold: a threshold of 0.1 asks for a confidence above 0.9."""
+    """Leave when 1 - max p is below the threshold: a threshold of 0.1 asks for a confidence above 0.9.
+
+    Of several labels a row, that confidence in each of them: the least certain one decides.
+    """
 
     name = "max_prob"
     regression = False
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
-        return 1.0 - logits.float().softmax(-1).amax(-1)
+        unsure = 1.0 - logits.float().softmax(-1).amax(-1)
+        return unsure.amax(1) if unsure.ndim == 2 else unsure
 
 
 @dataclass
 class Margin(ExitPolicy):
     """Leave when 1 - (p1 - p2) is below the threshold, p1 and p2 the two largest probabilities.
 
-    With two classes this is `MaxProbability` at twice its threshold; with more it also asks who comes second.
+    With two classes this is `MaxProbability` at twice its threshold; with more it also asks who comes second. Of
+    several labels a row it is the mean over labels, where `MaxProbability` takes the least certain one.
     """
 
     name = "margin"
@@ -61,4 +67,4 @@ class Margin(ExitPolicy):
 
     def score(self, exit_index: int, logits: Tensor, features: Tensor) -> Tensor:
         largest = logits.float().softmax(-1).topk(2, dim=-1).values
-        return 1.0 - (largest[:, 0] - largest[:, 1])
+        return 1.0 - (largest[..., 0] - largest[..., 1])

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mebert.errors import UserError
+from mebert.metrics.task import same_labels
 from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy
-from mebert.policies.uncertainty import jensen_shannon, mean_entropy, normalised_entropy, value_change
+from mebert.policies.uncertainty import jensen_shannon, mean_entropy, normalised_entropy, of_rows, value_change
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -31,8 +32,8 @@ class Patience(ExitPolicy):
 
     With a the number of agreements in a row that end here, the score is 1 / (1 + a), infinite for a = 0; t agreements
     or more are a score below 1 / (t + 1/2), and any threshold tau means the patience t = floor(1 / tau). No sample
-    leaves before exit t + 1, and only these few speeds are possible.
-    Source: Zhou et al., "BERT Loses Patience", arXiv 2006.04152. For regression see `ValueChange`.
+    leaves before exit t + 1, and only these few speeds are possible. Of several labels a row the prediction is their
+    set. Source: Zhou et al., "BERT Loses Patience", arXiv 2006.04152. For regression see `ValueChange`.
 
     Args:
         threshold: On 1 / (1 + a), in [0, 1].
@@ -58,10 +59,10 @@ class Patience(ExitPolicy):
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         prediction = logits.argmax(-1)
-        agreements = torch.zeros_like(prediction)
+        agreements = torch.zeros(len(prediction), dtype=torch.int64, device=prediction.device)
         if state is not None:
             before, run = state
-            agreements = torch.where(prediction == before, run + 1, 0)
+            agreements = torch.where(same_labels(prediction, before), run + 1, 0)
         score = torch.where(agreements > 0, 1.0 / (1.0 + agreements.float()), math.inf)
         return score, (prediction, agreements)
 
@@ -105,11 +106,12 @@ class ConsecutiveExits(ExitPolicy):
 
     @abstractmethod
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """How unsure this exit is, (B,), infinite where it cannot tell yet; and the `memory` for the next exit."""
+        """How unsure this exit is, (B,) (of several labels (B, C)), infinite where it cannot tell; and the `memory`."""
 
     def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         window, memory = (None, None) if state is None else state
         value, memory = self.evidence(logits, memory)
+        value = of_rows(value)
         if window is None:
             window = value.new_full((len(value), self.patience), math.inf)
         window = torch.cat([window[:, 1:], value.unsqueeze(1)], dim=1)
@@ -159,7 +161,7 @@ class FPABEE(ConsecutiveExits):
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
         probabilities = logits.float().softmax(-1)
         if memory is None:
-            return torch.full_like(probabilities[:, 0], math.inf), probabilities
+            return probabilities.new_full((len(probabilities),), math.inf), probabilities
         score = mean_entropy if self.measure == "mean_entropy" else jensen_shannon
         return score(probabilities, memory), probabilities
 

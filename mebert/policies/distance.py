@@ -26,6 +26,7 @@ class DistanceRatio(ExitPolicy):
 
     name = "dr"
     regression = False
+    multi_label = False
 
     @property
     def needs_prototypes(self) -> bool:

@@ -43,6 +43,7 @@ class Stacked(ExitPolicy):
 
     name = "stacked"
     regression = False
+    multi_label = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,12 +21,13 @@ def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
     one). The cross-entropy is convex in 1 / T, so that its slope rises and the minimum is where it passes 0.
 
     Args:
-        logits: (E, N, C) of data that the model was not trained on.
-        labels: (N,) int64; rows with a negative label are left out.
+        logits: (E, N, C) of data that the model was not trained on; of several labels a row (E, N, C, 2).
+        labels: (N,) int64; rows with a negative label are left out. Of several labels (N, C), each of which counts.
 
     Raises:
         UserError: No labelled row, or no classes to choose between.
     """
+    logits, labels = _one_each(logits, labels)
     known = labels >= 0
     if logits.shape[-1] < 2 or not bool(known.any()):
         raise UserError(
@@ -45,6 +46,11 @@ def fit_temperatures(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(as_good_as_any, 1.0, (-low).exp()).clamp(LOWEST, HIGHEST).float()
 
 
+def _one_each(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (E, N, C) and labels (N,) as they are; of several labels a row (E, N C, 2) and (N C,), each by itself."""
+    return (logits.flatten(1, 2), labels.flatten()) if labels.ndim == 2 else (logits, labels)
+
+
 def _slope(z: Tensor, target: Tensor, inverse: Tensor) -> Tensor:
     """The derivative of each exit's cross-entropy, (E,), by its 1 / T, where that is `inverse` (E,)."""
     expected = ((z * inverse.view(-1, 1, 1)).softmax(-1) * z).sum(-1)
@@ -60,10 +66,11 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
     `multiclass_calibration_error`, but all exits at once and summed in another order: its figures are stored.
 
     Args:
-        logits: (E, N, C).
-        labels: (N,) int64; rows with a negative label are left out.
+        logits: (E, N, C); of several labels a row (E, N, C, 2).
+        labels: (N,) int64; rows with a negative label are left out. Of several labels (N, C), each of which counts.
         bins: Number of intervals.
     """
+    logits, labels = _one_each(logits, labels)
     logits, labels = logits[:, labels >= 0], labels[labels >= 0]
     confidence, prediction = logits.float().softmax(-1).max(-1)
     excess = confidence - (prediction == labels).float()

@@ -1,6 +1,8 @@
 """How uncertain an exit is, as pure functions: entropy, distance ratio, their hybrid, and changes from exit to exit.
 
-Shapes: C classes; `...` any. All are in [0, 1]; lower is more confident.
+Shapes: C classes; `...` any. All are in [0, 1]; lower is more confident. Of logits (..., C, 2), those of several labels
+    a
+row, they are values of each label, (..., C), of which a policy takes the mean (`of_rows`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,11 @@ def normalised_entropy(logits: Tensor) -> Tensor:
     """
     entropy = torch.special.entr(logits.float().softmax(-1)).sum(-1)
     return (entropy / math.log(logits.shape[-1])).clamp_max(1.0)
+
+
+def of_rows(values: Tensor) -> Tensor:
+    """Values of rows (B,) as they are; of the labels of rows (B, C) the mean of each row, (B,)."""
+    return values.float().mean(1) if values.ndim == 2 else values
 
 
 def distance_ratio(distances: Tensor, predicted: Tensor) -> Tensor:

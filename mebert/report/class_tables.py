@@ -20,6 +20,8 @@ def class_tables(evaluation: Evaluation) -> list[Table]:
     if not evaluation.classes:
         return []
     reports = {AT[name]: found for name, found in evaluation.classes.items()}
+    if evaluation.classes["full_depth"].multi_label:  # nobody is taken for another
+        return [_classes(evaluation, reports)]
     if len(evaluation.classes["full_depth"].classes) > LARGEST_MATRIX:
         return [_classes(evaluation, reports), _pairs_table(reports)]
     return [_classes(evaluation, reports), *(_matrix(report, where) for where, report in reports.items())]
@@ -42,11 +44,12 @@ def hardest_hit(evaluation: Evaluation) -> str | None:
 
 
 def _classes(evaluation: Evaluation, reports: dict[str, ClassReport]) -> Table:
+    what = "label" if reports["full depth"].multi_label else "class"
     columns = ["support", *(f"{figure} {where}" for where in reports for figure in ("precision", "recall", "F1"))]
     two = len(reports) == 2
     table = report_table(
-        f"Per class ({evaluation.split})",
-        ["class"],
+        f"Per {what} ({evaluation.split})",
+        [what],
         [*columns, *(["F1 difference"] if two else [])],
         hardest_hit(evaluation),
     )

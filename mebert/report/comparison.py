@@ -49,7 +49,7 @@ def family(model: MultiExitModel) -> dict[str, ExitPolicy]:
             FPABEE(patience_grid=PATIENCES),
             Voting(),
             TemperatureScaled(),
-            Stacked(),
+            *([] if model.multi_label else [Stacked()]),
         ]
     if model.prototypes is not None:
         policies += [DistanceRatio(), HybridDistanceEntropy(lam_grid=LAMBDAS)]

@@ -85,7 +85,9 @@ class Evaluation:
     curves: dict[str, list[CurvePoint]] = field(default_factory=dict)  # by policy, from slow to fast
     points: dict[str, list[CurvePoint]] = field(default_factory=dict)  # by policy, at thresholds from validation data
     current: CurvePoint | None = None  # the module's policy at its threshold; None where its scores were not recorded
-    oracle: CurvePoint | None = None  # each sample at its earliest correct exit: an upper bound; classes only
+    oracle: CurvePoint | None = (
+        None  # each sample at its earliest correct exit: an upper bound; of one class a row only
+    )
     groups: list[SampleGroup] = field(default_factory=list)  # where samples left at `current`, by known difficulty
     wall_setting: str = ""  # how wall-clock times were measured
     predictions: list[PredictionReport] = field(default_factory=list)  # how well the stored exit predictors predict
@@ -202,7 +204,7 @@ def evaluate(
         if result.current is not None:
             taken = record.logits_at(result.current.exits)
             result.classes["operating_point"] = class_report(taken, record.labels, model.label_names)
-    if model.num_labels > 1 and metrics[0] not in RANKING_METRICS:
+    if model.problem_type == "single_label_classification" and metrics[0] not in RANKING_METRICS:
         result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), oracle_exits(record))
     return result
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 METRIC_TITLES = {
     "acc": "accuracy",
     "f1": "F1",
+    "f1_micro": "micro F1",
+    "f1_macro": "macro F1",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",

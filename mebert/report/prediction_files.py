@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
 from mebert.storage.paths import check_output
@@ -39,6 +40,19 @@ def check_prediction_path(path: Path, format: PredictionFormat | None, section: 
     if path.is_dir():
         raise UserError(f"{given} is a folder; give a file name")
     check_output(f"{section}path", path)
+
+
+def label_cells(chunks: Iterable[Chunk], separator: str | None, ending: str) -> Iterator[Chunk]:
+    """The same chunks, for a file of this ending: in CSV and TSV a row's `labels` are one text, parted as in training.
+
+    Where labels hold the separator (None: a comma), the list is written as JSON.
+    """
+    mark = separator or DEFAULT_SEPARATOR
+    for chunk in chunks:
+        if ending.lower() in (".csv", ".tsv") and "labels" in chunk:
+            cells = [v if any(mark in name for name in v) else mark.join(v) for v in chunk["labels"]]
+            chunk = {**chunk, "labels": cells}
+        yield chunk
 
 
 def write_table(path: Path, chunks: Iterable[Chunk]) -> None:
@@ -106,13 +120,21 @@ def _write_parquet(path: Path, chunks: Iterable[Chunk]) -> None:
             table = pa.table({name: _arrow(name, values) for name, values in chunk.items()})
             if writer is None:
                 # A column that is empty so far may hold anything later; text is what most do.
-                types = [pa.string() if pa.types.is_null(kind) else kind for kind in table.schema.types]
+                types = [_known(kind) for kind in table.schema.types]
                 writer = pq.ParquetWriter(path, pa.schema(list(zip(table.column_names, types, strict=True))))
             columns = zip(table.column_names, table.columns, writer.schema.types, strict=True)
             writer.write_table(pa.table({name: _cast(name, values, kind) for name, values, kind in columns}))
     finally:
         if writer is not None:
             writer.close()
+
+
+def _known(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind) and pa.types.is_null(kind.value_type):
+        return pa.list_(pa.string())
+    return pa.string() if pa.types.is_null(kind) else kind
 
 
 def _arrow(name: str, values: Sequence[Any]) -> pa.Array:

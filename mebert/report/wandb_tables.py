@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mebert.metrics.curve import ExitRecord
 from mebert.metrics.ranking import RANKING_METRICS, ranking_scores
+from mebert.metrics.task import same_labels
 from mebert.report.evaluation import Evaluation
 from mebert.report.reliability import reliability_of
 
@@ -102,12 +103,13 @@ def sample_table(
 ) -> Table:
     """Samples with their label, the exit that each took, and the prediction and confidence of every exit.
 
-    In a regression predictions are numbers without confidence, and `error` takes the place of `right`. In a ranking,
+    In a regression predictions are numbers without confidence, and `error` takes the place of `right`. Several labels a
+    row are one text, parted by commas, and the confidence is that of the least certain label. In a ranking,
     each row has the number of its question and its rank within it at the exit taken, 1 the best. Samples leave at the
     evaluation's `current` point, or at the last exit. `rows` are the n positions in the whole record to show, `texts`
     columns of n texts.
     """
-    regression = record.logits.shape[-1] == 1
+    regression, several = record.logits.shape[-1] == 1, record.labels.ndim == 2
     last = torch.full_like(record.index, record.num_exits - 1)
     taken = last if evaluation.current is None else evaluation.current.exits
     shown, exits = record.select(torch.tensor(rows, dtype=torch.long)), taken[rows]
@@ -117,6 +119,10 @@ def sample_table(
     def named(values: Tensor) -> list[Any]:
         if regression:
             return [float(value) for value in values.tolist()]
+        if several:
+            return [
+                ", ".join(n for n, chosen in zip(label_names, row, strict=True) if chosen) for row in values.tolist()
+            ]
         return [str(label_names[int(value)]) for value in values.tolist()]
 
     columns: dict[str, Sequence[Any]] = {
@@ -128,12 +134,13 @@ def sample_table(
     if regression:
         columns["error"] = (final - shown.labels).tolist()
     else:
-        columns["right"] = (final == shown.labels).tolist()
+        columns["right"] = same_labels(final, shown.labels).tolist()
     if record.queries is not None and evaluation.metric in RANKING_METRICS:
         ranks = question_ranks(record.logits_at(taken), record.queries)
         columns["question_number"] = [None if query < 0 else query for query in record.queries[rows].tolist()]
         columns["rank"] = [ranks[row] for row in rows]
     confidences = shown.logits.softmax(-1).amax(-1)
+    confidences = confidences.amin(-1) if several else confidences
     for e in range(record.num_exits):
         columns[f"exit_{e + 1:02d}"] = named(predictions[e])
         if not regression:

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeIn
 from transformers.utils import cached_file
 
 import mebert
-from mebert.choices import HeadKind, PoolingKind
+from mebert.choices import HeadKind, PoolingKind, ProblemType
 from mebert.errors import UserError, brief
 from mebert.storage.atomic import write_text
 from mebert.storage.hub import hub_errors
@@ -109,6 +109,8 @@ class ModelSpec(_Values):
         format: Version of this schema.
         model: Class path of the model; None in folders from before there were several classes.
         num_labels: C; 1 means regression.
+        problem_type: What a label is, as in Hugging Face's `config.json`; None in 0.1.0: by `num_labels`.
+        label_separator: What separated the labels of a row in the training file, where it had several; None: lists did.
         label_names: C distinct names.
         exit_layers: The layer (1-based, increasing) of each exit.
         pooling: What every exit reads; None in a cascade, as are `head`, `head_dropout` and `prototypes`.
@@ -136,6 +138,8 @@ class ModelSpec(_Values):
     format: Literal[1] = FORMAT
     model: str | None = None
     num_labels: Size
+    problem_type: ProblemType | None = None
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
     label_names: list[str]
     exit_layers: list[Size]
     pooling: PoolingKind | None = None
@@ -175,6 +179,7 @@ class ModelSpec(_Values):
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
         check_label_names(self.label_names, self.num_labels)
+        checked_problem_type(self.problem_type, self.num_labels)
         if len(self.exit_temperatures) not in (0, len(self.exit_layers)):
             numbers = f"exit_temperatures has {len(self.exit_temperatures)} numbers"
             raise ValueError(f"{numbers}, but exit_layers {len(self.exit_layers)} exits")
@@ -284,6 +289,16 @@ def check_label_names(names: Sequence[str], num_labels: int | None = None) -> No
         raise UserError(f"label_names has {len(names)} names, but num_labels is {num_labels}")
     if len(set(names)) != len(names):
         raise UserError(f"label_names must be distinct, got {', '.join(names)}")
+
+
+def checked_problem_type(given: ProblemType | None, num_labels: int) -> ProblemType:
+    """The problem type given, else that of the number of labels; a UserError where the two do not fit."""
+    usual: ProblemType = "regression" if num_labels == 1 else "single_label_classification"
+    if given is None:
+        return usual
+    if (given == "regression") != (num_labels == 1):
+        raise UserError(f"problem_type {given!r} does not fit num_labels {num_labels} (1 means regression)")
+    return given
 
 
 def saved_model_folder(model: str | Path) -> str | None:

@@ -35,7 +35,7 @@ TEXTS = {
     "emoji": (["\U0001f469\u200d\U0001f4bb", "\U0001f469"], ["\U0001f469", "\U0001f469\u200d\U0001f4bb"], [1, 0]),
     "lists": (["a", "b", "a,b"], "'a,b', which reads like several labels.*" + ASK.format('"a", "a,b", "b"')),
     "bars": (["drama|war", "war"], r"'drama\|war', which reads like several labels"),
-    "lists of Python": (["['a', 'b']", "['a']"], "multi-label classification is not supported"),
+    "lists of Python": (["['a', 'b']", "['a']"], r"give lists in JSONL or Parquet \(not their text\)"),
     "nan": (["a", "b", "nan"], "'nan', which reads like a missing label"),
 }  # fmt: skip
 VALUES = {
@@ -45,7 +45,8 @@ VALUES = {
     "truth values": ([True, False], ["False", "True"], [1, 0]),
     "NaN": ([float("nan"), 0.0, 1.0], "column 'label' holds nan, not a label; write a name or a number, or null"),
     "infinity": ([float("-inf"), 0.0, 1.0], "column 'label' holds -inf, not a label"),
-    "lists": ([["a"], ["a", "b"]], "holds a list, not a label.*multi-label classification is not supported"),
+    "lists": ([["a"], ["a", "b"], [], None], ["a", "b"], [[1, 0], [1, 1], [0, 0]]),
+    "numbers in lists": ([[10, 2], [7]], ["2", "7", "10"], [[1, 0, 1], [0, 1, 0]]),
 }  # fmt: skip
 EVERY = [(kind, case) for kind in KINDS for case in TEXTS.values()]
 EVERY += [(kind, case) for kind in NATIVE for case in VALUES.values()]

@@ -74,7 +74,7 @@ def test_labels_outside_the_classes_name_row_and_value(values):
         (["grade ٣", "b"], "0", "label '0' is none of the classes"),
         (["neg", "pos"], "Pos", "write 'pos', or"),
         (["neg", "pos"], "p\u200dos", "write 'pos', or"),
-        (["neg", "pos"], "neg,pos", "multi-label classification is not supported"),
+        (["neg", "pos"], "neg,pos", "several labels a row need a model trained with --data.label_separator ','"),
     ],
 )
 def test_there_is_no_fallback_to_positions_where_names_have_numbers(names, label, says):

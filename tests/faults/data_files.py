@@ -103,7 +103,7 @@ FAULTS = [
     bad("class numbers with gaps", HEAD + "a,1\nb,3\n", "--data.labels"),
     bad("-1 beside class numbers", HEAD + "a,-1\nb,0\nc,1\n", "--data.labels"),
     bad("labels that differ in case", HEAD + "a,Good\nb,good\nc,bad\n", "which read the same"),
-    bad("several labels in a row", HEAD + 'a,"good,new"\nb,good\n', "multi-label"),
+    bad("several labels in a row", HEAD + 'a,"good,new"\nb,good\n', "--data.label_separator ','"),
     bad("a position where labels are numbers", HEAD + "a,0\nb,1\n", "none of the classes 1, 2", labels=["1", "2"]),
     bad("no label at all", HEAD + "a,\nb,\n", "'label'"),
     bad("a word in the place of a number", HEAD + "a,1.5\nb,high\n", "'high'", regression=True),

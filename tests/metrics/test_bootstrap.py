@@ -9,9 +9,11 @@ import torch
 
 from mebert.errors import UserError
 from mebert.metrics.bootstrap import bootstrap_intervals, bootstrap_values, mcnemar, paired_bootstrap, percentiles
+from mebert.metrics.formulas import LABEL_METRICS
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import METRIC_NAMES, metric_value
 from mebert.metrics.weighted import weighted_metric
+from mebert.models.heads import per_label
 
 CASES = [(name, classes) for name in METRIC_NAMES for classes in ((1,) if name in ("pearson", "spearman") else (2, 3))]
 CASES = [(name, classes) for name, classes in CASES if name not in RANKING_METRICS or classes < 3]
@@ -27,6 +29,8 @@ def made(classes, rows=60, seed=0):
 @pytest.mark.parametrize(("name", "classes"), CASES)
 def test_a_weighted_metric_is_the_metric_of_the_repeated_rows(name, classes):
     logits, labels, queries = made(classes)
+    if name in LABEL_METRICS:
+        logits, labels = per_label(logits), torch.randint(2, (60, classes))
     units, weighted = weighted_metric(name, logits, labels, queries)
     assert weighted(np.ones((1, units)))[0] == pytest.approx(metric_value(name, logits, labels, queries), abs=1e-6)
     rows_of = list(torch.arange(60).unsqueeze(1))

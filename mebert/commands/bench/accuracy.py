@@ -70,7 +70,7 @@ class StoredPass:
         if not Path(folder).is_dir() or not file.is_file():
             return None
         record, about = load_record(file)
-        shape = (model.num_exits, len(record.labels), model.num_labels)
+        shape = (model.num_exits, len(record.labels), *model.logits_shape)
         fits = tuple(record.logits.shape) == shape and about.get("exit_layers") == list(model.exit_layers)
         return cls(record, about) if fits and len(record.labels) and "metric" in about else None
 

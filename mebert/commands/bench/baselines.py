@@ -79,7 +79,7 @@ class HuggingFaceModel(Engine):
         return Finished(rows, mean_of_windows(logits.float(), windows), torch.zeros_like(rows))
 
     def flush(self) -> Finished:
-        return Finished.empty(self.classifier.config.num_labels, torch.device("cpu"))
+        return Finished.empty([self.classifier.config.num_labels], torch.device("cpu"))
 
 
 def baselines_of(

@@ -78,10 +78,10 @@ def _as_if_fitted(policy: ExitPolicy, model: MultiExitModel) -> ExitPolicy:
     if not isinstance(policy, FITTED_POLICIES):
         return policy
     exits, classes = model.num_exits, model.num_labels
-    rows = torch.arange(FITTING_ROWS)
+    rows, several = torch.arange(FITTING_ROWS), model.multi_label
     random_record = ExitRecord(
-        logits=torch.randn(exits, FITTING_ROWS, classes),
-        labels=rows % classes,
+        logits=torch.randn(exits, FITTING_ROWS, *model.logits_shape),
+        labels=torch.randint(2, (FITTING_ROWS, classes)) if several else rows % classes,
         index=rows,
         lengths=10 + rows % 7,
         scores={"dr": torch.rand(exits, FITTING_ROWS)},

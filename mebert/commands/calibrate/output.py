@@ -16,13 +16,13 @@ from mebert.storage.model_spec import ModelSpec
 LARGE_DROP = 0.1  # from here on it may have been meant as a percentage
 
 
-def print_calibrated(found: Sequence[Calibrated], metric: str, what: str) -> None:
-    """One row per policy and request, and a line for each request that is out of reach."""
+def print_calibrated(found: Sequence[Calibrated], metric: str, what: str, several: bool = False) -> None:
+    """One row per policy and request, and a line for each request that is out of reach; `several` labels a row."""
     table = report_table(
         f"Calibrated on {what}; the full model has {metric} {found[0].full:.4f}",
         ["policy", "asked for"],
         ["threshold", metric, "drop", "speed-up layers", "FLOPs"],
-        _caption(found),
+        _caption(found, several),
     )
     table.add_column("guaranteed")
     for row in found:
@@ -63,11 +63,12 @@ def print_next(name: str, own: str | None, sections: Mapping[str, Mapping[str, M
     print_pairs("Next:", {"predict": f"python -m mebert predict {shlex.quote(name)} my.csv {asked} --out out.csv"})
 
 
-def _caption(found: Sequence[Calibrated]) -> str | None:
+def _caption(found: Sequence[Calibrated], several: bool) -> str | None:
     losses = {row.guarantee.loss for row in found if row.guarantee is not None}
     if not losses:
         return None
-    lines = [f"{name}: {RISKS[name].meaning}, as a share of all samples." for name in sorted(losses)]
+    unit = "labels of all samples" if several else "samples"
+    lines = [f"{name}: {RISKS[name].meaning}, as a share of all {unit}." for name in sorted(losses)]
     lines.append("A guarantee holds for new samples of the same distribution (docs/calibration.md).")
     if len({row.policy for row in found}) > 1:
         lines.append("Each row is one guarantee: to pick the best of k policies afterwards, ask for delta / k.")

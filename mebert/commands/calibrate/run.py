@@ -73,7 +73,7 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
                 f"{chosen.name}: fitted to {held_out or len(record.labels):,} of these rows"
                 + ", held out below" * bool(held_out)
             )
-    print_calibrated(found, metric, f"{len(rows):,} samples of {source} ({precision})")
+    print_calibrated(found, metric, f"{len(rows):,} samples of {source} ({precision})", model.multi_label)
     if model.exit_layers[-1] != model.num_layers:
         print(
             f"Note: speed-ups by layers are relative to all models of the cascade in turn ({model.exit_layers[-1]} "

@@ -18,12 +18,19 @@ def class_section(runs: Sequence[RunView]) -> Section | None:
     if not known:
         return None
     parts: list[Part] = [_class_table(known)]
-    parts += [Grid([_matrix(run, at) for at in run.evaluation["per_class"]], 420) for run in known[:MOST_RUNS]]
-    if len(known) > MOST_RUNS:
+    single = [run for run in known if not _several(run)]
+    parts += [Grid([_matrix(run, at) for at in run.evaluation["per_class"]], 420) for run in single[:MOST_RUNS]]
+    if len(single) > MOST_RUNS:
         parts.append(Note(f"The matrices of the first {MOST_RUNS} runs; all are in each run's evaluation.json."))
     if old := [str(run.folder) for run in runs if run not in known and run.evaluation.get("oracle")]:
         parts.append(Note(f"Tested by an older mebert, so without figures per class: {', '.join(old)}; test again."))
     return Section("Per class", parts)
+
+
+def _several(run: RunView) -> bool:
+    """Whether rows have several labels, so that nobody is taken for another."""
+    matrix = next(iter(run.evaluation["per_class"].values())).get("confusion_matrix")
+    return bool(matrix) and isinstance(matrix[0][0], list)
 
 
 def _class_table(runs: Sequence[RunView]) -> Table:

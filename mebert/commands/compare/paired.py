@@ -15,7 +15,7 @@ from mebert.commands.compare.run_view import RunView
 from mebert.metrics.at_speed import exits_at_speedup
 from mebert.metrics.bootstrap import Interval, mcnemar, paired_bootstrap
 from mebert.metrics.elue import elue_score, placed_at
-from mebert.metrics.task import metric_value
+from mebert.metrics.task import metric_value, same_labels
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def mismatch(first: RunView, other: RunView) -> str | None:
             f"they were tested on other rows ({len(one.labels):,} and {len(two.labels):,}); test both on the same "
             f"split: {other.test_command}"
         )
-    if not torch.equal(one.labels, two.labels) or one.logits.shape[-1] != two.logits.shape[-1]:
+    if not torch.equal(one.labels, two.labels) or one.logits.shape[2:] != two.logits.shape[2:]:
         return f"the labels of their rows differ, so they were tested on other rows of {first.task}"
     return None
 
@@ -103,5 +103,5 @@ def _paired(number: int, speed: float, first: RunView, before: Tensor, after: Te
     found = paired_bootstrap(first.metric, before, after, labels, first.outputs.queries)
     if first.metric != "acc":
         return Paired(number, speed, found.value, found.interval, found.p_value, "bootstrap")
-    right = [torch.eq(logits.argmax(-1), labels) for logits in (before, after)]
+    right = [same_labels(logits.argmax(-1), labels) for logits in (before, after)]
     return Paired(number, speed, found.value, found.interval, mcnemar(*right).p_value, "mcnemar")

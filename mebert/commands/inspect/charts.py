@@ -5,11 +5,11 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.inspection import GLYPHS, STAR, Inspection
+from mebert.commands.inspect.inspection import GLYPHS, STAR, UNGROUPED, Inspection, label_of
 from mebert.commands.inspect.samples import Samples
 from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tables import written
-from mebert.commands.inspect.trace import shorten
+from mebert.commands.inspect.trace import Answer, shorten
 from mebert.inference.stream import Text
 from mebert.report.page import Figure, plain
 
@@ -27,6 +27,8 @@ def space_legend(found: Inspection) -> Markup:
     if found.samples is not None and found.regression:
         entries.append(("var(--ink)", "", "●", f"sample, coloured by {found.label_names[0]}"))
     entries += [(style.colour, "", GLYPHS[style.symbol], name) for name, style in found.class_legend.items()]
+    if found.multi_label and found.samples is not None:
+        entries.append((UNGROUPED, "", "●", "several labels, or none"))
     if found.mark_kinds:
         entries.append(("var(--ink)", "font-size: 1.3em", "✖", found.mark_kinds))
     if found.traces:
@@ -92,14 +94,16 @@ def _add_samples(figure: Any, found: Inspection, samples: Samples, space: ExitSp
     texts: list[Text] = samples.texts or [""] * len(gold)
     labels, predicted = gold, samples.predictions[space.exit - 1].tolist()
     if not found.regression:
-        labels, predicted = ([names[number] for number in column] for column in (gold, predicted))
+        labels, predicted = ([label_of(names, number) for number in column] for column in (gold, predicted))
     hover = [
         _hover(space, shorten(text, HOVER_LENGTH), f"label {plain(written(label))}; ", prediction, taken)
         for text, label, prediction, taken in zip(texts, labels, predicted, samples.exits + 1, strict=True)
     ]
-    for number, style in enumerate(found.class_styles):
-        rows = [row for row, label in enumerate(gold) if found.regression or label == number]
-        marker: dict[str, Any] = {"size": 6, "opacity": 0.65, "symbol": style.symbol, "color": style.colour}
+    looks = [(number, style.symbol, style.colour) for number, style in enumerate(found.class_styles)]
+    groups = samples.groups.tolist()
+    for number, symbol, colour in [*([(-1, "circle", UNGROUPED)] * found.multi_label), *looks]:
+        rows = [row for row, group in enumerate(groups) if found.regression or group == number]
+        marker: dict[str, Any] = {"size": 6, "opacity": 0.65, "symbol": symbol, "color": colour}
         if found.regression:
             bar = {"title": {"text": plain(names[0])}, "thickness": 10}
             values = [round(value, 4) for value in gold]
@@ -113,7 +117,7 @@ def _places(points: Any) -> dict[str, list[float]]:
     return {axis: [round(value, 5) for value in points[:, n].tolist()] for n, axis in enumerate("xy")}
 
 
-def _hover(space: ExitSpace, text: str, label: str, prediction: str | float, taken: int) -> str:
+def _hover(space: ExitSpace, text: str, label: str, prediction: Answer, taken: int) -> str:
     lines = [plain(line) for line in textwrap.wrap(text, HOVER_WIDTH)]
     decided = f"exit {space.exit} predicts {plain(written(prediction))}; leaves at exit {taken}"
     return "<br>".join([*lines, label + decided])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from mebert.report.page import Style, styles
 
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
 STEPS = ("c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "0c2c84")
+
+UNGROUPED = "#9a9a9a"  # of rows with several labels, or none
 
 STAR = "#F0E442"  # of inspected texts; drawn with a black edge
 
@@ -42,6 +45,7 @@ class Inspection:
     def __post_init__(self) -> None:
         self.label_names = self.opened.model.label_names
         self.regression = self.opened.model.num_labels == 1
+        self.multi_label = self.opened.model.multi_label
 
     @property
     def heading(self) -> str:
@@ -82,7 +86,7 @@ class Inspection:
         names, samples, rows = self.label_names, None, self.samples
         if rows is not None:
             gold = rows.labels.tolist()
-            labels = gold if self.regression else [names[label] for label in gold]
+            labels = gold if self.regression else [label_of(names, label) for label in gold]
             samples = {"what": rows.what, "texts": rows.texts, "labels": labels, "exits": (rows.exits + 1).tolist()}
         spaces = []
         for space in self.spaces:
@@ -103,6 +107,13 @@ class Inspection:
             "spaces": spaces,
             "notes": self.notes,
         }
+
+
+def label_of(names: Sequence[str], found: int | Sequence[int]) -> str | tuple[str, ...]:
+    """The name of a class, or of each label that a row has (0 or 1 for each)."""
+    if isinstance(found, int):
+        return names[found]
+    return tuple(name for name, has in zip(names, found, strict=True) if has)
 
 
 def layer_colours(index: int, count: int) -> tuple[str, str]:

@@ -27,7 +27,8 @@ def page_sections(found: Inspection) -> list[Section]:
     if found.traces:
         words = ["A text leaves at the first exit whose score is below the threshold; rows in grey were not reached."]
         if not found.regression:
-            words.append("Confidence is the probability of the label, entropy is normalised to [0, 1].")
+            least = ", of several labels that of the least certain" * found.multi_label
+            words.append(f"Confidence is the probability of the label{least}; entropy is normalised to [0, 1].")
         if any(column.short == "ratio" for column in columns):
             words.append(
                 "Distances are to the label's own prototype and to the nearest other one; ratio is made of both."
@@ -66,7 +67,8 @@ def _text_section(columns: Sequence[Column], trace: TextTrace, view: TokenView |
 def _cell(column: Column, item: Any, shares: str = "", look: str = "") -> Cell:
     value = column.value(item)
     title = shares if column.name == "prediction" else ""
-    return Cell(column.text(item), None if isinstance(value, str) else value, title=title, look=look)
+    number = None if isinstance(value, str | tuple) else value
+    return Cell(column.text(item), number, title=title, look=look)
 
 
 def _token_parts(view: TokenView) -> list[Part]:

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mebert.commands.inspect.inspection import STAR, Inspection
+from mebert.commands.inspect.inspection import STAR, UNGROUPED, Inspection
 from mebert.commands.inspect.spaces import ExitSpace
 from mebert.errors import UserError
 from mebert.report.plots import save_figure
@@ -45,6 +45,8 @@ def save_picture(found: Inspection, path: Path) -> None:
     figure.suptitle("\n".join(lines), fontsize=11)
     shown: list[tuple[str, dict[str, Any]]] = []
     shown += [(s.marker, {"color": s.colour, "label": _plain(name)}) for name, s in found.class_legend.items()]
+    if found.multi_label and found.samples is not None:
+        shown.append(("o", {"color": UNGROUPED, "label": "several labels, or none"}))
     if found.mark_kinds:
         shown.append(("X", {"color": "#666666", "ms": 10, "label": found.mark_kinds}))
     if found.traces:
@@ -65,8 +67,10 @@ def _panel(axes: Axes, found: Inspection, space: ExitSpace) -> Any:
         x, y = space.points.T.numpy()
         coloured = axes.scatter(x, y, c=samples.labels.numpy(), cmap="cividis", s=14, alpha=0.75, lw=0)
     elif samples is not None:
+        if found.multi_label:
+            axes.plot(*space.points[samples.groups < 0].T, "o", color=UNGROUPED, ms=4, mew=0, alpha=0.55, ls="none")
         for label, style in enumerate(classes):
-            own = space.points[samples.labels == label]
+            own = space.points[samples.groups == label]
             axes.plot(*own.T, style.marker, color=style.colour, ms=4, mew=0, alpha=0.55, ls="none")
     for label, mark in zip(space.mark_labels, space.marks.tolist(), strict=True):
         axes.plot(*mark, "X", color=classes[label].colour, ms=13, mec="black", mew=1.0, ls="none", zorder=4)

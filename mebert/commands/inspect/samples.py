@@ -5,6 +5,7 @@ Shapes: N rows, B batch, E exits, C classes, F features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,10 +39,17 @@ class Samples:
 
     what: str
     texts: list[Text]  # empty where the data keeps none
-    labels: Tensor  # gold, (N,) int64 (float32 in a regression)
-    predictions: Tensor  # class of each exit, (E, N) int64; its estimate (float32) in a regression
+    labels: Tensor  # gold, (N,) int64 (float32 in a regression); of several a row (N, C), 0 or 1
+    predictions: Tensor  # class of each exit, (E, N) int64; its estimate (float32) in a regression; or (E, N, C)
     features: Tensor  # pooled, (E, N, F) float32
     exits: Tensor  # 0-based exit that each row takes, (N,) int64
+
+    @property
+    def groups(self) -> Tensor:
+        """The class of each row, (N,); of several labels the only one that it has, or -1."""
+        if self.labels.ndim == 1:
+            return self.labels
+        return torch.where(self.labels.sum(1) == 1, self.labels.argmax(1), -1)
 
 
 def run_rows(opened: Opened, policy: ExitPolicy, settings: InspectSettings) -> Samples:
@@ -54,18 +62,20 @@ def run_rows(opened: Opened, policy: ExitPolicy, settings: InspectSettings) -> S
     places = np.arange(len(rows))
     if len(rows) > settings.samples:
         places = np.sort(np.random.default_rng(0).permutation(len(rows))[: settings.samples])
-    classes = opened.model.num_labels
+    shape = opened.model.logits_shape
+    width = math.prod(shape)
 
     def score(batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits, the exit taken and features side by side, (B, E, C + 1 + F)."""
+        """Flat logits, the exit taken and features side by side, (B, E, C + 1 + F)."""
         outputs = run_exits(opened.classifier.model, policy, model_inputs(batch))
         exits = outputs.exits.expand(len(outputs.logits), -1).unsqueeze(-1)
-        return torch.cat([outputs.logits, exits, outputs.features], -1).transpose(0, 1)
+        return torch.cat([outputs.logits.flatten(2), exits, outputs.features], -1).transpose(0, 1)
 
     with Progress("Running rows", -(-len(places) // BATCH)) as bar:
         drawn, device = rows.select(places), opened.classifier.device
         found = map_rows(drawn, data.collate_for(), score, BATCH, device, bar.tick).transpose(0, 1)
-    logits, exits, features = found.tensor_split([classes, classes + 1], -1)
+    logits, exits, features = found.tensor_split([width, width + 1], -1)
+    logits = logits.unflatten(-1, shape)
     of_all = "" if len(places) == len(rows) else f" of {len(rows):,}"
     what = f"{len(places):,}{of_all} rows of " + (settings.file or f"{settings.task or 'the run'}, {split}")
     read = getattr(data, "texts", None)

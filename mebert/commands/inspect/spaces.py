@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mebert.commands.inspect.samples import Samples
 from mebert.commands.inspect.trace import TextTrace
+from mebert.metrics.task import same_labels
 from mebert.models.multi_exit import MultiExitModel
 
 MarkKind = Literal["prototypes", "class means", "none"]
@@ -64,7 +65,8 @@ class ExitSpace:
     """The space of one exit (numbered from 1), of `dims` dimensions, and what is in its plane.
 
     `exit_right` and `nearest_right` are the accuracy, on the samples, of the exit and of the class of the nearest mark
-    in all D dimensions; None without samples, and in a regression.
+    in all D dimensions; None without samples, and in a regression. Of several labels a row an exit is right with all of
+    them, and the mean of each label is that of the rows that have it.
     """
 
     exit: int
@@ -122,19 +124,21 @@ def _space(model: MultiExitModel, index: int, vectors: Tensor, samples: Samples 
         seen, kind = bank.seen.cpu(), "prototypes"
         marks, labels = bank.prototypes[index].detach().float().cpu()[seen], seen.nonzero().flatten().tolist()
     elif gold is not None and model.num_labels > 1:
-        labels, kind = gold.unique().tolist(), "class means"
-        marks = torch.stack([own[gold == label].mean(0) for label in labels])
+        members = gold.T == 1 if gold.ndim == 2 else gold == torch.arange(model.num_labels).unsqueeze(1)  # (C, N)
+        labels, kind = members.any(1).nonzero().flatten().tolist(), "class means"
+        marks = torch.stack([own[members[label]].mean(0) for label in labels] or [*marks])
     plane = fit_plane(own if len(own) >= ENOUGH else torch.cat([vectors, marks]))
     # From the first class to the last, or from small values to large ones, left to right in all panels.
     order = torch.tensor([-1.0] + [0.0] * (len(marks) - 2) + [1.0]) if len(marks) > 1 else gold
+    order = None if order is not None and order.ndim == 2 else order
     if order is not None:
         across = plane.project(marks if len(marks) > 1 else own)[:, 0]
         if (order.double() - order.double().mean()) @ across < 0:
             plane.axes[0].neg_()
     exit_right = nearest_right = None
     if samples is not None and gold is not None and model.num_labels > 1:
-        exit_right = float((samples.predictions[index] == gold).double().mean())
-        if labels:
+        exit_right = float(same_labels(samples.predictions[index], gold).double().mean())
+        if labels and gold.ndim == 1:
             nearest = torch.tensor(labels)[torch.cdist(own.double(), marks.double()).argmin(1)]
             nearest_right = float((nearest == gold).double().mean())
     return ExitSpace(

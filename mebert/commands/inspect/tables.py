@@ -14,7 +14,7 @@ from rich.text import Text as RichText
 
 from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tokens import TokenView
-from mebert.commands.inspect.trace import ExitStep, TextTrace, shorten
+from mebert.commands.inspect.trace import Answer, ExitStep, TextTrace, shorten
 from mebert.report.layout import console, print_pairs, print_table, report_table
 
 LEFT = ("prediction", "decision", "vectors")
@@ -26,7 +26,7 @@ class Column:
     """A column of a table of steps or spaces: its header (on a page `short`), an item's value, a value as text."""
 
     name: str
-    value: Callable[[Any], str | float | None]
+    value: Callable[[Any], Answer | None]
     shown: Callable[[Any], str] = str
     short: str = ""
 
@@ -82,11 +82,15 @@ def separation_columns(found: Inspection) -> list[Column]:
         Column("nearest is right", attrgetter("nearest_right"), "{:.1%}".format),
         Column("to", attrgetter("mark_kind")),
     ]
-    return columns if found.samples is not None and not found.regression else columns[:-3]
+    if found.samples is None or found.regression:
+        return columns[:-3]
+    return [c for c in columns if c.name != "nearest is right"] if found.multi_label else columns
 
 
-def written(prediction: str | float) -> str:
-    """A label, or a number."""
+def written(prediction: Answer) -> str:
+    """A label, a number, or labels."""
+    if isinstance(prediction, tuple):
+        return ", ".join(prediction) or "(none)"
     return prediction if isinstance(prediction, str) else f"{prediction:.4g}"
 
 

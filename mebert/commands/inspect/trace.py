@@ -16,14 +16,17 @@ from torch import Tensor
 
 from mebert.calibration.costs import ExitCosts
 from mebert.inference.stream import Text
-from mebert.metrics.task import predictions_of
+from mebert.metrics.task import predictions_of, probabilities_of
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.windows import texts_of
 from mebert.policies import ExitPolicy, FixedExit
-from mebert.policies.uncertainty import distance_ratio, normalised_entropy
+from mebert.policies.uncertainty import distance_ratio, normalised_entropy, of_rows
 
 if TYPE_CHECKING:
     from mebert.commands.inspect.source import Opened
+
+Answer = str | float | tuple[str, ...]
+"""The predicted label, in a regression the estimate, or the labels of a text that may have several."""
 
 Decision = Literal["goes on", "leaves here", "not reached", "not asked"]
 
@@ -31,7 +34,7 @@ Decision = Literal["goes on", "leaves here", "not reached", "not asked"]
 class ExitPass(NamedTuple):
     """Outputs of all exits for a batch, on the CPU, and what the policy makes of them."""
 
-    logits: Tensor  # (E, B, C)
+    logits: Tensor  # (E, B, C), or (E, B, C, 2)
     features: Tensor  # pooled, (E, B, F) float32
     scores: Tensor  # (E, B); lower is more confident
     asked: Tensor  # whether the policy is asked at each exit, (E,) bool; never at the last
@@ -75,9 +78,10 @@ class ExitStep:
 
     exit: int
     layer: int
-    answer: str | float  # the predicted label, or in a regression the estimate
+    answer: Answer
     probabilities: dict[str, float]  # of each label; empty in a regression
-    entropy: float | None  # normalised, in [0, 1]
+    confidence: float | None  # probability of the answer, of several labels that of the least certain; None: regression
+    entropy: float | None  # normalised, in [0, 1]; of several labels their mean
     distance: float | None  # to the prototype of the predicted label
     other_distance: float | None  # to the nearest other prototype
     ratio: float | None
@@ -86,11 +90,6 @@ class ExitStep:
     gflops: float  # cost of leaving here, all that has run by then
     speedup_layers: float
     speedup_flops: float  # against the plain model
-
-    @property
-    def confidence(self) -> float | None:
-        """Probability of the predicted label; None in a regression."""
-        return max(self.probabilities.values(), default=None)
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class TextTrace:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; infinity is null."""
-        steps = [{**vars(step), "confidence": step.confidence} for step in self.steps]
+        steps = [dict(vars(step)) for step in self.steps]
         for step in steps:
             step["score"] = None if step["score"] == math.inf else step["score"]
         return {
@@ -141,7 +140,8 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
     for index, layer in enumerate(model.exit_layers):
         logits, cost = outputs.logits[index], float(flops[index, 0])
         predicted = predictions_of(logits)
-        shares = logits[0].softmax(-1).tolist() if len(names) > 1 else []
+        shares = probabilities_of(logits, model.problem_type)[0].tolist() if len(names) > 1 else []
+        sure = logits.softmax(-1).amax(-1).flatten()
         distance = other = ratio = None
         if outputs.distances is not None and index < len(outputs.distances):
             ratio = float(distance_ratio(outputs.distances[index], predicted)[0])
@@ -152,9 +152,10 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
             ExitStep(
                 exit=index + 1,
                 layer=layer,
-                answer=names[int(predicted)] if shares else float(predicted),
+                answer=_answer(names, predicted[0]),
                 probabilities=dict(zip(names, shares, strict=False)),
-                entropy=float(normalised_entropy(logits)[0]) if shares else None,
+                confidence=float(sure.amin()) if shares else None,
+                entropy=float(of_rows(normalised_entropy(logits))[0]) if shares else None,
                 distance=distance,
                 other_distance=other,
                 ratio=ratio,
@@ -166,6 +167,13 @@ def _trace(opened: Opened, policy: ExitPolicy, text: Text) -> TextTrace:
             )
         )
     return TextTrace(text, ids, steps, taken + 1, outputs.features)
+
+
+def _answer(names: Sequence[str], predicted: Tensor) -> Answer:
+    """The answer of a text's prediction: a class number, an estimate, or 0 and 1 for each label (C,)."""
+    if predicted.ndim:
+        return tuple(name for name, chosen in zip(names, predicted.tolist(), strict=True) if chosen)
+    return names[int(predicted)] if len(names) > 1 else float(predicted)
 
 
 def shorten(text: Text, limit: int = 200) -> str:

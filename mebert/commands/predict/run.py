@@ -15,12 +15,16 @@ import numpy as np
 from mebert.commands.predict.command import PredictSettings
 from mebert.commands.predict.source import Texts, open_texts
 from mebert.data.columns import rename_taken, tell_renamed
+from mebert.data.files import ONE_LABEL, LabelForm
+from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
 from mebert.metrics.ranking import RANKING_METRICS
-from mebert.report.prediction_files import Chunk, check_prediction_path, print_table, write_table
+from mebert.metrics.task import USUAL_METRICS
+from mebert.report.prediction_files import Chunk, check_prediction_path, label_cells, print_table, write_table
 from mebert.report.prediction_score import PredictionScore
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import NamedModel, find_model
 from mebert.storage.stored_weights import trained_folder
@@ -43,7 +47,8 @@ def run_predict(settings: PredictSettings) -> None:
     numbers = settings.threshold, settings.speedup, settings.max_drop
     point = classifier.point_of(settings.policy, *numbers)
     trained = _trained_on(named, classifier, required=settings.own_rows)
-    texts = open_texts(settings, trained, classifier.num_texts)
+    form = _label_form(named, classifier, trained)
+    texts = open_texts(settings, trained, classifier.num_texts, form)
     answers = classifier(
         texts,
         policy=settings.policy,
@@ -60,11 +65,13 @@ def run_predict(settings: PredictSettings) -> None:
             print(_in_words(answer, len(depth)))
         return
     at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
-    usual = ("pearson", "spearman") if len(classifier.label_names) == 1 else ("acc",)
+    usual, several = USUAL_METRICS[classifier.model.problem_type], classifier.model.multi_label
     metrics = [name for name in getattr(trained, "metrics", usual) if name not in RANKING_METRICS]
-    score = PredictionScore(metrics or usual, classifier.label_names)
+    score = PredictionScore(metrics or usual, classifier.label_names, several=several)
     begin = time.perf_counter()
-    chunks = _chunks(answers, texts, classifier.label_names, at_exits, score)
+    found = _chunks(answers, texts, classifier.label_names, at_exits, score)
+    ending = settings.out.suffix if settings.out is not None else f".{settings.format or 'csv'}"
+    chunks = label_cells(found, form.separator, ending)
     first = next(chunks, None)
     if first is None:
         raise UserError("standard input holds no line; write one text a line" if settings.file == "-" else "no text")
@@ -92,6 +99,16 @@ def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier:
     return EarlyExitClassifier.from_pretrained(trained_folder(named), settings.device, settings.precision)
 
 
+def _label_form(named: NamedModel, classifier: EarlyExitClassifier, trained: Any) -> LabelForm:
+    """How labels stand in a file: as in that of the training."""
+    if not classifier.model.multi_label:
+        return ONE_LABEL
+    if trained is not None:
+        return LabelForm(True, trained.label_form.separator)
+    stored = None if named.model is None else ModelSpec.read(named.model).label_separator
+    return LabelForm(True, stored or DEFAULT_SEPARATOR)
+
+
 def _trained_on(named: NamedModel, classifier: EarlyExitClassifier, required: bool) -> Any:
     """The data of the run, for its rows or the names of its columns; None where it is not known."""
     with nullcontext() if required else suppress(UserError):
@@ -104,7 +121,7 @@ def _chunks(
     answers: Iterator[Prediction], texts: Texts, names: list[str], at_exits: np.ndarray, score: PredictionScore
 ) -> Iterator[Chunk]:
     """Columns of some answers at a time: the number of the row, carried columns and texts, then the answer."""
-    own = ["score"] if len(names) == 1 else ["label", *(f"prob_{name}" for name in names)]
+    own = ["score"] if len(names) == 1 else ["labels" if score.several else "label", *(f"prob_{n}" for n in names)]
     given = rename_taken(texts.columns, ["index", *own, "exit"])
     tell_renamed(given)
     header = ["index", *given.values(), *own, "exit"]
@@ -115,7 +132,8 @@ def _chunks(
             cells = list(texts.next_cells())
             if texts.label is not None:
                 labels.append(cells.pop())
-            found = [answer.score] if answer.label is None else [answer.label, *answer.probabilities.values()]
+            label = answer.label if answer.labels is None else list(answer.labels)
+            found = [answer.score] if label is None else [label, *answer.probabilities.values()]
             rows.append([index, *cells, *found, answer.exit])
             at_exits[answer.exit - 1] += 1
             index += 1
@@ -126,7 +144,9 @@ def _chunks(
 
 
 def _in_words(answer: Prediction, exits: int) -> str:
-    what = (
-        f"{answer.score:.4f}" if answer.label is None else f"{answer.label} ({answer.probabilities[answer.label]:.4f})"
-    )
+    shown = answer.labels if answer.label is None else (answer.label,)
+    what = f"{answer.score:.4f}" if shown is None else ", ".join(f"{n} ({answer.probabilities[n]:.4f})" for n in shown)
+    if not what:
+        name, share = max(answer.probabilities.items(), key=lambda item: item[1])
+        what = f"none of the labels (the nearest: {name}, {share:.4f})"
     return f"{what}, exit {answer.exit} of {exits}"

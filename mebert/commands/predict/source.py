@@ -12,7 +12,7 @@ from typing import Any
 
 from mebert.commands.predict.command import PredictSettings
 from mebert.data.file_rows import column_names, decoded_lines, file_rows, no_column, text_lines
-from mebert.data.files import as_text
+from mebert.data.files import ONE_LABEL, LabelForm, as_text
 from mebert.data.found_columns import PAIRS, TEXTS
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info
@@ -50,13 +50,14 @@ class Texts:
         return self._waiting.popleft()
 
 
-def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None) -> Texts:
+def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None, form: LabelForm = ONE_LABEL) -> Texts:
     """The texts that the settings name; nothing is read yet but a file's header, or the rows of the run.
 
     Args:
         settings: Of the command.
         trained: The data of the training, whose columns are those of the file unless others are given; None: not known.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None: not known.
+        form: How the file's labels are read.
     """
     file = settings.file
     if settings.own_rows:
@@ -80,7 +81,7 @@ def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None) -
     label = settings.label_column
     if label is None and (usual := getattr(trained, "label_column", "label")) in there and usual not in texts:
         label = usual
-    return Texts(_cells_of_file(file, columns, texts, label), columns, texts, label)
+    return Texts(_cells_of_file(file, columns, texts, label, form), columns, texts, label)
 
 
 def _own_rows(settings: PredictSettings, data: Any) -> Texts:
@@ -111,7 +112,14 @@ def _cells_of_split(data: Any, split: str) -> Iterator[Cells]:
     for start in range(0, len(labels), ROWS):
         known = labels[start : start + ROWS].tolist()
         texts = data.texts(split, range(start, start + len(known)))
-        yield from zip(*texts.values(), (str(v) if len(names) == 1 else names[v] for v in known), strict=True)
+        yield from zip(*texts.values(), (_label(names, value) for value in known), strict=True)
+
+
+def _label(names: Sequence[str], value: Any) -> str | list[str]:
+    """A row's label as a file has it: of a class number, a number, or 0 and 1 for each label."""
+    if isinstance(value, list):
+        return [name for name, has in zip(names, value, strict=True) if has]
+    return str(value) if len(names) == 1 else names[value]
 
 
 def _cells_of_lines(name: str, lines: Iterable[str], number: int) -> Iterator[Cells]:
@@ -122,10 +130,15 @@ def _cells_of_lines(name: str, lines: Iterable[str], number: int) -> Iterator[Ce
         yield cells
 
 
-def _cells_of_file(path: str, columns: Sequence[str], texts: Sequence[str], label: str | None) -> Iterator[Cells]:
+def _cells_of_file(
+    path: str, columns: Sequence[str], texts: Sequence[str], label: str | None, form: LabelForm
+) -> Iterator[Cells]:
     wanted = [*columns, *([] if label is None else [label])]
     checked = [name in texts or place == len(columns) for place, name in enumerate(wanted)]  # others are carried as is
     for number, values in file_rows(path, wanted):
+        if label is not None and form.several:
+            values = [*values[:-1], form.names_of(values[-1], label, path, number)]
+            checked[-1] = False
         yield [
             as_text(value, name, path, number, is_label=place == len(columns)) if checked[place] else value
             for place, (name, value) in enumerate(zip(wanted, values, strict=True))
