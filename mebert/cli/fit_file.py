@@ -125,6 +125,11 @@ def _configuration(
         "holdout": chosen.get("data.holdout", 0.0 if "--data.validation_file" in given else share),
         "test_holdout": chosen.get("data.test_holdout", 0.0 if "--data.test_file" in given else share),
     }
+    if rows < (needed := 1 + sum(share > 0 for share in held_out.values())):
+        raise UserError(
+            f"{path} has {rows} row(s) with a label, and at least {needed} are needed: some are held out for validation "
+            "and test; give more, or files of them (--data.validation_file, --data.test_file)"
+        )
     training = round(rows * (1 - sum(held_out.values())))
     whole = [row for row in texts if all(isinstance(text, str) for text in row)]
     width, length, covered = _encoder_fit(encoder, whole, chosen.get("data.max_length"))

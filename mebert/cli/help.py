@@ -188,7 +188,9 @@ def _shorten(action: Action, command: str) -> None:
     section = action.dest.partition(".")[0]
     # Every section has `--curve FILE` or its like.
     takes_file = action.dest in SECTIONS and action.help == "Path to a configuration file."
-    if {action.dest, section} & set(NOT_SHOWN[command]) or takes_file:
+    if {action.dest, section} & set(NOT_SHOWN[command]):
+        action.hidden = action.not_read = True  # type: ignore[attr-defined]
+    elif takes_file:
         action.hidden = True  # type: ignore[attr-defined]
     elif action.dest in OFTEN and action.option_strings and not action.option_strings[0].endswith(".help"):
         action.help = OFTEN[action.dest]

@@ -225,8 +225,10 @@ def _meant(name: str, parser: UserErrorParser) -> list[str]:
 
 
 def _options(parser: ArgumentParser) -> Iterator[tuple[str, bool]]:
-    """All options, and whether the help shows them."""
+    """The options that the command reads, and whether the help shows them."""
     for action in parser._actions:
+        if getattr(action, "not_read", False):
+            continue
         names = [name.lstrip("-").rstrip("+") for name in action.option_strings if name.startswith("--")]
         yield from ((name, not getattr(action, "hidden", False)) for name in names)
         if isinstance(action.choices, dict):

@@ -93,7 +93,7 @@ def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
 )
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_columns_are_found(here, encoder, rows, options, found, kind):
-    path = write_rows(here / f"rows.{kind}", rows)
+    path = write_rows(here / f"rows.{kind}", 2 * rows)
     data = settings_of([path, *options], encoder)[0]["data"]["init_args"]
     assert (data["text_column"], data["text_pair_column"], data["label_column"]) == found
 
@@ -111,6 +111,7 @@ def test_columns_are_found(here, encoder, rows, options, found, kind):
             ["good.csv", "--text_column", "text"],
             r"--text_column: good.csv has no column 'text'; .*did you mean 'opinion'",
         ),
+        (["two.csv"], r"two.csv has 2 row\(s\) with a label, and at least 3 are needed"),
         (["one.csv"], r"one.csv: column 'stars' holds one label alone, .*name another column by --label_column"),
         (["twice.csv", "--text_column"], "expected one argument"),
         (["other.csv"], "other.csv"),
@@ -133,6 +134,7 @@ def test_what_is_refused(here, words, message):
     write_rows(here / "twice.csv", reviews(40, title="a title of it"))
     write_rows(here / "none.csv", [{"text": "a b", "n": n} for n in range(40)])
     write_rows(here / "one.csv", reviews(1))
+    write_rows(here / "two.csv", [{"text": "a b", "label": n} for n in range(2)])
     with pytest.raises(UserError, match=message):
         expand(["fit", *words])
 
