@@ -127,8 +127,8 @@ def _configuration(
     }
     if rows < (needed := 1 + sum(share > 0 for share in held_out.values())):
         raise UserError(
-            f"{path} has {rows} row(s) with a label, and at least {needed} are needed: some are held out for validation "
-            "and test; give more, or files of them (--data.validation_file, --data.test_file)"
+            f"{path} has {rows} row(s) with a label, and at least {needed} are needed: some are held out for "
+            "validation and test; give more, or files of them (--data.validation_file, --data.test_file)"
         )
     training = round(rows * (1 - sum(held_out.values())))
     whole = [row for row in texts if all(isinstance(text, str) for text in row)]
