@@ -152,10 +152,11 @@ def _configuration(
         "eval_batch_size": 64,
     }
     named = " and ".join(map(repr, columns.texts))
+    read = "are one window" if "--data.stride" in given else "are not cut"
     what = "labels, of which a row may have several" if form.several else "values"
     notes = [
         f"{path}: text {named}, label {columns.label!r} ({labels} {what}), {rows:,} rows",
-        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts are not cut), learning "
+        f"recipe {recipe}, encoder {encoder}, max_length {length} ({covered:.0f} % of the texts {read}), learning "
         f"rate {rate:g}; held out for validation {held_out['holdout']:.0%}, "
         f"for the test {held_out['test_holdout']:.0%}",
     ]

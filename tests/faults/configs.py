@@ -76,6 +76,13 @@ FAULTS = [
     ),
     Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "mean hidden_size?"),
     Fault("texts longer than the encoder takes", OWN + "--data.max_length 100", "takes at most 64 tokens"),
+    Fault("windows that only repeat", OWN + "--data.max_length 32 --data.stride 30", "stride must be below 30"),
+    Fault("a stride beyond the window", OWN + "--data.max_length 32 --data.stride 32", "stride must be in [0, 32)"),
+    Fault(
+        "exit prediction from embeddings, with windows",
+        OWN + "--data.stride 8 --exit_prediction.kind linear",
+        "take kind token or static",
+    ),
     Fault("class weights for other classes", module(class_weights=[1.0, 2.0]), "must hold 3 numbers above 0"),
     Fault("more students than layers", module("GEEPModule", num_students=3), "num_students must be from 1 to 2"),
     # ---- at odds ----
