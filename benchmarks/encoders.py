@@ -37,7 +37,16 @@ PAGE = ROOT / "docs" / "encoders.md"
 RESULTS = ROOT / "benchmarks" / "results" / "encoders.json"
 MARKS = "<!-- speed: benchmarks/encoders.py writes this -->", "<!-- end of speed -->"
 SIZE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-OWN_NAMES = {"distilbert": {"dim": 384, "n_layers": 6, "n_heads": 12, "hidden_dim": 1536}}
+DEBERTA_V3 = {
+    **{"relative_attention": True, "position_buckets": 256, "pos_att_type": ["p2c", "c2p"], "share_att_key": True},
+    **{"norm_rel_ebd": "layer_norm", "position_biased_input": False},
+}
+OWN_NAMES: dict[str, dict[str, Any]] = {
+    "distilbert": {"dim": 384, "n_layers": 6, "n_heads": 12, "hidden_dim": 1536},
+    "deberta-v2": {**SIZE, **DEBERTA_V3},
+    "modernbert": {**SIZE, "pad_token_id": 0, "intermediate_size": 576},  # 3/2 of the width, as in the published ones
+    "eurobert": {**SIZE, "pad_token_id": 0},
+}
 PRECISIONS: tuple[PrecisionName, ...] = ("float32", "bfloat16")
 TEXTS = {1: 16, 32: 64}  # rows of a batch to texts
 

@@ -74,6 +74,9 @@ def _explain(chain: list[BaseException]) -> str:
             "it brings code of its own, which mebert never runs; take one that is weights or rows alone (safetensors, "
             "CSV, JSONL, Parquet), or convert it yourself where you trust it"
         )
+    lacking = [str(link).lower() for link in chain if isinstance(link, ImportError)]
+    if any(package in told for told in lacking for package in ("sentencepiece", "tiktoken")):  # transformers tries both
+        return "reading its SentencePiece file takes two more packages: pip install sentencepiece protobuf"
     codes = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
     status = int(next(filter(None, codes), 0))
     # The Hub also answers 401 for an id that does not exist, to users who are not logged in.

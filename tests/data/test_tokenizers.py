@@ -4,12 +4,13 @@ import contextlib
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import pytest
 import transformers
 from tiny import save_tokenizer
 from tokenizers import normalizers, pre_tokenizers, processors
-from transformers import BertTokenizer, RobertaTokenizer, XLMRobertaTokenizer
+from transformers import AutoConfig, BertTokenizer, RobertaTokenizer, XLMRobertaTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
 from mebert.data.datamodule import TextDataModule
@@ -37,7 +38,8 @@ WORDS = [
     "<",
     ">",
 ]
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+SPECIAL = ["[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = ["[PAD]", "[UNK]", *SPECIAL, *WORDS]
 TEXTS = [
     "a Cat",
     "cats café 人不",
@@ -176,16 +178,28 @@ def test_other_settings_do_not_read_the_cache_of_these(setting, write, hf_cache,
     assert len(list((hf_cache / "mebert").glob("tokens-*.arrow"))) == 2
 
 
-FAMILIES = ["Bert", "Electra", "DistilBert", "MPNet", "Albert", "Roberta", "XLMRoberta"]
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="it can be read")
+def test_a_tokenizer_that_is_a_sentencepiece_file_alone_says_what_to_install(tmp_path):
+    """DeBERTa-v3's on the Hub."""
+    AutoConfig.for_model("deberta-v2").save_pretrained(tmp_path)
+    (tmp_path / "spm.model").write_bytes(b"\n\x0b\n\x04<pad>\x15\0\0\0\0")
+    with pytest.raises(UserError, match=r": reading its SentencePiece file .*: pip install sentencepiece protobuf$"):
+        load_tokenizer(str(tmp_path))
+
+
+FAMILIES = ["Bert", "Electra", "DistilBert", "MPNet", "Albert", "Roberta", "XLMRoberta", "DebertaV2"]
+UNIGRAM = ("XLMRoberta", "Albert", "DebertaV2")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_settings_are_saved_with_the_tokenizer_or_refused(family, kinds, tmp_path):
     cls = getattr(transformers, f"{family}Tokenizer")
-    like = {"Roberta": "bpe", "XLMRoberta": "unigram", "Albert": "unigram"}.get(family, "wordpiece")
+    like = {"Roberta": "bpe", "XLMRoberta": "unigram", "Albert": "unigram", "DebertaV2": "unigram"}.get(
+        family, "wordpiece"
+    )
     vocab = kinds[like]().get_vocab()
     if like == "unigram":
-        special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"] * (family == "Albert")
+        special = {"Albert": ["<pad>", "<unk>", *SPECIAL], "DebertaV2": ["[PAD]", "[UNK]", *SPECIAL]}.get(family, [])
         vocab = [(piece, -1.0) for piece in dict.fromkeys([*special, *vocab])]
     more = {"merges": [("c", "a"), ("ca", "t")]} if like == "bpe" else {}
     cls(vocab=vocab, **more).save_pretrained(tmp_path / "plain")
