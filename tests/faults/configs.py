@@ -74,6 +74,21 @@ FAULTS = [
         module(encoder_config={"model_type": "mpnet", "relative_attention_num_buckets": 8}),
         "encoder_config: relative_attention_num_buckets is 8, and transformers reads 32",
     ),
+    Fault(
+        "a ModernBERT whose positions depend on the batch",
+        module(
+            encoder_config={
+                "model_type": "modernbert",
+                "rope_parameters": {"full_attention": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            }
+        ),
+        "and a text's positions must not depend on its batch: take another rope_type",
+    ),
+    Fault(
+        "a DeBERTa whose convolution has no middle",
+        module(encoder_config={"model_type": "deberta-v2", "conv_kernel_size": 4}),
+        "encoder_config: conv_kernel_size is 4, and must be odd, or 0 for no convolution",
+    ),
     Fault("a setting of the encoder misspelt", module(encoder_config={"hidden_sise": 8}), "mean hidden_size?"),
     Fault("texts longer than the encoder takes", OWN + "--data.max_length 100", "takes at most 64 tokens"),
     Fault("windows that only repeat", OWN + "--data.max_length 32 --data.stride 30", "stride must be below 30"),
