@@ -33,11 +33,11 @@ def one_run(family: str, norm: bool, seed: int, samples: int) -> tuple[list[floa
     data = SyntheticEntailmentDataModule(
         train_samples=samples, eval_samples=2000, difficulty_shares=[1, 2, 4, 4], batch_size=32
     )
-    module = MultiExitModule(
-        encoder_config={"model_type": family, **ENCODER},
+    settings: dict[str, Any] = {
         **{"pooling": "mean", "head": "linear", "exit_weights": "depth"},  # as configs/quickstart.yaml
         **{"num_labels": data.num_labels, "dropout": 0.0, "learning_rate": 1e-3, "warmup_ratio": 0.1},
-    )
+    }
+    module = MultiExitModule(encoder_config={"model_type": family, **ENCODER}, **settings)
     walk: Any = module.model.adapter
     if not norm:
         walk.final_norm = lambda hidden: hidden
