@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from mebert.curriculum.datamodule import CurriculumOrder
 from mebert.curriculum.sampler import CurriculumSampler
+from mebert.data.unlabelled import UnlabelledBeside
 from mebert.errors import UserError, check_range
 from mebert.report.prediction_files import write_table
 from mebert.storage.run_folder import run_folder
@@ -45,6 +46,7 @@ class CurriculumMonitor(L.Callback):
     @override
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data, sampler = getattr(trainer, "datamodule", None), getattr(trainer.train_dataloader, "sampler", None)
+        sampler = sampler.inner if isinstance(sampler, UnlabelledBeside) else sampler
         if not isinstance(data, CurriculumOrder) or not isinstance(sampler, CurriculumSampler):
             return
         difficulty = data.current_difficulty(trainer.current_epoch)

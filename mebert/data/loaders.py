@@ -7,11 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mebert.data.resumable import ResumableLoader
 from mebert.data.samplers import EvalSampler, LengthGroupedSampler, OrderedSampler
 from mebert.data.tokenised import Batch, Item, TokenisedSplit, collate
+from mebert.data.unlabelled import SPLIT, JoinedSplit, UnlabelledBeside
 from mebert.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ class SplitLoaders:
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return shuffled batches of the training rows; a resumed run continues in the middle of its epoch."""
-        return self._loader(self.split("train"), self.train_sampler(), self.batch_size)
+        split, sampler = self.split("train"), self.train_sampler()
+        if (unlabelled := self.splits.get(SPLIT)) is None:
+            return self._loader(split, sampler, self.batch_size)
+        sizes = self.batch_size, split.lengths, unlabelled.lengths
+        beside = UnlabelledBeside(sampler, *sizes, self.group_by_length)
+        return self._loader(JoinedSplit(split, unlabelled), beside, self.batch_size + beside.share)
 
     def train_sampler(self) -> OrderedSampler:
         """Return the sampler of the training rows; override it for another order."""
@@ -96,7 +102,7 @@ class SplitLoaders:
     def _world(self) -> tuple[int, int]:
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
-    def _loader(self, split: TokenisedSplit, sampler: Sampler[int], batch_size: int) -> DataLoader[Batch]:
+    def _loader(self, split: Dataset[Item], sampler: Sampler[int], batch_size: int) -> DataLoader[Batch]:
         kind = ResumableLoader if isinstance(sampler, OrderedSampler) else DataLoader
         return kind(
             split,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader
@@ -23,6 +24,7 @@ from mebert.data.tasks import Task
 from mebert.data.text_warnings import UNKNOWN, mostly_unknown, warn_of_share
 from mebert.data.tokenised import Batch, TokenisedSplit, tokenise
 from mebert.data.tokenizers import check_tokenizer, settings_of
+from mebert.data.unlabelled import SPLIT as UNLABELLED
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info
 
@@ -47,6 +49,7 @@ class PreparedSplits(SplitLoaders):
     max_length: int
     stride: int | None = None
     predict_file: str | None
+    unlabelled_file: str | None = None
     streaming: bool | None
     max_train_samples: int | None
     max_eval_samples: int | None
@@ -198,9 +201,21 @@ class PreparedSplits(SplitLoaders):
                 self.splits[name] = self._tokenise(self._sample(rows, name), name)
                 if name != "train":
                     check_rankable(self.splits[name], self.metrics, rows.origin)
+        if self.unlabelled_file is not None and is_used("train", stage):
+            self._prepare_unlabelled(self.unlabelled_file)
         for names, group in ((self.validation_names, "val"), (self.test_names, "test")):
             names[:] = [name for name in splits if name.startswith(group)] or names
         self._prepared.add(stage)
+
+    def _prepare_unlabelled(self, path: str) -> None:
+        rows = Rows.unlabelled(load_file(path, self.text_columns, None), path)
+        if not len(rows):
+            raise UserError(f"{path} has no rows; leave out data.unlabelled_file")
+        rows.check_texts(self.text_columns, refuse_blank=True)
+        split = self._tokenise(rows, UNLABELLED)
+        first = len(self._rows["train"].table)  # the numbers of training rows go on, so that each row has its own
+        self.splits[UNLABELLED] = replace(split, index=first + split.index, difficulty=None)
+        rank_zero_info(f"{path}: {len(rows):,} rows without labels (data.unlabelled_file)")
 
     def _sample(self, rows: Rows, name: str) -> Rows:
         """Keep as many rows, or questions with all their answers, as the user allows; of questions say how many."""

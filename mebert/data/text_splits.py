@@ -59,6 +59,9 @@ class TextSplits(PreparedSplits):
             (with a task: its own).
         text_pair_column: Column of the second text of a pair in own files; null for none (with a task: its own).
         label_column: Column of the label in own files; with it in a file to predict, `predict` prints the metrics.
+        unlabelled_file: Further training texts, whose labels (if any) are not read, for recipes that distil: FastBERT's
+            stage 2 and CurriculumDistillModule. Each batch takes, beside its `batch_size` labelled rows, as many of
+            them as pass once over the file in an epoch, at most `batch_size`.
         id_columns: Further columns of the rows to predict (a number, a date, the label) that stand beside the answers.
         labels: Label names of own files, in the order of the classes; null reads them from the training file, or with a
             checkpoint takes the model's, which others must not contradict.
@@ -125,6 +128,7 @@ class TextSplits(PreparedSplits):
         id_columns: list[str] | None = None,
         stride: int | None = None,
         label_separator: str | None = None,
+        unlabelled_file: str | None = None,
     ) -> None:
         max_length = DEFAULT_LENGTH if max_length is None else max_length
         check_range("batch_size", batch_size, 1, 2**31 - 1)
@@ -167,6 +171,7 @@ class TextSplits(PreparedSplits):
             "split_special_tokens": split_special_tokens,
         }
         self.predict_file = predict_file
+        self.unlabelled_file = unlabelled_file
         self.predict_split = predict_split
         self.id_columns = tuple(dict.fromkeys(id_columns or ()))
         self.streaming = streaming

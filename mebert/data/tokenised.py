@@ -110,7 +110,8 @@ def collate(
 
     Returns input_ids, attention_mask and token_type_ids (B, S), and index, labels (of several a row: (B, C)),
     difficulty and query (B,), as far as the rows have them. Where a row has several windows, the first three are
-    (B, W, S) for W windows of S tokens.
+    (B, W, S) for W windows of S tokens. Rows without a label stand after those with one; labels, difficulty and query
+    are then as long as there are such.
     """
     longest, window = max(len(item["input_ids"]) for item in items), items[0].get("window")
     windows: tuple[int, ...] = ()
@@ -130,7 +131,7 @@ def collate(
     batch = {name: torch.from_numpy(values.reshape(shape)) for name, values in padded.items()}
     for name in ("labels", "index", "difficulty", "query"):
         if name in items[0]:
-            batch[name] = torch.from_numpy(np.asarray([item[name] for item in items]))
+            batch[name] = torch.from_numpy(np.asarray([item[name] for item in items if name in item]))
     return batch
 
 

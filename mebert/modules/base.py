@@ -19,7 +19,7 @@ from mebert.losses import balanced_weights, depth_weights, per_exit_losses, unif
 from mebert.models.families import build_encoder
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.models.pooler import start_from_pooler
-from mebert.modules.checks import check_fit, check_strategy, first_class_weights, train_labels
+from mebert.modules.checks import check_fit, check_strategy, check_unlabelled, first_class_weights, train_labels
 from mebert.modules.engine_prediction import EnginePrediction
 from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
@@ -201,7 +201,13 @@ class MultiExitModule(EarlyExitModule):
 
     def per_exit_losses(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss of each exit, (E,)."""
-        return per_exit_losses(outputs.logits, batch["labels"], self.class_weights)
+        labels = batch["labels"]  # of the first rows: those after them have none (`data.unlabelled_file`)
+        return per_exit_losses(outputs.logits[:, : len(labels)], labels, self.class_weights)
+
+    @property
+    def learns_without_labels(self) -> bool:
+        """Whether training rows without a label have a place in `compute_loss`, after those with one."""
+        return False
 
     exit_loss, losses_of_exits = weighted_exit_loss, per_exit_losses  # their names in mebert 0.1.0
 
@@ -218,7 +224,9 @@ class MultiExitModule(EarlyExitModule):
         outputs = self(**model_inputs(batch))
         step = {"logits": outputs.logits.detach(), "features": outputs.features.detach(), "index": batch["index"]}
         if "labels" in batch:
-            step["labels"] = batch["labels"]
+            known = len(batch["labels"])
+            step = {"logits": step["logits"][:, :known], "features": step["features"][:, :known]}
+            step |= {"index": batch["index"][:known], "labels": batch["labels"]}
             if stage == "train":
                 weight, parts = float(len(batch["index"])), self.compute_loss(outputs, batch)
             else:
@@ -288,6 +296,8 @@ class MultiExitModule(EarlyExitModule):
             self.model.label_names = [str(name) for name in names]
         check_strategy(self.trainer.strategy)
         check_fit(self.model, datamodule)
+        if stage == "fit":
+            check_unlabelled(self, datamodule)
         if stage == "fit" and self.starts_from_pooler:
             rank_zero_info("exits start from the encoder's pretrained pooler (model.pretrained_pooler)")
         self.model.window = getattr(datamodule, "window", None)

@@ -65,6 +65,16 @@ def refuse_several_labels(what: str, problem_type: ProblemType | None, instead: 
         raise UserError(f"{what} needs the one class of a row, and here a row may have several labels; take {instead}")
 
 
+def check_unlabelled(module: Any, datamodule: Any) -> None:
+    """Raise a UserError where a recipe that only learns from labels was given rows without."""
+    path = getattr(datamodule, "unlabelled_file", None)
+    if path is not None and not module.learns_without_labels:
+        raise UserError(
+            f"data.unlabelled_file ({path}) has no place in {type(module).__name__} as it is set, which learns from "
+            "labels alone; leave it out, or take FastBERTModule, or CurriculumDistillModule with a distillation"
+        )
+
+
 def check_strategy(strategy: object) -> None:
     """Raise a UserError for a Trainer's strategy under which no process has the whole model.
 

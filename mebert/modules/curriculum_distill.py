@@ -33,7 +33,8 @@ class CurriculumDistillModule(MultiExitModule):
     """Joint training in which exits also learn from deeper exits; with CurriculumDataModule it is the paper's method.
 
     loss = sum over exits of w_i [(1 - g_i) CE_i + g_i KD_i + b FD_i], where KD_i is the distance of the exit's softened
-    logits from its teacher's, FD_i that of its features, and g_i is `logit_weight` for exits that have a teacher.
+    logits from its teacher's, FD_i that of its features, and g_i is `logit_weight` for exits that have a teacher. CE_i is
+    the mean over the rows of a batch with a label, KD_i and FD_i that over all, those of `data.unlabelled_file` among them.
 
     Args:
         distillation: Who teaches whom: `none` (joint training), `vanilla` (the last exit teaches all others),
@@ -90,6 +91,11 @@ class CurriculumDistillModule(MultiExitModule):
                 nn.init.eye_(layer.weight)
                 nn.init.zeros_(layer.bias)
             self.projections = nn.ModuleList(layers)
+
+    @property
+    def learns_without_labels(self) -> bool:
+        """By distillation, if there is any."""
+        return self.distillation != "none" and bool(self.logit_weight or self.feature_weight)
 
     def on_fit_start(self) -> None:
         """Compute the external teacher's logits, or read them from the cache."""

@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mebert.choices import PoolingKind
+from mebert.data.unlabelled import labelled_part
 from mebert.errors import UserError
 from mebert.losses import logit_distances
 from mebert.models.multi_exit import ExitOutputs
@@ -31,6 +32,8 @@ class FastBERTModule(TwoStageModule):
     sum over students of KL(softmax(teacher) || softmax(student)), T = 1, without labels; layers and teacher run without
     gradient and without dropout. In a regression squared differences take the place of both (RECONSTRUCTED). In
     evaluation `loss` is the mean cross-entropy of the exits.
+
+    Rows without a label (`data.unlabelled_file`) are distilled with the others in stage 2.
 
     Stage 2 starts from the layers and the teacher of the validation in stage 1 with the best `val/score`, the first of
     equal ones; without any score from the last step's. Checkpoints to resume from hold them until then.
@@ -73,6 +76,15 @@ class FastBERTModule(TwoStageModule):
         )
         self.student_schedule = student_schedule
         self._best: dict[str, Any] | None = None  # in stage 1: the best score, and the weights with it
+
+    @property
+    def learns_without_labels(self) -> bool:
+        """In stage 2."""
+        return True
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """As the base; stage 1 leaves rows without a label out."""
+        return super().training_step(labelled_part(batch) if self.stage == 1 else batch, batch_idx)
 
     def schedule_ends(self, total: int) -> tuple[int, int]:
         """As the base; the second is that of `student_schedule`."""
