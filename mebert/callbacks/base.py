@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
 from mebert.choices import ProblemType
+from mebert.data.unlabelled import labelled_part
 from mebert.metrics.task import USUAL_METRICS
 from mebert.storage.paths import check_output
 
@@ -28,6 +29,8 @@ def _batch_hook(stage: str) -> Callable[..., None]:
         self: SplitCallback, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, loader: int = 0
     ) -> None:
         if not trainer.sanity_checking and isinstance(outputs, Mapping):
+            if stage == "train" and "labels" in batch:
+                batch = labelled_part(batch)  # the rows of the outputs
             self.on_split_batch(trainer, pl_module, BatchPlace(stage, batch_idx, loader), outputs, batch)
 
     return hook

@@ -80,15 +80,15 @@ class UnlabelledBeside(OrderedSampler):
             places = np.argsort([-self.lengths[rows].max() for rows in batches], kind="stable")
         beside = np.empty((len(batches), self.share * self.num_replicas), dtype=np.int64)
         beside[places] = more.reshape(len(batches), -1)
-        parts = [part for rows, others in zip(batches, beside, strict=True) for part in (rows, len(self.lengths) + others)]
-        return np.concatenate(parts)
+        beside += len(self.lengths)
+        return np.concatenate([part for both in zip(batches, beside, strict=True) for part in both])
 
     def _next_rows(self, count: int) -> np.ndarray:
         """The unlabelled rows of this epoch, of which all take `count`, in the order of the deck."""
-        deck = len(self.more_lengths)
-        places = self.epoch * count + np.arange(count)
-        drawn = {turn: np.random.default_rng([self.seed, 3, turn]).permutation(deck) for turn in np.unique(places // deck)}
-        return np.concatenate([drawn[turn][places[places // deck == turn] % deck] for turn in sorted(drawn)])
+        start, deck = self.epoch * count, len(self.more_lengths)
+        turns = range(start // deck, (start + count - 1) // deck + 1)
+        drawn = [np.random.default_rng([self.seed, 3, turn]).permutation(deck) for turn in turns]
+        return np.concatenate(drawn)[start % deck :][:count]
 
 
 def labelled_part(batch: Batch) -> Batch:

@@ -33,8 +33,8 @@ class CurriculumDistillModule(MultiExitModule):
     """Joint training in which exits also learn from deeper exits; with CurriculumDataModule it is the paper's method.
 
     loss = sum over exits of w_i [(1 - g_i) CE_i + g_i KD_i + b FD_i], where KD_i is the distance of the exit's softened
-    logits from its teacher's, FD_i that of its features, and g_i is `logit_weight` for exits that have a teacher. CE_i is
-    the mean over the rows of a batch with a label, KD_i and FD_i that over all, those of `data.unlabelled_file` among them.
+    logits from its teacher's, FD_i that of its features, and g_i is `logit_weight` for exits that have a teacher. CE_i
+    is the mean over the rows of a batch with a label; KD_i and FD_i are over all, with those of `data.unlabelled_file`.
 
     Args:
         distillation: Who teaches whom: `none` (joint training), `vanilla` (the last exit teaches all others),

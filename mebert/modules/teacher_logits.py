@@ -24,6 +24,7 @@ from torch import Tensor
 from mebert.data.scoring import score_split
 from mebert.data.tokenised import Item, TokenisedSplit
 from mebert.data.tokenizers import check_tokenizer, load_tokenizer
+from mebert.data.unlabelled import SPLIT as UNLABELLED
 from mebert.errors import UserError
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.families import adapters_by_family
@@ -74,7 +75,7 @@ def read_logits(path: Path) -> Tensor | None:
 class TeacherLogits:
     """The logits (N, C) of a frozen teacher (see `find_teacher`) for every training row, in the order of the split.
 
-    Of several labels a row (N, C, 2). They are float32 on the CPU, once prepared.
+    Of several labels a row (N, C, 2). Those of rows without a label follow. They are float32 on the CPU, once prepared.
     """
 
     def __init__(self, teacher: str) -> None:
@@ -87,7 +88,6 @@ class TeacherLogits:
 
         Called on every process, after the data has been set up. Raises a UserError where the teacher does not fit.
         """
-        started = time.perf_counter()
         data = _with_texts(trainer, self.teacher)
         source = find_teacher(self.teacher)
         if source.multi_label != (getattr(data, "problem_type", None) == SEVERAL):
@@ -97,11 +97,21 @@ class TeacherLogits:
         order, note = label_order(self.teacher, source.label_names, source.num_labels, data.label_names)
         if note:
             rank_zero_info(note)
+        names = [SPLIT, *([UNLABELLED] if getattr(data, "unlabelled_file", None) else [])]
+        self.logits = torch.cat([self._table(trainer, source, data, order, name) for name in names])
+        index = torch.from_numpy(np.concatenate([data.split(name).index for name in names]))
+        # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
+        self._by_row = self.logits.new_full((int(index.max()) + 1, *self.logits.shape[1:]), torch.nan)
+        self._by_row[index] = self.logits
+
+    def _table(self, trainer: L.Trainer, source: TeacherSource, data: Any, order: list[int], name: str) -> Tensor:
+        """The logits (n, C) for the rows of one split."""
+        started = time.perf_counter()
         path: Path | None = None
         rows: _Rows | None = None
         kept: Tensor | None = None
         if trainer.is_global_zero:
-            rows = _rows_for(source, data)
+            rows = _rows_for(source, data, name)
             settings = [self.teacher, source.identity(), str(data.max_length), str(trainer.precision)]
             path = table_path(self.teacher, table_key(rows[0], [*settings, *data.label_names]))
             kept = read_logits(path)
@@ -109,7 +119,7 @@ class TeacherLogits:
         logits = trainer.strategy.broadcast(kept)
         found = logits is not None
         if logits is None:
-            computed = _compute(trainer, source, rows or _rows_for(source, data), data.eval_batch_size)
+            computed = _compute(trainer, source, rows or _rows_for(source, data, name), data.eval_batch_size)
             logits = computed[:, order].contiguous()
             if path is not None:
                 with atomic_path(path) as unfinished:
@@ -118,10 +128,7 @@ class TeacherLogits:
             f"Teacher {self.teacher}: logits of {len(logits):,} training rows {'read' if found else 'computed'} "
             f"in {time.perf_counter() - started:.1f} s ({'from' if found else 'kept in'} {path})"
         )
-        self.logits, index = logits, torch.from_numpy(data.split(SPLIT).index)
-        # By row number of the raw split, so that a batch finds its rows by one look-up on the device.
-        self._by_row = logits.new_full((int(index.max()) + 1, *logits.shape[1:]), torch.nan)
-        self._by_row[index] = logits
+        return logits
 
     def for_batch(self, index: Tensor) -> Tensor:
         """The logits (B, C) of a batch's row numbers (B,); NaN for a row that is not in the training split."""
@@ -157,10 +164,10 @@ def _tokenizer(source: TeacherSource, data: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _rows_for(source: TeacherSource, data: Any) -> _Rows:
-    """The training rows in the teacher's tokens, in the order of the data's own training split, and their collation."""
+def _rows_for(source: TeacherSource, data: Any, name: str) -> _Rows:
+    """The rows of a split in the teacher's tokens, in the order of the data's own, and their collation."""
     tokenizer = _tokenizer(source, data)
-    return data.tokenised_with(SPLIT, tokenizer, data.max_length), data.collate_for(tokenizer)
+    return data.tokenised_with(name, tokenizer, data.max_length), data.collate_for(tokenizer)
 
 
 def _compute(trainer: L.Trainer, source: TeacherSource, rows: _Rows, batch_size: int) -> Tensor:

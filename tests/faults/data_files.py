@@ -123,6 +123,12 @@ FAULTS = [
         "'relevant'",
         {"bad.csv": ASKED + "a,0,1\nb,1,1\nc,2,1\n"},
     ),
+    Fault(
+        "an unlabelled_file that is not there",
+        read("good.csv", unlabelled_file="gone.csv", labels=["good", "bad"]),
+        "there is no file gone.csv",
+        {"good.csv": GOOD},
+    ),
     bad("holdout of one row", HEAD + "a cat,good\n", "holdout", holdout=0.5, labels=["good", "bad"]),
     Fault(
         "predict with a file that lacks a column",
