@@ -6,16 +6,24 @@ the threshold; a larger threshold lets every sample leave where it left before o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mebert.calibration.bounds import fixed_sequence, hoeffding_bentkus_p_value
+from mebert.calibration.bounds import fixed_sequence, hoeffding_bentkus_p_value, holm
 from mebert.calibration.risks import NewMistakes, Risk
 from mebert.errors import UserError
 from mebert.metrics.curve import ExitRecord, replay
+from mebert.storage.thresholds import Threshold
+
+PValue = Literal["loss", "wsr"]
+"""How a p-value is computed: the loss's own test, or the betting one of Waudby-Smith and Ramdas."""
+Correction = Literal["fixed_sequence", "holm"]
+"""How tests of many thresholds are kept honest."""
+HOLM_STEP = 20  # Holm tests each of so many thresholds of the grid: the more it tests, the smaller its levels
 
 
 def threshold_for_cost(scores: Tensor, costs: Tensor, most: float) -> float | None:
@@ -72,12 +80,14 @@ class Guarantee:
         measured: The risk measured on them at the threshold.
     """
 
-    threshold: float
+    threshold: Threshold
     loss: str
     epsilon: float
     delta: float
     samples: int
     measured: float
+    p_value: PValue = "loss"
+    correction: Correction = "fixed_sequence"
 
 
 def threshold_grid() -> Tensor:
@@ -90,7 +100,7 @@ def threshold_grid() -> Tensor:
     return torch.cat([inner, torch.ones(1)]).float().unique()  # near 1 some round to the same number
 
 
-def losses_at(record: ExitRecord, scores: Tensor, threshold: float, risk: Risk) -> Tensor:
+def losses_at(record: ExitRecord, scores: Tensor, threshold: Threshold, risk: Risk) -> Tensor:
     """The risk's loss of each sample of a classification at a threshold, (N,) float64; `scores` (E, N).
 
     Of several labels a row it is the mean of their losses, such as the share of labels lost.
@@ -108,12 +118,20 @@ def check_levels(epsilon: float, delta: float) -> None:
 
 
 def guaranteed_threshold(
-    record: ExitRecord, scores: Tensor, epsilon: float, delta: float, risk: Risk | None = None
+    record: ExitRecord,
+    scores: Tensor,
+    epsilon: float,
+    delta: float,
+    risk: Risk | None = None,
+    p_value: PValue = "loss",
+    correction: Correction = "fixed_sequence",
+    path: Sequence[Threshold] = (),
 ) -> Guarantee:
     """The fastest threshold whose risk is at most epsilon with probability at least 1 - delta: Learn then Test.
 
     Thresholds are tested from the strictest on until the first whose test fails, so that no correction for their
-    number is needed. EXACT (arXiv 2110.01052, fixed-sequence testing); the grid is ours.
+    number is needed; or, by Holm's procedure, a twentieth of them in any order, of which the fastest that passes is
+    taken, also past one that fails. EXACT (arXiv 2110.01052); the grid is ours.
 
     Args:
         record: The pass over samples drawn independently from the distribution of later ones, none of which were used
@@ -123,6 +141,9 @@ def guaranteed_threshold(
         epsilon: Most allowed risk, in (0, 1).
         delta: Most allowed probability that the risk is larger, in (0, 1).
         risk: What is bounded; None for `NewMistakes`.
+        p_value: How the tests' p-values are computed. The rows are taken in a drawn order for `wsr`.
+        correction: How the tests are kept honest.
+        path: The thresholds to test, from strict to loose, none of which these samples chose; empty: `threshold_grid`.
 
     Raises:
         UserError: Too few samples for any guarantee, or the record is of a regression or a ranking.
@@ -139,7 +160,7 @@ def guaranteed_threshold(
         known = (record.labels >= 0).nonzero().squeeze(-1)
         record, scores = record.select(known), scores[:, known]
     samples = len(record.labels)
-    needed = risk.smallest_split(epsilon, delta)
+    needed = (risk.smallest_split if p_value == "loss" else risk.smallest_betting_split)(epsilon, delta)
     if samples < needed:
         raise UserError(
             f"{samples} {'labelled ' if unlabelled else ''}samples are too few to guarantee a loss of at most epsilon "
@@ -147,16 +168,27 @@ def guaranteed_threshold(
             f"{1 - delta:g} (delta {delta:g}): even without a single loss it takes {needed}; give a larger split, or a "
             "larger epsilon or delta"
         )
-    grid = threshold_grid().tolist()
-    totals = torch.stack([losses_at(record, scores, threshold, risk).sum() for threshold in grid])
-    if record.labels.ndim == 2:  # shares of labels: any number from 0 to 1
-        p_values = hoeffding_bentkus_p_value(totals, samples, risk.limit(epsilon))
+    grid: Sequence[Threshold] = path or threshold_grid().tolist()
+    if correction == "holm":
+        grid = [*reversed(grid[::-HOLM_STEP])]
+    drawn = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+
+    def p_of(threshold: Threshold) -> Tensor:
+        losses = losses_at(record, scores, threshold, risk)
+        if p_value == "wsr":
+            return risk.betting_p_value(losses[drawn], epsilon, delta)
+        if record.labels.ndim == 2:  # shares of labels: any number from 0 to 1
+            return hoeffding_bentkus_p_value(losses.sum(), samples, risk.limit(epsilon))
+        return risk.p_value(losses.sum(), samples, epsilon)
+
+    p_values = torch.stack([p_of(threshold) for threshold in grid])
+    if correction == "holm":
+        passed = max((n + 1 for n, sure in enumerate(holm(p_values, delta).tolist()) if sure), default=0)
     else:
-        p_values = risk.p_value(totals, samples, epsilon)
-    passed = int(fixed_sequence(p_values, delta))
+        passed = int(fixed_sequence(p_values, delta))
     threshold = grid[passed - 1] if passed else 0.0
     measured = risk.measured(float(losses_at(record, scores, threshold, risk).mean()))
-    return Guarantee(threshold, risk.name, epsilon, delta, samples, measured)
+    return Guarantee(threshold, risk.name, epsilon, delta, samples, measured, p_value, correction)
 
 
 def _candidates(scores: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from mebert.metrics.task import metric_value
 from mebert.models.flops import direct_exit_flops, exit_flops, single_exit_flops
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
+from mebert.storage.thresholds import Threshold
 
 
 class ExitCosts:
@@ -63,7 +64,7 @@ class PolicyCosts(ExitCosts):
         exits = torch.zeros_like(self.record.index)
         return area_under_curve(points, point_at(self.record, "fixed", 1.0, *self.arguments(None), exits))
 
-    def point(self, policy: ExitPolicy, threshold: float, target: float | None = None) -> CurvePoint:
+    def point(self, policy: ExitPolicy, threshold: Threshold, target: float | None = None) -> CurvePoint:
         """A policy at a threshold, which was chosen for a target speed-up or for none."""
         point = point_at(self.record, policy.name, threshold, *self.arguments(policy))
         point.target = target

@@ -14,20 +14,25 @@ import torch
 from torch import Tensor
 
 from mebert.calibration.choose import (
+    Correction,
     Guarantee,
+    PValue,
     check_levels,
     guaranteed_threshold,
     threshold_for_cost,
     threshold_for_drop,
+    threshold_grid,
 )
 from mebert.calibration.costs import PolicyCosts
 from mebert.calibration.default_point import expected_at
+from mebert.calibration.per_exit import JointSearch, Shape, exit_shapes, row_losses, thresholds_for_drop
 from mebert.calibration.risks import RISKS
 from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import check_max_drop
 from mebert.storage.model_spec import Expected
+from mebert.storage.thresholds import Threshold
 
 Kind = Literal["speedup", "speedup_flops", "layers", "gflops", "max_drop", "guarantee"]
 ROUNDING = 1 + 1e-12  # of a budget that is a quotient
@@ -35,12 +40,17 @@ ROUNDING = 1 + 1e-12  # of a budget that is a quotient
 
 @dataclass(frozen=True)
 class Request:
-    """One criterion for a threshold; of a guarantee `value` is epsilon, and `loss` a key of `RISKS`."""
+    """One criterion for a threshold; of a guarantee `value` is epsilon, and `loss` a key of `RISKS`.
+
+    `p_value` and `correction` are those of `guaranteed_threshold`.
+    """
 
     kind: Kind
     value: float
     delta: float = 0.1
     loss: str = "mistakes"
+    p_value: PValue = "loss"
+    correction: Correction = "fixed_sequence"
 
     def __post_init__(self) -> None:
         if self.kind == "guarantee":
@@ -92,11 +102,16 @@ class Calibrated:
 
 
 def requests(
-    delta: float, loss: str, epsilon: float | Sequence[float] | None, **values: float | Sequence[float] | None
+    delta: float,
+    loss: str,
+    epsilon: float | Sequence[float] | None,
+    p_value: PValue = "loss",
+    correction: Correction = "fixed_sequence",
+    **values: float | Sequence[float] | None,
 ) -> list[Request]:
     """One request for each number among the arguments of `calibrate`; a UserError if there is none."""
     found = [Request(kind, value) for kind, given in values.items() for value in _numbers(given)]  # type: ignore[arg-type]
-    found += [Request("guarantee", value, delta, loss) for value in _numbers(epsilon)]
+    found += [Request("guarantee", value, delta, loss, p_value, correction) for value in _numbers(epsilon)]
     if not found:
         raise UserError(
             "give what the threshold is for: one or more of speedup, speedup_flops, layers, gflops, max_drop, epsilon"
@@ -105,23 +120,31 @@ def requests(
 
 
 def calibrate_policy(
-    policy: ExitPolicy, asked: Sequence[Request], costs: PolicyCosts, data: str = "validation data"
+    policy: ExitPolicy,
+    asked: Sequence[Request],
+    costs: PolicyCosts,
+    data: str = "validation data",
+    shaped_on: PolicyCosts | None = None,
 ) -> list[Calibrated]:
     """Meet all requests for one policy from one recorded pass over `data`.
+
+    With `shaped_on` each exit gets its own threshold; how they stand to each other is chosen on that record, which for
+    a guarantee must have other rows.
 
     Raises:
         UserError: Too few samples for a guarantee.
     """
-    scores = costs.record.scores[policy.name]
+    rows, others = _Rows(policy, costs), None if shaped_on is None else _Rows(policy, shaped_on)
     full = costs.point(policy, 0.0).metric
-    fastest = speedup_layers(replay(scores, 1.0), costs.model.exit_layers)
+    fastest = speedup_layers(replay(rows.scores, 1.0), costs.model.exit_layers)
     found = []
     for request in asked:
         guarantee = None
         if request.kind == "guarantee":
-            risk = RISKS[request.loss]
-            guarantee = guaranteed_threshold(costs.record, scores, request.value, request.delta, risk)
-        threshold = _threshold(policy, request, costs) if guarantee is None else guarantee.threshold
+            how = request.delta, RISKS[request.loss], request.p_value, request.correction
+            path = () if others is None else others.path(request)
+            guarantee = guaranteed_threshold(costs.record, rows.scores, request.value, *how, path)
+        threshold = rows.threshold(request, others) if guarantee is None else guarantee.threshold
         point = None if threshold is None else costs.point(policy, threshold)
         expected = None
         if threshold is not None:
@@ -131,20 +154,59 @@ def calibrate_policy(
     return found
 
 
-def _threshold(policy: ExitPolicy, request: Request, costs: PolicyCosts) -> float | None:
-    record, scores, value = costs.record, costs.record.scores[policy.name], request.value
-    if request.kind.startswith("speedup") and value == 1.0:
-        return 0.0  # the full depth, at which no exit but the last is computed
-    if request.kind == "max_drop":
-        return threshold_for_drop(scores, lambda exits: costs.metric_fn(record.logits_at(exits), record.labels), value)
-    if request.kind in ("speedup", "layers"):
-        layers = torch.tensor(costs.model.exit_layers, dtype=torch.float64)
-        spent: Tensor = layers.unsqueeze(1).expand(-1, len(record.labels))
-        most = value if request.kind == "layers" else float(layers[-1]) / value
-        return threshold_for_cost(scores, spent, most * ROUNDING)
-    flops = costs.sequential(policy)
-    most = value * 1e9 if request.kind == "gflops" else float(costs.plain.mean()) / value
-    return threshold_for_cost(scores, flops, most * ROUNDING)
+class _Rows:
+    """A policy on recorded rows, and how the thresholds of its exits may stand to each other; by layers or by FLOPs."""
+
+    def __init__(self, policy: ExitPolicy, costs: PolicyCosts) -> None:
+        self.policy, self.costs, self.record = policy, costs, costs.record
+        self.scores = costs.record.scores[policy.name]
+        self._shapes: dict[bool, list[Shape]] = {}
+
+    def spent(self, by_layers: bool) -> Tensor:
+        """Cost of leaving at each exit, (E, N) float64."""
+        if not by_layers:
+            return self.costs.sequential(self.policy)
+        layers = torch.tensor(self.costs.model.exit_layers, dtype=torch.float64)
+        return layers.unsqueeze(1).expand(-1, len(self.record.labels))
+
+    def shapes(self, by_layers: bool) -> list[Shape]:
+        if by_layers not in self._shapes:
+            self._shapes[by_layers] = exit_shapes(self.scores, row_losses(self.record), self.spent(by_layers))
+        return self._shapes[by_layers]
+
+    def metric_at(self, exits: Tensor) -> float:
+        return self.costs.metric_fn(self.record.logits_at(exits), self.record.labels)
+
+    def threshold(self, request: Request, shaped_on: _Rows | None) -> Threshold | None:
+        """What meets a request that is no guarantee; None where the policy cannot be so fast."""
+        value, by_layers = request.value, request.kind in ("speedup", "layers", "max_drop")
+        if request.kind.startswith("speedup") and value == 1.0:
+            return 0.0  # the full depth, at which no exit but the last is computed
+        spent = self.spent(by_layers)
+        shapes = [] if shaped_on is None else shaped_on.shapes(by_layers)
+        search = JointSearch(self.scores, spent, self.metric_at, shapes) if shapes else None
+        if request.kind == "max_drop":
+            if shaped_on is None:
+                return threshold_for_drop(self.scores, self.metric_at, value)
+            layers = self.costs.model.exit_layers
+            return thresholds_for_drop(self.record, self.policy.name, layers, self.costs.metric, value)
+        most = value * (1e9 if request.kind == "gflops" else 1)
+        if request.kind.startswith("speedup"):
+            most = float(self.costs.model.exit_layers[-1] if by_layers else self.costs.plain.mean()) / value
+        most *= ROUNDING
+        return search.for_cost(most) if search else threshold_for_cost(self.scores, spent, most)
+
+    def path(self, request: Request) -> list[Threshold]:
+        """The thresholds to test on other rows for a guarantee: of the shape that is fastest within epsilon here."""
+        full, risk = self.record.logits[-1].argmax(-1), RISKS[request.loss]
+
+        def kept_at(exits: Tensor) -> float:
+            losses = risk.losses(self.record.logits_at(exits).argmax(-1), full, self.record.labels)
+            return -risk.measured(float(losses.mean()))  # of several labels a row the mean over rows and labels
+
+        search = JointSearch(self.scores, self.spent(by_layers=True), kept_at, self.shapes(by_layers=True))
+        shape, _ = search.for_drop(request.value)
+        return [shape.at(threshold) for threshold in threshold_grid().tolist()]
 
 
 def _numbers(given: float | Sequence[float] | None) -> list[float]:

@@ -28,6 +28,7 @@ from mebert.runtime.messages import rank_zero_info, rank_zero_warn
 from mebert.runtime.progress import rows_pass
 from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint
+from mebert.storage.thresholds import Threshold
 
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
@@ -123,7 +124,7 @@ class ExitPrediction(L.Callback):
         trainer: L.Trainer,
         model: MultiExitModel,
         policy: ExitPolicy,
-        points: dict[float, float],
+        points: dict[float, Threshold],
         recorded: Tensor | None,
     ) -> list[ExitPredictor]:
         """A predictor for the policy's threshold and each stored one; made on process 0 alone, after common passes.
@@ -131,7 +132,7 @@ class ExitPrediction(L.Callback):
         `recorded` are the policy's scores on validation data (E, N), if the checkpoint keeps them.
         """
         validation = trainer.datamodule.validation_names[0]  # type: ignore[attr-defined]
-        targets: dict[float, float | None] = {policy.threshold: None}
+        targets: dict[Threshold, float | None] = {policy.threshold: None}
         targets |= {threshold: target for target, threshold in points.items()}
         learn_from = "train" if self.split == "train" else validation
         if self.kind == "static":  # from the tokens alone, but how fast the policy's own threshold is has to be seen

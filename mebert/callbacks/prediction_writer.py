@@ -33,6 +33,7 @@ from mebert.runtime.distributed import gather_rows
 from mebert.runtime.precision import inference_precision
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import run_folder
+from mebert.storage.thresholds import as_threshold, check_threshold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,7 +60,7 @@ class PredictionWriter(L.Callback):
         speedup: Leave at the threshold that was chosen on validation data for this speed-up by layers,
             instead of the checkpoint's own; 1 is the full depth. Else one of those stored in training
             (`curve.points`), or with the run's model by `python -m mebert calibrate`.
-        threshold: Leave at this threshold, in [0, 1], instead.
+        threshold: Leave at this threshold, in [0, 1], instead; a list has one for each exit but the last.
         engine: `shrink` drops samples from the batch as they leave, `full` runs all layers first, `refill` lets those
             that stay wait for a full batch, `predicted` runs each straight to the exit that an exit predictor names;
             null for the module's own.
@@ -74,7 +75,7 @@ class PredictionWriter(L.Callback):
         self,
         path: str | None = None,
         speedup: float | None = None,
-        threshold: float | None = None,
+        threshold: float | list[float] | None = None,
         engine: EngineName | None = None,
         max_drop: float | None = None,
         format: PredictionFormat | None = None,
@@ -85,12 +86,13 @@ class PredictionWriter(L.Callback):
         given = [f"predictions.{name}" for name, value in numbers.items() if value is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
-        check_range("predictions.threshold", threshold, 0.0, 1.0)
+        check_threshold("predictions.threshold", threshold)
         check_range("predictions.speedup", speedup, 1.0)
         check_max_drop("predictions.max_drop", max_drop)
         self.path = None if path is None else Path(path)
         self.format, self.engine = format, engine
-        self.speedup, self.threshold, self.max_drop = speedup, threshold, max_drop
+        self.speedup, self.max_drop = speedup, max_drop
+        self.threshold = None if threshold is None else as_threshold(threshold)
         self._shards: PredictionShards | None = None
         self._lock: FileLock | None = None
         self._scratch: TemporaryDirectory[str] | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mebert.errors import UserError
 from mebert.metrics.at_speed import describe_inert_threshold
 from mebert.policies import FixedExit
+from mebert.policies.stored_thresholds import Thresholds
 from mebert.runtime.messages import rank_zero_warn
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ def warn_if_useless(policy: ExitPolicy, record: ExitRecord | None, where: str) -
         rank_zero_warn(line)
 
 
-def warn_of_missing(
-    operating_points: Mapping[str, Mapping[float, float]], policies: Iterable[str], speedups: Sequence[float]
-) -> None:
+def warn_of_missing(operating_points: Thresholds, policies: Iterable[str], speedups: Sequence[float]) -> None:
     """Warn of requested speed-ups for which a policy has no stored threshold."""
     for name in policies:
         stored = operating_points.get(name, {})

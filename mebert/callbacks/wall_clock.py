@@ -12,6 +12,7 @@ from torch import Tensor
 from mebert.policies.base import LOOSEST
 from mebert.report.wall_clock import measure_speedups, told_apart
 from mebert.runtime.precision import inference_precision
+from mebert.storage.thresholds import numbers_of
 
 if TYPE_CHECKING:
     import lightning as L
@@ -50,7 +51,11 @@ class WallClock:
         if not batches or not points:
             return
         policies = module.score_policies()
-        at_points = [policies[point.policy].with_threshold(min(point.threshold, LOOSEST)) for point in points]
+        limits = [tuple(min(n, LOOSEST) for n in numbers_of(point.threshold)) for point in points]
+        at_points = [
+            policies[point.policy].with_threshold(limit if isinstance(point.threshold, tuple) else limit[0])
+            for point, limit in zip(points, limits, strict=True)
+        ]
         precision = inference_precision(trainer.precision)
         found, samples = measure_speedups(module.model, at_points, batches, precision, self.rounds, self.budget)
         timings = iter(found)

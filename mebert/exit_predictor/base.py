@@ -19,11 +19,11 @@ from transformers.utils import cached_file
 from mebert.errors import UserError, check_range
 from mebert.exit_predictor.coverage import check_coverage, choose_exits
 from mebert.policies import ExitPolicy
-from mebert.policies.base import written_threshold
 from mebert.storage.atomic import atomic_path, write_text
 from mebert.storage.json_values import check_values, faults_in, read_values
 from mebert.storage.model_spec import only_writer
 from mebert.storage.predictor_spec import PredictorFile, PredictorOrigin, PredictorSpec
+from mebert.storage.thresholds import same_threshold, threshold_text
 from mebert.storage.trusted_classes import instance_of
 
 if TYPE_CHECKING:
@@ -189,17 +189,17 @@ def choose_predictor(predictors: Sequence[ExitPredictor], policy: ExitPolicy) ->
     """The predictor that was fitted to this policy at its threshold, or one without an origin, which fits any."""
     for predictor in predictors:
         origin = predictor.origin
-        if origin is None or (origin.policy == policy.name and abs(origin.threshold - policy.threshold) < 1e-9):
+        if origin is None or (origin.policy == policy.name and same_threshold(origin.threshold, policy.threshold)):
             return predictor
     if not predictors:
         raise UserError(f"engine predicted: no exit predictor is stored with this model; {MISSING}")
     stored = [
-        f"{origin.policy} {written_threshold(origin.threshold)}"
+        f"{origin.policy} {threshold_text(origin.threshold)}"
         + ("" if origin.speedup is None else f" ({origin.speedup:g}x)")
         for origin in (predictor.origin for predictor in predictors)
         if origin is not None
     ]
     raise UserError(
-        f"engine predicted: no exit predictor for {policy.name} at threshold {policy.threshold:.6g} "
+        f"engine predicted: no exit predictor for {policy.name} at threshold {threshold_text(policy.threshold, 6)} "
         f"(stored: {', '.join(stored)}); ask for one of these"
     )

@@ -25,6 +25,7 @@ from mebert.policies import ExitPolicy, policy_by_name
 from mebert.policies.stored_thresholds import OperatingPoint, asked_by, load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.model_spec import Expected, ModelSpec, saved_model_folder
+from mebert.storage.thresholds import Threshold, as_threshold, check_threshold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,12 +89,12 @@ class EarlyExitClassifier:
         model: MultiExitModel,
         tokenizer: PreTrainedTokenizerBase,
         policy: ExitPolicy | None = None,
-        operating_points: dict[str, dict[float, float]] | None = None,
+        operating_points: Mapping[str, Mapping[float, Threshold]] | None = None,
         predictors: Sequence[ExitPredictor] = (),
         device: str | torch.device | None = None,
         precision: PrecisionName | None = None,
         compile: bool = False,
-        max_drops: dict[str, dict[float, float]] | None = None,
+        max_drops: Mapping[str, Mapping[float, Threshold]] | None = None,
         max_length: int | None = None,
         num_texts: int | None = None,
         chosen_by: str | None = None,
@@ -175,7 +176,7 @@ class EarlyExitClassifier:
     def point_of(
         self,
         policy: str | ExitPolicy | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         speedup: float | None = None,
         max_drop: float | None = None,
     ) -> OperatingPoint:
@@ -194,7 +195,7 @@ class EarlyExitClassifier:
         texts: Any,
         *,
         policy: str | ExitPolicy | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         speedup: float | None = None,
         max_drop: float | None = None,
         engine: EngineName | Literal["auto"] = "auto",
@@ -209,7 +210,8 @@ class EarlyExitClassifier:
         Args:
             texts: A text or a pair `(a, b)`; a list of either; or any other iterable of them, which is read lazily.
             policy: Its name (`entropy`, `max_prob`, ...) or the policy itself; None: the model's own.
-            threshold: Use this threshold, in [0, 1], instead of the stored one.
+            threshold: Use this threshold, in [0, 1], instead of the stored one; a list has one for each exit but the
+                last.
             speedup: Use the threshold that was stored for this speed-up by layers; 1 is the full depth.
             max_drop: Use the threshold that `calibrate` stored for this largest allowed drop: the guaranteed one if it
                 is the epsilon of a guarantee, else the measured one.
@@ -253,7 +255,7 @@ class EarlyExitClassifier:
     def choose_policy(
         self,
         policy: str | ExitPolicy | None = None,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         speedup: float | None = None,
         max_drop: float | None = None,
     ) -> ExitPolicy:
@@ -261,7 +263,9 @@ class EarlyExitClassifier:
         numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
         given = [name for name, value in numbers.items() if value is not None]
         for name in given:
-            _check_number(name, numbers[name])
+            if not (name == "threshold" and isinstance(threshold, list | tuple)):
+                _check_number(name, numbers[name])
+        check_threshold("threshold", threshold)
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} were both given; give one of them")
         if isinstance(policy, ExitPolicy):
@@ -275,9 +279,10 @@ class EarlyExitClassifier:
             chosen = policy_by_name(policy)().bind(self.model)
             if not given:
                 raise UserError(f"policy {policy!r} is not the model's own: give a threshold or a speedup for it")
-        if threshold is None:
-            threshold = stored_threshold(chosen.name, self.operating_points, self.max_drops, speedup, max_drop)
-        return chosen if threshold is None else chosen.with_threshold(threshold)
+        if threshold is not None:
+            return chosen.with_threshold(as_threshold(threshold)).bind(self.model)
+        stored = stored_threshold(chosen.name, self.operating_points, self.max_drops, speedup, max_drop)
+        return chosen if stored is None else chosen.with_threshold(stored).bind(self.model)
 
     def text_encoder(self, max_length: int | None = None) -> TextEncoder:
         """What makes batches of one input's texts; `max_length` as in a call."""

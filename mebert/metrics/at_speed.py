@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mebert.metrics.curve import replay, speedup_layers, threshold_for_speedup
+from mebert.storage.thresholds import Threshold, threshold_text
 
 
 def bracket_speedup(scores: Tensor, exit_layers: Sequence[int], target: float) -> tuple[Tensor, Tensor, float] | None:
@@ -71,20 +72,28 @@ def score_range(scores: Tensor) -> tuple[float, float] | None:
     return float(known.min()), float(last_of_each.max())
 
 
-def describe_inert_threshold(policy: str, threshold: float, scores: Tensor, where: str) -> str | None:
+def describe_inert_threshold(policy: str, threshold: Threshold, scores: Tensor, where: str) -> str | None:
     """A warning about a threshold outside the scores (E, N) that occur; None inside, or for 0, which turns exits off.
 
     `where` is the data of the pass, such as "validation data".
     """
     found = score_range(scores)
-    if found is None or threshold == 0.0 or found[0] < threshold <= found[1]:
+    if found is None or threshold == 0.0:
         return None
-    if threshold <= found[0]:
+    if isinstance(threshold, tuple):  # each exit has a range of its own
+        runs_all = bool((replay(scores, threshold) == len(scores) - 1).all())
+        if not runs_all and not torch.equal(replay(scores, threshold), replay(scores, math.inf)):
+            return None
+    else:
+        runs_all = threshold <= found[0]
+        if not runs_all and threshold <= found[1]:
+            return None
+    if runs_all:
         effect = "every sample runs all layers"
     else:
         at_once = bool((replay(scores, math.inf) == 0).all())
         effect = "every sample leaves at the first exit" + ("" if at_once else " that may let it go")
     return (
-        f"the threshold {threshold:g} of the policy {policy!r} decides nothing: on {where} {effect}; scores there call "
-        f"for a threshold above {found[0]:.7g} and at most {found[1]:.7g}"
+        f"the threshold {threshold_text(threshold, 6)} of the policy {policy!r} decides nothing: on {where} {effect}; "
+        f"scores there call for a threshold above {found[0]:.7g} and at most {found[1]:.7g}"
     )

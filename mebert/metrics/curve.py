@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mebert.metrics.ranking import comparable_logits
 from mebert.metrics.task import same_labels
+from mebert.storage.thresholds import Threshold, check_exits
 
 MetricFn = Callable[[Tensor, Tensor], float]
 """(logits (N, C) at the exit taken, labels (N,)) to a number; higher is better."""
@@ -67,7 +68,7 @@ class CurvePoint:
     """One operating point; None where something was not computed."""
 
     policy: str
-    threshold: float  # a sample leaves when its score is below it
+    threshold: Threshold  # a sample leaves when its score is below it
     metric: float  # the main one at the exits taken
     speedup_layers: float  # all layers over mean layers run
     speedup_flops: float  # the plain model's FLOPs over those spent, heads and policy included
@@ -81,9 +82,13 @@ class CurvePoint:
     shares: list[float] | None = None  # of the samples that left at each exit, (E,)
 
 
-def replay(scores: Tensor, threshold: float) -> Tensor:
+def replay(scores: Tensor, threshold: Threshold) -> Tensor:
     """The 0-based exit (N,) of each sample: the first whose score (E, N) is below the threshold, else the last."""
-    leave = scores < threshold
+    if isinstance(threshold, tuple):
+        check_exits(threshold, len(scores))
+        leave = scores < scores.new_tensor([*threshold, 0.0]).unsqueeze(1)
+    else:
+        leave = scores < threshold
     leave[-1] = True
     return leave.int().argmax(0)  # the first of equal maxima
 
@@ -97,7 +102,7 @@ def speedup_layers(exits: Tensor, exit_layers: Sequence[int]) -> float:
 def point_at(
     record: ExitRecord,
     policy: str,
-    threshold: float,
+    threshold: Threshold,
     exit_layers: Sequence[int],
     flops: Tensor,
     full_flops: Tensor,

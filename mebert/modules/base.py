@@ -28,6 +28,7 @@ from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import MAX_DROP, check_max_drop
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.precision import inference_precision, may_fuse
+from mebert.storage.thresholds import as_threshold, check_threshold
 
 
 def stage_prefix(trainer: L.Trainer, stage: str, dataloader_idx: int = 0) -> str:
@@ -66,7 +67,8 @@ class MultiExitModule(EarlyExitModule):
         warmup_ratio: Share of the steps with rising learning rate, in [0, 1); linear decay follows.
         target_speedup: Choose the policy's threshold on validation data for this speed-up by layers, at least 1, and
             not by `max_drop`.
-        threshold: Threshold of the policy, in [0, 1], instead of one chosen on validation data.
+        threshold: Threshold of the policy, in [0, 1], instead of one chosen on validation data; a list has one for each
+            exit but the last.
         policy: When samples leave, by class_path (`mebert.Patience`, ...), instead of the recipe's own rule. What it
             has to choose, its threshold included, is chosen on validation data, unless its threshold (or patience) is
             set here or by `threshold`.
@@ -82,6 +84,7 @@ class MultiExitModule(EarlyExitModule):
             one, `pooling` is `cls` and `head` has such a layer; true is an error elsewhere; false starts at random.
         problem_type: What a label is, as in Hugging Face. The command line takes it from the data; null: by
             `num_labels` one class, or a number.
+        per_exit: Choose a threshold for each exit instead of one for all, together, where validation data choose them.
     """
 
     model_class: type[MultiExitModel] = MultiExitModel
@@ -102,7 +105,7 @@ class MultiExitModule(EarlyExitModule):
         weight_decay: float = 0.0,
         warmup_ratio: float = 0.0,
         target_speedup: float | None = None,
-        threshold: float | None = None,
+        threshold: float | list[float] | None = None,
         policy: ExitPolicy | None = None,
         engine: EngineName = "shrink",
         attn_implementation: Literal["sdpa", "eager"] = "sdpa",
@@ -110,6 +113,7 @@ class MultiExitModule(EarlyExitModule):
         max_drop: float = MAX_DROP,
         pretrained_pooler: bool | None = None,
         problem_type: ProblemType | None = None,
+        per_exit: bool = False,
     ) -> None:
         super().__init__()
         check_range("learning_rate", learning_rate, 0.0, low_open=True)
@@ -117,7 +121,7 @@ class MultiExitModule(EarlyExitModule):
         check_range("weight_decay", weight_decay, 0.0)
         check_range("warmup_ratio", warmup_ratio, 0.0, 1.0)
         check_range("target_speedup", target_speedup, 1.0)
-        check_range("threshold", threshold, 0.0, 1.0)
+        check_threshold("threshold", threshold)
         check_max_drop("max_drop", max_drop)
         self.save_hyperparameters()
         self.learning_rate = learning_rate
@@ -125,8 +129,9 @@ class MultiExitModule(EarlyExitModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.target_speedup = target_speedup
-        self.threshold = threshold
+        self.threshold = None if threshold is None else as_threshold(threshold)
         self.max_drop = max_drop
+        self.per_exit = per_exit
         self.engine: EngineName = engine
         self.model = self.build_model()
         make_weights = depth_weights if exit_weights == "depth" else uniform_weights

@@ -14,6 +14,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from mebert.calibration.default_point import default_threshold, expected_at
+from mebert.calibration.per_exit import search_by_layers, thresholds_for_drop
+from mebert.calibration.points import ROUNDING
 from mebert.data.label_names import check_data_labels, is_unnamed
 from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor, predictor_from_state
@@ -36,12 +38,13 @@ from mebert.policies import (
     policy_from_spec,
 )
 from mebert.policies.base import LOOSEST
-from mebert.policies.stored_thresholds import OperatingPoint
+from mebert.policies.stored_thresholds import OperatingPoint, asked_by
 from mebert.policies.temperature import fit_temperatures
 from mebert.policies.top_k import final_score_bounds
 from mebert.runtime.messages import rank_zero_warn
 from mebert.storage.model_spec import Expected
 from mebert.storage.stored_weights import fill_weights, opening
+from mebert.storage.thresholds import Threshold, numbers_of, threshold_text
 
 TARGET_SPEEDUPS = (1.5, 2.0, 3.0, 4.0)
 
@@ -55,6 +58,7 @@ class EarlyExitModule(L.LightningModule):
         threshold: The threshold that the user gave (in the policy, too), or None.
         target_speedup: Speed-up by layers that the user gave, for which the threshold is chosen, or None.
         max_drop: Else the threshold is the fastest with at most this drop of the main metric on validation data.
+        per_exit: Whether the policy's thresholds are chosen for each exit, together.
         metric: The main metric's name, in which the drop is measured.
         chosen_by: Which of these chose the policy's threshold, in words; None before a validation pass.
         operating_points: Policy name to target speed-up to threshold, from validation data.
@@ -65,25 +69,27 @@ class EarlyExitModule(L.LightningModule):
 
     model: MultiExitModel
     policy: ExitPolicy
-    threshold: float | None
+    threshold: Threshold | None
     target_speedup: float | None
     max_drop: float
+    per_exit: bool = False
     old_defaults: ClassVar[Mapping[str, float]] = {"target_speedup": 2.0}
     """What mebert 0.1.0 stored for settings that the user had not set."""
     text_settings: dict[str, Any] | None = None
 
     def init_policy(self, given: ExitPolicy | dict[str, Any] | None) -> None:
         """Set the policy to the given one (or the one of a given `spec`), else to the recipe's own."""
-        self.operating_points: dict[str, dict[float, float]] = {}
+        self.operating_points: dict[str, dict[float, Threshold]] = {}
         self.validation_record: ExitRecord | None = None
         self.metric = USUAL_METRICS[self.model.problem_type][0]
         self.exit_predictors: list[ExitPredictor] = []  # in a list: no part of what is trained
         policy = self.default_policy() if given is None else self._given_policy(given)
         add_missing_parts(self.model, policy.needs_prototypes, policy.needs_exit_scorer)
         self.policy = policy.bind(self.model)
-        self.chosen_by: str | None = None if self.threshold is None else f"threshold {self.threshold:g}"
+        self.chosen_by: str | None = asked_by(self.threshold)
         if self.threshold is not None and self.target_speedup is not None:
-            rank_zero_warn(f"target_speedup {self.target_speedup:g} chooses nothing: threshold is {self.threshold:g}")
+            given_one = threshold_text(self.threshold, 6)
+            rank_zero_warn(f"target_speedup {self.target_speedup:g} chooses nothing: threshold is {given_one}")
 
     def fit_indicators(self) -> None:
         """Let prototypes and a learning-to-exit head be fitted before each validation, where the recipe trains none."""
@@ -161,10 +167,14 @@ class EarlyExitModule(L.LightningModule):
         self.validation_record = record
         layers, own = self.model.exit_layers, self.target_speedup
         wanted = sorted({*targets, *([] if own is None else [own])})
-        points: dict[str, dict[float, float]] = {}
+        points: dict[str, dict[float, Threshold]] = {}
         for name, scores in record.scores.items():
             found = {t: threshold_for_speedup(scores, layers, t) for t in wanted}
             points[name] = {t: value for t, value in found.items() if value is not None}
+        if self.per_exit and self.policy.name in record.scores:
+            search = search_by_layers(record, record.scores[self.policy.name], layers, self.metric)
+            own_points = {t: search.for_cost(layers[-1] / t * ROUNDING) for t in points[self.policy.name]}
+            points[self.policy.name] = {t: value for t, value in own_points.items() if value is not None}
         self.operating_points = points
         self._choose_threshold(record)
 
@@ -178,12 +188,16 @@ class EarlyExitModule(L.LightningModule):
         """The policy's own threshold, by `threshold`, `target_speedup` or `max_drop`."""
         scores, target = record.scores.get(self.policy.name), self.target_speedup
         if self.threshold is not None:
-            self.chosen_by = f"threshold {self.threshold:g}"
+            self.chosen_by = asked_by(self.threshold)
         elif scores is None:
             self.chosen_by = "the policy, which has no threshold to choose"
         elif target is None:
-            chosen = default_threshold(record, scores, self.metric, self.max_drop)
-            self.policy, self.chosen_by = self.policy.with_threshold(chosen), f"max_drop {self.max_drop:g}"
+            chosen: Threshold = default_threshold(record, scores, self.metric, self.max_drop)
+            if self.per_exit:
+                how = self.policy.name, self.model.exit_layers, self.metric, self.max_drop
+                chosen = thresholds_for_drop(record, *how)
+            self.policy = self.policy.with_threshold(chosen)
+            self.chosen_by = f"max_drop {self.max_drop:g}"
         else:
             reached = self.operating_points.get(self.policy.name, {}).get(target)
             self.chosen_by = f"target_speedup {target:g}"
@@ -208,7 +222,7 @@ class EarlyExitModule(L.LightningModule):
         return self.point_of(self.policy, self.chosen_by)
 
     @property
-    def max_drops(self) -> dict[str, dict[float, float]]:
+    def max_drops(self) -> dict[str, dict[float, Threshold]]:
         """Policy name to largest drop to threshold: the default point, where `max_drop` has chosen it."""
         chosen = self.chosen_by == f"max_drop {self.max_drop:g}"
         return {self.policy.name: {self.max_drop: self.policy.threshold}} if chosen else {}
@@ -220,7 +234,9 @@ class EarlyExitModule(L.LightningModule):
         for name, policy in policies.items():
             stored = {*self.operating_points.get(name, {}).values()}
             own = {policy.threshold} if policy is self.policy else set()
-            points = [self.point_of(policy.with_threshold(at)).expected for at in sorted({0.0, *stored, *own})]
+            points = [
+                self.point_of(policy.with_threshold(at)).expected for at in sorted({0.0, *stored, *own}, key=numbers_of)
+            ]
             found[name] = [point for point in points if point is not None]
         return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -58,13 +58,16 @@ class RomeBERTModule(MultiExitModule):
 
     loss = CE_E + sum over the other exits of (1 - gamma) CE_i + gamma T^2 KL(softmax(z_E / T) || softmax(z_i / T)).
     Before each optimiser step the gradient of the other exits' part on the matrices of the shared layers loses what of
-    it works against the last exit's (`conflict`). In a regression squared differences take the place of both
-    (RECONSTRUCTED). In evaluation `loss` is the mean over exits.
+    it works against the last exit's (`conflict`); or, with `projected: last`, the last exit's loses what of it works
+    against the others'. In a regression squared differences take the place of both (RECONSTRUCTED). In evaluation
+    `loss` is the mean over exits.
 
     Args:
         logit_weight: gamma, share of the distillation in the other exits' losses, in [0, 1].
         temperature: T, above 0.
         gradient_regularisation: Whether to do so; it costs a second pass backward through the layers.
+        projected: Whose gradient loses what works against the other: `exits`, that of the exits before the last, as the
+            released code does for MNLI and QQP; `last`, that of the last exit, as it does for every other task.
         kwargs: The settings of MultiExitModule; `exit_weights` has no place here.
     """
 
@@ -73,6 +76,7 @@ class RomeBERTModule(MultiExitModule):
         logit_weight: float = 0.9,
         temperature: float = 3.0,
         gradient_regularisation: bool = True,
+        projected: Literal["exits", "last"] = "exits",
         **kwargs: Any,
     ) -> None:
         refuse_exit_weights("RomeBERT", kwargs)
@@ -81,6 +85,7 @@ class RomeBERTModule(MultiExitModule):
         super().__init__(**kwargs)
         self.logit_weight = logit_weight
         self.temperature = temperature
+        self.projected = projected
         self._regularised = shared_matrices(self.model) if gradient_regularisation and self.model.num_exits > 1 else []
         self._of_last: list[Tensor] = []  # the last exit's gradients since the last step
 
@@ -111,19 +116,21 @@ class RomeBERTModule(MultiExitModule):
     @torch.no_grad()
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Regularise the gradients; before they are clipped, and once for all batches of the step."""
-        reference, self._of_last = self._of_last, []
-        if not reference:
+        last, self._of_last = self._of_last, []
+        if not last:
             return
         if world_size() > 1:  # the gradients are the mean over processes already
-            for gradient in reference:
+            for gradient in last:
                 torch.distributed.all_reduce(gradient)
                 gradient /= world_size()
         scaler = grad_scaler(self.trainer)
         if scaler is not None and not getattr(optimizer, "_step_supports_amp_scaling", False):
             # The gradients are unscaled by now, but not where a fused optimiser does so within its step.
-            reference = [gradient / scaler.get_scale() for gradient in reference]
+            last = [gradient / scaler.get_scale() for gradient in last]
         totals = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._regularised]
-        taken = conflict([t - r for t, r in zip(totals, reference, strict=True)], reference)
+        others = [t - r for t, r in zip(totals, last, strict=True)]
+        projected, reference = (others, last) if self.projected == "exits" else (last, others)
+        taken = conflict(projected, reference)
         if scaler is not None and not bool(taken.isfinite()):
             return  # the scale was too large: the scaler skips the step
         for total, gradient in zip(totals, reference, strict=True):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mebert.errors import UserError, check_range
 from mebert.policies.uncertainty import of_rows
+from mebert.storage.thresholds import Threshold, as_threshold, check_exits, threshold_at
 from mebert.storage.trusted_classes import class_path_of, instance_of, subclasses_of
 
 if TYPE_CHECKING:
@@ -29,12 +30,6 @@ LOOSEST = float(np.nextafter(np.float32(1), np.float32(2)))
 """The threshold at which every sample leaves that may: the number after 1, the highest finite score, in float32."""
 
 
-def written_threshold(value: float) -> str:
-    """A threshold as text: in four digits, or as many as show that it is not 1."""
-    digits = next((n for n in range(4, 17) if value == 1.0 or float(f"{value:.{n}g}") != 1.0), 17)
-    return f"{value:.{digits}g}"
-
-
 @dataclass
 class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in the place of what is a dataclass only
     """A rule that says when a sample leaves.
@@ -43,10 +38,11 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
     this exit's own outputs gives `observe` instead, which carries a `state` from exit to exit.
 
     Args:
-        threshold: A sample leaves when its score is below it. Range [0, 1], and `LOOSEST`: 0 never leaves early.
+        threshold: A sample leaves when its score is below it. Range [0, 1], and `LOOSEST`: 0 never leaves early. One
+            number for all exits, or a list with one for each exit but the last.
     """
 
-    threshold: float = 0.5
+    threshold: float | tuple[float, ...] = 0.5
 
     name: ClassVar[str] = "policy"
     regression: ClassVar[bool | None] = None
@@ -65,16 +61,22 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         return False
 
     def __post_init__(self) -> None:
-        if self.threshold != LOOSEST:
-            check_range(f"{type(self).__name__}: threshold", self.threshold, 0.0, 1.0)
+        given: Any = self.threshold
+        if isinstance(given, list | tuple) and not given:
+            raise UserError(f"{type(self).__name__}: threshold is an empty list; give one for each exit but the last")
+        for number in given if isinstance(given, list | tuple) else [given]:
+            if number != LOOSEST:
+                check_range(f"{type(self).__name__}: threshold", number, 0.0, 1.0)
+        self.threshold = as_threshold(given)
 
     def bind(self, model: MultiExitModel) -> Self:
         """Take from the model what the rule needs (prototypes, say); returns itself.
 
         Raises:
             UserError: The rule is for classes and the model for regression, or the other way round; or the model lacks
-                what the rule needs.
+                what the rule needs; or there are more or fewer thresholds than exits before the last.
         """
+        check_exits(self.threshold, model.num_exits, f"{type(self).__name__}: threshold")
         if self.regression is not None and self.regression != (model.num_labels == 1):
             instead = "change" if model.num_labels == 1 else "entropy"
             raise UserError(
@@ -138,20 +140,24 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
             leave (B,) bool, and the new state.
         """
         score, state = self.observe(exit_index, logits, features, state)
-        return of_rows(score) < self.threshold, state
+        return of_rows(score) < threshold_at(self.threshold, exit_index), state
 
     def may_leave(self, exit_index: int) -> bool:
         """Whether `decide` has to be asked at this exit (0-based); where not, an engine need not compute the exit.
 
         A policy that overrides `decide` is asked everywhere, unless it overrides this, too.
         """
-        return self.threshold > 0.0 or type(self).decide is not ExitPolicy.decide
+        if type(self).decide is not ExitPolicy.decide:
+            return True
+        if isinstance(self.threshold, float) or type(self).observe is ExitPolicy.observe:
+            return threshold_at(self.threshold, exit_index) > 0.0
+        return any(self.threshold[exit_index:])  # what it remembers of this exit counts at later ones
 
     def flops(self) -> int:
         """Counted cost of one decision for one sample beyond the exit head, 2 x multiply-adds."""
         return 0
 
-    def with_threshold(self, threshold: float) -> Self:
+    def with_threshold(self, threshold: Threshold) -> Self:
         """The same policy, bound to the same model, at another threshold."""
         other = copy.copy(self)  # what `bind` took from the model goes along
         other.threshold = threshold

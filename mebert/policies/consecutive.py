@@ -20,6 +20,7 @@ from mebert.metrics.task import same_labels
 from mebert.policies.area import area_of_scores
 from mebert.policies.base import ExitPolicy
 from mebert.policies.uncertainty import jensen_shannon, mean_entropy, normalised_entropy, of_rows, value_change
+from mebert.storage.thresholds import Threshold
 
 if TYPE_CHECKING:
     from mebert.metrics.curve import ExitRecord
@@ -51,7 +52,7 @@ class Patience(ExitPolicy):
             self.threshold = 1.0 / (self.patience + 0.5)
         super().__post_init__()
 
-    def with_threshold(self, threshold: float) -> Self:
+    def with_threshold(self, threshold: Threshold) -> Self:
         other = copy.copy(self)
         if threshold != self.threshold:
             other.patience = None  # the new threshold replaces it

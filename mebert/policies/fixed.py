@@ -30,6 +30,8 @@ class FixedExit(ExitPolicy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.threshold, tuple):
+            raise UserError(f"FixedExit: one threshold alone, 0 or another, counts; got {len(self.threshold)} numbers")
         if self.exit < 1:
             raise UserError(f"FixedExit: exit must be at least 1, got {self.exit}")
 
@@ -44,7 +46,7 @@ class FixedExit(ExitPolicy):
         return torch.full((len(logits),), float(not self.may_leave(exit_index)), device=logits.device)
 
     def may_leave(self, exit_index: int) -> bool:
-        return self.threshold > 0.0 and exit_index + 1 >= self.exit
+        return bool(self.threshold) and exit_index + 1 >= self.exit
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         return torch.full((len(logits),), self.may_leave(exit_index), device=logits.device), state

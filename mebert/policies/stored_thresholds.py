@@ -20,12 +20,13 @@ from torch import Tensor
 from mebert.errors import UserError, check_range
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import WEIGHTS
-from mebert.policies.base import ExitPolicy, policy_from_spec, written_threshold
+from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.thresholds import Threshold, as_threshold, numbers_of, threshold_text
 
-Thresholds = Mapping[str, Mapping[float, float]]
+Thresholds = Mapping[str, Mapping[float, Threshold]]
 """Policy name to number (a speed-up by layers, or a largest drop) to threshold."""
 
 SECTIONS = ("operating_points", "max_drops", "guarantees")
@@ -47,7 +48,7 @@ class OperatingPoint:
     """
 
     policy: str
-    threshold: float
+    threshold: Threshold
     chosen_by: str
     expected: Expected | None = None
 
@@ -59,7 +60,7 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         depth = ", full depth" if self.threshold == 0.0 else ""
-        return f"{self.policy}, threshold {written_threshold(self.threshold)}{depth} (by {self.chosen_by})"
+        return f"{self.policy}, threshold {threshold_text(self.threshold)}{depth} (by {self.chosen_by})"
 
     def as_lines(self) -> dict[str, str]:
         """The point and what is expected of it, for the summary of a command."""
@@ -81,10 +82,13 @@ def stored_point(
     return OperatingPoint(policy.name, policy.threshold, chosen_by or "the model as it was saved", known)
 
 
-def asked_by(threshold: float | None = None, speedup: float | None = None, max_drop: float | None = None) -> str | None:
+def asked_by(
+    threshold: float | Sequence[float] | None = None, speedup: float | None = None, max_drop: float | None = None
+) -> str | None:
     """The setting that names an operating point, in words; None if all are None."""
     numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
-    return next((f"{name} {value:g}" for name, value in numbers.items() if value is not None), None)
+    given = ((name, as_threshold(value)) for name, value in numbers.items() if value is not None)
+    return next((f"{name} {threshold_text(value, 6)}" for name, value in given), None)
 
 
 def check_max_drop(name: str, value: float | None) -> None:
@@ -112,7 +116,7 @@ def stored_threshold(
     max_drop: float | None = None,
     where: str = "with this model",
     instead: str = "give a threshold",
-) -> float | None:
+) -> Threshold | None:
     """The threshold that is stored for a speed-up by layers or a largest drop; None where neither is asked for.
 
     A speed-up of 1 is the full depth, threshold 0, and need not be stored. A largest drop has priority. If it is not
@@ -144,7 +148,7 @@ def checkpoint_threshold(
     operating_points: Thresholds,
     speedup: float | None = None,
     max_drop: float | None = None,
-) -> float | None:
+) -> Threshold | None:
     """The threshold at which a checkpoint's policy runs for a speed-up or a largest drop; None where none is asked for.
 
     Args:
@@ -164,7 +168,7 @@ def checkpoint_threshold(
 
 def thresholds_beside(
     checkpoint: str | Path | None, state: Mapping[str, Tensor], policy: ExitPolicy, operating_points: Thresholds
-) -> tuple[dict[str, dict[float, float]], dict[str, dict[float, float]]]:
+) -> tuple[dict[str, dict[float, Threshold]], dict[str, dict[float, Threshold]]]:
     """A checkpoint's thresholds by speed-up and by largest drop, those of its run's model folder included.
 
     Args: as of `checkpoint_threshold`. A folder that belongs to another checkpoint, or none, adds nothing.
@@ -248,7 +252,7 @@ def store_thresholds(
 def _joined(spec: ModelSpec, policy: str, new: Sequence[Expected]) -> list[Expected]:
     """What is expected of a policy: a newer pass replaces an older one at the same threshold."""
     known = {one.threshold: one for one in [*spec.expected.get(policy, ()), *new]}
-    return [known[threshold] for threshold in sorted(known)]
+    return [known[threshold] for threshold in sorted(known, key=numbers_of)]
 
 
 def _set_policy(spec: ModelSpec, policy: ExitPolicy, chosen_by: str | None) -> list[str]:

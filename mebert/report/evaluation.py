@@ -33,6 +33,7 @@ from mebert.metrics.task import metric_value
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.policies.temperature import expected_calibration_error
+from mebert.storage.thresholds import Threshold
 
 
 @dataclass
@@ -164,7 +165,7 @@ def evaluate(
     metrics: Sequence[str],
     policy: ExitPolicy,
     compared: Mapping[str, ExitPolicy],
-    thresholds: Mapping[str, Mapping[float, float]],
+    thresholds: Mapping[str, Mapping[float, Threshold]],
     targets: Sequence[float],
 ) -> Evaluation:
     """Compute everything that is reported of one pass.

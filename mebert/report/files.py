@@ -11,6 +11,7 @@ from mebert.report.evaluation import Evaluation
 from mebert.report.plots import save_curve
 from mebert.storage.atomic import write_rows, write_text
 from mebert.storage.run_folder import run_folder
+from mebert.storage.thresholds import threshold_text
 
 if TYPE_CHECKING:
     import lightning as L
@@ -73,6 +74,11 @@ def write_evaluation(evaluation: Evaluation, folder: Path, title: str, suffix: s
     compared = [result.curve for name, result in evaluation.policies.items() if name not in evaluation.curves]
     parts = [evaluation.fixed, *evaluation.curves.values(), *compared, *evaluation.points.values()]
     header = [evaluation.metric if column == "metric" else column for column in CURVE_COLUMNS]
-    rows = ([getattr(point, column) for column in CURVE_COLUMNS] for points in parts for point in points)
+    rows = ([_cell(point, column) for column in CURVE_COLUMNS] for points in parts for point in points)
     write_rows([header, *rows], folder / f"curve{suffix}.csv")
     save_curve(evaluation, folder / f"curve{suffix}.png", title)
+
+
+def _cell(point: Any, column: str) -> Any:
+    value = getattr(point, column)
+    return threshold_text(value, 17) if isinstance(value, tuple) else value

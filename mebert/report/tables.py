@@ -11,11 +11,11 @@ from mebert.exit_predictor.report import PredictionReport
 from mebert.metrics.curve import CurvePoint
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import score_to_choose
-from mebert.policies.base import written_threshold
 from mebert.report.class_tables import class_tables
 from mebert.report.evaluation import Evaluation
 from mebert.report.layout import console, print_table, report_table
 from mebert.report.summary import NO_WALL_CLOCK, wall_clock
+from mebert.storage.thresholds import threshold_text
 
 AGREES = {
     False: "share of predictions that are the full model's",
@@ -113,11 +113,11 @@ def operating_table(evaluation: Evaluation) -> Table:
         "\n".join(caption) or None,
     )
     if (current := evaluation.current) is not None:
-        table.add_row(*_point_cells(current.policy, current, written_threshold(current.threshold), measured, "in use"))
+        table.add_row(*_point_cells(current.policy, current, threshold_text(current.threshold), measured, "in use"))
         table.add_section()
     for name, points in evaluation.points.items():
         for point in points:
-            table.add_row(*_point_cells(name, point, written_threshold(point.threshold), measured))
+            table.add_row(*_point_cells(name, point, threshold_text(point.threshold), measured))
         table.add_section()
     if oracle is not None:
         table.add_row(*_point_cells("oracle *", oracle, "", measured))
@@ -169,7 +169,7 @@ def exits_by_difficulty_table(evaluation: Evaluation) -> Table:
     columns += [f"exit {e + 1}" if exits <= 6 or e == 0 else str(e + 1) for e in range(exits)]
     table = report_table(
         f"Where {'easy and hard ' if by_difficulty else ''}samples left: {point.policy}, "
-        f"threshold {written_threshold(point.threshold)}, {evaluation.metric} {point.metric:.4f}, "
+        f"threshold {threshold_text(point.threshold)}, {evaluation.metric} {point.metric:.4f}, "
         f"{point.speedup_layers:.2f}x by layers",
         [],
         columns,
@@ -198,7 +198,7 @@ def prediction_table(reports: Sequence[PredictionReport], metric: str, split: st
     )
     for found in reports:
         origin = found.origin
-        name = "" if origin is None else f"{origin.policy} {written_threshold(origin.threshold)}"
+        name = "" if origin is None else f"{origin.policy} {threshold_text(origin.threshold)}"
         if origin is not None and origin.speedup is not None:
             name += f" ({origin.speedup:g}x)"
         metrics = (found.metric_predicted, found.metric_taken, found.metric_full) if with_metric else ()

@@ -43,7 +43,8 @@ def evaluation_tables(evaluation: Evaluation, record: ExitRecord) -> dict[str, T
         row |= dict(zip(INTERVAL, _ends(one.interval), strict=True))
         tables["exits"].rows.append([row[name] for name in tables["exits"].columns])
     for p in (point for points in evaluation.points.values() for point in points):
-        chosen = [p.policy, p.target, p.threshold, p.metric, *_ends(p.interval), p.agreement]
+        limit = None if isinstance(p.threshold, tuple) else p.threshold  # a column of a table has one type
+        chosen = [p.policy, p.target, limit, p.metric, *_ends(p.interval), p.agreement]
         speed = [getattr(p, speedup) for speedup in speedups]
         tables["operating_points"].rows.append([*chosen, *speed, *_ends(p.speedup_interval)])
     for p in (point for points in evaluation.curves.values() for point in points):

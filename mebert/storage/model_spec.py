@@ -22,6 +22,7 @@ from transformers.utils import cached_file
 import mebert
 from mebert.choices import HeadKind, PoolingKind, ProblemType
 from mebert.errors import UserError, brief
+from mebert.storage import thresholds
 from mebert.storage.atomic import write_text
 from mebert.storage.hub import hub_errors
 from mebert.storage.json_values import Finite, Number, check_values, read_json, read_values
@@ -33,7 +34,8 @@ Speedup = Annotated[Finite, Field(gt=0)]
 Share = Annotated[Finite, Field(ge=0)]  # of the metric, or of the rows
 Coverage = Annotated[Finite, Field(gt=0, lt=1)]
 Range = Annotated[list[Finite], Field(min_length=2, max_length=2)]  # lowest, highest
-Threshold = Annotated[Number, Field(ge=0)]  # infinity: at which all leave
+Limit = Annotated[Number, Field(ge=0)]  # infinity: at which all leave
+Threshold = Limit | Annotated[tuple[Limit, ...], Field(min_length=1)]  # of each exit but the last
 Size = Annotated[int, Field(gt=0, le=2**20)]  # what memory is taken for
 
 
@@ -70,6 +72,8 @@ class Guarantee(_Values):
     delta: Share | None = None
     samples: NonNegativeInt | None = None
     measured: Finite | None = None
+    p_value: str = "loss"
+    correction: str = "fixed_sequence"
 
 
 class Expected(_Values):
@@ -254,9 +258,9 @@ class ModelSpec(_Values):
         """Tokens of the windows in which long texts are read; None: they are cut."""
         return None if self.stride is None else self.max_length
 
-    def thresholds_for_max_drop(self) -> dict[str, dict[float, float]]:
+    def thresholds_for_max_drop(self) -> dict[str, dict[float, thresholds.Threshold]]:
         """Policy name to drop to threshold; a guarantee replaces a measurement for the same number."""
-        drops = {name: dict(points) for name, points in self.max_drops.items()}
+        drops: dict[str, dict[float, Any]] = {name: dict(points) for name, points in self.max_drops.items()}
         for name, points in self.guarantees.items():
             drops.setdefault(name, {}).update({epsilon: found.threshold for epsilon, found in points.items()})
         return drops

@@ -119,6 +119,35 @@ def test_the_threshold_is_what_a_loop_finds(name):
     assert (found.loss, found.samples) == (name, 3000)
 
 
+@pytest.mark.parametrize("correction", ["fixed_sequence", "holm"])
+def test_a_bet_bounds_the_difference_on_far_fewer_rows(correction):
+    record, risk = random_record(1500, seed=5), RISKS["difference"]
+    scores = record.scores["max_prob"]
+    path = {"path": threshold_grid().tolist()[::10]}
+    how = {"p_value": "wsr", "correction": correction, **path}
+    found = guaranteed_threshold(record, scores, 0.05, 0.1, risk, **how)
+    assert found.threshold > guaranteed_threshold(record, scores, 0.05, 0.1, risk, **path).threshold
+    assert found.measured < 0.05
+    assert (found.p_value, found.correction) == ("wsr", correction)
+    with pytest.raises(UserError, match=r"60 samples are too few .* it takes 95"):
+        guaranteed_threshold(record.select(torch.arange(60)), scores[:, :60], 0.05, 0.1, risk, **how)
+
+
+def test_holm_goes_past_a_threshold_that_fails():
+    """A first exit that is sure of its mistakes, and a second that makes none."""
+    record = random_record(2_000, seed=2)
+    record.logits[:] = torch.nn.functional.one_hot(record.labels, 3) * 4.0
+    wrong = torch.arange(2_000) < 60
+    record.logits[0, wrong] = -record.logits[0, wrong]
+    scores = torch.where(wrong, 0.01, 0.3).repeat(4, 1)
+    path = [*[0.02] * 20, (0.0, 0.4, 0.4)]  # of which Holm tests the first and the last
+    found = {
+        name: guaranteed_threshold(record, scores, 0.02, 0.1, correction=name, path=path).threshold
+        for name in ("fixed_sequence", "holm")
+    }
+    assert found == {"fixed_sequence": 0.0, "holm": (0.0, 0.4, 0.4)}
+
+
 def test_a_small_split_is_refused_and_says_what_it_takes():
     record = random_record(229)
     with pytest.raises(UserError, match=r"229 samples are too few .*epsilon 0.01 .*delta 0.1.*it takes 230"):

@@ -41,7 +41,7 @@ def record():
 
 
 def test_a_promise_is_made_on_rows_that_fitted_nothing(record):
-    policy, rest = fit_policy(LearntByHeart(), tiny_model(num_labels=3), record, held_out=True)
+    policy, _, rest = fit_policy(LearntByHeart(), tiny_model(num_labels=3), record, held_out=True)
     assert len(rest.labels) == ROWS * 2 // 3
     wrong = record.logits[0].argmax(-1) != record.labels
     fitted_to = ~torch.isin(record.index, rest.index)
@@ -54,7 +54,7 @@ def test_a_promise_is_made_on_rows_that_fitted_nothing(record):
 
 
 def test_without_a_promise_all_rows_fit_and_choose(record):
-    policy, rest = fit_policy(LearntByHeart(), tiny_model(num_labels=3), record, held_out=False)
+    policy, _, rest = fit_policy(LearntByHeart(), tiny_model(num_labels=3), record, held_out=False)
     assert torch.equal(rest.index, record.index)
     # Why a promise needs others: on its own rows this policy looks perfect, and is right for few of those to come.
     found = guaranteed_threshold(rest, rest.scores[policy.name], 0.1, 0.1)
@@ -67,11 +67,11 @@ def test_without_a_promise_all_rows_fit_and_choose(record):
 
 def test_what_has_nothing_to_fit_keeps_all_rows(record):
     policy = Entropy()
-    assert fit_policy(policy, tiny_model(num_labels=3), record, held_out=True) == (policy, record)
+    assert fit_policy(policy, tiny_model(num_labels=3), record, held_out=True) == (policy, record, record)
 
 
 def test_which_rows_fit_does_not_hang_on_their_order_in_the_file(record):
     """Drawn at random, not the first third, which may be of one kind."""
-    _, rest = fit_policy(Stacked(), tiny_model(num_labels=3), record, held_out=True)
+    _, _, rest = fit_policy(Stacked(), tiny_model(num_labels=3), record, held_out=True)
     thirds = torch.bincount((rest.index - 1000) // (ROWS // 3), minlength=3)
     assert thirds.min() > 50

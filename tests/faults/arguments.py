@@ -48,6 +48,7 @@ FAULTS = [
     ask("a policy that reads what the model has not", "learning-to-exit head", policy="learned", threshold=0.5),
     ask("another policy without a threshold", "give a threshold or a speedup for it", policy="entropy"),
     ask("a threshold that is not a number", "must be in [0, 1], got nan", threshold=float("nan")),
+    ask("too few thresholds", "has 1 number(s), but the model has", threshold=[0.5]),
     ask("a threshold that is a word", "threshold must be a number, got 'high'", threshold="high"),
     ask("a threshold and a speed-up", "threshold and speedup were both given", threshold=0.5, speedup=1.2),
     ask("a speed-up that nobody stored", "stored: 1.2, 1.5, 2", speedup=9),

@@ -202,11 +202,13 @@ def is_regularised(name):
     return below_last and "LayerNorm" not in name and "bias" not in name
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("opposed", [False, True])
-def test_romebert_gradients(accumulate, opposed):
+@pytest.mark.parametrize(
+    ("accumulate", "opposed", "projected"),
+    [(1, False, "exits"), (2, False, "exits"), (1, True, "exits"), (2, True, "exits"), (2, True, "last")],
+)
+def test_romebert_gradients(accumulate, opposed, projected):
     gamma = 0.0 if opposed else 0.9
-    module = make(RomeBERTModule, logit_weight=gamma)
+    module = make(RomeBERTModule, logit_weight=gamma, projected=projected)
     if opposed:  # the last exit wants the opposite of what the others want
         with torch.no_grad():
             for index in range(4):
@@ -223,14 +225,15 @@ def test_romebert_gradients(accumulate, opposed):
                 for name, g in gradients(module, rome_parts(module, batch, gamma)[which]).items():
                     into[name] = into.get(name, 0) + g / accumulate
         names = [n for n in g_last if is_regularised(n)]
-        a = torch.cat([g_others[n].flatten() for n in names]).double()
-        b = torch.cat([g_last[n].flatten() for n in names]).double()
+        loser, reference = (g_others, g_last) if projected == "exits" else (g_last, g_others)
+        a = torch.cat([loser[n].flatten() for n in names]).double()
+        b = torch.cat([reference[n].flatten() for n in names]).double()
         c = min(float(a @ b / (b @ b)), 0.0)
         conflicts.append(c)
         assert len(names) == 3 * 6
         wanted = {n: g_last.get(n, 0) + g_others.get(n, 0) for n in found}
         for n in names:
-            wanted[n] = wanted[n] - c * g_last[n]
+            wanted[n] = wanted[n] - c * reference[n]
         same_gradients(found, wanted)
     assert len(conflicts) == 2
     assert min(conflicts) < -0.05 or not opposed

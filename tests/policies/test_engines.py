@@ -76,7 +76,9 @@ def test_engines_take_the_exits_of_the_sweep(policy):
     out = model(**batch)
     scores = policy.bind(model).score_exits(out.logits, out.features, batch["attention_mask"])
     seen = set()
-    for threshold in some_thresholds(scores):
+    some = sorted(some_thresholds(scores))
+    one_each = (some[-2], 0.0, some[1]) if policy.name != "patience" else (0.0, some[2], some[-2])
+    for threshold in [*some, one_each]:
         exits = replay(scores, threshold)
         seen |= set(exits.tolist())
         # What `prepare_policy` makes, and the same after a round through its spec.

@@ -20,6 +20,7 @@ from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
 from mebert.storage.model_spec import Expected
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.thresholds import Threshold
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class StoredPass:
         fits = tuple(record.logits.shape) == shape and about.get("exit_layers") == list(model.exit_layers)
         return cls(record, about) if fits and len(record.labels) and "metric" in about else None
 
-    def accuracy(self, policy: ExitPolicy, threshold: float, allowed: float) -> Accuracy | None:
+    def accuracy(self, policy: ExitPolicy, threshold: Threshold, allowed: float) -> Accuracy | None:
         """The accuracy of a policy at a threshold; None where its scores were not recorded, or the metric undefined."""
         try:
             scores = policy.score_record(self.record)

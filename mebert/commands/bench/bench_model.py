@@ -18,6 +18,7 @@ from mebert.policies.stored_thresholds import OperatingPoint, load_policy, store
 from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import find_model
 from mebert.storage.stored_weights import trained_folder
+from mebert.storage.thresholds import Threshold
 
 DEFAULT_SIZE = "minilm"
 SIZES: dict[str, dict[str, Any]] = {
@@ -41,7 +42,7 @@ class BenchModel:
     trained: bool
     tokenizer: str | None
     point: OperatingPoint | None = None  # at which a saved model is used
-    stored: dict[float, float] = field(default_factory=dict)  # speed-up by layers to the threshold of that policy
+    stored: dict[float, Threshold] = field(default_factory=dict)  # speed-up by layers to the threshold of that policy
     last_test: StoredPass | None = None
 
 

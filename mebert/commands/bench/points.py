@@ -19,6 +19,7 @@ from mebert.inference import Engine, EngineName, make_engine, prepare_policy
 from mebert.metrics.curve import replay
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
+from mebert.storage.thresholds import Threshold
 
 RECORD_BATCH = 64
 
@@ -77,7 +78,7 @@ def trained_points(
     costs: ExitCosts,
     speedups: Sequence[float],
     predict: bool,
-    in_use: float | None = None,
+    in_use: Threshold | None = None,
 ) -> tuple[list[OperatingPoint], list[str]]:
     """Thresholds that meet the speed-ups on these very rows (no labels are needed), and a line for each out of reach.
 
@@ -88,7 +89,7 @@ def trained_points(
     found, notes = [], []
     for policy in policies:
         scored, spent = score_rows(model, policy, rows, "token", RECORD_BATCH), costs.sequential(policy)
-        chosen_at: dict[float, float] = {}  # speed-up to threshold
+        chosen_at: dict[float, Threshold] = {}  # speed-up to threshold
         if in_use is not None and policy is policies[0]:
             chosen_at[round(flops_speedup(replay(scored.scores, in_use), spent, costs.plain), 2)] = in_use
         for speedup in speedups:
@@ -98,8 +99,8 @@ def trained_points(
                 notes.append(f"{policy.name} does not reach {speedup:g}x by FLOPs on these texts: left out")
             else:
                 chosen_at.setdefault(speedup, threshold)
-        for speedup, threshold in chosen_at.items():
-            chosen = policy.with_threshold(threshold)
+        for speedup, limit in chosen_at.items():
+            chosen = policy.with_threshold(limit)
             predictor = None
             if predict:
                 predictor = fit_from_scores(model, scored, chosen, PredictorSettings(), speedup, "bench", fresh=scored)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.runtime.progress import Progress
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.thresholds import Threshold
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 
@@ -134,7 +136,7 @@ class Asked:
     """
 
     speedups: list[float]
-    threshold: float | None = None
+    threshold: Threshold | None = None
     speedup: float | None = None
     full_depth: str | None = None
 
@@ -144,9 +146,9 @@ def _asked(settings: BenchSettings, grid: Grid, measured: BenchModel) -> Asked:
     if settings.speedups is not None or settings.policies is not None or point is None:
         return Asked(grid.speedups)
     more = grid.speedups if settings.thorough else []
-    if point.threshold > 0:
+    if point.threshold:
         return Asked(more, point.threshold, None if point.expected is None else point.expected.speedup)
-    slowest = min(((speedup, t) for speedup, t in measured.stored.items() if t > 0), default=None)
+    slowest = min(((speedup, t) for speedup, t in measured.stored.items() if t), key=itemgetter(0), default=None)
     if slowest is None:
         return Asked(grid.speedups, full_depth=point.chosen_by)
     return Asked(more, slowest[1], slowest[0], point.chosen_by)
@@ -187,7 +189,7 @@ def _accuracies(
     allowed = MAX_DROP if own is None else own.allowed_drop
     policies = {policy.name: policy for policy in measured.policies}
     for number, point in enumerate(points):
-        threshold: float | None = point.policy.threshold
+        threshold: Threshold | None = point.policy.threshold
         if not texts.real:
             threshold = asked.threshold if number == 0 else None
         accuracy = None

@@ -20,6 +20,7 @@ from mebert.errors import UserError
 from mebert.exit_predictor import ExitPredictor
 from mebert.models.multi_exit import MultiExitModel, model_inputs
 from mebert.policies import ExitPolicy
+from mebert.storage.thresholds import Threshold
 
 BISECTIONS = 60
 
@@ -102,7 +103,7 @@ class SimulatedExits(ExitPolicy):
         self.indicator = self.indicator.bind(model)
         return self
 
-    def with_threshold(self, threshold: float) -> Self:
+    def with_threshold(self, threshold: Threshold) -> Self:
         return self
 
     def start(self, attention_mask: Tensor) -> Any:

@@ -9,6 +9,8 @@ from mebert.choices import PrecisionName
 from mebert.errors import UserError, check_range
 
 Loss = Literal["mistakes", "disagreement", "difference"]
+PValue = Literal["loss", "wsr"]
+Correction = Literal["fixed_sequence", "holm"]
 
 
 @dataclass
@@ -40,7 +42,14 @@ class CalibrationSettings:
         epsilon: A guarantee: at most this share of new rows is lost by leaving early, ...
         delta: ... except with at most this probability.
         loss: What counts as lost: `mistakes`, wrong where the full model is right; `disagreement`, a prediction that
-            differs from the full model's; `difference`, the difference of the accuracies (needs far more rows).
+            differs from the full model's; `difference`, the difference of the accuracies (needs far more rows, or
+            p_value wsr).
+        p_value: The test of a guarantee: `loss`, that of the loss (exact binomial; Hoeffding-Bentkus for `difference`);
+            `wsr`, the betting test of Waudby-Smith and Ramdas, far better for `difference`.
+        correction: How the tests of many thresholds are kept honest: `fixed_sequence`, from strict to loose until one
+            fails; `holm`, fewer of them in any order, past those that fail.
+        per_exit: A threshold for each exit instead of one for all, chosen together; for a guarantee, how they stand to
+            each other is chosen on a third of the rows, which is held out.
         precision: float32, bfloat16 or int8, as the model will run; null for the default of EarlyExitClassifier here.
         batch_size: Rows of a batch.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -66,6 +75,9 @@ class CalibrationSettings:
     epsilon: float | list[float] | None = None
     delta: float = 0.1
     loss: Loss = "mistakes"
+    p_value: PValue = "loss"
+    correction: Correction = "fixed_sequence"
+    per_exit: bool = False
     precision: PrecisionName | None = None
     batch_size: int = 64
     device: str = "auto"

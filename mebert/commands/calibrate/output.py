@@ -12,6 +12,7 @@ from mebert.models import MultiExitModel
 from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs, print_table, report_table
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.thresholds import threshold_text
 
 LARGE_DROP = 0.1  # from here on it may have been meant as a percentage
 
@@ -33,7 +34,7 @@ def print_calibrated(found: Sequence[Calibrated], metric: str, what: str, severa
                 guaranteed = f"{bound.loss} ≤ {bound.epsilon:g}, {100 * (1 - bound.delta):.4g} % confidence"
                 guaranteed += f" (here {bound.measured:.3g})"
                 guaranteed = guaranteed if bound.threshold else "the full model, nothing faster"
-            numbers = [f"{point.threshold:.6g}", f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
+            numbers = [threshold_text(point.threshold, 6), f"{point.metric:.4f}", f"{row.full - point.metric:.4f}"]
             speeds = [f"{point.speedup_layers:.2f}x", f"{point.speedup_flops:.2f}x"]
             table.add_row(row.policy, str(row.request), *numbers, *speeds, guaranteed)
     if table.row_count:

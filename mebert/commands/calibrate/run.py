@@ -26,12 +26,14 @@ from mebert.runtime.precision import inference_precision, pick_device, pick_prec
 from mebert.storage.model_spec import SPEC_FILE
 from mebert.storage.run_folder import find_model
 from mebert.storage.stored_weights import trained_folder
+from mebert.storage.thresholds import threshold_text
 
 
 def run_calibrate(settings: CalibrationSettings) -> None:
     """Meet the requests that the settings name."""
     values = {kind: getattr(settings, kind) for kind in ("speedup", "speedup_flops", "layers", "gflops", "max_drop")}
-    run_calibration(settings, requests(settings.delta, settings.loss, settings.epsilon, **values))
+    how = settings.p_value, settings.correction
+    run_calibration(settings, requests(settings.delta, settings.loss, settings.epsilon, *how, **values))
 
 
 def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> list[Calibrated]:
@@ -62,9 +64,10 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     found, fitted = list[Calibrated](), set[str]()
     for policy in list(policies.values()):
         # The model's own policy was fitted when it was trained, and stays as it is.
-        kept = own is not None and policy.name == own.name
-        chosen, rest = (policy, record) if kept else fit_policy(policy, model, record, guarantees)
-        found += calibrate_policy(chosen, asked, PolicyCosts(model, rest, metric), source)
+        keep = own is not None and policy.name == own.name
+        chosen, fitting, rest = fit_policy(policy, model, record, guarantees, keep, settings.per_exit)
+        shaped_on = PolicyCosts(model, fitting, metric) if settings.per_exit else None
+        found += calibrate_policy(chosen, asked, PolicyCosts(model, rest, metric), source, shaped_on)
         if chosen is not policy:
             policies[chosen.name] = chosen
             fitted.add(chosen.name)
@@ -118,7 +121,7 @@ def _store(
         by = None if first is None else f"calibrate, {first.request}"
         removed = store_thresholds(folder, sections, policies.values(), own, by, expected)
     if own is not None and first is not None:
-        print(f"The model's own policy is now {use}, threshold {own.threshold:.6g} ({first.request})")
+        print(f"The model's own policy is now {use}, threshold {threshold_text(own.threshold)} ({first.request})")
     if removed:
         print(f"Removed: stored thresholds of {', '.join(removed)}, which were for other settings of it")
     if sections:

@@ -24,6 +24,7 @@ from mebert.metrics.elue import Points
 from mebert.metrics.record_files import load_record
 from mebert.storage.evaluation_file import read_evaluation
 from mebert.storage.run_folder import RunFolder, newest_run
+from mebert.storage.thresholds import Threshold, numbers_of, read_threshold
 
 REQUIRED = ("model", "data")  # sections of config.yaml
 
@@ -32,7 +33,7 @@ REQUIRED = ("model", "data")  # sections of config.yaml
 class CurveRow:
     """One row of curve.csv."""
 
-    threshold: float
+    threshold: Threshold
     target: float | None  # the speed-up by layers that it was chosen for
     metric: float
     layers: float  # speed-up by layers, against all layers of this run
@@ -96,7 +97,12 @@ class RunView:
                 for row in csv.DictReader(file):
                     gflops = float(self.evaluation["plain_gflops"]) / float(row["speedup_flops"])
                     target = float(row["target"]) if row["target"] else None
-                    values = float(row["threshold"]), target, float(row[self.metric]), float(row["speedup_layers"])
+                    values = (
+                        read_threshold(row["threshold"]),
+                        target,
+                        float(row[self.metric]),
+                        float(row["speedup_layers"]),
+                    )
                     found.setdefault(row["policy"], []).append(CurveRow(*values, gflops))
         except (KeyError, TypeError, ValueError, ZeroDivisionError, csv.Error) as error:
             raise UserError(f"{path} cannot be read as a curve: {error!r}; test the run again") from error
@@ -139,7 +145,7 @@ class RunView:
         found = []
         for row in rows:
             if policy == "fixed":
-                shares = [float(e + 1 == round(row.threshold)) for e in range(exits)]
+                shares = [float(e + 1 == round(numbers_of(row.threshold)[0])) for e in range(exits)]
             else:
                 taken = replay(self.record.scores[policy], row.threshold)
                 shares = (taken.bincount(minlength=exits).double() / max(1, len(taken))).tolist()

@@ -15,6 +15,7 @@ from mebert.commands.compare.paired import mismatch
 from mebert.commands.compare.run_view import CurveRow, RunView
 from mebert.commands.compare.settings import names_of, recipe_settings
 from mebert.report.page.colours import Style, styles
+from mebert.storage.thresholds import numbers_of
 
 MOST_POINTS = 100  # of one run's curve
 GRID = 60  # costs at which several runs' curves are read
@@ -67,7 +68,7 @@ class OperatingPoint:
     gflops: float
     metric: float
     layers: float
-    thresholds: list[float]  # of each seed, (S,)
+    thresholds: list[float]  # of all seeds and, where each has its own, exits
     shares: list[float] | None  # of the rows that left at each exit, (E,)
 
 
@@ -129,7 +130,11 @@ class SeedGroup:
             gflops, metric, layers = np.mean([[row.gflops, row.metric, row.layers] for row in rows], axis=0).tolist()
             known = [row.shares for row in rows if row.shares is not None]
             shares = np.mean(known, axis=0).tolist() if len(known) == len(rows) else None
-            found.append(OperatingPoint(target, gflops, metric, layers, [row.threshold for row in rows], shares))
+            found.append(
+                OperatingPoint(
+                    target, gflops, metric, layers, [n for row in rows for n in numbers_of(row.threshold)], shares
+                )
+            )
         return found
 
 
@@ -182,7 +187,7 @@ def _series(curves: Sequence[Sequence[CurveRow]], grid: np.ndarray | None) -> Se
 
     exits = min(len(row.shares or ()) for curve in curves for row in curve)  # 0 where shares are unknown
     shares = [read(lambda row, e=e: (row.shares or [])[e]).mean(0) for e in range(exits)]  # type: ignore[misc]
-    thresholds = read(lambda row: min(row.threshold, 1e30))  # infinite at the fastest point
+    thresholds = read(lambda row: min(*numbers_of(row.threshold), 1e30))  # infinite at the fastest point
     return Series(
         places,
         band_over(list(read(lambda row: row.metric))),

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
+from mebert.storage.thresholds import check_threshold
 
 InspectFormat = Literal["text", "json", "html", "png"]
 
@@ -28,7 +29,8 @@ class InspectSettings:
         text: One or several texts.
         pair: Two texts that belong together; may be given several times.
         policy: Name of the policy; null for the model's own. Another one needs a threshold.
-        threshold: Threshold of the policy, in [0, 1], instead of the stored one.
+        threshold: Threshold of the policy, in [0, 1], instead of the stored one; a list has one for each exit but the
+            last.
         speedup: Use the threshold that is stored for this speed-up by layers.
         max_drop: Use the threshold that `calibrate` stored for this largest drop of the metric.
         task: Named task whose rows are shown beside the texts; without task and file: the data of the run.
@@ -49,7 +51,7 @@ class InspectSettings:
     text: list[str] = field(default_factory=list)
     pair: list[str] = field(default_factory=list)
     policy: str | None = None
-    threshold: float | None = None
+    threshold: float | list[float] | None = None
     speedup: float | None = None
     max_drop: float | None = None
     task: str | None = None
@@ -73,8 +75,7 @@ class InspectSettings:
             raise UserError("task and file were both given; give one of them")
         if self.samples < 0:
             raise UserError(f"samples must be at least 0, got {self.samples}")
-        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
-            raise UserError(f"threshold must be in [0, 1], got {self.threshold}")
+        check_threshold("threshold", self.threshold)
         for number, text in enumerate(self.texts, 1):
             if not "".join(text).strip():
                 raise UserError(f"text {number} is empty: give a text with at least one word")

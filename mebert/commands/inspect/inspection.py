@@ -12,9 +12,9 @@ from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace
 from mebert.policies import ExitPolicy, FixedExit
-from mebert.policies.base import written_threshold
 from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.page import Style, styles
+from mebert.storage.thresholds import threshold_text
 
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.
 STEPS = ("c7e9b4", "7fcdbb", "41b6c4", "1d91c0", "225ea8", "0c2c84")
@@ -51,7 +51,7 @@ class Inspection:
     def heading(self) -> str:
         """Model and policy in one line."""
         model = self.opened.model
-        rule = f"policy {self.policy.name}, threshold {written_threshold(self.policy.threshold)}"
+        rule = f"policy {self.policy.name}, threshold {threshold_text(self.policy.threshold)}"
         if isinstance(self.policy, FixedExit):
             rule = f"all texts leave at exit {self.policy.exit}"
         return (

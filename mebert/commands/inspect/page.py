@@ -10,8 +10,8 @@ from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tables import Column, separation_columns, step_columns, summary
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace, shorten
-from mebert.policies.base import written_threshold
 from mebert.report.page import Cell, Grid, Html, Note, Part, Section, Table
+from mebert.storage.thresholds import threshold_text
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -78,7 +78,7 @@ def _token_parts(view: TokenView) -> list[Part]:
     if view.by_token:
         origin = ""
         if view.origin is not None:
-            origin = f" (learnt from the exits of {view.origin.policy} at {written_threshold(view.origin.threshold)})"
+            origin = f" (learnt from the exits of {view.origin.policy} at {threshold_text(view.origin.threshold)})"
         unseen = " Dotted: not seen when the predictor was fitted." if any(not t.counted for t in view.tokens) else ""
         caption = (
             f"Predicted layer of each token by itself, light early and dark late{origin}. Grey: the tokenizer's own "

@@ -16,6 +16,7 @@ from mebert.commands.inspect.inspection import Inspection, layer_colours
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import Answer, ExitStep, TextTrace, shorten
 from mebert.report.layout import console, print_pairs, print_table, report_table
+from mebert.storage.thresholds import threshold_at
 
 LEFT = ("prediction", "decision", "vectors")
 LOOKS = {"leaves here": "bold", "not reached": "dim"}
@@ -40,13 +41,14 @@ def step_columns(found: Inspection) -> list[Column]:
     """The columns of a text's table: those in which this model and this policy have values."""
     threshold = found.policy.threshold
 
-    def compared(score: float) -> str:
+    def compared(step: ExitStep) -> str | None:
+        if step.score is None:
+            return None
+        score, at = step.score, threshold_at(threshold, step.exit - 1)
         # As many digits as show the difference, and that a threshold is not 1.
-        texts = ((f"{score:.{n}f}", f"{threshold:.{n}f}") for n in range(4, 17))
-        text, limit = next(
-            ((a, b) for a, b in texts if a != b and (threshold == 1 or float(b) != 1)), (str(score),) * 2
-        )
-        return f"{'∞' if math.isinf(score) else text} {'<' if score < threshold else '≥'} {limit}"
+        texts = ((f"{score:.{n}f}", f"{at:.{n}f}") for n in range(4, 17))
+        text, limit = next(((a, b) for a, b in texts if a != b and (at == 1 or float(b) != 1)), (str(score),) * 2)
+        return f"{'∞' if math.isinf(score) else text} {'<' if score < at else '≥'} {limit}"
 
     def decision(step: ExitStep) -> str:
         return f"would predict {written(step.answer)}" if step.decision == "not reached" else step.decision
@@ -57,7 +59,7 @@ def step_columns(found: Inspection) -> list[Column]:
         Column("prediction", attrgetter("answer"), written),
         Column("confidence", attrgetter("confidence"), "{:.1%}".format),
         Column("decision", decision),
-        Column(f"{found.policy.name} score", attrgetter("score"), compared),
+        Column(f"{found.policy.name} score", compared),
         Column("entropy", attrgetter("entropy"), _number),
         Column("own prototype", attrgetter("distance"), _number, "to own"),
         Column("nearest other", attrgetter("other_distance"), _number, "to other"),

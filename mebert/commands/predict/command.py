@@ -8,6 +8,7 @@ from typing import Literal
 
 from mebert.choices import EngineName, PrecisionName
 from mebert.errors import UserError, check_range
+from mebert.storage.thresholds import check_threshold
 
 TableFormat = Literal["csv", "tsv", "jsonl", "parquet"]
 
@@ -35,7 +36,7 @@ class PredictSettings:
         format: csv, tsv, jsonl or parquet; null for what `out` ends in, else csv (texts of the command line: in words).
         speedup: Leave at the threshold that is stored for this speed-up by layers; 1 is the full depth.
         max_drop: Leave at the threshold that `calibrate` stored for this largest drop of the metric.
-        threshold: Leave at this threshold, in [0, 1].
+        threshold: Leave at this threshold, in [0, 1]; a list has one for each exit but the last.
         policy: Name of the policy; null for the model's own. Another one needs a threshold or a speed-up.
         engine: full, shrink, refill or predicted; null for shrink.
         batch_size: Most texts of a batch.
@@ -56,7 +57,7 @@ class PredictSettings:
     format: TableFormat | None = None
     speedup: float | None = None
     max_drop: float | None = None
-    threshold: float | None = None
+    threshold: float | list[float] | None = None
     policy: str | None = None
     engine: EngineName | None = None
     batch_size: int = 32
@@ -77,7 +78,7 @@ class PredictSettings:
                 if getattr(self, name):
                     what = self.file or ("what is answered without a file" if self.own_rows else "a text given here")
                     raise UserError(f"{name} names a column of a file, and {what} has none")
-        check_range("threshold", self.threshold, 0.0, 1.0)
+        check_threshold("threshold", self.threshold)
         check_range("speedup", self.speedup, 1.0)
         check_range("batch_size", self.batch_size, 1, 2**31 - 1)
         if self.format == "parquet" and self.out is None:

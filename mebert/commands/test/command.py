@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mebert.choices import PrecisionName
 from mebert.errors import UserError, check_range
+from mebert.storage.thresholds import check_threshold
 
 
 @dataclass
@@ -23,7 +24,7 @@ class TestSettings:
         label_column: Column of the label; null for that of the training, else found.
         speedup: Leave at the threshold that is stored for this speed-up by layers; 1 is the full depth.
         max_drop: Leave at the threshold that `calibrate` stored for this largest drop of the metric.
-        threshold: Leave at this threshold, in [0, 1].
+        threshold: Leave at this threshold, in [0, 1]; a list has one for each exit but the last.
         policy: Name of the policy; null for the model's own. Another one needs a threshold or a speed-up.
         max_length: Longest text in tokens, longer ones are cut; null: as in training.
         batch_size: Rows of a batch.
@@ -40,7 +41,7 @@ class TestSettings:
     label_column: str | None = None
     speedup: float | None = None
     max_drop: float | None = None
-    threshold: float | None = None
+    threshold: float | list[float] | None = None
     policy: str | None = None
     max_length: int | None = None
     batch_size: int = 64
@@ -53,7 +54,7 @@ class TestSettings:
                 f"{'model' if self.model is None else 'file'} is missing: give both, such as test "
                 f"{self.model or 'RUN'} labelled.csv (a run alone is tested on its own data: test RUN)"
             )
-        check_range("threshold", self.threshold, 0.0, 1.0)
+        check_threshold("threshold", self.threshold)
         check_range("speedup", self.speedup, 1.0)
         check_range("batch_size", self.batch_size, 1, 2**31 - 1)
 

@@ -131,6 +131,60 @@ def test_predict_takes_a_speedup_that_was_calibrated(trained, tmp_path, monkeypa
     assert (tmp_path / "speedup.csv").read_text() == (tmp_path / "threshold.csv").read_text()
 
 
+def test_a_threshold_for_each_exit_is_stored_and_used(trained, rows, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    asked = ["--speedup", "1.3", "--max_drop", "0.02", "--epsilon", "0.1", "--p_value", "wsr", "--use", "entropy"]
+    assert main(["calibrate", str(folder), *asked, "--per_exit", "true", *FAST]) == 0
+    printed = capsys.readouterr().out
+    spec = ModelSpec.read(folder / "model")
+    assert spec.guarantees["entropy"][0.1].p_value == "wsr"
+    assert spec.guarantees["entropy"][0.1].samples == SAMPLES - SAMPLES // 3, "a third chose how they stand"
+    threshold = spec.operating_points["entropy"][1.3]
+    if not isinstance(threshold, tuple):  # none is better than one for all: then as if a user had given two
+        threshold = (0.2, 0.9)
+        with ModelSpec.change(folder / "model") as spec:
+            spec.operating_points["entropy"][1.3] = threshold
+            spec.policy["init_args"]["threshold"] = threshold
+    text = f"[{threshold[0]!r},{threshold[1]!r}]"
+    assert "entropy, threshold" in printed
+    opened = EarlyExitClassifier.from_pretrained(folder, device="cpu", precision="float32")
+    assert opened.policy.threshold == threshold
+    exits = [a.exit for a in opened(rows[0], speedup=1.3)]
+    for engine in ("full", "refill"):
+        assert [a.exit for a in opened(rows[0], threshold=list(threshold), engine=engine)] == exits
+    lines = "\n".join(f"{a},{b},{y}" for (a, b), y in zip(*rows, strict=True))
+    (tmp_path / "rows.csv").write_text(f"text,other,label\n{lines}\n")
+    common = [str(folder), "rows.csv", "--text_pair_column", "other", *FAST]
+    for name, how in (("a", ["--speedup", "1.3"]), ("b", ["--threshold", text]), ("c", [])):
+        assert main(["predict", *common, *how, "--out", f"{name}.csv"]) == 0
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text() == (tmp_path / "c.csv").read_text()
+    capsys.readouterr()
+    assert main(["test", *common, "--threshold", text]) == 0
+    assert f"threshold [{threshold[0]:.4g},{threshold[1]:.4g}]" in capsys.readouterr().out
+    assert main(["inspect", str(folder), "--pair", *rows[0][0], *FAST]) == 0
+    assert f"{threshold[0]:.4f}" in capsys.readouterr().out
+    assert main(["predict", *common, "--threshold", "[0.5,0.5,0.5]", "--out", "d.csv"]) == 2
+    assert "has 3 number(s), but the model has 3 exits: give one number, or 2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_chooses_a_threshold_for_each_exit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = experiment("MultiExitModule", per_exit=True, max_drop=0.1)
+    settings["data"]["init_args"]["eval_samples"] = SAMPLES
+    assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
+    folder = newest(tmp_path)
+    stored = ModelSpec.read(folder / "model").operating_points["entropy"]
+    points = json.loads((folder / "evaluation.json").read_text())["points"]["entropy"]
+    assert {p["target"]: p["threshold"] for p in points} == {
+        t: list(value) if isinstance(value, tuple) else value for t, value in stored.items()
+    }
+    assert any(isinstance(value, tuple) for value in stored.values())
+    assert run("test", str(folder)) == 0
+    assert main(["compare", str(folder), str(folder)]) == 0
+
+
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
     """A model folder that belongs to no run, and a file of labelled texts."""

@@ -20,8 +20,9 @@ from mebert.commands.inspect.trace import trace_texts
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
 from mebert.exit_predictor import fit_predictor
-from mebert.policies.base import LOOSEST, written_threshold
+from mebert.policies.base import LOOSEST
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.thresholds import threshold_text
 
 from .conftest import saved
 
@@ -110,7 +111,7 @@ def test_a_threshold_close_to_1_is_not_written_as_1(proto_run, capsys):
     printed = capsys.readouterr().out
     assert "threshold 0.9999996" in printed
     assert " < 0.9999996" in printed
-    assert [written_threshold(at) for at in (0.5, 0.99996, 1.0, LOOSEST)] == ["0.5", "0.99996", "1", "1.0000001"]
+    assert [threshold_text(at) for at in (0.5, 0.99996, 1.0, LOOSEST)] == ["0.5", "0.99996", "1", "1.0000001"]
 
 
 @pytest.mark.parametrize("kind", ["linear", "static"])
