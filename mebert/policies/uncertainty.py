@@ -1,8 +1,7 @@
 """How uncertain an exit is, as pure functions: entropy, distance ratio, their hybrid, and changes from exit to exit.
 
 Shapes: C classes; `...` any. All are in [0, 1]; lower is more confident. Of logits (..., C, 2), those of several labels
-    a
-row, they are values of each label, (..., C), of which a policy takes the mean (`of_rows`).
+a row, they are values of each label, (..., C), of which a policy takes the mean (`of_rows`).
 """
 
 from __future__ import annotations
