@@ -116,7 +116,7 @@ def test_help_says_all_that_stands_before_the_arguments(command):
 def test_examples_parse(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mebert.cli.fit_file._encoder_fit", lambda *_: (384, 64, 99.0))
-    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\nbad,0\n", encoding="utf-8")
+    (tmp_path / "reviews.csv").write_text("text,label\ngood,1\nbad,0\nfine,1\n", encoding="utf-8")
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     (tmp_path / RUN / "checkpoints").mkdir(parents=True)
     (tmp_path / RUN / "checkpoints/best.ckpt").touch()

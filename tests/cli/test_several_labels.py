@@ -124,6 +124,10 @@ def test_predictions_are_parted_as_in_training_and_lists_in_jsonl(inside, capsys
 
     table = pq.read_table("own.parquet")
     assert table["labels"].to_pylist() == [row["labels"] for row in lists]
+    capsys.readouterr()
+    assert main(["predict", RUN, "--precision", "float32", "--out", "own.csv"]) == 0
+    known = json.loads((inside / RUN / "evaluation.json").read_text(encoding="utf-8"))["operating_point"]["metric"]
+    assert f"column 'label': f1_micro {known:.4f}" in capsys.readouterr().err
     assert main(["predict", RUN, "--text", "the court of the judge", "--text", "the of"]) == 0
     law, none = capsys.readouterr().out.splitlines()[-2:]
     assert law.startswith("law (0.")

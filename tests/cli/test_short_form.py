@@ -13,12 +13,15 @@ import warnings
 from pathlib import Path
 
 import pytest
-from runs import read_csv, run, text_experiment, write_config, write_rows
+from runs import read_csv, run, text_experiment, write_rows
 from safetensors.torch import load_file, save_file
 
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
 from mebert.cli.short_form import in_full
+from mebert.commands.predict.command import PredictSettings
+from mebert.commands.predict.source import open_texts
+from mebert.data.text_splits import TextSplits
 from mebert.errors import UserError
 from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import find_model
@@ -103,19 +106,19 @@ def test_a_run_alone_answers_its_test_rows_as_test_does(in_trained_run, capsys, 
     assert files(in_trained_run) - before == {str(in_trained_run / "own.csv")}
 
 
-def test_where_the_test_rows_are_gone_the_validation_rows_are_answered(here, caplog, capsys):
-    rows = [{"text": "good film" if n % 2 else "bad film", "label": str(n % 2)} for n in range(16)]
-    splits = {"train": rows, "validation": rows[:6], "test": rows[:4]}
-    write_config(here, text_experiment(here, splits, ["good", "bad", "film"]))
-    assert run("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0") == 0
+def test_where_the_test_rows_are_gone_the_validation_rows_are_answered(here, hf_cache, caplog):
+    rows = [{"text": "good film" if n % 2 else "bad film", "label": "ab"[n % 2]} for n in range(6)]
+    splits = {"train": rows, "validation": rows, "test": rows[:4]}
+    settings = text_experiment(here, splits, ["good", "bad", "film"])["data"]["init_args"]
+    data, later = TextSplits(**settings), TextSplits(**settings)
     Path("test.csv").unlink()
-    capsys.readouterr()
-    assert main(["predict", RUN]) == 0
+    texts = open_texts(PredictSettings(RUN), data, 1)
     assert f"the 6 validation rows of {RUN} (no test rows: there is no file {here / 'test.csv'}" in caplog.text
-    assert capsys.readouterr().out.splitlines()[6].startswith("5,good film,")
+    assert list(texts) == [row["text"] for row in rows]
+    assert [texts.next_cells() for _ in rows] == [(row["text"], row["label"]) for row in rows]
     Path("validation.csv").unlink()
-    assert main(["predict", RUN]) == 2
-    assert "give a file: python -m mebert predict runs/tiny/version_0 my.csv" in capsys.readouterr().err
+    with pytest.raises(UserError, match=f"its own rows cannot be read .*: python -m mebert predict {RUN} my.csv"):
+        open_texts(PredictSettings(RUN), later, 1)
 
 
 def test_a_model_folder_of_another_run_is_refused(in_trained_run, capsys):
