@@ -27,6 +27,7 @@ class GPFEEModule(MultiExitModule):
     Args:
         imitation_weight: w, in [0, 1].
         exit_weights: `depth`, the paper's: exit i weighs i; or `uniform`.
+        pretrained_pooler: As in MultiExitModule; the released code's poolers, one an exit, start at random.
         kwargs: The settings of MultiExitModule; `head` is `mlp`.
     """
 
@@ -34,10 +35,14 @@ class GPFEEModule(MultiExitModule):
     model: PastFutureModel
 
     def __init__(
-        self, imitation_weight: float = 0.5, exit_weights: Literal["uniform", "depth"] = "depth", **kwargs: Any
+        self,
+        imitation_weight: float = 0.5,
+        exit_weights: Literal["uniform", "depth"] = "depth",
+        pretrained_pooler: bool | None = False,
+        **kwargs: Any,
     ) -> None:
         check_range("imitation_weight", imitation_weight, 0.0, 1.0)
-        super().__init__(exit_weights=exit_weights, **kwargs)
+        super().__init__(exit_weights=exit_weights, pretrained_pooler=pretrained_pooler, **kwargs)
         self.imitation_weight = imitation_weight
 
     def compute_loss(self, outputs: ExitOutputs, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
