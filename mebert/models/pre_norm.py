@@ -18,6 +18,8 @@ from mebert.models.encoder import EncoderAdapter, LayerMask
 LENGTH_BOUND = ("dynamic", "longrope")
 """Kinds of rotary positions that depend on the longest text of a batch."""
 
+PUBLISHED_CODE = "modeling_eurobert.EuroBertModel"
+
 
 class EuroBertAdapter(EncoderAdapter):
     """EuroBERT: rotary positions, RMSNorm before each part of a layer, gated feed-forward, grouped keys and values."""
@@ -33,8 +35,14 @@ class EuroBertAdapter(EncoderAdapter):
     @classmethod
     @override
     def refused_options(cls, config: Any) -> Iterator[tuple[str, str]]:
-        """As the base; and heads that rotary positions cannot turn, or that depend on the other texts of a batch."""
-        yield from super().refused_options(config)
+        """As the base; and heads that rotary positions cannot turn, or that depend on the other texts of a batch.
+
+        EuroBERT was published with code that transformers has taken over since: it is not run, and no reason to refuse.
+        """
+        published = str((getattr(config, "auto_map", None) or {}).get("AutoModel")).endswith(PUBLISHED_CODE)
+        for option, advice in super().refused_options(config):
+            if option != "auto_map" or not published:
+                yield option, advice
         heads = max(config.num_attention_heads, 1)
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         if width % 2:

@@ -39,9 +39,18 @@ class EncoderFile(BaseModel):
     type_vocab_size: Size = 0
     task_type_vocab_size: Size = 0
     relative_attention_num_buckets: Size = 0
+    position_buckets: Annotated[int, Field(ge=-1, le=2**24)] = -1
+    max_relative_positions: Annotated[int, Field(ge=-1, le=2**24)] = -1
+    conv_kernel_size: Size = 0
+    head_dim: Size | None = None
+    num_key_value_heads: Size | None = None
     layer_norm_eps: Annotated[Finite, Field(ge=0)] = 0.0
+    norm_eps: Annotated[Finite, Field(ge=0)] = 0.0
+    rms_norm_eps: Annotated[Finite, Field(ge=0)] = 0.0
     hidden_dropout_prob: Dropout = 0.0
     attention_probs_dropout_prob: Dropout = 0.0
+    embedding_dropout: Dropout = 0.0
+    mlp_dropout: Dropout = 0.0
     dropout: Dropout = 0.0
     attention_dropout: Dropout = 0.0
 

@@ -224,6 +224,12 @@ def test_every_option_of_a_family_is_in_a_list(family):
     assert {*SAME, *NO_EFFECT} <= {name for other in SUPPORTED_FAMILIES for name in options(other)}
 
 
+def is_slow(family: str, name: str) -> bool:
+    """Of families with layers of their own only options that BERT has not, and evaluation reads, are fast tests."""
+    own = adapters_by_family()[family].parts is None
+    return family in COPIES or (own and (name in options("bert") or SAME[name] is DROPOUT))
+
+
 @pytest.mark.parametrize(
     ("attn", "values", "batch_count"),
     [  # all values of an option, and texts one by one, are slow
@@ -235,7 +241,7 @@ def test_every_option_of_a_family_is_in_a_list(family):
 @pytest.mark.parametrize(
     ("family", "name"),
     [
-        pytest.param(family, name, marks=[pytest.mark.slow] * (family in COPIES))
+        pytest.param(family, name, marks=[pytest.mark.slow] * is_slow(family, name))
         for family in SUPPORTED_FAMILIES
         for name in options(family)
         if name in SAME
