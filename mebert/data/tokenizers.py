@@ -183,15 +183,19 @@ def tell_unknown_length(name: str, used: int) -> None:
     )
 
 
-def _unsplit(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+def unsplit_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The special tokens that a tokenizer gives for the same text although it is told to split them.
 
     A Unigram model (XLM-RoBERTa, ALBERT) has them among its pieces; a space within makes other pieces of them.
     """
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    read = {token: tokenizer(token, add_special_tokens=False)["input_ids"] for token in ids}
+    return [token for token, own in ids.items() if len(token) > 1 and own in read[token]]
+
+
+def _unsplit(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
     if tokenizer not in _unsplit_of:
-        ids = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
-        read = {token: tokenizer(token, add_special_tokens=False)["input_ids"] for token in ids}
-        found = [re.escape(token) for token, own in ids.items() if len(token) > 1 and own in read[token]]
+        found = [re.escape(token) for token in unsplit_tokens(tokenizer)]
         _unsplit_of[tokenizer] = re.compile("|".join(found)) if found else None
     return _unsplit_of[tokenizer]
 

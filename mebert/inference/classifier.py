@@ -10,15 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import torch
 
+from mebert.choices import ProblemType
 from mebert.data.tokenizers import check_vocabulary, load_tokenizer, tell_unknown_length
 from mebert.errors import UserError, brief, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.batching import MOST_ROWS
+from mebert.inference.onnx_backend import OnnxBackend
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy, policy_by_name
@@ -120,6 +122,7 @@ class EarlyExitClassifier:
         self.chosen_by, self.expected = chosen_by, expected or {}
         self.predictors = [predictor.to(self.device).bind(self.model) for predictor in predictors]
 
+    @overload
     @classmethod
     def from_pretrained(
         cls,
@@ -127,7 +130,24 @@ class EarlyExitClassifier:
         device: str | torch.device | None = None,
         precision: PrecisionName | None = None,
         compile: bool = False,
-    ) -> Self:
+        *,
+        backend: Literal["torch"] = "torch",
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, backend: Literal["onnx"]) -> OnnxBackend: ...
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        precision: PrecisionName | None = None,
+        compile: bool = False,
+        *,
+        backend: Literal["torch", "onnx"] = "torch",
+    ) -> Self | OnnxBackend:
         """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id.
 
         Args:
@@ -135,10 +155,15 @@ class EarlyExitClassifier:
             device: As in the class.
             precision: As in the class.
             compile: As in the class.
+            backend: `torch`; or `onnx` for a folder of `python -m mebert export`, which has its own precision.
 
         Raises:
             UserError: There is no such folder or id, or it has no exits or no tokenizer.
         """
+        if backend not in ("torch", "onnx"):
+            raise UserError(f"backend must be torch or onnx, got {brief(backend)}")
+        if backend == "onnx":
+            return OnnxBackend(path)
         name = saved_model_folder(path) or str(path)
         spec = ModelSpec.read(name)
         model = MultiExitModel.from_pretrained(name)
@@ -185,6 +210,21 @@ class EarlyExitClassifier:
         asked = asked_by(threshold, speedup, max_drop)
         own = "the policy given" if isinstance(policy, ExitPolicy) else self.chosen_by
         return stored_point(chosen, asked or own, {} if isinstance(policy, ExitPolicy) else self.expected)
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """The layer (1-based) of each exit."""
+        return self.model.exit_layers
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """As Hugging Face's configuration names it."""
+        return self.model.problem_type
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.model.multi_label
 
     @property
     def label_names(self) -> list[str]:

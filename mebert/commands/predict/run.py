@@ -20,6 +20,7 @@ from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
+from mebert.inference.onnx_backend import OnnxBackend, is_exported
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
 from mebert.report.prediction_files import Chunk, check_prediction_path, label_cells, print_table, write_table
@@ -59,13 +60,13 @@ def run_predict(settings: PredictSettings) -> None:
         batch_size=settings.batch_size,
         max_length=settings.max_length,
     )
-    depth = np.asarray(classifier.model.exit_layers)
+    depth = np.asarray(classifier.exit_layers)
     if (settings.text or settings.pair) and settings.out is None and settings.format is None:
         for answer in answers:
             print(_in_words(answer, len(depth)))
         return
     at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
-    usual, several = USUAL_METRICS[classifier.model.problem_type], classifier.model.multi_label
+    usual, several = USUAL_METRICS[classifier.problem_type], classifier.multi_label
     metrics = [name for name in getattr(trained, "metrics", usual) if name not in RANKING_METRICS]
     score = PredictionScore(metrics or usual, classifier.label_names, several=several)
     begin = time.perf_counter()
@@ -90,18 +91,22 @@ def run_predict(settings: PredictSettings) -> None:
     print("\n".join(lines), file=sys.stderr)
 
 
-def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier:
+def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier | OnnxBackend:
     """The classifier of a model folder or Hub id; of a checkpoint, or of a run that has no model folder yet."""
     if named.checkpoint is not None and (named.model is None or Path(named.name) == named.checkpoint):
         from mebert.commands.inspect.source import open_model
 
         return open_model(str(named.checkpoint), settings.device, settings.precision).classifier
+    if settings.backend == "onnx" or (settings.backend is None and is_exported(named.name)):
+        if settings.precision is not None:
+            raise UserError(f"precision {settings.precision} is not for an export, which has its own; leave it out")
+        return EarlyExitClassifier.from_pretrained(named.name, backend="onnx")
     return EarlyExitClassifier.from_pretrained(trained_folder(named), settings.device, settings.precision)
 
 
-def _label_form(named: NamedModel, classifier: EarlyExitClassifier, trained: Any) -> LabelForm:
+def _label_form(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend, trained: Any) -> LabelForm:
     """How labels stand in a file: as in that of the training."""
-    if not classifier.model.multi_label:
+    if not classifier.multi_label:
         return ONE_LABEL
     if trained is not None:
         return LabelForm(True, trained.label_form.separator)
@@ -109,10 +114,10 @@ def _label_form(named: NamedModel, classifier: EarlyExitClassifier, trained: Any
     return LabelForm(True, stored or DEFAULT_SEPARATOR)
 
 
-def _trained_on(named: NamedModel, classifier: EarlyExitClassifier, required: bool) -> Any:
+def _trained_on(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend, required: bool) -> Any:
     """The data of the run, for its rows or the names of its columns; None where it is not known."""
     with nullcontext() if required else suppress(UserError):
-        if named.run is not None and named.model is not None:
+        if isinstance(classifier, EarlyExitClassifier) and named.run is not None and named.model is not None:
             return run_data(named.model, classifier.model)
     return None
 

@@ -1,0 +1,72 @@
+"""The command: open the model, write the graphs, compare them with PyTorch, and only then put the folder in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mebert.commands.export.check import TOLERANCE, Compared, check_tokens, compare, rows_of
+from mebert.commands.export.command import export
+from mebert.data.model_rows import trained_length
+from mebert.data.tokenizers import load_tokenizer
+from mebert.errors import UserError
+from mebert.models.multi_exit import MultiExitModel
+from mebert.onnx.export import MANIFEST, Source, write_export
+from mebert.onnx.runner import OnnxClassifier
+from mebert.policies.stored_thresholds import load_policy, stored_point
+from mebert.report.layout import print_pairs
+from mebert.storage.atomic import atomic_files
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.run_folder import find_model
+
+
+def run_export(settings: export) -> None:
+    """Export a model."""
+    folder, out = find_model(str(settings.model)).saved, Path(str(settings.out))
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise UserError(f"out {out} is a folder with other files; give a new one")
+    model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
+    policy, tokenizer = load_policy(folder, model), load_tokenizer(folder)
+    if policy is None:
+        raise UserError(f"{settings.model} was saved without a policy; calibrate it first, with --use NAME")
+    longest = min(model.adapter.max_length, int(min(tokenizer.model_max_length, 2**31)))
+    source = Source(model, policy, tokenizer, spec, trained_length(folder, model), longest)
+    int8 = settings.precision == "int8"
+    with atomic_files(out) as unfinished:
+        fused = write_export(source, unfinished, int8)
+        classify = OnnxClassifier(unfinished)
+        check_tokens(source, classify)
+        found = compare(source, classify, rows_of(folder, source, settings.samples))
+        _refuse(found, settings.precision, settings.max_drop)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    layers = "fused layers" if fused else "layers as PyTorch exports them, not fused: slower"
+    pairs = {
+        "folder": f"{out} ({size:.0f} MB, {settings.precision}, {len(model.exit_layers)} exits, {layers})",
+        "operating point": str(stored_point(policy, spec.chosen_by, spec.expected)),
+        "as PyTorch": f"on {found.rows:,} of {found.name}: logits within {found.difference:.1g}, {_exits(found)}",
+    }
+    if found.metric is not None:
+        (own, new), (deep, deep_new) = found.values
+        pairs[found.metric] = f"{new:.4f} (PyTorch {own:.4f}); full depth {deep_new:.4f} (PyTorch {deep:.4f})"
+    print_pairs("Exported:", pairs)
+    commands = {
+        "classify": f"python -m mebert predict {out} texts.csv",
+        "without PyTorch": f'python {out}/runner.py {out} "A text"',
+    }
+    print_pairs("Next:", commands)
+
+
+def _exits(found: Compared) -> str:
+    return "the same exits" if not found.other_exits else f"{found.other_exits} other exits"
+
+
+def _refuse(found: Compared, precision: str, max_drop: float) -> None:
+    if precision == "float32" and (found.difference > TOLERANCE or found.other_exits):
+        raise UserError(
+            f"export: ONNX Runtime's answers are not PyTorch's (logits differ by {found.difference:.1g}, "
+            f"{found.other_exits} of {found.rows} exits): nothing was written; this is a fault of mebert, report it"
+        )
+    if found.drop > max_drop + 1e-9:
+        raise UserError(
+            f"export: in {precision} {found.metric} is {found.drop:.4f} lower on {found.rows:,} of {found.name}, more "
+            f"than max_drop {max_drop:g}: nothing was written; take --precision float32, or allow more by --max_drop"
+        )

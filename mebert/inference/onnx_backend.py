@@ -1,0 +1,105 @@
+"""An exported folder with the interface of `EarlyExitClassifier`: the runner of `mebert.onnx`, and mebert's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mebert.choices import ProblemType
+from mebert.errors import UserError
+from mebert.policies.stored_thresholds import OperatingPoint, asked_by
+from mebert.storage.model_spec import Expected
+from mebert.storage.thresholds import as_threshold
+
+if TYPE_CHECKING:
+    from mebert.onnx.runner import OnnxClassifier
+
+MANIFEST = "manifest.json"
+EXTRA = "the backend onnx needs onnxruntime, which is not installed: pip install 'mebert[onnx]'"
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a folder was written by `python -m mebert export`."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+@contextmanager
+def runner_errors() -> Iterator[None]:
+    """Turn the runner's errors into those of mebert."""
+    try:
+        from mebert.onnx.runner import ExportError
+    except ImportError as error:
+        raise UserError(EXTRA) from error
+    try:
+        yield
+    except ExportError as error:
+        raise UserError(str(error)) from error
+
+
+class OnnxBackend:
+    """An exported model ready to classify texts, as `EarlyExitClassifier.from_pretrained(folder, backend="onnx")`.
+
+    Args:
+        folder: As `python -m mebert export` wrote it.
+
+    Raises:
+        UserError: It is no export, it is damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        if not is_exported(folder):
+            raise UserError(
+                f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"
+            )
+        with runner_errors():
+            from mebert.onnx.runner import OnnxClassifier
+
+            self.runner: OnnxClassifier = OnnxClassifier(folder)
+        manifest = self.runner.manifest
+        self.exit_layers = tuple(manifest["exit_layers"])
+        self.max_length, self.num_texts = manifest["max_length"], manifest["num_texts"]
+        self.precision = manifest["precision"]
+        self.problem_type: ProblemType = manifest["problem_type"]
+        self.multi_label = self.problem_type == "multi_label_classification"
+
+    @property
+    def label_names(self) -> list[str]:
+        return list(self.runner.manifest["labels"])
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """The point at which texts leave unless a call asks for another."""
+        return self.point_of()
+
+    def point_of(
+        self,
+        policy: str | None = None,
+        threshold: float | Sequence[float] | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
+    ) -> OperatingPoint:
+        """The point at which these settings of a call let texts leave."""
+        own = self.runner.manifest["policy"]
+        if policy not in (None, own["name"]):
+            raise UserError(f"policy {policy!r} is not in this export, which has {own['name']!r}; leave it out")
+        with runner_errors():
+            chosen = as_threshold(self.runner.threshold_of(threshold, speedup, max_drop))
+        known = own["expected"] if chosen == as_threshold(own["threshold"]) else None
+        expected = None if known is None else Expected(threshold=chosen, **known)
+        return OperatingPoint(own["name"], chosen, asked_by(threshold, speedup, max_drop) or own["chosen_by"], expected)
+
+    def __call__(self, texts: Any, *, policy: str | None = None, engine: str = "auto", **settings: Any) -> Any:
+        """Classify, as `EarlyExitClassifier`; settings are those of `mebert.onnx.runner.OnnxClassifier`."""
+        self.point_of(policy)
+        if engine not in ("auto", "shrink"):
+            raise UserError(f"engine {engine!r} is not for the backend onnx, which has shrink alone")
+        with runner_errors():
+            found = self.runner(texts, **settings)
+        return _with_errors(found) if isinstance(found, Iterator) else found
+
+
+def _with_errors(found: Iterator[Any]) -> Iterator[Any]:
+    with runner_errors():
+        yield from found

@@ -1,0 +1,137 @@
+"""A trained model as a folder for ONNX Runtime: graphs, `manifest.json`, `tokenizer.json` and the runner itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+import mebert
+from mebert.data.tokenizers import unsplit_tokens
+from mebert.errors import UserError
+from mebert.models.cascade import CascadeModel
+from mebert.models.multi_exit import MultiExitModel
+from mebert.onnx import runner
+from mebert.onnx.graphs import embedding_graph, exit_graphs
+from mebert.policies.base import ExitPolicy
+from mebert.policies.stored_thresholds import stored_point
+from mebert.storage.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MANIFEST, RUNNER = "manifest.json", "runner.py"
+
+
+@dataclass
+class Source:
+    """What is exported: a model in evaluation mode, its policy, its tokenizer, what is stored about it, and lengths.
+
+    Attributes:
+        max_length: Tokens to which texts are cut.
+        longest: The most tokens that the model can read.
+    """
+
+    model: MultiExitModel
+    policy: ExitPolicy
+    tokenizer: PreTrainedTokenizerBase
+    spec: ModelSpec
+    max_length: int
+    longest: int
+
+
+def write_export(source: Source, folder: Path, int8: bool) -> bool:
+    """Write all files of an export into an empty folder; returns whether the layers are fused.
+
+    Args:
+        source: What is exported.
+        folder: Where to.
+        int8: Quantise the weights of the layers to 8 bits, and their inputs while they run.
+
+    Raises:
+        UserError: A model, a policy or a tokenizer that has no form in ONNX.
+    """
+    if isinstance(source.model, CascadeModel):
+        raise UserError("export: a cascade is several models: export each of its folders, and run them one by one")
+    if not getattr(source.tokenizer, "is_fast", False):
+        raise UserError(
+            "export: the tokenizer has no tokenizer.json (it is a slow one): save a fast one with the model"
+        )
+    source.model.requires_grad_(False)
+    segments = "token_type_ids" in source.tokenizer.model_input_names
+    onnx.save(embedding_graph(source.model, segments), folder / "embed.onnx")
+    names, fused = list[str](), True
+    for found in exit_graphs(source.model, source.policy, source.spec.stride is not None):
+        names.append(f"exit_{len(names) + 1}.onnx")
+        fused = found.fused
+        _save(found.graph, folder / names[-1], int8)
+    source.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    shutil.copyfile(str(runner.__file__), folder / RUNNER)
+    manifest = _manifest(source, names, int8)
+    manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in _written(folder)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return fused
+
+
+def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
+    spec, policy, tokenizer = source.spec, source.policy, source.tokenizer
+    point = stored_point(policy, spec.chosen_by, spec.expected)
+    drops = spec.thresholds_for_max_drop()
+    expected = None if point.expected is None else point.expected.model_dump(exclude={"threshold"})
+    return {
+        "format": runner.FORMAT,
+        "mebert_version": mebert.__version__,
+        "precision": "int8" if int8 else "float32",
+        "family": source.model.adapter.config.model_type,
+        "labels": source.model.label_names,
+        "problem_type": source.model.problem_type,
+        "exits": exits,
+        "exit_layers": list(source.model.exit_layers),
+        "policy": {
+            "name": policy.name,
+            "threshold": policy.threshold,
+            "chosen_by": point.chosen_by,
+            "expected": expected,
+        },
+        "operating_points": {f"{k:g}": v for k, v in spec.operating_points.get(policy.name, {}).items()},
+        "max_drops": {f"{k:g}": v for k, v in drops.get(policy.name, {}).items()},
+        "max_length": source.max_length,
+        "longest": source.longest,
+        "stride": spec.stride,
+        "num_texts": spec.num_texts,
+        "pad_token_id": tokenizer.pad_token_id or 0,
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": bool(tokenizer.split_special_tokens),
+        "unsplit": unsplit_tokens(tokenizer) if tokenizer.split_special_tokens else [],
+    }
+
+
+def _written(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.suffix in (".onnx", ".json"))
+
+
+def _save(graph: onnx.ModelProto, path: Path, int8: bool) -> None:
+    if not int8:
+        onnx.save(graph, path)
+        return
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it advises to infer shapes first, which fused operators do not have
+    try:
+        quantize_dynamic(
+            graph,
+            path,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Attention"],
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,250 @@
+"""Classify with an exported early-exit model: ONNX Runtime, tokenizers and NumPy alone, no PyTorch.
+
+    from runner import OnnxClassifier           # this file lies in the exported folder
+    OnnxClassifier("folder")(["Fine.", "Dull."], speedup=2)
+
+or, from a shell, `python runner.py FOLDER TEXT ...`. Each exit has a graph, which gives its logits and how unsure it
+is: a text leaves at the first exit whose score is below the threshold. `manifest.json` has all else.
+Shapes: B texts, n windows of them (B where texts are cut), C labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+FORMAT = 1
+
+Threshold = float | Sequence[float]  # for all exits, or for each but the last
+Windows = list[tuple[list[int], list[int]]]
+"""Token ids and segment ids of each window of a text."""
+
+
+class ExportError(ValueError):
+    """A folder that is no export, or is damaged, or a call with a wrong setting: what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one text: `score` for regression, `labels` (above 0.5) where there may be several."""
+
+    label: str | None
+    probabilities: dict[str, float]
+    exit: int
+    score: float | None = None
+    labels: tuple[str, ...] | None = None
+
+
+class OnnxClassifier:
+    """An exported model ready to classify texts; `threads`, of all models of the process: None is one a core."""
+
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+        folder, options = Path(folder), _options(threads)
+        self.manifest = read_manifest(folder)
+        self._embed = _session(folder / "embed.onnx", options)
+        sessions = [_session(folder / name, options) for name in self.manifest["exits"]]
+        self._exits = [(session, [value.name for value in session.get_inputs()]) for session in sessions]
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = bool(self.manifest["split_special_tokens"])
+        unsplit = [re.escape(token) for token in self.manifest["unsplit"]]
+        self._unsplit = re.compile("|".join(unsplit)) if unsplit else None
+        self._segments = len(self._embed.get_inputs()) == 2
+
+    def threshold_of(
+        self, threshold: Threshold | None = None, speedup: float | None = None, max_drop: float | None = None
+    ) -> Threshold:
+        """The threshold that these settings ask for; without any the model's own."""
+        asked: dict[str, Any] = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
+        given = {name: value for name, value in asked.items() if value is not None}
+        if len(given) > 1:
+            raise ExportError(f"{' and '.join(given)} were both given; give one of them")
+        listed = isinstance(threshold, list | tuple) and len(threshold) == len(self._exits) - 1
+        for name, value in [*given.items()][listed:]:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ExportError(f"{name} must be a number of at least 0, got {value!r}")
+        if threshold is not None or speedup == 1:
+            return threshold or 0.0
+        for name, section in (("speedup", "operating_points"), ("max_drop", "max_drops")):
+            stored = {float(key): value for key, value in self.manifest[section].items()}
+            if name in given and given[name] not in stored:
+                known = ", ".join(f"{key:g}" for key in stored) or "none"
+                raise ExportError(f"{name} {given[name]:g} is not stored with this model (stored: {known})")
+            if name in given:
+                return stored[given[name]]
+        return self.manifest["policy"]["threshold"]
+
+    def __call__(
+        self,
+        texts: Any,
+        *,
+        threshold: Threshold | None = None,
+        speedup: float | None = None,
+        max_drop: float | None = None,
+        batch_size: int = 32,
+        max_length: int | None = None,
+        window: int | None = None,
+    ) -> Any:
+        """Classify: a `Prediction` for a text or a pair (a, b), a list for a list, a generator for any other iterable.
+
+        Texts leave at the stored threshold, or at `threshold`, or at that stored for a `speedup` (1: the full depth) or
+        for a largest `max_drop`. `window` texts (None: 32 batches) are read ahead and sorted by length together.
+        """
+        limit = self.threshold_of(threshold, speedup, max_drop)
+        longest = self.manifest["max_length"] if max_length is None else max_length
+        for name, value in (("batch_size", batch_size), ("max_length", longest), ("window", window or 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ExportError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if longest > self.manifest["longest"]:
+            raise ExportError(f"max_length must be at most {self.manifest['longest']} for this model, got {longest}")
+        single = isinstance(texts, str) or (isinstance(texts, tuple) and _is_pair(texts))
+        if not single and (isinstance(texts, dict | bytes) or not isinstance(texts, Iterable)):
+            raise ExportError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
+        found = self._stream([texts] if single else texts, limit, batch_size, longest, window or 32 * batch_size)
+        if single:
+            return next(found)
+        return list(found) if isinstance(texts, Sequence) else found
+
+    def encode(self, texts: Sequence[Any], max_length: int | None = None) -> list[Windows]:
+        """Token ids and segment ids of some texts or pairs: of each its windows, one where it is cut."""
+        stride, longest = self.manifest["stride"], self.manifest["max_length"] if max_length is None else max_length
+        how = "only_second" if stride is not None and any(map(_is_pair, texts)) else "longest_first"
+        side = self.manifest["truncation_side"]
+        self._tokenizer.enable_truncation(longest, stride=stride or 0, strategy=how, direction=side)
+        given = [tuple(map(self._plain, text)) if _is_pair(text) else self._plain(text) for text in texts]
+        rows = self._tokenizer.encode_batch(given)
+        every = [[row] if stride is None else [row, *row.overflowing] for row in rows]
+        return [[(window.ids, window.type_ids) for window in windows] for windows in every]
+
+    def run(self, texts: Sequence[Windows], threshold: Threshold) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (B, C), of several labels (B, C, 2), and exits (B,), from 0, of texts as `encode` gives them."""
+        rows = [row for windows in texts for row in windows]
+        text_of = np.repeat(np.arange(len(texts)), [len(windows) for windows in texts])  # the text of each window, (n,)
+        lengths = np.asarray([len(ids) for ids, _ in rows])
+        mask = (np.arange(int(lengths.max())) < lengths[:, None]).astype(np.int64)
+        feed = {"input_ids": np.full(mask.shape, self.manifest["pad_token_id"], np.int64)}
+        feed["input_ids"][mask == 1] = np.concatenate([ids for ids, _ in rows])
+        if self._segments:
+            feed["token_type_ids"] = np.zeros_like(mask)
+            feed["token_type_ids"][mask == 1] = np.concatenate([segments for _, segments in rows])
+        hidden, *bias = self._embed.run(None, feed)
+        carried: list[np.ndarray] = []
+        left = np.arange(len(texts))  # numbers of the texts that have not left
+        logits, exits = np.zeros(0), np.zeros(len(texts), np.int64)
+        for number, (session, names) in enumerate(self._exits):
+            feed = {"hidden": hidden, "attention_mask": mask, **{f"carried_{i}": c for i, c in enumerate(carried)}}
+            if "bias" in names:
+                feed["bias"] = bias[0]
+            if "average" in names:
+                own = (left[:, None] == text_of).astype(np.float32)
+                feed["average"] = own / own.sum(1, keepdims=True)
+            hidden, found, score, *carried = session.run(None, {name: feed[name] for name in names})
+            logits = logits if number else found.copy()
+            logits[left], exits[left] = found, number
+            stays = ~(score < (threshold if isinstance(threshold, int | float) else [*threshold, 0.0][number]))
+            if not stays.any() or number + 1 == len(self._exits):
+                break
+            if not stays.all():
+                kept = np.isin(text_of, left[stays])
+                left, hidden, mask, text_of = left[stays], hidden[kept], mask[kept], text_of[kept]
+                carried = [part[stays] for part in carried]
+        return logits, exits
+
+    def _stream(
+        self, texts: Iterable[Any], threshold: Threshold, batch_size: int, max_length: int, window: int
+    ) -> Iterator[Prediction]:
+        iterator, first = iter(texts), 1
+        while part := list(islice(iterator, window)):
+            for place, text in enumerate(part, start=first):
+                if not isinstance(text, str) and not _is_pair(text):
+                    raise ExportError(f"input {place} is {text!r:.80}; give a text or a pair of texts (a, b)")
+            rows = self.encode(part, max_length)
+            order = sorted(range(len(rows)), key=lambda place: sum(len(ids) for ids, _ in rows[place]))
+            answers: dict[int, Prediction] = {}
+            for start in range(0, len(order), batch_size):
+                places = order[start : start + batch_size]
+                logits, exits = self.run([rows[place] for place in places], threshold)
+                answers |= {place: self._answer(*row) for place, *row in zip(places, logits, exits, strict=True)}
+            yield from (answers[place] for place in range(len(part)))
+            first += len(part)
+
+    def _answer(self, logits: np.ndarray, exit_index: int) -> Prediction:
+        labels, number = self.manifest["labels"], int(exit_index) + 1
+        if self.manifest["problem_type"] == "regression":
+            return Prediction(None, {}, number, float(logits[0]))
+        weights = np.exp((logits - logits.max(-1, keepdims=True)).astype(np.float64))
+        shares = weights / weights.sum(-1, keepdims=True)
+        if shares.ndim == 2:  # several labels: no and yes of each
+            chosen = tuple(name for name, (no, yes) in zip(labels, logits, strict=True) if yes > no)
+            return Prediction(None, dict(zip(labels, shares[:, 1].tolist(), strict=True)), number, labels=chosen)
+        return Prediction(labels[int(logits.argmax())], dict(zip(labels, shares.tolist(), strict=True)), number)
+
+    def _plain(self, text: str) -> str:  # with special tokens that are typed as ordinary text
+        return text if self._unsplit is None else self._unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of `manifest.json`, once all files that it lists are there and whole."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ExportError(f"{folder} is no exported model: it has no manifest.json; python -m mebert export writes one")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        written, files = manifest["format"], dict(manifest["files"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} is damaged ({type(error).__name__}); export the model anew") from error
+    if written != FORMAT:
+        raise ExportError(f"{path} has format {written!r:.40}, this reads format {FORMAT}; use the runner.py beside it")
+    for name, digest in files.items():
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            what = "damaged (its checksum is another)" if file.is_file() else "missing"
+            raise ExportError(f"{file} is {what}; export the model anew, or copy the folder whole")
+    return dict(manifest)
+
+
+def _is_pair(text: Any) -> bool:
+    return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
+
+
+_pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
+
+
+def _options(threads: int | None) -> Any:
+    """Settings of a session: one pool of threads for all, since a pool for each would wait for work on all cores."""
+    if not _pool:
+        try:
+            onnxruntime.set_global_thread_pool_sizes(threads or 0, 1)
+            _pool.append(True)
+        except RuntimeError:  # the process has run another model before
+            _pool.append(False)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.use_per_session_threads = not _pool[0]
+    options.intra_op_num_threads = 0 if _pool[0] else threads or 0
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if _pool[0] else "0")
+    return options
+
+
+def _session(path: Path, options: Any) -> Any:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has many kinds, of no common class
+        raise ExportError(f"{path} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        raise SystemExit("usage: python runner.py FOLDER TEXT [TEXT ...]")
+    print(*OnnxClassifier(sys.argv[1])(sys.argv[2:]), sep="\n")

@@ -1,0 +1,207 @@
+"""`export` and its runner: PyTorch's answers on ONNX Runtime, and one line where a folder or a setting is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from runs import write_rows
+from tiny import tiny_batch, tiny_model
+
+from mebert import EarlyExitClassifier
+from mebert.cli.main import main
+from mebert.errors import UserError
+from mebert.inference.onnx_backend import OnnxBackend
+from mebert.models import SUPPORTED_FAMILIES
+from mebert.models.prototypes import PrototypeBank
+from mebert.models.windows import flat_windows
+from mebert.onnx.graphs import embedding_graph, exit_graphs
+from mebert.onnx.runner import ExportError, OnnxClassifier
+from mebert.policies import ExitPolicy, Stacked, policy_by_name
+from mebert.storage.trusted_classes import subclasses_of
+
+RUN = "runs/tiny/version_0"
+PAIRS = [("anna likes dogs", "anna likes animals"), ("bob likes dogs", "anna likes cats"), ("", "[SEP] anna")]
+POLICIES = sorted({p.name for p in subclasses_of(ExitPolicy) if "name" in vars(p) and p.regression is not True})
+
+
+def session(graph):
+    return onnxruntime.InferenceSession(graph.SerializeToString())
+
+
+def chain(model, policy, inputs, windows=None):
+    """Logits (E, B, C) and scores (E, B) of the exported graphs, one after the other."""
+    embed = session(embedding_graph(model, "token_type_ids" in inputs))
+    hidden, *bias = embed.run(None, {name: v.numpy() for name, v in inputs.items() if name != "attention_mask"})
+    carried, logits, scores = [], [], []
+    for found in exit_graphs(model, policy, windows is not None):
+        run = session(found.graph)
+        feed = {"hidden": hidden, "attention_mask": inputs["attention_mask"].numpy(), "average": windows}
+        feed |= {f"carried_{n}": c for n, c in enumerate(carried)} | ({"bias": bias[0]} if bias else {})
+        hidden, *parts = run.run(None, {value.name: feed[value.name] for value in run.get_inputs()})
+        logits.append(torch.from_numpy(parts[0]))
+        scores.append(torch.from_numpy(parts[1]))
+        carried = parts[2:]
+    return torch.stack(logits), torch.stack(scores)
+
+
+@torch.no_grad()
+def agree(model, policy, inputs, **settings):
+    outputs = model(**inputs)
+    wanted = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"].flatten(1))
+    average = None
+    if settings:
+        (ids, mask, _), windows = flat_windows(**inputs)
+        inputs, text = {"input_ids": ids, "attention_mask": mask}, np.repeat(np.arange(len(windows)), windows)
+        average = (np.arange(len(windows))[:, None] == text) / windows[:, None]
+    logits, scores = chain(model, policy, inputs, None if average is None else average.astype(np.float32))
+    torch.testing.assert_close(logits, outputs.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scores, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
+def test_every_family_gives_pytorchs_logits_and_scores(family):
+    model = tiny_model(family, exit_layers=[1, tiny_model(family).num_layers], pooling="mean")
+    agree(model, Stacked().bind(model), tiny_batch(batch=4, tokens=11))
+    fused = next(exit_graphs(model, Stacked().bind(model), False)).fused
+    assert fused == (family not in ("deberta-v2", "modernbert", "eurobert"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["cls", "max", "attention", "fastbert"])
+def test_every_pooling(pooling):
+    model = tiny_model(pooling=pooling)
+    agree(model, policy_by_name("entropy")().bind(model), tiny_batch())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_gives_its_scores(name):
+    model = tiny_model()
+    if name in ("dr", "edr"):
+        model.prototypes = PrototypeBank(2, model.feature_size, 3, dim=5)
+        model.prototypes.prototypes.normal_()
+        model.prototypes.seen.fill_(True)
+    if name == "learned":
+        model.exit_scorer = torch.nn.Linear(model.feature_size, 1)
+    agree(model, policy_by_name(name)().bind(model), tiny_batch())
+
+
+@pytest.mark.slow
+def test_texts_in_windows():
+    model, inputs = tiny_model(exit_layers=[1, 3]), tiny_batch(batch=3, tokens=12)
+    inputs = {name: values.reshape(3, 2, 6) for name, values in inputs.items()}
+    agree(model, Stacked().bind(model), inputs, windows=True)
+
+
+WITHOUT = """
+import sys
+from runner import OnnxClassifier
+pairs = {pairs!r}
+print([(p.label, p.exit) for p in OnnxClassifier(".")(pairs)])
+heavy = [name for name in ("torch", "transformers", "pydantic", "mebert") if name in sys.modules]
+assert not heavy, heavy
+"""
+
+
+def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
+    assert main(["export", RUN, "--out", "exported", "--samples", "20"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 20 of the run's validation rows: logits within" in printed
+    assert "the same exits" in printed
+    ours = EarlyExitClassifier.from_pretrained(f"{RUN}/model", precision="float32")
+    theirs = EarlyExitClassifier.from_pretrained("exported", backend="onnx")
+    for settings in ({}, {"threshold": 0.9}, {"speedup": 1}, {"batch_size": 1}, {"max_length": 4}):
+        for one, other in zip(ours(PAIRS, **settings), theirs(PAIRS, **settings), strict=True):
+            assert (one.label, one.exit) == (other.label, other.exit), settings
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    assert theirs(PAIRS[0]).label == ours(PAIRS[0]).label
+    assert [p.label for p in theirs(iter(PAIRS), window=2)] == [p.label for p in ours(PAIRS)]
+    assert theirs.operating_point == ours.operating_point
+    assert theirs.label_names == ours.label_names
+    words = [sys.executable, "-c", WITHOUT.format(pairs=PAIRS)]
+    done = subprocess.run(words, cwd="exported", capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([(p.label, p.exit) for p in ours(PAIRS)])
+
+    write_rows(Path("own.csv"), [{"hypothesis": a, "premise": b} for a, b in PAIRS[:2]])
+    columns = ["--text_column", "hypothesis", "--text_pair_column", "premise"]
+    assert main(["predict", "exported", "own.csv", *columns]) == 0
+    onnx = capsys.readouterr().out
+    assert main(["predict", RUN, "own.csv", *columns, "--precision", "float32"]) == 0
+    torchs = capsys.readouterr().out
+    assert [line.rsplit(",")[-1] for line in onnx.splitlines()] == [
+        line.rsplit(",")[-1] for line in torchs.splitlines()
+    ]
+
+    refusals(capsys)
+
+
+def refusals(capsys):
+    """What is wrong with a folder or a call, in one line each."""
+
+    def told(*words):
+        assert main(list(words)) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        return message
+
+    one = ["--pair", *PAIRS[0]]
+    assert "python -m mebert export" in told("predict", f"{RUN}/model", *one, "--backend", "onnx")
+    assert "has its own; leave it out" in told("predict", "exported", *one, "--precision", "int8")
+    assert "has shrink alone" in told("predict", "exported", *one, "--engine", "refill")
+    assert "is not in this export" in told("predict", "exported", *one, "--policy", "patience", "--threshold", "0.5")
+    assert "is not stored with this model" in told("predict", "exported", *one, "--speedup", "7")
+    assert "out is missing" in told("export", RUN)
+    assert "is a folder with other files" in told("export", RUN, "--out", "runs")
+    for name, change, words in (
+        ("exit_1.onnx", lambda file: file.write_bytes(file.read_bytes()[:-1]), "is damaged (its checksum"),
+        ("exit_2.onnx", Path.unlink, "is missing; export the model anew"),
+        ("manifest.json", lambda file: file.write_text("{"), "is damaged (JSONDecodeError)"),
+        ("manifest.json", lambda file: file.write_text(json.dumps({"format": 9, "files": {}})), "has format 9"),
+    ):
+        shutil.copytree("exported", "other")
+        change(Path("other", name))
+        assert words in told("predict", "other", *one)
+        shutil.rmtree("other")
+
+
+@pytest.mark.slow
+def test_int8_is_measured_and_refused_where_it_costs_too_much(in_trained_run, capsys):
+    assert main(["export", RUN, "--out", "small", "--precision", "int8", "--max_drop", "0.9"]) == 0
+    assert "int8" in capsys.readouterr().out
+    assert OnnxBackend("small")(PAIRS[0]).label
+    assert main(["export", RUN, "--out", "less", "--precision", "int8", "--max_drop", "0"]) in (0, 2)
+    printed = capsys.readouterr()
+    assert ("more than max_drop 0" in printed.err) != ("Exported:" in printed.out)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"speedup": 2, "threshold": 0.1}, "were both given"),
+        ({"threshold": "low"}, "threshold must be a number"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+        ({"max_length": 10_000}, "max_length must be at most"),
+    ],
+)
+def test_a_call_with_a_wrong_setting(settings, words):
+    classify = object.__new__(OnnxClassifier)
+    classify.manifest = {"max_length": 16, "longest": 64, "policy": {"threshold": 0.5}}
+    classify.manifest |= {"operating_points": {}, "max_drops": {}}
+    with pytest.raises(ExportError, match=words):
+        classify(["a"], **settings)
+
+
+def test_an_export_needs_onnxruntime(tmp_path, monkeypatch):
+    (tmp_path / "manifest.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "mebert.onnx.runner", None)
+    with pytest.raises(UserError, match=r"pip install 'mebert\[onnx\]'"):
+        OnnxBackend(tmp_path)
