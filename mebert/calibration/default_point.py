@@ -41,7 +41,7 @@ def expected_at(
         exits = replay(record.scores[policy.name], policy.threshold)
     else:
         return None
-    logits = record.logits_at(exits), record.logits[-1]
+    logits = record.answered_by(policy.name).logits_at(exits), record.logits[-1]
     value, full = (metric_value(metric, one, record.labels, record.queries) for one in logits)
     ends = speedup_interval(exits, exit_layers, record.queries)
     return Expected(

@@ -42,7 +42,7 @@ def fit_policy(
     if fitted is policy:
         return (policy, fitting, rest) if per_exit else (policy, record, record)
     fitted = fitted.bind(model)
-    fitting, rest = (
-        replace(rows, scores={**rows.scores, fitted.name: fitted.score_record(rows)}) for rows in (fitting, rest)
-    )
+    fitting, rest = (replace(rows, scores=dict(rows.scores), answers=dict(rows.answers)) for rows in (fitting, rest))
+    for rows in (fitting, rest):
+        fitted.set_scores(rows)
     return fitted, fitting, rest

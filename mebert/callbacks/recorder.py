@@ -43,6 +43,7 @@ class ExitRecorder:
         rows = {"logits": logits.transpose(0, 1), "labels": outputs["labels"], "index": outputs["index"]}
         rows |= {"lengths": mask.sum(1)} | {name: batch[name] for name in ("difficulty", "query") if name in batch}
         rows |= {f"score/{name}": policy.score_exits(logits, features, mask).T for name, policy in policies.items()}
+        self._policies = policies
         for number, predictor in enumerate(predictors):
             predictor.to(logits.device)
             rows[f"predicted/{number}"] = predictor.predict(*texts_of(batch))
@@ -65,7 +66,7 @@ class ExitRecorder:
         keep = order[fresh & (index >= 0)]
         rows = {name: values[keep] for name, values in rows.items()}
         scores = {n.removeprefix("score/"): v.T.contiguous() for n, v in rows.items() if n.startswith("score/")}
-        return ExitRecord(
+        record = ExitRecord(
             logits=rows["logits"].transpose(0, 1).contiguous(),
             labels=rows["labels"],
             index=rows["index"],
@@ -76,3 +77,6 @@ class ExitRecorder:
             predicted=[values for name, values in rows.items() if name.startswith("predicted/")],
             temperatures=pl_module.model.temperatures,
         )
+        for policy in self._policies.values():
+            policy.set_answers(record)
+        return record

@@ -102,7 +102,10 @@ def _confusion(evaluation: Evaluation, record: ExitRecord, label_names: list[str
     labels, names = record.labels.tolist(), [str(name) for name in label_names]
     at = {f"exit_{e + 1:02d}": (f"exit {e + 1}", logits) for e, logits in enumerate(record.logits)}
     if evaluation.current is not None:
-        at["operating_point"] = ("operating point", record.logits_at(evaluation.current.exits))
+        at["operating_point"] = (
+            "operating point",
+            record.answered_by(evaluation.policy).logits_at(evaluation.current.exits),
+        )
     return {
         f"confusion/{key}": wandb.plot.confusion_matrix(
             y_true=labels, preds=predictions_of(logits).tolist(), class_names=names, title=title

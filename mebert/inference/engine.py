@@ -26,6 +26,8 @@ class ExitRule(Protocol):
 
     def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]: ...
 
+    def answer(self, exit_index: int, logits: Tensor, state: Any = None) -> Tensor: ...
+
 
 def select_state(state: Any, rows: Tensor) -> Any:
     """The part of a policy's state (None, a tensor with the batch first, or a tuple of such) for some rows (n,)."""

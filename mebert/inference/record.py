@@ -44,7 +44,7 @@ def record_rows(
         found = map_rows(rows, collate_batch, score, batch_size, device, bar.tick).transpose(0, 1)
     names = [policy.name for policy in policies]
     logits, scores = found.split([found.shape[-1] - len(names), len(names)], dim=-1)
-    return ExitRecord(
+    record = ExitRecord(
         logits=logits.reshape(*logits.shape[:2], *model.logits_shape),
         labels=torch.from_numpy(rows.labels),
         index=torch.from_numpy(rows.index),
@@ -53,3 +53,6 @@ def record_rows(
         queries=None if rows.queries is None else torch.from_numpy(rows.queries),
         temperatures=model.temperatures,
     )
+    for policy in policies:
+        policy.set_answers(record)
+    return record

@@ -107,6 +107,7 @@ class RefillEngine(WaitingEngine[_Group]):
         if depth == len(self._stops) - 1:
             return Finished(group.rows, logits, torch.full_like(group.rows, index))
         leave, policy_state = self.policy.decide(index, logits, feature, group.policy_state)
+        logits = self.policy.answer(index, logits, policy_state)
         group = _Group(state, group.rows, policy_state, group.fed, self.model)
         leaves = leave.cpu()  # the one synchronisation: how many stay
         stay = (~leaves).nonzero().squeeze(-1)

@@ -37,6 +37,7 @@ def run_full(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor])
     for index in filter(policy.may_leave, range(last)):
         state, logits, features = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, features, policy_state)
+        logits = policy.answer(index, logits, policy_state)
         if result is None or staying is None:
             result, staying = logits, torch.ones_like(leave)
         now = staying & leave
@@ -72,6 +73,7 @@ def run_shrink(model: MultiExitModel, policy: ExitRule, inputs: dict[str, Tensor
     for index in filter(policy.may_leave, range(last)):
         state, logits, feature = model.step(state, index)
         leave, policy_state = policy.decide(index, logits, feature, policy_state)
+        logits = policy.answer(index, logits, policy_state)
         if batch == 1:
             if bool(leave):
                 return ExitDecisions(logits, exits.fill_(index))

@@ -8,7 +8,7 @@ each threshold is then a replay, a few operations on an (E, N) table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class ExitRecord:
     queries: Tensor | None = None  # question of each sample, (N,) int64, -1 for those that are not ranked
     predicted: list[Tensor] = field(default_factory=list)  # 0-based exits of each exit predictor, (N,) int64 each
     temperatures: Tensor | None = None  # of each exit where rows are ranked, (E,); None leaves the logits as they are
+    answers: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # by policy that answers otherwise than its exit, as logits
 
     @property
     def num_exits(self) -> int:
@@ -55,7 +58,12 @@ class ExitRecord:
             of(self.queries),
             [values[rows] for values in self.predicted],
             self.temperatures,
+            {name: answers[:, rows] for name, answers in self.answers.items()},
         )
+
+    def answered_by(self, policy: str) -> ExitRecord:
+        """The record with the answers of a policy in the place of the exits' own, where they differ."""
+        return replace(self, logits=self.answers[policy]) if policy in self.answers else self
 
     def logits_at(self, exits: Tensor) -> Tensor:
         """The logits (N, C) of the exit (N,) that each sample took, made comparable by the exits' temperatures."""
@@ -116,7 +124,7 @@ def point_at(
     return CurvePoint(
         policy,
         threshold,
-        metric_fn(record.logits_at(exits), record.labels),
+        metric_fn(record.answered_by(policy).logits_at(exits), record.labels),
         speedup_layers(exits, exit_layers),
         float(full_flops.sum() / spent),
         exits,

@@ -27,6 +27,7 @@ def record_tensors(record: ExitRecord) -> dict[str, Tensor]:
     tensors = {name: getattr(record, name) for name in REQUIRED}
     tensors |= {name: value for name in OPTIONAL if (value := getattr(record, name)) is not None}
     tensors |= {f"scores/{name}": value for name, value in record.scores.items()}
+    tensors |= {f"answers/{name}": value for name, value in record.answers.items()}
     tensors |= {f"predicted/{number}": value for number, value in enumerate(record.predicted)}
     return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
@@ -46,6 +47,7 @@ def record_from_tensors(tensors: Mapping[str, Tensor]) -> ExitRecord:
         scores={n.partition("/")[2]: t for n, t in tensors.items() if n.startswith("scores/")},
         **{name: tensors.get(name) for name in OPTIONAL},  # type: ignore[arg-type]
         predicted=[tensor for _, tensor in predicted],
+        answers={n.partition("/")[2]: t for n, t in tensors.items() if n.startswith("answers/")},
     )
 
 

@@ -125,13 +125,13 @@ class EarlyExitModule(L.LightningModule):
         fitted = self.policy.fitted(record)
         if fitted is not self.policy:
             self.policy = fitted.bind(self.model)
-            record.scores[fitted.name] = fitted.score_record(record)
+            fitted.set_scores(record)
 
     def rescore(self, record: ExitRecord) -> None:
         """Score a further validation split with what was just chosen on the first one (lambda, temperatures)."""
         record.temperatures = self.model.temperatures
         if self.policy.name in record.scores and type(self.policy).fitted is not ExitPolicy.fitted:
-            record.scores[self.policy.name] = self.policy.score_record(record)
+            self.policy.set_scores(record)
 
     def _given_policy(self, given: Any) -> ExitPolicy:
         """A policy of this module's own, from a policy or (what a checkpoint has kept of it) its `spec`."""
@@ -172,7 +172,8 @@ class EarlyExitModule(L.LightningModule):
             found = {t: threshold_for_speedup(scores, layers, t) for t in wanted}
             points[name] = {t: value for t, value in found.items() if value is not None}
         if self.per_exit and self.policy.name in record.scores:
-            search = search_by_layers(record, record.scores[self.policy.name], layers, self.metric)
+            answered = record.answered_by(self.policy.name)
+            search = search_by_layers(answered, record.scores[self.policy.name], layers, self.metric)
             own_points = {t: search.for_cost(layers[-1] / t * ROUNDING) for t in points[self.policy.name]}
             points[self.policy.name] = {t: value for t, value in own_points.items() if value is not None}
         self.operating_points = points
@@ -192,6 +193,7 @@ class EarlyExitModule(L.LightningModule):
         elif scores is None:
             self.chosen_by = "the policy, which has no threshold to choose"
         elif target is None:
+            record = record.answered_by(self.policy.name)
             chosen: Threshold = default_threshold(record, scores, self.metric, self.max_drop)
             if self.per_exit:
                 how = self.policy.name, self.model.exit_layers, self.metric, self.max_drop

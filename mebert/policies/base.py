@@ -142,6 +142,27 @@ class ExitPolicy(ABC):  # noqa: B024 - ABC: jsonargparse takes no subclass in th
         score, state = self.observe(exit_index, logits, features, state)
         return of_rows(score) < threshold_at(self.threshold, exit_index), state
 
+    def answer(self, exit_index: int, logits: Tensor, state: Any = None) -> Tensor:
+        """What samples answer that leave at this exit, as logits (B, C): of most rules the exit's own.
+
+        Arguments as of `decide`, with the state that it returned. The last exit answers for itself.
+        """
+        return logits
+
+    def answers(self, logits: Tensor) -> Tensor | None:
+        """`answer` at every exit of a recorded pass (E, N, C), the last one's as they are; None: the exits' own."""
+        return None
+
+    def set_scores(self, record: ExitRecord) -> None:
+        """Put the policy's scores into a recorded pass, and its answers where it has its own."""
+        record.scores[self.name] = self.score_record(record)
+        self.set_answers(record)
+
+    def set_answers(self, record: ExitRecord) -> None:
+        """Put the policy's answers into a recorded pass, where they are not the exits' own."""
+        if (answers := self.answers(record.logits)) is not None:
+            record.answers[self.name] = answers
+
     def may_leave(self, exit_index: int) -> bool:
         """Whether `decide` has to be asked at this exit (0-based); where not, an engine need not compute the exit.
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mebert.models.multi_exit import MultiExitModel
 
 
+TINY = torch.finfo(torch.float32).tiny
+
+
 @dataclass
 class Patience(ExitPolicy):
     """PABEE: leave when t exits in a row have given the same prediction as the exit before them (EXACT).
@@ -100,8 +103,10 @@ class ConsecutiveExits(ExitPolicy):
             return self
 
         def area(patience: int) -> float:
-            scores = replace(self, patience=patience).score_record(record)
-            return area_of_scores(record, scores, self._exit_layers, self.regression is True)
+            one = replace(self, patience=patience)
+            answers = one.answers(record.logits)
+            answered = record if answers is None else replace(record, logits=answers)
+            return area_of_scores(answered, one.score_record(record), self._exit_layers, self.regression is True)
 
         return replace(self, patience=max(self.patience_grid, key=area))  # of equals the first
 
@@ -125,13 +130,37 @@ class PatientEntropy(ConsecutiveExits):
 
     The earliest exit is t. Source: Zhang et al., "PCEE-BERT: Accelerating BERT Inference via Patient and Confident
     Early Exiting", NAACL Findings 2022.
+
+    Args:
+        threshold: On the entropy, in [0, 1].
+        patience: t, at least 1.
+        patience_grid: Values of t to choose from on validation data, by the area under the curve; empty: it stays.
+        average: Answer with the mean probabilities of the t confident exits and the one before them, as the released
+            code can (`do_ensemble` 1; EXACT where a text leaves early). A text that runs to the last exit gets that
+            exit's answer. The engine `predicted` computes one exit alone, and answers with it.
     """
+
+    average: bool = False
 
     name = "pcee"
     regression = False
 
     def evidence(self, logits: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        return normalised_entropy(logits), None
+        if not self.average:
+            return normalised_entropy(logits), None
+        now = logits.float().softmax(-1).unsqueeze(1)  # the last t + 1 exits' probabilities, (B, n, C)
+        seen = now if memory is None else torch.cat([memory, now], dim=1)[:, -self.patience - 1 :]
+        return normalised_entropy(logits), seen
+
+    def answer(self, exit_index: int, logits: Tensor, state: Any = None) -> Tensor:
+        return state[1].mean(1).clamp_min(TINY).log() if self.average else logits
+
+    def answers(self, logits: Tensor) -> Tensor | None:
+        if not self.average:
+            return None
+        probabilities = logits.float().softmax(-1)
+        windows = (probabilities[max(0, index - self.patience) : index + 1] for index in range(len(logits) - 1))
+        return torch.stack([*(window.mean(0).clamp_min(TINY).log() for window in windows), logits[-1]])
 
 
 @dataclass

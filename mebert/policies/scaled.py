@@ -54,6 +54,8 @@ class TemperatureScaled(ExitPolicy):
         self.temperatures = tuple(float(value) for value in self.temperatures)
         if not all(0 < value < math.inf for value in self.temperatures):
             raise UserError(f"TemperatureScaled: temperatures must be above 0, got {list(self.temperatures)}")
+        if getattr(self.policy, "average", False):
+            raise UserError(f"TemperatureScaled: the policy {self.policy.name!r} must have average false")
         self._inner = self.policy.with_threshold(self.threshold)
 
     def bind(self, model: MultiExitModel) -> Self:

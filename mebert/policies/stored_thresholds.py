@@ -274,8 +274,8 @@ def _set_policy(spec: ModelSpec, policy: ExitPolicy, chosen_by: str | None) -> l
 
 def _rule(own: Mapping[str, Any] | None, policy: ExitPolicy) -> str:
     """What a policy's name means where the model's own one is `own` (its spec); thresholds left out."""
-    named = own is not None and policy_from_spec(dict(own)).name == policy.name
+    stored = None if own is None else policy_from_spec(dict(own))  # with the settings that an older version had not
     plain = next(kind for kind in type(policy).__mro__ if "name" in vars(kind))  # whose name it is
-    spec = own if named and own is not None else plain().spec()
+    spec = (stored if stored is not None and stored.name == policy.name else plain()).spec()
     settings = {name: value for name, value in spec["init_args"].items() if name != "threshold"}
     return json.dumps([spec["class_path"], settings], sort_keys=True)

@@ -80,6 +80,10 @@ class TopK:
             return torch.zeros_like(scores, dtype=torch.bool), None
         return scores + high < sure.topk(self.k).values[-1], None
 
+    def answer(self, exit_index: int, logits: Tensor, state: Any = None) -> Tensor:
+        """The exit's own logits."""
+        return logits
+
     def finish(self, scores: Tensor) -> None:
         """Take the final scores (n,) of a batch's documents that ran to the end."""
         found = self._with_best(scores.double())

@@ -83,7 +83,11 @@ def compare_policies(
         )
     costs = PolicyCosts(model, record, metric)
     # A copy: a chosen pass is part of the checkpoint and stays as it is.
-    chosen_on = None if validation is None else replace(validation, scores=dict(validation.scores))
+    chosen_on = (
+        None
+        if validation is None
+        else replace(validation, scores=dict(validation.scores), answers=dict(validation.answers))
+    )
     found = {}
     for name in policies if names is None else names:
         policy = policies[name]
@@ -92,7 +96,7 @@ def compare_policies(
                 policy = policy if chosen_on is None else policy.fitted(chosen_on).bind(model)
                 for one in (record, chosen_on):
                     if one is not None:
-                        one.scores[name] = policy.score_record(one)
+                        policy.set_scores(one)
             except UserError:  # it reads features, and what it makes of them was not recorded
                 if names is not None:
                     raise
@@ -116,7 +120,7 @@ def best_policy(results: Mapping[str, PolicyResult]) -> str | None:
 
 def _metric_at(costs: PolicyCosts, policy: ExitPolicy, target: float) -> float | None:
     """The metric at a speed-up by layers; between two thresholds, where many scores are equal, it is interpolated."""
-    record = costs.record
+    record = costs.record.answered_by(policy.name)
     found = bracket_speedup(record.scores[policy.name], costs.model.exit_layers, target)
     if found is None:
         return None

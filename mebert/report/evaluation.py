@@ -203,7 +203,7 @@ def evaluate(
     if model.num_labels > 1:
         result.classes["full_depth"] = class_report(record.logits[-1], record.labels, model.label_names)
         if result.current is not None:
-            taken = record.logits_at(result.current.exits)
+            taken = record.answered_by(policy.name).logits_at(result.current.exits)
             result.classes["operating_point"] = class_report(taken, record.labels, model.label_names)
     if model.problem_type == "single_label_classification" and metrics[0] not in RANKING_METRICS:
         result.oracle = point_at(record, "oracle", 0.0, *costs.arguments(None), oracle_exits(record))
@@ -216,7 +216,7 @@ def _groups(record: ExitRecord, point: CurvePoint, exit_layers: Sequence[int], m
         levels = torch.unique(record.difficulty).tolist()
         groups = {str(level): record.difficulty == level for level in levels} | groups
     layers = torch.tensor(exit_layers, dtype=torch.float64)
-    logits = record.logits_at(point.exits)
+    logits = record.answered_by(point.policy).logits_at(point.exits)
     rows = []
     for group, members in groups.items():
         exits = point.exits[members]

@@ -23,9 +23,12 @@ class Reliability:
     shares: list[float]  # of the samples that left at each exit, (E,) that sum to 1
 
 
-def reliability_of(record: ExitRecord, metric: str, exits: Sequence[Tensor]) -> list[Reliability]:
-    """The reliability of the metric at some choices of 0-based exits, (N,) each."""
-    taken = [record.logits_at(each) for each in exits]
+def reliability_of(
+    record: ExitRecord, metric: str, exits: Sequence[Tensor], policies: Sequence[str] = ()
+) -> list[Reliability]:
+    """The reliability of the metric at some choices of 0-based exits, (N,) each, by policies that may answer."""
+    names = policies or [""] * len(exits)
+    taken = [record.answered_by(name).logits_at(each) for name, each in zip(names, exits, strict=True)]
     intervals = bootstrap_intervals(metric, taken, record.labels, record.queries)
     return [
         Reliability(
@@ -41,7 +44,7 @@ def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
     """Fill in the reliability of all operating points, their speed-ups too, and of compared policies at each speed."""
     points = [point for ps in evaluation.points.values() for point in ps]
     points += [point for point in (evaluation.full, evaluation.current, evaluation.oracle) if point is not None]
-    exits = [point.exits for point in points]
+    exits, names = [point.exits for point in points], [point.policy for point in points]
     places = []
     for name, result in evaluation.policies.items():
         for target in result.at:
@@ -49,7 +52,8 @@ def add_reliability(evaluation: Evaluation, record: ExitRecord) -> None:
             if found is not None:
                 places.append((result, target))
                 exits.append(found)
-    known = reliability_of(record, evaluation.metric, exits)
+                names.append(name)
+    known = reliability_of(record, evaluation.metric, exits, names)
     for point, one in zip(points, known, strict=False):  # those of the compared policies follow
         point.interval, point.agreement, point.shares = one.interval, one.agreement, one.shares
         ends = speedup_interval(point.exits, evaluation.exit_layers, record.queries)

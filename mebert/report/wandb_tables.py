@@ -110,6 +110,7 @@ def sample_table(
     evaluation's `current` point, or at the last exit. `rows` are the n positions in the whole record to show, `texts`
     columns of n texts.
     """
+    record = record.answered_by(evaluation.policy)
     regression, several = record.logits.shape[-1] == 1, record.labels.ndim == 2
     last = torch.full_like(record.index, record.num_exits - 1)
     taken = last if evaluation.current is None else evaluation.current.exits

@@ -1,6 +1,7 @@
 """Every rule against its formula, written out exit by exit and sample by sample."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,9 @@ from scipy.stats import entropy as scipy_entropy
 from tiny import tiny_model
 
 from mebert.errors import UserError
-from mebert.metrics.curve import replay
+from mebert.metrics.curve import ExitRecord, point_at, replay
+from mebert.metrics.record_files import load_record, save_record
+from mebert.metrics.task import metric_value
 from mebert.models import PrototypeBank
 from mebert.policies import (
     FPABEE,
@@ -103,6 +106,54 @@ def unsure(z):
 def against(history):
     answers = [int(z.argmax()) for z in history]
     return 1 - answers.count(answers[-1]) / (len(answers) + 1)
+
+
+def answer_of_released_pcee(history, patience, limit):
+    """`modeling_pabee_bert.py` of the released code, do_ensemble 1, for one sample: exit and answer; 0 early: None."""
+    counter, close = 0, []
+    for index, z in enumerate(history):
+        p = z.softmax(-1)
+        counter = counter + 1 if u(z) < limit else 0
+        close = [p] if counter == 0 else [*close, p]
+        if counter == patience:
+            return index, torch.stack(close).mean(0)
+    return None
+
+
+@pytest.mark.parametrize(("seed", "patience"), [(0, 1), (1, 2), (2, 3), (3, 2)])
+def test_pcee_answers_with_the_mean_of_confident_exits(seed, patience):
+    logits, features = drawn(seed)
+    policy = PatientEntropy(0.6, patience=patience, average=True)
+    exits = replay(policy.score_exits(logits, features), 0.6)
+    answers = policy.answers(logits)
+    assert torch.equal(answers[-1], logits[-1])
+    early = 0
+    for n in range(SAMPLES):
+        released = answer_of_released_pcee(logits[:, n], patience, 0.6)
+        if released is None or int(exits[n]) == EXITS - 1:
+            continue
+        early += 1
+        assert int(exits[n]) == released[0]
+        torch.testing.assert_close(answers[exits[n], n].softmax(-1), released[1])
+    assert early > 5
+    assert PatientEntropy(0.6, patience=patience).answers(logits) is None
+    with pytest.raises(UserError, match="must have average false"):
+        TemperatureScaled(policy=policy)
+
+
+def test_what_a_policy_answers_is_what_is_measured_and_kept(tmp_path):
+    logits, _ = drawn(4)
+    labels = torch.arange(SAMPLES) % CLASSES
+    record = ExitRecord(logits, labels, torch.arange(SAMPLES), torch.ones(SAMPLES, dtype=torch.int64))
+    policy = PatientEntropy(0.7, patience=2, average=True)
+    policy.set_scores(record)
+    save_record(record, tmp_path / "pass.safetensors", {})
+    for known in (record, load_record(tmp_path / "pass.safetensors")[0], record.select(torch.arange(SAMPLES))):
+        exits, ones = replay(known.scores["pcee"], 0.7), torch.ones(EXITS, SAMPLES)
+        point = point_at(known, "pcee", 0.7, range(1, EXITS + 1), ones, ones[0], partial(metric_value, "acc"))
+        taken = policy.answers(logits)[exits, torch.arange(SAMPLES)]
+        assert point.metric == pytest.approx(float((taken.argmax(-1) == labels).float().mean()))
+        assert known.answered_by("entropy") is known
 
 
 # Of a threshold t and a patience n: the policy, and whether a sample of that history leaves.

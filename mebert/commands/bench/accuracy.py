@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,7 +82,9 @@ class StoredPass:
         except UserError:
             return None
         record, metric = self.record, str(self.about["metric"])
-        early, full = record.logits_at(replay(scores, threshold)), record.logits[-1]
+        answers = policy.answers(record.logits)
+        answered = record if answers is None else replace(record, logits=answers)
+        early, full = answered.logits_at(replay(scores, threshold)), record.logits[-1]
         value = metric_value(metric, early, record.labels, record.queries)
         change = paired_bootstrap(metric, full, early, record.labels, record.queries)
         if math.isnan(value) or math.isnan(change.value):

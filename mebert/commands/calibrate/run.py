@@ -66,8 +66,9 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
         # The model's own policy was fitted when it was trained, and stays as it is.
         keep = own is not None and policy.name == own.name
         chosen, fitting, rest = fit_policy(policy, model, record, guarantees, keep, settings.per_exit)
+        fitting, answered = (rows.answered_by(chosen.name) for rows in (fitting, rest))
         shaped_on = PolicyCosts(model, fitting, metric) if settings.per_exit else None
-        found += calibrate_policy(chosen, asked, PolicyCosts(model, rest, metric), source, shaped_on)
+        found += calibrate_policy(chosen, asked, PolicyCosts(model, answered, metric), source, shaped_on)
         if chosen is not policy:
             policies[chosen.name] = chosen
             fitted.add(chosen.name)

@@ -95,7 +95,7 @@ def _logits(run: RunView, speed: float) -> Tensor | None:
         return run.outputs.logits[-1]
     scores = run.outputs.scores.get(run.policy)  # a fixed exit has none
     exits = None if scores is None or speed < 1.0 else exits_at_speedup(scores, run.exit_layers, speed)
-    return None if exits is None else run.outputs.logits_at(exits)
+    return None if exits is None else run.outputs.answered_by(run.policy).logits_at(exits)
 
 
 def _paired(number: int, speed: float, first: RunView, before: Tensor, after: Tensor) -> Paired:

@@ -49,6 +49,7 @@ def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tenso
     `model` is the prepared copy, and `policy` bound to it, for the exits that the classifier takes.
     """
     outputs = model(**inputs)
+    logits = outputs.logits.float().cpu()
     _, mask = texts_of(inputs)
     last = model.num_exits - 1
     asked = torch.tensor([index < last and policy.may_leave(index) for index in range(model.num_exits)])
@@ -57,15 +58,15 @@ def run_exits(model: MultiExitModel, policy: ExitPolicy, inputs: dict[str, Tenso
     for index in range(last):
         if asked[index]:
             leave, state = policy.decide(index, outputs.logits[index], outputs.features[index], state)
-            exits = torch.where(leave.cpu() & (exits == last), index, exits)
+            now = leave.cpu() & (exits == last)
+            exits = torch.where(now, index, exits)
+            logits[index, now] = policy.answer(index, outputs.logits[index], state).float().cpu()[now]
     bank = model.prototypes
     distances = None
     if bank is not None:
         distances = torch.stack([bank.distances(m, outputs.features[m]) for m in range(bank.num_networks)]).cpu()
     scores = policy.score_exits(outputs.logits, outputs.features, mask)
-    return ExitPass(
-        outputs.logits.float().cpu(), outputs.features.float().cpu(), scores.float().cpu(), asked, exits, distances
-    )
+    return ExitPass(logits, outputs.features.float().cpu(), scores.float().cpu(), asked, exits, distances)
 
 
 @dataclass(frozen=True)

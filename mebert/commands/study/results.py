@@ -160,8 +160,9 @@ def _task_result(task: str, runs: dict[str, list[_Run]], targets: Sequence[float
 def _figures(
     runs: list[_Run], choice: Choice, metric: str, targets: Sequence[float], slowest: float, with_area: bool
 ) -> PolicyFigures:
-    records, policies = [run.record for run in runs], [run.policy(choice) for run in runs]
+    policies = [run.policy(choice) for run in runs]
     pairs = list(zip(runs, policies, strict=True))
+    records = [run.record.answered_by(policy) for run, policy in pairs]
     full = estimate(metric, records, [[(run.last_exit, 1.0)] for run in runs])
     at: dict[str, Estimate | None] = {}
     for target in targets:

@@ -49,8 +49,8 @@ def run_test(settings: TestSettings) -> None:
         values = (metric_value(name, record.logits[exit], record.labels) for name in metrics)
         table.add_row(str(exit + 1), str(layer), *(f"{value:.4f}" for value in values))
     print_table(table)
-    exits = replay(record.scores[policy.name], policy.threshold)
-    reached = {name: metric_value(name, record.logits_at(exits), record.labels) for name in metrics}
+    exits, answered = replay(record.scores[policy.name], policy.threshold), record.answered_by(policy.name)
+    reached = {name: metric_value(name, answered.logits_at(exits), record.labels) for name in metrics}
     full = {name: metric_value(name, record.logits[-1], record.labels) for name in metrics}
     print_pairs(
         "Scored:",
