@@ -59,14 +59,18 @@ class _Recorder(L.Callback):
         self._add(module, outputs, batch, dataloader_idx)
 
 
-def train(module: Any, data: Any, epochs: int, splits: Sequence[str] = ("val", "test")) -> Trained:
-    """Train on the CPU, then one pass over the given splits (`val` and `test` mean all of their kind)."""
+def train(module: Any, data: Any, epochs: int, splits: Sequence[str] = ("val", "test"), accumulate: int = 1) -> Trained:
+    """Train on the CPU, then one pass over the given splits (`val` and `test` mean all of their kind).
+
+    A step is over `accumulate` batches.
+    """
     recorder = _Recorder()
     precision: Any = pick_precision("cpu")[0]
     trainer = L.Trainer(
         accelerator="cpu",
         precision=precision,
         max_epochs=epochs,
+        accumulate_grad_batches=accumulate,
         limit_val_batches=0,  # while it trains; the splits are recorded at the end
         logger=False,
         enable_checkpointing=False,

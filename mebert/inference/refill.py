@@ -29,7 +29,6 @@ class _Group:
     rows: Tensor  # (n,)
     policy_state: Any
     fed: int
-
     model: MultiExitModel
 
     def select(self, places: Tensor) -> _Group:

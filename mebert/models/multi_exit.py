@@ -196,10 +196,8 @@ class MultiExitModel(PretrainedModel):
         joined = self.adapter.join(states)
         if len(states) == 1 or all(state.windows is None for state in states):
             return joined
-        single = [
-            np.ones(len(state.attention_mask), np.int64) if state.windows is None else state.windows for state in states
-        ]
-        return replace(joined, windows=np.concatenate(single))
+        counts = [np.ones(len(s.attention_mask), np.int64) if s.windows is None else s.windows for s in states]
+        return replace(joined, windows=np.concatenate(counts))
 
     def last_exit(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits (B, C) of the last exit alone: the plain model without early exits."""

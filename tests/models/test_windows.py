@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import SIZES, counted_flops, tiny_batch, tiny_model
 
+from mebert.commands.bench.baselines import HuggingFaceModel, hugging_face_model
 from mebert.data.tokenised import collate
 from mebert.exit_predictor import FrequencyExitPredictor
 from mebert.inference import make_engine, prepare_model, run_engine
@@ -16,6 +17,7 @@ from mebert.models.flops import exit_flops, single_exit_flops
 from mebert.models.windows import mean_of_windows, stacked_inputs
 from mebert.modules.elasticbert import equilibrium_outputs
 from mebert.modules.geep import shared_exit_outputs
+from mebert.modules.teacher_sources import Teacher
 from mebert.modules.two_stage import staged_outputs
 from mebert.policies import Entropy, Stacked
 
@@ -77,6 +79,16 @@ def test_training_passes_of_recipes_average_windows_too():
         close(outputs.logits, plain.logits)
         close(outputs.features, plain.features)
     assert passes[1].shared.shape[1] == len(LENGTHS)
+
+
+def test_a_hugging_face_classifier_averages_windows_as_teacher_and_in_bench():
+    theirs, rows = hugging_face_model(MODELS["bert"], torch.device("cpu")), rows_of()
+    teacher = Teacher(theirs)
+    alone = [torch.as_tensor(row["input_ids"][at : at + WINDOW])[None] for row in rows[:1] for at in (0, 8, 16)]
+    wanted = torch.cat([theirs(part, torch.ones_like(part)).logits for part in alone]).mean(0)
+    batch = batch_of(rows)
+    close(teacher(batch)[0], wanted)
+    close(HuggingFaceModel(theirs).feed(batch, torch.arange(len(rows))).logits[0], wanted)
 
 
 def test_batches_of_texts_with_one_window_are_those_without_windows():
