@@ -22,7 +22,7 @@ from tiny import COMMON, tiny_batch
 from mebert import EarlyExitClassifier, UserError
 from mebert.cli.main import main
 from mebert.inference import prepare_model
-from mebert.inference.fused import fused_layers
+from mebert.inference.fused_families import fused_layers
 from mebert.inference.unpadding import FusedAdapter
 from mebert.models import SUPPORTED_FAMILIES, ExitOutputs, MultiExitModel, adapter_for, build_encoder
 from mebert.models.encoder import EncoderAdapter, LayerParts
