@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -40,14 +40,22 @@ class _Class(_Values):
     support: NonNegativeInt
 
 
+_Pair = Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]
+
+
 class _ClassReport(_Values):
     classes: list[_Class] = Field(min_length=2)
-    confusion_matrix: list[list[NonNegativeInt]]
+    confusion_matrix: list[list[NonNegativeInt | _Pair]]
 
     @model_validator(mode="after")
-    def _matrix_is_square(self) -> Self:
-        if {len(self.classes)} != {len(self.confusion_matrix), *map(len, self.confusion_matrix)}:
+    def _matrix_fits(self) -> Self:
+        """Of classes it is square; where rows have several labels it is one of 2 by 2 for each label."""
+        rows = self.confusion_matrix
+        of_labels = any(isinstance(cell, list) for row in rows for cell in row)
+        if {len(self.classes)} != ({len(rows)} if of_labels else {len(rows), *map(len, rows)}):
             raise ValueError(f"confusion_matrix: not {len(self.classes)} rows and columns, one a class")
+        if of_labels and any(len(row) != 2 or not all(isinstance(cell, list) for cell in row) for row in rows):
+            raise ValueError("confusion_matrix: not 2 rows and columns for each label")
         return self
 
 

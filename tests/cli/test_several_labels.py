@@ -134,6 +134,13 @@ def test_predictions_are_parted_as_in_training_and_lists_in_jsonl(inside, capsys
     assert none.startswith("none of the labels (the nearest: ")
 
 
+def test_compare_shows_the_labels(inside, capsys):
+    assert main(["compare", RUN, RUN, "--out", "both.html"]) == 0
+    page = (inside / "both.html").read_text(encoding="utf-8")
+    assert "Per class" in page
+    assert "confusion matrix, a row" not in page
+
+
 def test_test_and_calibrate_on_a_file(inside, capsys):
     assert main(["test", RUN, "test.csv"]) == 0
     assert "f1_micro" in capsys.readouterr().out

@@ -102,6 +102,11 @@ FAULTS = [
     Fault("more students than layers", module("GEEPModule", num_students=3), "num_students must be from 1 to 2"),
     # ---- at odds ----
     Fault("a task and own files", data(task="sst2", train_file="rows.csv"), "task (sst2)"),
+    Fault(
+        "a metric of one label for rows of several",
+        data(train_file="rows.csv", labels=["a", "b"], label_separator=",", metrics=["f1"]),
+        "f1_micro",
+    ),
     Fault("labels and a regression", data(train_file="rows.csv", labels=["a", "b"], regression=True), "both given"),
     Fault("no data at all", data(), "no data: give task"),
     Fault("no validation rows", OWN + "--data.validation_file null", "no validation rows"),
