@@ -47,9 +47,12 @@ def working_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", sorted({command for page in PAGES for command in commands(page)}))
 def test_command_parses(command, working_folder, monkeypatch, capsys):
     monkeypatch.setattr("mebert.cli.fit_file._encoder_fit", lambda *_: (384, 64, 99.0))
-    (working_folder / "reviews.csv").write_text("review,sentiment\ngood,1\nbad,0\n", encoding="utf-8")
+    (working_folder / "reviews.csv").write_text("review,sentiment\ngood,1\nbad,0\nfine,1\n", encoding="utf-8")
     answers = "question_id,question,answer,label\n1,a b,c d,0\n1,a b,e f,1\n2,a c,d,1\n2,a c,e,0\n"
     (working_folder / "answers.csv").write_text(answers, encoding="utf-8")
+    (working_folder / "articles.csv").write_text('text,label\na b c,"x,y"\nb c d,x\nd e f,y\n', encoding="utf-8")
+    lines = [f'{{"text": "a b c", "label": {labels}}}\n' for labels in ('["x", "y"]', '["x"]', '["y"]')]
+    (working_folder / "articles.jsonl").write_text("".join(lines), encoding="utf-8")
     (working_folder / "configs").symlink_to(ROOT / "configs")
     for name in ("train.csv", "dev.csv", "test.csv", "texts.csv"):
         (working_folder / name).write_text("premise,hypothesis,label\na,b,yes\nc,d,no\n", encoding="utf-8")
