@@ -119,7 +119,6 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=["run", "report"])
     parser.add_argument("--seeds", type=int, nargs="*", default=(1, 2, 3))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     if given.command == "report":
         report()
