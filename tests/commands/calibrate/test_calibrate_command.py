@@ -169,18 +169,21 @@ def test_a_threshold_for_each_exit_is_stored_and_used(trained, rows, tmp_path, m
 
 
 @pytest.mark.slow
-def test_training_chooses_a_threshold_for_each_exit(tmp_path, monkeypatch):
+def test_a_run_trains_tests_and_reports_with_a_threshold_for_each_exit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = experiment("MultiExitModule", per_exit=True, max_drop=0.1)
-    settings["data"]["init_args"]["eval_samples"] = SAMPLES
+    given = [0.5, 0.99996]
+    settings = experiment("MultiExitModule", per_exit=True, threshold=given)
     assert run("fit", "--config", str(write_config(tmp_path, settings))) == 0
     folder = newest(tmp_path)
-    stored = ModelSpec.read(folder / "model").operating_points["entropy"]
-    points = json.loads((folder / "evaluation.json").read_text())["points"]["entropy"]
-    assert {p["target"]: p["threshold"] for p in points} == {
-        t: list(value) if isinstance(value, tuple) else value for t, value in stored.items()
-    }
-    assert any(isinstance(value, tuple) for value in stored.values())
+    spec = ModelSpec.read(folder / "model")
+    assert spec.policy["init_args"]["threshold"] == given
+    assert spec.chosen_by == "threshold [0.5,0.99996]"
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["operating_point"]["threshold"] == given
+    reported = {p["target"]: p["threshold"] for p in evaluation["operating_points"]["entropy"]}
+    stored = spec.operating_points["entropy"]
+    assert reported == {t: list(at) if isinstance(at, tuple) else at for t, at in stored.items() if t in reported}
+    assert "entropy, threshold [0.5,0.99996]" in (folder / "report.md").read_text()
     assert run("test", str(folder)) == 0
     assert main(["compare", str(folder), str(folder)]) == 0
 
