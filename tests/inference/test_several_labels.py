@@ -42,7 +42,7 @@ def test_every_engine_gives_the_labels_and_exits_of_full(name):
     for kind in POLICIES:
         scores = kind().bind(model).score_exits(outputs.logits, outputs.features)
         values = scores[:-1].unique()
-        values = values[values.isfinite()]
+        values = values[values.isfinite()] if bool(values.isfinite().any()) else torch.tensor([0.4])
         between = float(values[max(len(values) // 2 - 1, 0) :][:2].mean())  # no score, which may round otherwise
         policy = prepare_policy(kind(threshold=min(between, 1.0)), model)
         wanted = run_full(model, policy, batch)
