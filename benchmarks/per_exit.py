@@ -3,7 +3,8 @@ r"""One threshold for all exits against one for each: accuracy on test rows, cho
     for task in snli sst2; do python -m mebert fit --experiment $task --model mebert.ProtoExitModule \
         --model.encoder sentence-transformers/all-MiniLM-L6-v2 --model.pooling mean --model.learning_rate 1e-4 \
         --model.warmup_ratio 0.06 --data mebert.TextDataModule --data.task $task --data.max_train_samples 8000 \
-        --data.batch_size 32 --data.max_length 64 --trainer.max_epochs 2 --trainer.precision bf16-mixed; done
+        --data.batch_size 32 --data.max_length 64 --trainer.max_epochs 2 --trainer.check_val_every_n_epoch 2 \
+        --trainer.precision bf16-mixed; done
     python benchmarks/per_exit.py runs/snli/version_0
     python benchmarks/per_exit.py runs/sst2/version_0 sst2_test.jsonl    # text and label; GLUE hides its test labels
 
