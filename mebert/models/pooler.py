@@ -83,7 +83,7 @@ def start_from_pooler(model: MultiExitModel, name: str | None, wanted: bool | No
             fault = f"the pooler of encoder {name!r} is not of its width, {size}"
     if fault is not None:
         if wanted:
-            raise UserError(f"pretrained_pooler is true, but {fault}; or leave pretrained_pooler null")
+            raise UserError(f"pretrained_pooler is true, but {fault}; leave pretrained_pooler null to start at random")
         return False
     for linear, pooler in zip(linears, poolers, strict=True):
         linear.load_state_dict(pooler)

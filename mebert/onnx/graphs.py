@@ -50,11 +50,13 @@ def example(model: MultiExitModel) -> dict[str, Tensor]:
 
 def embedding_graph(model: MultiExitModel, segments: bool) -> onnx.ModelProto:
     """Token ids, and segment ids with `segments`, to the first hidden states and the attention bias, if any."""
-    ids = example(model)["input_ids"]
-    args = (ids, torch.zeros_like(ids)) if segments else (ids,)
+    batch = example(model)
+    args = (*batch.values(), torch.zeros_like(batch["input_ids"]))[: 3 if segments else 2]
     outputs = ["hidden"] if model.adapter.attention_bias(1) is None else ["hidden", "bias"]
     sizes = tuple({0: ROWS, 1: ROWS} for _ in args)
-    return traced(Embeddings(model), args, ["input_ids", "token_type_ids"][: len(args)], outputs, sizes)
+    return traced(
+        Embeddings(model), args, ["input_ids", "attention_mask", "token_type_ids"][: len(args)], outputs, sizes
+    )
 
 
 def exit_graphs(model: MultiExitModel, policy: ExitPolicy, windows: bool) -> Iterator[ExitGraph]:

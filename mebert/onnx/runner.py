@@ -60,7 +60,7 @@ class OnnxClassifier:
         self._tokenizer.encode_special_tokens = bool(self.manifest["split_special_tokens"])
         unsplit = [re.escape(token) for token in self.manifest["unsplit"]]
         self._unsplit = re.compile("|".join(unsplit)) if unsplit else None
-        self._segments = len(self._embed.get_inputs()) == 2
+        self._reads = [value.name for value in self._embed.get_inputs()]
 
     def threshold_of(
         self, threshold: Threshold | None = None, speedup: float | None = None, max_drop: float | None = None
@@ -133,12 +133,11 @@ class OnnxClassifier:
         text_of = np.repeat(np.arange(len(texts)), [len(windows) for windows in texts])  # the text of each window, (n,)
         lengths = np.asarray([len(ids) for ids, _ in rows])
         mask = (np.arange(int(lengths.max())) < lengths[:, None]).astype(np.int64)
-        feed = {"input_ids": np.full(mask.shape, self.manifest["pad_token_id"], np.int64)}
+        feed = {"input_ids": np.full_like(mask, self.manifest["pad_token_id"]), "attention_mask": mask}
         feed["input_ids"][mask == 1] = np.concatenate([ids for ids, _ in rows])
-        if self._segments:
-            feed["token_type_ids"] = np.zeros_like(mask)
-            feed["token_type_ids"][mask == 1] = np.concatenate([segments for _, segments in rows])
-        hidden, *bias = self._embed.run(None, feed)
+        feed["token_type_ids"] = np.zeros_like(mask)
+        feed["token_type_ids"][mask == 1] = np.concatenate([segments for _, segments in rows])
+        hidden, *bias = self._embed.run(None, {name: feed[name] for name in self._reads})
         carried: list[np.ndarray] = []
         left = np.arange(len(texts))  # numbers of the texts that have not left
         logits, exits = np.zeros(0), np.zeros(len(texts), np.int64)

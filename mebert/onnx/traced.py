@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from mebert.errors import UserError
-from mebert.models.encoder import LayerState
+from mebert.models.encoder import EncoderAdapter, LayerState
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies.base import ExitPolicy
 from mebert.policies.uncertainty import of_rows
@@ -54,10 +54,14 @@ class Embeddings(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> list[Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> list[Tensor]:
         """Hidden states (B, S, H) and, where the family has one, what is added to attention scores, (1, A, S, S)."""
-        bias = self.model.adapter.attention_bias(input_ids.shape[1])
-        hidden = self.model.adapter.embed(input_ids, token_type_ids)
+        adapter = self.model.adapter
+        bias = adapter.attention_bias(input_ids.shape[1])
+        if type(adapter).start is EncoderAdapter.start:
+            hidden = adapter.embed(input_ids, token_type_ids)
+        else:  # DeBERTa's first hidden states know the padding
+            hidden = adapter.start(input_ids, attention_mask, token_type_ids).hidden
         return [hidden] if bias is None else [hidden, bias.detach()]
 
 
@@ -95,6 +99,8 @@ class ExitStep(nn.Module):
         if average is not None:
             logits, feature = torch.tensordot(average, logits, dims=1), average @ feature
         score, state = self.policy.observe(self.index, logits, feature, state)
+        if self.index + 1 < self.model.num_exits:
+            logits = self.policy.answer(self.index, logits, state)
         left, self.left = Structure.of((after.memory, state))
         temperatures = self.model.exit_temperatures
         if temperatures:

@@ -95,8 +95,8 @@ class TemperatureScaled(ExitPolicy):
     def score_record(self, record: ExitRecord) -> Tensor:
         return self._inner.score_record(replace(record, logits=self._all_scaled(record.logits)))
 
-    def decide(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return self._inner.decide(exit_index, self._scaled(exit_index, logits), features, state)
+    def observe(self, exit_index: int, logits: Tensor, features: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return self._inner.observe(exit_index, self._scaled(exit_index, logits), features, state)
 
     def may_leave(self, exit_index: int) -> bool:
         return self._inner.may_leave(exit_index)

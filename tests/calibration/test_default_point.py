@@ -33,7 +33,7 @@ def layers_run(record, threshold, policy="max_prob"):
 
 
 @pytest.mark.parametrize(("metric", "oracle"), [("acc", accuracy_score), ("matthews", matthews_corrcoef)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 9999), max_drop=st.sampled_from([0.0, 0.005, 0.02, 0.1, 0.3]))
 def test_no_faster_threshold_is_within_the_drop(metric, oracle, seed, max_drop):
     record = random_record(samples=40, seed=seed)

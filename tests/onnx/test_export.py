@@ -24,7 +24,7 @@ from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.runner import ExportError, OnnxClassifier
-from mebert.policies import ExitPolicy, Stacked, policy_by_name
+from mebert.policies import ExitPolicy, PatientEntropy, Stacked, policy_by_name
 from mebert.storage.trusted_classes import subclasses_of
 
 RUN = "runs/tiny/version_0"
@@ -39,7 +39,7 @@ def session(graph):
 def chain(model, policy, inputs, windows=None):
     """Logits (E, B, C) and scores (E, B) of the exported graphs, one after the other."""
     embed = session(embedding_graph(model, "token_type_ids" in inputs))
-    hidden, *bias = embed.run(None, {name: v.numpy() for name, v in inputs.items() if name != "attention_mask"})
+    hidden, *bias = embed.run(None, {value.name: inputs[value.name].numpy() for value in embed.get_inputs()})
     carried, logits, scores = [], [], []
     for found in exit_graphs(model, policy, windows is not None):
         run = session(found.graph)
@@ -93,6 +93,15 @@ def test_every_policy_gives_its_scores(name):
     if name == "learned":
         model.exit_scorer = torch.nn.Linear(model.feature_size, 1)
     agree(model, policy_by_name(name)().bind(model), tiny_batch())
+
+
+@pytest.mark.slow
+def test_a_policy_that_answers_for_several_exits():
+    model, inputs = tiny_model(), tiny_batch()
+    policy = PatientEntropy(average=True).bind(model)
+    with torch.no_grad():
+        wanted = policy.answers(model(**inputs).logits)
+    torch.testing.assert_close(chain(model, policy, inputs)[0], wanted, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow

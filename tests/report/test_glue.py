@@ -127,7 +127,10 @@ def test_every_file_has_the_labels_that_the_server_reads(tmp_path):
     assert read_strictly(tmp_path / "STS-B.tsv") == ["0.0000", "5.0000", "2.5000", "5.0000"], "kept between 0 and 5"
 
 
-@pytest.mark.parametrize("task", ["stsb", "wnli", "rte", "mnli"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("task", ["stsb", pytest.param("wnli", marks=SLOW), pytest.param("rte", marks=SLOW), "mnli"])
 def test_files_of_a_task(task, trained, capsys):
     files, words = EXPECTED[task]
     common = ["predict", *checkpoint_for(trained, task)]

@@ -71,7 +71,7 @@ def test_before_the_first_checkpoint_it_says_so(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("place", [1, "end"], ids=["in a batch", "behind the last one"])
-@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+@pytest.mark.parametrize("command", [pytest.param("validate", marks=pytest.mark.slow), "test", "predict"])
 def test_an_evaluation_ends_after_its_batch(tmp_path, monkeypatch, capsys, whole, command, place):
     before = signal.getsignal(signal.SIGTERM)
     fit = prepare(tmp_path)

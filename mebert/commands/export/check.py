@@ -142,7 +142,8 @@ def _with_torch(source: Source, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]
         found = model(**batch)
         scores.append(source.policy.score_exits(found.logits, found.features, batch["attention_mask"].flatten(1)))
         exits = torch.arange(model.num_exits)
-        logits.append(model.comparable(found.logits[:, 0], exits))
+        answers = source.policy.answers(found.logits)
+        logits.append(model.comparable((found.logits if answers is None else answers)[:, 0], exits))
     return torch.stack(logits, dim=1), torch.cat(scores, dim=1)
 
 

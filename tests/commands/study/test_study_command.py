@@ -143,7 +143,11 @@ def test_results_of_other_settings_are_not_mixed(ran, capsys):
 SHIPPED = sorted((ROOT / "configs/study").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path if path.stem in ("quick", "minilm") else pytest.param(path, marks=pytest.mark.slow) for path in SHIPPED],
+    ids=lambda path: path.stem,
+)
 def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = path.read_text(encoding="utf-8")
