@@ -30,8 +30,11 @@ REWORDED = {
     r"Expected a <class 'str'>": "expected a string (quote what YAML reads as a number, true or null: '[\"1\"]')",
     r"Expected a typing\.Literal\[([^\]]*)\]": r"expected one of \1",
     r"; [Ee]xpected a <class 'list'>": " or a list of them",
-    r"the following arguments are required: (fit|validate|test|predict)\.data, .*": (
-        r"\1 has neither data nor a model: give a configuration (--config FILE)"
+    r"the following arguments are required: fit\.data, .*": (
+        "fit needs rows or a configuration: python -m mebert fit reviews.csv (or --config FILE); fit --help has more"
+    ),
+    r"the following arguments are required: (validate|test|predict)\.data, .*": (
+        r"\1 has neither data nor a model: give a run (python -m mebert \1 RUN), or --config FILE"
     ),
     r"Expected a <class 'list'>": 'expected a list, such as \'["a", "b"]\'',
     r"\. Got value: ": ", got ",

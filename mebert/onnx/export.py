@@ -23,6 +23,7 @@ from mebert.onnx import runner
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import stored_point
+from mebert.storage.atomic import write_text
 from mebert.storage.model_spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def write_export(source: Source, folder: Path, int8: bool) -> bool:
     shutil.copyfile(str(runner.__file__), folder / RUNNER)
     manifest = _manifest(source, names, int8)
     manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in _written(folder)}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_text(json.dumps(manifest, indent=2) + "\n", folder / MANIFEST)
     return fused
 
 

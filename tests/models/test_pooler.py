@@ -95,7 +95,9 @@ def test_exits_that_cannot_start_from_it(family, settings, says, tmp_path):
         more = {"pooler.dense.weight": torch.ones(8, 32)} if family == "narrow" else {}
         kept = {name: v for name, v in state.items() if family == "narrow" or not name.startswith("pooler.")}
         save_file(kept | more, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=f"^pretrained_pooler is true, but {says}; or leave pretrained_pooler null"):
+    with pytest.raises(
+        UserError, match=f"^pretrained_pooler is true, but {says}; leave pretrained_pooler null to start at random"
+    ):
         mebert.MultiExitModule(encoder=path, pretrained_pooler=True, **settings)
     assert not mebert.MultiExitModule(encoder=path, **settings).starts_from_pooler
 

@@ -229,7 +229,9 @@ def test_the_rules_of_de3_by_loops():
 
 def test_learned_to_exit():
     scorer = torch.nn.Linear(8, 1)
-    policy = LearnedToExit(0.3).bind(SimpleNamespace(num_labels=CLASSES, multi_label=False, exit_scorer=scorer))
+    policy = LearnedToExit(0.3).bind(
+        SimpleNamespace(num_labels=CLASSES, num_exits=3, multi_label=False, exit_scorer=scorer)
+    )
     logits, features = drawn(1)
     scores = policy.score_exits(logits, features).detach()
     torch.testing.assert_close(scores, 1 / (1 + (-(features * scorer.weight[0]).sum(-1) - scorer.bias).exp()).detach())
