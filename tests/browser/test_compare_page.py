@@ -149,6 +149,7 @@ def test_numbers_sort_by_value_and_what_is_missing_comes_last(open_page, tmp_pat
     assert column(page, "w") == ["a", "b9", "b10", "c", "d", "", "-"]
 
 
+@pytest.mark.slow
 def test_many_exits_and_a_long_name_fit_a_phone_and_a_turn(open_page, tmp_path):
     """The legend is higher than the bars, the name wider than the screen; buttons go back to where they were."""
     import plotly.graph_objects as go

@@ -178,7 +178,11 @@ def test_nothing_to_promise_means_the_full_model():
 
 @pytest.mark.parametrize(
     ("name", "samples", "epsilon", "delta"),
-    [("mistakes", 500, 0.03, 0.1), ("disagreement", 500, 0.1, 0.1), ("difference", 2000, 0.08, 0.2)],
+    [
+        ("mistakes", 500, 0.03, 0.1),
+        ("disagreement", 500, 0.1, 0.1),
+        pytest.param("difference", 2000, 0.08, 0.2, marks=pytest.mark.slow),
+    ],
 )
 def test_the_promise_is_kept(name, samples, epsilon, delta):
     """1000 splits drawn from a population whose risk is known: broken no more often than delta."""

@@ -91,6 +91,7 @@ def test_a_threshold_out_of_range_is_told(trained, tmp_path):
     assert predict_at(trained, tmp_path, point) == [], "it is in range"
 
 
+@pytest.mark.slow
 def test_fit_and_test_tell_it_too(here):
     settings = experiment(threshold=1e-6)
     settings["trainer"]["max_epochs"] = 1

@@ -39,6 +39,7 @@ def fit(folder, *given, **data):
     return logged, read_csv(newest(folder) / "curriculum.csv")
 
 
+@pytest.mark.slow
 def test_a_measure_and_a_pacing_of_ones_own_by_class_path(here):
     (here / "own_curriculum.py").write_text(OWN)
     own = {"class_path": "own_curriculum.Backwards", "init_args": {"step": 2.0}}

@@ -50,7 +50,7 @@ def rows_of(path):
 
 
 @pytest.mark.parametrize("streaming", ["true", "false"])
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", pytest.param("tsv", marks=pytest.mark.slow), "jsonl", "parquet"])
 def test_labels_are_scored_and_columns_carried(text_run, suffix, streaming, capsys):
     given, out = write_rows(text_run / f"my.{suffix}", FILE), f"{streaming}.{suffix}"
     own = ["--data.predict_file", given, "--data.streaming", streaming, "--data.id_columns", "[id,when,label]"]

@@ -27,7 +27,10 @@ def printed_config(args: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return yaml.safe_load(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=name)
+SOME = [path if n % 4 == 0 else pytest.param(path, marks=pytest.mark.slow) for n, path in enumerate(EXPERIMENTS)]
+
+
+@pytest.mark.parametrize("path", SOME, ids=name)
 def test_experiment(path, capsys):
     """It parses, its runs go to a folder named after the file, and its header shows the command."""
     config = printed_config(["fit", "--config", str(path)], capsys)
@@ -72,6 +75,7 @@ def test_gradients_are_clipped_where_the_original_does():
             assert (settings["warmup_ratio"], settings["weight_decay"]) == (0.1, 1e-4), path
 
 
+@pytest.mark.slow
 def test_debug_overlay_tries_an_experiment_and_writes_nothing(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     overlay = ["--trainer", str(CONFIGS / "trainer/debug.yaml"), "--data.eval_samples", "64"]

@@ -42,6 +42,7 @@ def exits_of(path):
     return {int(row["exit"]) for row in read_csv(path)}
 
 
+@pytest.mark.slow
 def test_every_command_names_the_point_in_use_and_what_is_expected(trained_run, in_trained_run, capsys):
     point = EarlyExitClassifier.from_pretrained(RUN, "cpu", "float32").operating_point
     assert point.threshold == ModelSpec.read(f"{RUN}/model").policy["init_args"]["threshold"]

@@ -73,14 +73,21 @@ OTHERS = [("test", list(order)) for order in itertools.permutations(NAMES) if li
 OTHERS += [("test", ["bad", "fair", "GOOD"]), ("validate", NAMES[::-1]), ("predict", NAMES[::-1])]
 
 
-@pytest.mark.parametrize(("command", "names"), OTHERS)
+@pytest.mark.parametrize(
+    ("command", "names"), [pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS[2:6]] + OTHERS[:2] + OTHERS[6:]
+)
 def test_another_order_or_other_names_are_refused(own, capsys, command, names):
     assert run(command, "--config", CONFIG, "--ckpt_path", BEST, "--data.labels", json.dumps(names)) == 2
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert f"trained for bad, fair, good, in this order, and the labels here are {', '.join(names)}: leave it" in said
 
 
-@pytest.mark.parametrize("edited", [["z", "y", "x"], ["zbad", "fair", "good"], NAMES[::-1], ["2", "1", "0"], None])
+SLOW = [
+    pytest.param(names, marks=pytest.mark.slow) for names in (["z", "y", "x"], ["zbad", "fair", "good"], NAMES[::-1])
+]
+
+
+@pytest.mark.parametrize("edited", [*SLOW, ["2", "1", "0"], None])
 def test_a_training_file_that_changed_or_is_gone(own, edited):
     """Of a run of 0.1.0, whose `config.yaml` leaves the labels to that file."""
     settings = yaml.safe_load((own / CONFIG).read_text(encoding="utf-8"))

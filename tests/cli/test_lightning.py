@@ -66,6 +66,7 @@ TITLES = (
 )
 
 
+@pytest.mark.slow
 def test_all_other_tables_are_in_the_report_and_printed_on_request(in_trained_run, capsys):
     report = (in_trained_run / "runs/tiny/version_0/report.md").read_text(encoding="utf-8")
     assert all(f"## {title}" in report for title in TITLES)
@@ -102,6 +103,7 @@ NOTICES = (
 )
 
 
+@pytest.mark.slow
 def test_no_notices_that_help_nobody(tmp_path):
     write_config(tmp_path)
     done = run_process("fit", "--config", "tiny.yaml", "--curve.wall_samples", "0", cwd=tmp_path)
@@ -189,6 +191,7 @@ def test_fast_dev_run_writes_nothing(tmp_path, monkeypatch, capsys):
     assert "Saved:" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_logger(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = experiment()
@@ -295,6 +298,7 @@ def test_a_process_of_its_own(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_start_up_does_not_import_what_few_runs_need():
     code = "import sys, mebert.cli.lightning; print([m for m in ('wandb', 'datasets', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -135,6 +135,7 @@ def test_answer_selection_from_fit_to_predict(here, capsys):
         )
 
 
+@pytest.mark.slow
 def test_regression_from_fit_to_predict(here):
     """Numbers have a curve too, by Pearson: a text leaves when its estimate stops moving."""
     settings = settings_of(here, lambda count, seed: lengths(3 * count, seed), regression=True)

@@ -14,7 +14,7 @@ from runs import OWN_SETTINGS, experiment, run, write_config
 from mebert import modules
 from mebert.storage.checkpoints import read_checkpoint
 
-QUICK = ("BERxiTModule", "FastBERTModule")  # turns and stages; the rest is slow
+QUICK = ("FastBERTModule",)  # of two stages; the rest is slow
 OF_THE_CLOCK = ("wall", "seconds", "checkpoint")
 
 
@@ -71,6 +71,7 @@ def test_another_seed_makes_another_run(recipe, here):
     assert any(place.startswith("/evaluation/") for place in found)
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(here):
     config = prepared(here, "ProtoExitModule")
     without = fit(config, "without")
@@ -79,6 +80,7 @@ def test_worker_processes_change_nothing(here):
     assert differences(one, without) == [], "the order is drawn in the parent"
 
 
+@pytest.mark.slow
 def test_a_curriculum_is_repeatable(here):
     """Measured by the model in training, so that each epoch's order comes from the weights."""
     settings = ["--data.class_path", "mebert.SyntheticCurriculumDataModule"]

@@ -68,7 +68,14 @@ def some_thresholds(scores):
     return {0.0, middles[0], middles[len(middles) // 3], middles[len(middles) // 2], middles[-1], 1.0}
 
 
-@pytest.mark.parametrize("policy", RULES, ids=lambda p: f"{p.name}-{getattr(p, 'patience', getattr(p, 'policy', 0))}")
+QUICK = ("edr", "stacked", "pcee")  # features, the length, memory
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [rule if rule.name in QUICK else pytest.param(rule, marks=pytest.mark.slow) for rule in RULES],
+    ids=lambda p: f"{p.name}-{getattr(p, 'patience', getattr(p, 'policy', 0))}",
+)
 @torch.inference_mode()
 def test_engines_take_the_exits_of_the_sweep(policy):
     model = ESTIMATES if policy.regression else CLASSES

@@ -7,7 +7,7 @@ from processes.process_jobs import fit_until, predict_until
 SOON = 60  # seconds, the start of the processes among them
 
 
-@pytest.mark.parametrize("what", ["signal", "error"])
+@pytest.mark.parametrize("what", [pytest.param("signal", marks=pytest.mark.slow), "error"])
 def test_the_others_end_with_an_error(tmp_path, what):
     end = run_group(2, fit_until, tmp_path, what)
     assert end.codes == [1, -9 if what == "signal" else 1]

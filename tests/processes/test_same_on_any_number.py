@@ -58,6 +58,7 @@ def tables(done, name):
     return [read_csv(folder / f"{name}-{world}.csv") for world in worlds]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", modules.__all__)
 def test_a_module_learns_the_same(done, name):
     """Rows of every global batch, its mean loss, all weights (prototypes too), metrics of validation."""

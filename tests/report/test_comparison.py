@@ -163,6 +163,7 @@ def test_in_a_regression_it_is_fitted_to_how_wrong_exits_are():
     torch.testing.assert_close(fitted.bias, torch.tensor(oracle.intercept_).float(), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_policy_that_reads_prototypes_brings_its_own(tmp_path, monkeypatch):
     """Also where the last epochs train without them: FastBERT's second stage."""
     monkeypatch.chdir(tmp_path)

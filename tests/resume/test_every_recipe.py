@@ -14,8 +14,8 @@ STOPS = {
     "DeeBERTModule": [(1, 0)],
     "scores by inference": [(1, 0)],  # the rows are scored before the first batch
 }
-# One of each kind: stages, prototypes, predicted exits, data of another curriculum. The rest is slow.
-QUICK = ("FastBERTModule", "ProtoExitModule", "exit prediction", "cross-review")
+# Stages and prototypes; the rest is slow.
+QUICK = ("FastBERTModule", "ProtoExitModule")
 RESUMED_AT = {(0, 5): [0, 3], (1, 0): [1, 0], (1, 4): [1, 2]}  # a checkpoint every 3 steps, and after epochs
 
 

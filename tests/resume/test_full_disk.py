@@ -18,6 +18,7 @@ def any_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path, monkeypatch, capsys, any_size, whole):
     """No file may grow beyond 60 kB from a moment on: the system's own error in the midst of writing a checkpoint."""
     fit = prepare(tmp_path)

@@ -136,6 +136,7 @@ def slurm(tmp_path, monkeypatch):
     return tmp_path / "scontrol.txt"
 
 
+@pytest.mark.slow
 def test_a_job_at_its_end_is_put_back_and_goes_on(tmp_path, monkeypatch, capsys, whole, slurm):
     fit = [*prepare(tmp_path), "--experiment", "cut"]
     pull(monkeypatch, [1, 3], signal.SIGUSR1)

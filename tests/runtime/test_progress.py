@@ -73,6 +73,7 @@ def check_bars(raw, phases):
     assert [line for line in wide if not any(one in line for one in known)] == [], "paths and commands are never cut"
 
 
+@pytest.mark.slow
 def test_bars_of_all_commands(here, terminal, monkeypatch):
     write_config(here)
     # A screen is drawn ten times a second; here at every batch, as a validation of six batches is shorter than that.

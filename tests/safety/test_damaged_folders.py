@@ -129,7 +129,12 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+QUICK = ("exits.json", "config.json")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
+)
 def test_the_classifier(name, folder):
     path = folder / MODEL / name
     content, told = json.loads(path.read_text()), []

@@ -82,6 +82,7 @@ def test_ctrl_c(command, ends, in_trained_run, capsys):
     assert 130 in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 def test_kill_9(command, ends, in_trained_run):
     seconds, before, after = ends(command)

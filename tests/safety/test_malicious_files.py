@@ -245,8 +245,13 @@ HOSTILE = {
 }
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("command", ["fit", "calibrate", "study", "a run's"])
+@pytest.mark.parametrize(
+    "command", ["fit", "calibrate", pytest.param("study", marks=SLOW), pytest.param("a run's", marks=SLOW)]
+)
 def test_yaml_that_no_parser_likes(command, text, here, capsys):
     (here / "evil.yaml").write_text(text)
     if command == "a run's":

@@ -41,6 +41,7 @@ def leaks(folder):
     ]
 
 
+@pytest.mark.slow
 def test_no_file_of_a_run_holds_one(environment, capfd, caplog):
     settings = experiment()
     settings["trainer"]["max_epochs"] = 1

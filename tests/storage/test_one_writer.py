@@ -107,6 +107,7 @@ WRITERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_old_file_stays_whole_for_who_reads_it(in_trained_run, monkeypatch, name):
     """A second name of every file is what a reader that has opened it, or mapped it, still sees."""
@@ -191,7 +192,9 @@ def test_loggers_of_one_run_share_its_number_and_an_empty_folder_goes(tmp_path):
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*")) == ["a/version_0"]
 
 
-@pytest.mark.parametrize("more", [[], ["--trainer.logger", "false"]], ids=["csv", "no logger"])
+@pytest.mark.parametrize(
+    "more", [[], pytest.param(["--trainer.logger", "false"], marks=pytest.mark.slow)], ids=["csv", "no logger"]
+)
 def test_fits_that_start_together_have_folders_of_their_own(in_trained_run, more):
     shutil.rmtree("runs")
     before = {path.name for path in Path().iterdir()}
@@ -286,6 +289,7 @@ def predict(rows, out, *more):
     return [*given, "--data.streaming", "true", *more]
 
 
+@pytest.mark.slow
 def test_two_predicts_with_one_table(in_trained_run, capsys):
     for name, rows in ROWS.items():
         write_rows(Path(f"{name}.csv"), rows)

@@ -231,6 +231,7 @@ note("ended")
 """
 
 
+@pytest.mark.slow
 def test_the_rerun_of_a_killed_study_waits_for_its_run(tmp_path):
     """A run finishes its step after its study was killed: the next one goes on from there, not beside it."""
     python, notes = tmp_path / "python", tmp_path / "notes.txt"

@@ -62,6 +62,7 @@ def ran(tmp_path_factory):
     return path, cells, listed, finished
 
 
+@pytest.mark.slow
 def test_the_list_has_a_command_for_every_run(ran):
     path, _, (status, printed), _ = ran
     assert status == 0
@@ -70,6 +71,7 @@ def test_the_list_has_a_command_for_every_run(ran):
     assert f"python -m mebert study --config {path.parent}/out/study.yaml --only recipe=joint,task=task,seed=1" in lines
 
 
+@pytest.mark.slow
 def test_every_run_is_told(ran):
     _, cells, _, (status, printed) = ran
     assert status == 0
@@ -81,6 +83,7 @@ def test_every_run_is_told(ran):
     assert not (cells["later"].folder / "log.txt").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(ran):
     _, cells, _, _ = ran
     folder = cells["joint"].folder
@@ -89,6 +92,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(ran):
     assert len(steps) == 4, "8 of the 12 steps had been done"
 
 
+@pytest.mark.slow
 def test_models_stay_and_checkpoints_go(ran):
     _, cells, _, _ = ran
     for recipe in ("joint", "first_1"):
@@ -100,6 +104,7 @@ def test_models_stay_and_checkpoints_go(ran):
     assert about["exit_layers"] == [1]
 
 
+@pytest.mark.slow
 def test_the_report_tells_what_is_missing(ran):
     path = ran[0]
     text = (path.parent / "out" / "report.md").read_text(encoding="utf-8")
@@ -114,6 +119,7 @@ def test_the_report_tells_what_is_missing(ran):
     assert float(rows["joint", "own", "area"]["mean"]) == pytest.approx(own["area"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_run_again(ran, monkeypatch):
     path, _, _, _ = ran
     monkeypatch.setattr("subprocess.Popen", None)
@@ -125,6 +131,7 @@ def test_what_is_done_is_not_run_again(ran, monkeypatch):
     assert [line.rpartition(" ")[2] for line in printed.splitlines()] == ["recipe=later,task=task,seed=1"]
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_not_mixed(ran, capsys):
     path, cells, _, _ = ran
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -145,7 +152,7 @@ SHIPPED = sorted((ROOT / "configs/study").glob("*.yaml"))
 
 @pytest.mark.parametrize(
     "path",
-    [path if path.stem in ("quick", "minilm") else pytest.param(path, marks=pytest.mark.slow) for path in SHIPPED],
+    [path if path.stem in ("quick",) else pytest.param(path, marks=pytest.mark.slow) for path in SHIPPED],
     ids=lambda path: path.stem,
 )
 def test_a_shipped_study_is_taken_by_the_parser(path, tmp_path, monkeypatch):
