@@ -56,6 +56,7 @@ def test_everything_is_shown_and_nothing_is_run(report, open_page):
     opened.check_width()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone(report, open_page, scheme):
     opened = open_page(report, width=390, scheme=scheme)

@@ -78,6 +78,7 @@ def predict_at(trained, folder, threshold):
     return warned("predict", *at_best, *root, "--predictions.threshold", repr(threshold))
 
 
+@pytest.mark.slow
 def test_a_threshold_out_of_range_is_told(trained, tmp_path):
     (line,) = predict_at(trained, tmp_path, 0.0001)
     assert "the threshold 0.0001 of the policy 'edr'" in line

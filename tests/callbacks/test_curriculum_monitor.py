@@ -70,6 +70,7 @@ def test_the_easiest_and_hardest_samples_are_written_with_label_and_text(here):
     assert max(facts[:3]) < min(facts[3:]), "more facts are harder"
 
 
+@pytest.mark.slow
 def test_scores_of_the_model_appear_with_the_epoch_that_they_order(here):
     loss = {"class_path": "mebert.curriculum.Loss"}
     logged, (easiest, hardest) = fit(here, "--curriculum.samples", "1", difficulty=loss)

@@ -170,6 +170,7 @@ def test_predict_runs_each_row_to_the_exit_predicted_for_it(trained, here):
     assert [a.label for a in classify(pairs, engine="predicted")] == [row["label"] for row in predicted]
 
 
+@pytest.mark.slow
 def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(here, caplog):
     write_config(here, settings_of(kind="static"))
     assert run("fit", "--config", "tiny.yaml") == 0
@@ -193,6 +194,7 @@ def test_static_exits_are_as_fast_as_the_stored_speedups_and_run_nothing(here, c
     assert (here / "static.jsonl").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_static_exits_for_a_given_threshold_are_as_fast_as_the_policy_is(here, caplog):
     settings = settings_of(kind="static", max_rows=60)
     settings["model"]["init_args"]["threshold"] = 0.97

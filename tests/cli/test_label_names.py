@@ -108,6 +108,7 @@ def test_a_training_file_that_changed_or_is_gone(own, edited):
     assert seen["label_names"] == NAMES
 
 
+@pytest.mark.slow
 def test_labels_of_the_test_file_that_the_model_lacks(own, capsys):
     write_rows(own / "test.csv", rows(6, ["0", "1", "2"]))  # positions
     assert run("test", "--config", "tiny.yaml", "--ckpt_path", BEST) == 0

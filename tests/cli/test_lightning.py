@@ -208,6 +208,7 @@ def test_without_logger(tmp_path, monkeypatch):
 # ---- from a checkpoint -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_validate_and_test_repeat_the_run(in_trained_run, capsys):
     first = json.loads((in_trained_run / "runs/tiny/version_0/evaluation.json").read_text())
     assert run("validate", "--config", "tiny.yaml", "--ckpt_path", "best") == 0

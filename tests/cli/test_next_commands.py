@@ -67,6 +67,7 @@ def test_after_a_pass(command, wanted, commands):
     check(found)
 
 
+@pytest.mark.slow
 def test_after_our_own_commands(commands):
     folder = "runs/tiny/version_0"
     found = commands("bench", folder, *BENCH)

@@ -233,6 +233,7 @@ def test_an_experiment_is_its_newest_training_and_another_point_of_its_model_is_
         in_full(["test", RUN])
 
 
+@pytest.mark.slow
 def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in_trained_run):
     write_rows(Path("own.csv"), ROWS)
     quick = ["--samples", "8", "--rounds", "1", "--batch_sizes", "8", "--breakdown", "false", "--threads", "1"]

@@ -76,6 +76,7 @@ def test_a_part_of_the_loss_of_a_recipe(value, here, monkeypatch, capsys):
         assert words in line
 
 
+@pytest.mark.slow
 def test_the_checkpoint_before_it_is_whole_and_goes_on(here, monkeypatch, capsys):
     config = write(here)
     step = int(re.search(r"global step (\d+)", stopped(capsys, "--config", config)).group(1))

@@ -70,6 +70,7 @@ def test_a_checkpoint_keeps_what_was_chosen_also_where_the_threshold_is_given():
     assert other.policy.weights
 
 
+@pytest.mark.slow
 def test_through_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = experiment()

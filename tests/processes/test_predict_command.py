@@ -6,6 +6,7 @@ from runs import read_csv, run, write_rows
 TEXTS = [("anna can swim", "anna can swim"), ("ben cannot, run", "ben can run"), ("", "somebody will sing")] * 40
 
 
+@pytest.mark.slow
 def test_streamed_or_read_at_once(in_trained_run, capsys):
     folder = in_trained_run
     write_rows(folder / "rows.csv", [dict(zip(("hypothesis", "premise"), pair, strict=True)) for pair in TEXTS])

@@ -185,6 +185,7 @@ def test_rows_that_are_not_glues_own_are_told(trained, capsys, monkeypatch):
     assert "whole; next: zip -j glue.zip told/*.tsv" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [

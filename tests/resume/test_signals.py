@@ -51,6 +51,7 @@ def test_a_step_of_several_batches_is_finished(tmp_path, monkeypatch, capsys):
     assert "(step 2)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stopped_at_once_twice_between_the_epochs(tmp_path, monkeypatch, capsys, whole):
     """A resumed run writes a file of its own before its first batch: it must say what the one before it said."""
     pull(monkeypatch, [1, 0], signal.SIGINT, times=2)
@@ -91,6 +92,7 @@ def test_an_evaluation_ends_after_its_batch(tmp_path, monkeypatch, capsys, whole
     assert not list(Path().glob("*.shards"))
 
 
+@pytest.mark.slow
 def test_the_test_after_a_training_ends_after_its_batch(tmp_path, monkeypatch, capsys):
     fit = [*prepare(tmp_path, trainer={"max_epochs": 1}), "--experiment", "cut", "--test_after_fit", "true"]
     pull(monkeypatch, ["test", 0], signal.SIGTERM)

@@ -98,6 +98,7 @@ def test_bars_on_a_real_terminal(tmp_path):
     check_bars(text, PHASES[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_plain_lines_where_there_is_no_terminal(accumulated, here, capfd, caplog):
     settings = experiment()

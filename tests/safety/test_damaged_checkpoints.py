@@ -58,6 +58,7 @@ def last(in_trained_run):
     return torch.load("runs/tiny/version_0/checkpoints/last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_what_mebert_stores(last):
     told = []
 

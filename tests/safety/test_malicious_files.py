@@ -56,6 +56,7 @@ def test_a_checkpoint_with_a_bomb(args, how, says, here, marker, capsys):
     assert says in error_of(capsys, *args)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "value", "says"),
     [

@@ -128,6 +128,7 @@ def test_asked_for(here):
     assert run(*words("fit", "best", "--trainer.max_epochs", "2")) == 0
 
 
+@pytest.mark.slow
 def test_of_a_run_that_goes_on(light):
     """A run that resumes takes the best checkpoint of a finished one along, with its weights."""
     Path("tiny.yaml").write_text(Path("tiny.yaml").read_text().replace("max_epochs: 1", "max_epochs: 2"))
