@@ -89,17 +89,11 @@ def fused_bert(adapter: EncoderAdapter) -> list[list[FusedLayer]] | None:
 
     A list each, because a layer of ALBERT may consist of several; layers that share their weights share the fused form.
     """
-    parts = adapter.parts
-    if parts is None or not _are_of_its_layer(type(adapter)):
+    parts = adapter.layer_parts
+    if parts is None:
         return None
     made: dict[int, FusedLayer] = {}
     for layer in chain.from_iterable(map(adapter.layers_of, range(adapter.num_layers))):
         if id(layer) not in made:
             made[id(layer)] = FusedLayer(layer, parts)
     return [[made[id(layer)] for layer in adapter.layers_of(index)] for index in range(adapter.num_layers)]
-
-
-def _are_of_its_layer(adapter: type[EncoderAdapter]) -> bool:
-    """Whether the class that says `parts` is, or inherits, the one that says how a layer is run."""
-    named, run = (next(cls for cls in adapter.__mro__ if name in vars(cls)) for name in ("parts", "layer"))
-    return issubclass(named, run)

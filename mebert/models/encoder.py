@@ -193,6 +193,12 @@ class EncoderAdapter:
         """The position of a text's first token: those before it hold none."""
         return cls.position_offset.get(config.model_type, 0)
 
+    @property
+    def layer_parts(self) -> LayerParts | None:
+        """`parts`, where the class that says them is, or inherits, the one that says how a layer is run; else None."""
+        named, run = (next(cls for cls in type(self).__mro__ if name in vars(cls)) for name in ("parts", "layer"))
+        return self.parts if issubclass(named, run) else None
+
     def layers_of(self, index: int) -> list[Any]:
         """Hugging Face's layers that make up the layer with this 0-based index: one, but for ALBERT's groups."""
         return [attrgetter(self.layers_at)(self.encoder)[index]]

@@ -26,17 +26,15 @@ ROWS = Dim.DYNAMIC
 
 @dataclass
 class ExitGraph:
-    """A graph, its inputs besides hidden states and mask, and whether its layers are fused.
+    """A graph, and whether its layers are fused.
 
     Attributes:
         graph: Inputs `hidden`, `attention_mask`, `bias` where the family has one, and `carried`; outputs the same
             without the mask, with `logits` and `score` after `hidden`.
-        carried: How many tensors come from the exit before.
         fused: Whether the layers are ONNX Runtime's fused operators.
     """
 
     graph: onnx.ModelProto
-    carried: int
     fused: bool
 
 
@@ -93,12 +91,12 @@ def exit_graphs(model: MultiExitModel, policy: ExitPolicy, windows: bool) -> Ite
         sizes = ({0: ROWS, 1: ROWS}, {0: ROWS, 1: ROWS}, [{0: ROWS} for _ in carried], {0: ROWS, 1: ROWS})
         args = (hidden, batch["attention_mask"], carried, average)
         graph = traced(step, args if windows else args[:3], given, found, sizes if windows else sizes[:3])
-        yield ExitGraph(graph if part is None else _joined(part, graph, f"exit_{index + 1}."), len(carried), fused)
+        yield ExitGraph(graph if part is None else _joined(part, graph, f"exit_{index + 1}."), fused)
         hidden, carried, depth = after, left, layer
 
 
 def _can_fuse(model: MultiExitModel) -> bool:
-    return model.adapter.parts is not None and _activation(model) in ACTIVATIONS
+    return model.adapter.layer_parts is not None and _activation(model) in ACTIVATIONS
 
 
 def _activation(model: MultiExitModel) -> str:
@@ -107,26 +105,26 @@ def _activation(model: MultiExitModel) -> str:
 
 
 def _fused_layers(model: MultiExitModel, first: int, last: int) -> LayerGraph:
-    adapter = model.adapter
-    assert adapter.parts is not None
+    adapter, parts = model.adapter, model.adapter.layer_parts
+    assert parts is not None
     made = LayerGraph("hidden", "mask", None if adapter.attention_bias(1) is None else "bias")
     for index in range(first, last):
         for number, layer in enumerate(adapter.layers_of(index)):
-            made.add(layer, adapter.parts, _activation(model), index + 1 if not number else (index + 1) * 1000 + number)
+            made.add(layer, parts, _activation(model), index + 1 if not number else (index + 1) * 1000 + number)
     return made
 
 
 def _joined(layers: LayerGraph, head: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
     """The layers, then the exit, as one graph."""
     head = add_prefix(head, prefix, rename_inputs=False, rename_outputs=False)
-    sizes = {"B": "batch", "S": "tokens"}
+    sizes = ["batch", "tokens"]
     width = next(v for v in head.graph.input if v.name == layers.hidden).type.tensor_type.shape.dim[2].dim_value
-    inputs = [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*sizes.values(), width])]
+    inputs = [helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [*sizes, width])]
     inputs += [v for v in head.graph.input if v.name != layers.hidden]
     if layers.bias is not None:
         inputs.append(helper.make_tensor_value_info("bias", TensorProto.FLOAT, [1, None, "tokens", "tokens"]))
     if not any(v.name == "attention_mask" for v in inputs):
-        inputs.insert(1, helper.make_tensor_value_info("attention_mask", TensorProto.INT64, list(sizes.values())))
+        inputs.insert(1, helper.make_tensor_value_info("attention_mask", TensorProto.INT64, sizes))
     cast = helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.INT32)
     graph = helper.make_graph(
         [cast, *layers.nodes, *head.graph.node],

@@ -20,6 +20,7 @@ from mebert.cli.main import main
 from mebert.errors import UserError
 from mebert.inference.onnx_backend import OnnxBackend
 from mebert.models import SUPPORTED_FAMILIES
+from mebert.models.encoder import EncoderAdapter
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
 from mebert.onnx.graphs import embedding_graph, exit_graphs
@@ -53,14 +54,14 @@ def chain(model, policy, inputs, windows=None):
 
 
 @torch.no_grad()
-def agree(model, policy, inputs, **settings):
+def agree(model, policy, inputs, windows=False):
     outputs = model(**inputs)
     wanted = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"].flatten(1))
     average = None
-    if settings:
-        (ids, mask, _), windows = flat_windows(**inputs)
-        inputs, text = {"input_ids": ids, "attention_mask": mask}, np.repeat(np.arange(len(windows)), windows)
-        average = (np.arange(len(windows))[:, None] == text) / windows[:, None]
+    if windows:
+        (ids, mask, _), counts = flat_windows(**inputs)
+        inputs, text = {"input_ids": ids, "attention_mask": mask}, np.repeat(np.arange(len(counts)), counts)
+        average = (np.arange(len(counts))[:, None] == text) / counts[:, None]
     logits, scores = chain(model, policy, inputs, None if average is None else average.astype(np.float32))
     torch.testing.assert_close(logits, outputs.logits, atol=1e-4, rtol=0)
     torch.testing.assert_close(scores, wanted, atol=1e-4, rtol=0)
@@ -73,6 +74,21 @@ def test_every_family_gives_pytorchs_logits_and_scores(family):
     agree(model, Stacked().bind(model), tiny_batch(batch=4, tokens=11))
     fused = next(exit_graphs(model, Stacked().bind(model), False)).fused
     assert fused == (family not in ("deberta-v2", "modernbert", "eurobert"))
+
+
+class Doubled(EncoderAdapter):
+    families = ()
+
+    def layer(self, index, hidden, mask):
+        return super().layer(index, hidden * 2, mask)
+
+
+@pytest.mark.slow
+def test_layers_that_a_subclass_runs_otherwise_are_not_fused():
+    model = tiny_model(exit_layers=[1, 3])
+    model.adapter = Doubled(model.encoder)
+    agree(model, policy_by_name("entropy")().bind(model), tiny_batch())
+    assert not next(exit_graphs(model, policy_by_name("entropy")().bind(model), False)).fused
 
 
 @pytest.mark.slow
