@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from scipy.special import rel_entr
 from torch import Tensor
 
 
@@ -30,6 +29,8 @@ def hoeffding_bentkus_p_value(total: Tensor, n: int, limit: float) -> Tensor:
     min(exp(-n h(min(r, a), a)), e P(Binomial(n, a) <= ceil(n r))) with r the mean loss, a the limit and
     h(r, a) = r ln(r/a) + (1-r) ln((1-r)/(1-a)). `total` (...) is their sum; sums of halves and whole numbers are exact.
     """
+    from scipy.special import rel_entr  # as above
+
     total = total.double()
     mean = (total / n).clamp(max=limit).numpy()
     divergence = torch.as_tensor(rel_entr(mean, limit) + rel_entr(1 - mean, 1 - limit))
