@@ -110,7 +110,7 @@ def test_dependencies_have_a_pin_and_a_lower_bound():
 
     newest, oldest = pins("constraints.txt"), pins("constraints-min.txt")
     found = re.findall(
-        r'"([A-Za-z][\w.-]*)(?:\[\w+\])?>=([\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        r'"([A-Za-z][\w.-]*)(?:\[[\w,]+\])?>=([\d.]+)', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     )
     bounds = {package.lower(): version for package, version in found if package not in ("setuptools", "mebert")}
     assert set(bounds) == set(oldest), "every lower bound of pyproject.toml stands in constraints-min.txt"
