@@ -20,13 +20,14 @@ from mebert.errors import UserError, brief, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.batching import MOST_ROWS
-from mebert.inference.onnx_backend import OnnxBackend
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
+from mebert.onnx.backend import OnnxBackend
 from mebert.policies import ExitPolicy, policy_by_name
-from mebert.policies.stored_thresholds import OperatingPoint, asked_by, load_policy, stored_point, stored_threshold
+from mebert.policies.stored_thresholds import load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.model_spec import Expected, ModelSpec, saved_model_folder
+from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.thresholds import Threshold, as_threshold, check_threshold
 
 if TYPE_CHECKING:

@@ -38,11 +38,11 @@ from mebert.policies import (
     policy_from_spec,
 )
 from mebert.policies.base import LOOSEST
-from mebert.policies.stored_thresholds import OperatingPoint, asked_by
 from mebert.policies.temperature import fit_temperatures
 from mebert.policies.top_k import final_score_bounds
 from mebert.runtime.messages import rank_zero_warn
 from mebert.storage.model_spec import Expected
+from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.stored_weights import fill_weights, opening
 from mebert.storage.thresholds import Threshold, numbers_of, threshold_text
 

@@ -104,6 +104,7 @@ def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
         },
         "operating_points": {f"{k:g}": v for k, v in spec.operating_points.get(policy.name, {}).items()},
         "max_drops": {f"{k:g}": v for k, v in drops.get(policy.name, {}).items()},
+        "expected": [one.model_dump() for one in spec.expected.get(policy.name, ())],
         "max_length": source.max_length,
         "longest": source.longest,
         "stride": spec.stride,

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +21,14 @@ from mebert.models.pretrained import WEIGHTS
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
+from mebert.storage.operating_point import OperatingPoint
 from mebert.storage.run_folder import RunFolder
-from mebert.storage.thresholds import Threshold, as_threshold, numbers_of, threshold_text
+from mebert.storage.thresholds import Threshold, numbers_of
 
 Thresholds = Mapping[str, Mapping[float, Threshold]]
 """Policy name to number (a speed-up by layers, or a largest drop) to threshold."""
 
 SECTIONS = ("operating_points", "max_drops", "guarantees")
-
-
-MAX_DROP = 0.005
-"""The default operating point may lose this much of the task's main metric on validation data, unless set."""
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """A policy at a threshold, why it is that one, and what validation data expect of it.
-
-    Attributes:
-        policy: Its name.
-        threshold: Samples leave below it; 0 is the full depth.
-        chosen_by: What chose the threshold, such as `max_drop 0.005`.
-        expected: Metric, drop and speed-up on the rows on which it was chosen; None where no such pass is known.
-    """
-
-    policy: str
-    threshold: Threshold
-    chosen_by: str
-    expected: Expected | None = None
-
-    @property
-    def allowed_drop(self) -> float:
-        """The largest drop that it was chosen for; the default one where something else chose it."""
-        found = re.search(r"max_drop (\S+)$", self.chosen_by)
-        return MAX_DROP if found is None else float(found[1])
-
-    def __str__(self) -> str:
-        depth = ", full depth" if self.threshold == 0.0 else ""
-        return f"{self.policy}, threshold {threshold_text(self.threshold)}{depth} (by {self.chosen_by})"
-
-    def as_lines(self) -> dict[str, str]:
-        """The point and what is expected of it, for the summary of a command."""
-        if self.expected is None:
-            unknown = "not known: no validation pass is stored for this threshold"
-            return {"operating point": str(self), "expected": unknown}
-        lines = {"operating point": str(self), "expected": str(self.expected)}
-        rows, allowed = self.expected.samples, self.allowed_drop
-        if self.threshold and "max_drop" in self.chosen_by and 0 < rows * allowed < 1:
-            lines["few rows"] = f"a row of {rows:,} is {1 / rows:.2g}: other rows may lose more (--speedup 1)"
-        return lines
 
 
 def stored_point(
@@ -80,15 +37,6 @@ def stored_point(
     """The operating point of a policy at its threshold, with what is stored about it."""
     known = next((one for one in expected.get(policy.name, ()) if one.threshold == policy.threshold), None)
     return OperatingPoint(policy.name, policy.threshold, chosen_by or "the model as it was saved", known)
-
-
-def asked_by(
-    threshold: float | Sequence[float] | None = None, speedup: float | None = None, max_drop: float | None = None
-) -> str | None:
-    """The setting that names an operating point, in words; None if all are None."""
-    numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
-    given = ((name, as_threshold(value)) for name, value in numbers.items() if value is not None)
-    return next((f"{name} {threshold_text(value, 6)}" for name, value in given), None)
 
 
 def check_max_drop(name: str, value: float | None) -> None:

@@ -10,7 +10,7 @@ from mebert.report.layout import print_pairs
 from mebert.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from mebert.policies.stored_thresholds import OperatingPoint
+    from mebert.storage.operating_point import OperatingPoint
 
 SUGGESTED_DROP = 0.01  # larger than the default, so that the command changes something
 

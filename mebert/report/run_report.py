@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.evaluation import Evaluation
 from mebert.report.layout import as_markdown, console, plain_markdown, print_pairs, print_table
 from mebert.report.summary import one_line, summary_table
 from mebert.report.tables import evaluation_tables, print_evaluation
 from mebert.storage.atomic import write_text
+from mebert.storage.operating_point import OperatingPoint
 
 
 def print_report(evaluations: Sequence[Evaluation], point: OperatingPoint, verbose: bool, parts: Table) -> None:

@@ -13,8 +13,8 @@ from runs import read_csv
 from mebert.callbacks import PredictionWriter
 from mebert.errors import UserError
 from mebert.policies import Entropy
-from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.prediction_files import write_table
+from mebert.storage.operating_point import OperatingPoint
 
 TEXTS = ["plain", 'with "quotes", commas', "two\nlines", "", "Zürich 漢字", "=1+1"]
 

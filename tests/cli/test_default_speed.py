@@ -10,10 +10,10 @@ from runs import read_csv, run
 
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
-from mebert.policies.stored_thresholds import MAX_DROP
 from mebert.storage.atomic import atomic_write
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.operating_point import MAX_DROP
 
 RUN = "runs/tiny/version_0"
 COMMON = ["--config", "tiny.yaml", "--ckpt_path", "best"]

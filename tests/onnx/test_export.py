@@ -18,11 +18,11 @@ from tiny import tiny_batch, tiny_model
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
 from mebert.errors import UserError
-from mebert.inference.onnx_backend import OnnxBackend
 from mebert.models import SUPPORTED_FAMILIES
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
+from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.runner import ExportError, OnnxClassifier
 from mebert.policies import ExitPolicy, PatientEntropy, Stacked, policy_by_name

@@ -14,8 +14,9 @@ from mebert.errors import UserError
 from mebert.models import CascadeModel, MultiExitModel, build_encoder
 from mebert.models.families import quiet_loading
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import OperatingPoint, load_policy, stored_point
+from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.operating_point import OperatingPoint
 from mebert.storage.run_folder import find_model
 from mebert.storage.stored_weights import trained_folder
 from mebert.storage.thresholds import Threshold

@@ -30,12 +30,12 @@ from mebert.data.tokenizers import DEFAULT_LENGTH, tell_unknown_length
 from mebert.errors import UserError
 from mebert.inference import PrecisionName, prepare_model, prepare_policy
 from mebert.models import MultiExitModel
-from mebert.policies.stored_thresholds import MAX_DROP
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.runtime.progress import Progress
 from mebert.storage.model_spec import ModelSpec
+from mebert.storage.operating_point import MAX_DROP
 from mebert.storage.thresholds import Threshold
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"

@@ -12,8 +12,8 @@ from mebert.commands.inspect.spaces import ExitSpace
 from mebert.commands.inspect.tokens import TokenView
 from mebert.commands.inspect.trace import TextTrace
 from mebert.policies import ExitPolicy, FixedExit
-from mebert.policies.stored_thresholds import OperatingPoint
 from mebert.report.page import Style, styles
+from mebert.storage.operating_point import OperatingPoint
 from mebert.storage.thresholds import threshold_text
 
 # Of ColorBrewer's YlGnBu (Brewer 2003) what shows on white, also to the colour-blind. Early exits are light.

@@ -20,9 +20,9 @@ from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
-from mebert.inference.onnx_backend import OnnxBackend, is_exported
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
+from mebert.onnx.backend import OnnxBackend, is_exported
 from mebert.report.prediction_files import Chunk, check_prediction_path, label_cells, print_table, write_table
 from mebert.report.prediction_score import PredictionScore
 from mebert.storage.model_spec import ModelSpec

@@ -6,7 +6,7 @@ from mebert.commands.bench.accuracy import Accuracy
 from mebert.commands.bench.output import explained
 from mebert.commands.bench.results import Row
 from mebert.commands.bench.verdict import verdict
-from mebert.policies.stored_thresholds import MAX_DROP, OperatingPoint
+from mebert.storage.operating_point import MAX_DROP, OperatingPoint
 
 
 def row(name, seconds, precision="float32", size=32, target=None):

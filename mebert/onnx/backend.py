@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mebert.choices import ProblemType
 from mebert.errors import UserError
-from mebert.policies.stored_thresholds import OperatingPoint, asked_by
 from mebert.storage.model_spec import Expected
-from mebert.storage.thresholds import as_threshold
+from mebert.storage.operating_point import OperatingPoint, asked_by
+from mebert.storage.thresholds import Threshold, as_threshold
 
 if TYPE_CHECKING:
     from mebert.onnx.runner import OnnxClassifier
@@ -43,12 +43,13 @@ class OnnxBackend:
 
     Args:
         folder: As `python -m mebert export` wrote it.
+        threads: Of all models of the process; None: one a core.
 
     Raises:
         UserError: It is no export, it is damaged, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
         if not is_exported(folder):
             raise UserError(
                 f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"
@@ -56,13 +57,16 @@ class OnnxBackend:
         with runner_errors():
             from mebert.onnx.runner import OnnxClassifier
 
-            self.runner: OnnxClassifier = OnnxClassifier(folder)
+            self.runner: OnnxClassifier = OnnxClassifier(folder, threads)
         manifest = self.runner.manifest
         self.exit_layers = tuple(manifest["exit_layers"])
         self.max_length, self.num_texts = manifest["max_length"], manifest["num_texts"]
         self.precision = manifest["precision"]
         self.problem_type: ProblemType = manifest["problem_type"]
         self.multi_label = self.problem_type == "multi_label_classification"
+        name = manifest["policy"]["name"]
+        self.operating_points = {name: _by_number(manifest["operating_points"])}
+        self.max_drops = {name: _by_number(manifest["max_drops"])}
 
     @property
     def label_names(self) -> list[str]:
@@ -86,8 +90,10 @@ class OnnxBackend:
             raise UserError(f"policy {policy!r} is not in this export, which has {own['name']!r}; leave it out")
         with runner_errors():
             chosen = as_threshold(self.runner.threshold_of(threshold, speedup, max_drop))
-        known = own["expected"] if chosen == as_threshold(own["threshold"]) else None
-        expected = None if known is None else Expected(threshold=chosen, **known)
+        stored = [Expected(**one) for one in self.runner.manifest.get("expected", ())]
+        if own["expected"] is not None:  # all that an export of an earlier mebert has
+            stored.append(Expected(threshold=as_threshold(own["threshold"]), **own["expected"]))
+        expected = next((one for one in stored if as_threshold(one.threshold) == chosen), None)
         return OperatingPoint(own["name"], chosen, asked_by(threshold, speedup, max_drop) or own["chosen_by"], expected)
 
     def __call__(self, texts: Any, *, policy: str | None = None, engine: str = "auto", **settings: Any) -> Any:
@@ -98,6 +104,10 @@ class OnnxBackend:
         with runner_errors():
             found = self.runner(texts, **settings)
         return _with_errors(found) if isinstance(found, Iterator) else found
+
+
+def _by_number(stored: Mapping[str, Any]) -> dict[float, Threshold]:
+    return {float(number): as_threshold(threshold) for number, threshold in stored.items()}
 
 
 def _with_errors(found: Iterator[Any]) -> Iterator[Any]:

@@ -1,0 +1,257 @@
+"""A model behind a server: it answers batches of requests, each at the operating point that it asks for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel
+
+import mebert
+from mebert.choices import PrecisionName, ProblemType
+from mebert.errors import UserError
+from mebert.onnx.backend import OnnxBackend, is_exported
+from mebert.serving.schema import (
+    Answer,
+    ExpectedMetric,
+    ListAnswer,
+    PointInfo,
+    PredictRequest,
+    Refused,
+    Speed,
+    TextAnswer,
+)
+from mebert.storage.run_folder import find_model
+
+if TYPE_CHECKING:
+    from mebert.inference.classifier import EarlyExitClassifier
+
+BackendName = Literal["auto", "torch", "onnx"]
+
+OWN_SPEED = Speed()  # the model's own operating point
+
+logger = logging.getLogger(__name__)
+
+
+class ServedPoint(PointInfo):
+    """An operating point that requests can be answered at, and the settings that ask for it."""
+
+    settings: dict[str, float]
+
+    @property
+    def speed(self) -> Speed:
+        """What asks for it."""
+        return Speed(**self.settings)
+
+
+class ModelInfo(BaseModel):
+    """What `/info` says of a model; the first of the points is the default one."""
+
+    model: str
+    labels: list[str]
+    problem_type: ProblemType
+    texts_per_input: int | None
+    exit_layers: list[int]
+    max_length: int
+    backend: Literal["torch", "onnx"]
+    precision: str
+    mebert_version: str
+    operating_points: list[ServedPoint]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request's answer.
+
+    Attributes:
+        json: An `Answer`, or a `ListAnswer` where the request has a list.
+        exits: Exit of each of its texts, from 1.
+        point: Name of the operating point.
+        batch: Texts that were classified together with it; 0 where another answer of the same batch counts them.
+    """
+
+    json: bytes
+    exits: tuple[int, ...]
+    point: str
+    batch: int = 0
+
+
+class ServedModel:
+    """A classifier that answers `PredictRequest`s; requests that ask for the same speed share batches.
+
+    Any server can hold one. A process of its own calls `answer`; the requests come from `parse_request`:
+
+        model = ServedModel.open("runs/quickstart/version_0")
+        found = model.answer([parse_request(body, Limits()) for body in bodies])   # Answered or Refused, in order
+
+    Args:
+        classify: The classifier.
+        name: What the model is called, for `info`.
+        batch_size: Most texts that run through the layers together.
+    """
+
+    def __init__(self, classify: EarlyExitClassifier | OnnxBackend, name: str, batch_size: int = 32) -> None:
+        self.classify, self.name, self.batch_size = classify, name, batch_size
+        self.points = self._stored_points()
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path,
+        backend: BackendName = "auto",
+        precision: PrecisionName | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        batch_size: int = 32,
+    ) -> ServedModel:
+        """Open a run, a model folder, a Hub id or a folder of `export`; the latter without PyTorch.
+
+        Args:
+            model: Its path or id.
+            backend: `auto`: onnx for a folder of `export`, else torch.
+            precision: As in `EarlyExitClassifier`; an export has its own.
+            device: As in `EarlyExitClassifier`; an export runs on the CPU.
+            threads: Of this process; None: one a core.
+            batch_size: As in the class.
+
+        Raises:
+            UserError: There is no such model, or a setting does not fit it.
+        """
+        if backend == "onnx" or (backend == "auto" and is_exported(model)):
+            if precision is not None:
+                raise UserError(f"precision {precision} is not for an export, which has its own; leave it out")
+            if device not in (None, "auto", "cpu"):
+                raise UserError(f"device {device} is not for an export, which runs on the CPU; leave it out")
+            return cls(OnnxBackend(model, threads), str(model), batch_size)
+        import torch
+
+        from mebert.inference.classifier import EarlyExitClassifier
+        from mebert.storage.stored_weights import trained_folder
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        folder = trained_folder(find_model(model))
+        device = None if device == "auto" else device
+        return cls(EarlyExitClassifier.from_pretrained(folder, device, precision), str(model), batch_size)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is served."""
+        classify = self.classify
+        return ModelInfo(
+            model=self.name,
+            labels=classify.label_names,
+            problem_type=classify.problem_type,
+            texts_per_input=classify.num_texts,
+            exit_layers=list(classify.exit_layers),
+            max_length=classify.max_length,
+            backend="onnx" if isinstance(classify, OnnxBackend) else "torch",
+            precision=classify.precision,
+            mebert_version=mebert.__version__,
+            operating_points=self.points,
+        )
+
+    def answer(
+        self, requests: Sequence[PredictRequest], default: Speed = OWN_SPEED
+    ) -> list[Answered | Refused | Exception]:
+        """Answers in the order of the requests; where one cannot be answered, the others are.
+
+        Args:
+            requests: Of one batch.
+            default: The speed of those that name none.
+
+        Returns:
+            For each an `Answered`; or a `Refused` where it is at fault (a speed that is not stored); or the exception
+            that classifying its texts has raised.
+        """
+        groups: dict[Speed, list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault(request.speed if request.speed.settings else default, []).append(place)
+        found: dict[int, Answered | Refused | Exception] = {}
+        for speed, places in groups.items():
+            found |= zip(places, self._answer_alike([requests[place] for place in places], speed), strict=True)
+        return [found[place] for place in range(len(requests))]
+
+    def point(self, speed: Speed) -> PointInfo:
+        """The operating point that a speed names.
+
+        Raises:
+            UserError: It is not stored.
+        """
+        point = self.classify.point_of(**speed.settings)
+        known, expected = point.expected, None
+        if known is not None:
+            expected = ExpectedMetric(**known.model_dump(include=set(ExpectedMetric.model_fields)))
+        threshold = list(point.threshold) if isinstance(point.threshold, tuple) else point.threshold
+        return PointInfo(
+            name=speed.name, policy=point.policy, threshold=threshold, chosen_by=point.chosen_by, expected=expected
+        )
+
+    def _answer_alike(self, requests: Sequence[PredictRequest], speed: Speed) -> list[Answered | Refused | Exception]:
+        """Answers for requests at one speed, whose texts are classified together."""
+        try:
+            point = self.point(speed)
+        except UserError as error:
+            refused = Refused(422, str(error), next(iter(speed.settings), None))
+            return [refused] * len(requests)
+        fit = [self._refusal(request) for request in requests]
+        fitting = [request for request, refusal in zip(requests, fit, strict=True) if refusal is None]
+        answered = iter(self._classify(fitting, speed, point) if fitting else ())
+        return [next(answered) if refusal is None else refusal for refusal in fit]
+
+    def _classify(
+        self, requests: Sequence[PredictRequest], speed: Speed, point: PointInfo
+    ) -> list[Answered | Refused | Exception]:
+        texts = [text for request in requests for text in request.inputs]
+        try:
+            predictions = iter(self.classify(texts, batch_size=self.batch_size, **speed.settings))
+            own = [[next(predictions) for _ in request.inputs] for request in requests]
+        except Exception as error:  # of one text: the others shall not suffer from it
+            if len(requests) == 1:
+                logger.exception("a request could not be classified")
+                return [error]
+            return [one for request in requests for one in self._classify([request], speed, point)]
+        found: list[Answered | Refused | Exception] = []
+        for request, part in zip(requests, own, strict=True):
+            answers = [
+                TextAnswer(
+                    label=one.label,
+                    labels=None if one.labels is None else list(one.labels),
+                    score=one.score,
+                    probabilities=one.probabilities,
+                    exit=one.exit,
+                )
+                for one in part
+            ]
+            answer: BaseModel
+            if request.texts is None:
+                answer = Answer(**dict(answers[0]), operating_point=point)
+            else:
+                answer = ListAnswer(predictions=answers, operating_point=point)
+            json = answer.model_dump_json().encode()
+            found.append(Answered(json, tuple(one.exit for one in part), point.name, 0 if found else len(texts)))
+        return found
+
+    def _refusal(self, request: PredictRequest) -> Refused | None:
+        """Why a request does not fit the model: texts where it was trained on pairs, or pairs where on texts."""
+        wanted = self.classify.num_texts
+        for place, text in enumerate(request.inputs):
+            if wanted is not None and (1 if isinstance(text, str) else 2) != wanted:
+                what = "pairs of texts: give pair [a, b]" if wanted == 2 else "single texts: give text"
+                field = request.field_of(place)
+                return Refused(422, f"{field}: this model reads {what}", field)
+        return None
+
+    def _stored_points(self) -> list[ServedPoint]:
+        own = self.classify.point_of().policy
+        speeds = [
+            Speed(),
+            *(Speed(speedup=number) for number in self.classify.operating_points.get(own, {})),
+            *(Speed(max_drop=number) for number in self.classify.max_drops.get(own, {})),
+        ]
+        if Speed(speedup=1.0) not in speeds:
+            speeds.insert(1, Speed(speedup=1.0))
+        return [ServedPoint(**dict(self.point(speed)), settings=speed.settings) for speed in speeds]
