@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ def summary(cells: list[Cell], max_drop: float) -> str:
     kept = "within" if elastic["p99"] <= elastic["target"] else "above"
     allowed = "within" if drop(elastic) <= max_drop else "above"
     late, in_time = 100 * (1 - share(full, "in_time")), 100 * share(idle, "in_time")
+    lost = 100 * drop(elastic)
     return f"""The target is {1000 * full["target"]:.0f} ms. At twice the full depth's capacity the elastic server's p99
-is {1000 * elastic["p99"]:.0f} ms, {kept} the target, and its accuracy {100 * drop(elastic):.2f} points below full depth's
-on the same texts, {allowed} the {100 * max_drop:g} that `--max_drop {max_drop:g}` allows; full depth alone refuses or
+is {1000 * elastic["p99"]:.0f} ms, {kept} the target, and its accuracy {lost:.2f} points below full depth's on the same
+texts, {allowed} the {100 * max_drop:g} that `--max_drop {max_drop:g}` allows; full depth alone refuses or
 answers late {late:.0f} % of the requests. At half the capacity the elastic server loses {100 * drop(idle):.2f} points,
 and {in_time:.1f} % are answered in time."""
 
@@ -70,7 +72,7 @@ def picture(cells: list[Cell], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    values = (
+    values: tuple[tuple[str, Callable[[Cell], float]], ...] = (
         ("p99 of the answers, ms", lambda cell: 1000 * cell["p99"]),
         ("answered in time, % of sent", lambda cell: 100 * share(cell, "in_time")),
         ("accuracy of the answers, %", lambda cell: 100 * cell["right"] / cell["answered"]),
