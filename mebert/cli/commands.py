@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": "Compare tested runs of one task at equal speed, with paired tests on the same rows.",
     "inspect": "Look inside one model: a text exit by exit, its tokens, what each exit sees in two dimensions.",
     "export": "Write a model as a folder that ONNX Runtime runs without PyTorch, checked against PyTorch.",
+    "serve": "Answer over HTTP: batches, worker processes, metrics, a speed for each request.",
     "cascade": "Put trained models behind one another: small ones first, the large one where they are not confident.",
     "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
     "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
@@ -32,6 +33,7 @@ RUN_FIRST = {
     "inspect": 'python -m mebert inspect RUN --text "..." [options]',
     "compare": "python -m mebert compare RUN RUN ... [options]",
     "export": "python -m mebert export RUN --out FOLDER [options]",
+    "serve": "python -m mebert serve RUN [--port 8000] [options]",
 }
 """The usage of commands whose first argument is a model."""
 

@@ -12,9 +12,9 @@ class PointControl(Protocol):
     """Chooses the operating point of requests that name no speed.
 
     One object in the one process that speaks HTTP; its methods are called from one thread, with a clock in seconds
-    that never goes back. `update` is called at every tick (`TICK`) and after answers, at most once in a few
-    milliseconds. What it returns is written to shared memory, which every worker reads before each of its batches: so
-    it holds for the requests that wait already. Requests that name a speed are told to it, too: they take time.
+    that never goes back (`time.monotonic`). `update` is called at every tick (`TICK`). What it returns is written to
+    shared memory, which every worker reads before each of its batches: so it holds for the requests that wait already.
+    Requests that name a speed are told to it, too: they take time. The time at each point is counted in `/metrics`.
     """
 
     def arrived(self, now: float) -> None:
@@ -34,8 +34,9 @@ class PointControl(Protocol):
 
 
 MakeControl = Callable[[Sequence[ServedPoint]], PointControl]
-"""Makes a control once the model is open. The points are those of `/info`; the first is the default one. It is carried
-to another process: a function of a module, a class, or a `functools.partial` of one."""
+"""Makes a control once the model is known: `mebert/commands/serve/run.py` names it. A UserError ends the server.
+
+The points are those of `/info`, the first is the default one; `update` gives a place among them."""
 
 TICK = 0.1  # seconds
 

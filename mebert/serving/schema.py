@@ -92,15 +92,17 @@ class PredictRequest(BaseModel):
         json_schema_extra={"examples": [{"text": "A fine film."}, {"texts": ["A fine film.", "Dull."], "speedup": 2}]},
     )
 
-    text: str | None = Field(None, description="A text.")
-    pair: Pair | None = Field(None, description="Two texts that belong together.")
+    text: str | None = Field(default=None, description="A text.")
+    pair: Pair | None = Field(default=None, description="Two texts that belong together.")
     texts: Annotated[list[str | Pair], Field(min_length=1, fail_fast=True)] | None = Field(
-        None, description="Several texts, or pairs of texts."
+        default=None, description="Several texts, or pairs of texts."
     )
-    speedup: Annotated[Number, Field(ge=1)] | None = Field(None, description="A stored speed-up; 1 is the full depth.")
-    max_drop: Annotated[Number, Field(ge=0, lt=1)] | None = Field(None, description="A stored largest drop.")
+    speedup: Annotated[Number, Field(ge=1)] | None = Field(
+        default=None, description="A stored speed-up; 1 is the full depth."
+    )
+    max_drop: Annotated[Number, Field(ge=0, lt=1)] | None = Field(default=None, description="A stored largest drop.")
     threshold: Threshold | Annotated[list[Threshold], Field(min_length=1, fail_fast=True)] | None = Field(
-        None, description="Of the model's exit policy, in [0, 1]; a list has one for each exit but the last."
+        default=None, description="Of the model's exit policy, in [0, 1]; a list has one for each exit but the last."
     )
 
     @property
@@ -147,9 +149,9 @@ def _is_none(value: Any) -> bool:
 class TextAnswer(BaseModel):
     """The answer for one text; `label` for one class, `labels` where a text may have several, `score` for a number."""
 
-    label: str | None = Field(None, exclude_if=_is_none)
-    labels: list[str] | None = Field(None, exclude_if=_is_none)
-    score: float | None = Field(None, exclude_if=_is_none)
+    label: str | None = Field(default=None, exclude_if=_is_none)
+    labels: list[str] | None = Field(default=None, exclude_if=_is_none)
+    score: float | None = Field(default=None, exclude_if=_is_none)
     probabilities: dict[str, float]
     exit: int = Field(description="At which the text left, from 1.")
 
@@ -171,7 +173,7 @@ class ErrorAnswer(BaseModel):
     """Why there is no answer."""
 
     detail: str
-    field: str | None = Field(None, description="The key of the request that is at fault.")
+    field: str | None = Field(default=None, description="The key of the request that is at fault.")
 
 
 def parse_request(body: bytes | bytearray, limits: Limits) -> PredictRequest:

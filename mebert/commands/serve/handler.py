@@ -1,0 +1,188 @@
+"""POST /predict: a request is read and checked, waits in the queue, and is answered, or refused in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from litserve.server import BaseRequestHandler
+from litserve.utils import ResponseBufferItem
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mebert.commands.serve.guard import BUSY_RETRY, discard, read_body, refusal_response
+from mebert.commands.serve.metrics import Metrics
+from mebert.commands.serve.shared import Shared
+from mebert.serving.control import TICK, PointControl
+from mebert.serving.model import Answered, ModelInfo
+from mebert.serving.schema import Limits, PredictRequest, Refused, parse_request
+
+BODY_SECONDS = 10.0
+LOST_AFTER, EMPTY_FOR = 1.0, 0.5  # seconds
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Waiting(ResponseBufferItem):
+    """A request in the queue or with a worker; `since` when it came, `texts` how many it has."""
+
+    since: float = 0.0
+    texts: int = 0
+
+
+class PredictHandler(BaseRequestHandler):
+    """Answers requests in the process that speaks HTTP.
+
+    LitServe's own waits without an end for an answer, and marks requests of a worker that died in another process than
+    that which waits for them; so both are done here.
+    """
+
+    control: PointControl  # is set before the first request
+
+    def __init__(
+        self,
+        lit_api: Any,
+        server: Any,
+        shared: Shared,
+        metrics: Metrics,
+        limits: Limits,
+        max_queue: int,
+        timeout: float,
+    ) -> None:
+        super().__init__(lit_api, server)
+        self.shared, self.metrics = shared, metrics
+        self.limits, self.max_queue, self.timeout = limits, max_queue, timeout
+        self.texts = 0  # that wait
+        self._reading = 0  # requests whose bodies are being read
+        self._deaths = shared.deaths
+        self._last_death, self._empty_since = -float("inf"), float("inf")
+
+    async def handle_request(self, request: Request, request_type: Any = Request) -> Response:
+        """The response to a request; every error is one of HTTP's."""
+        begin, metrics = time.monotonic(), self.metrics
+        try:
+            answer = await self._answer(request, begin)
+            response = Response(answer.json, media_type="application/json")
+            metrics.count_answer(answer, time.monotonic() - begin)
+        except Refused as refused:
+            response = refusal_response(refused)
+        except Exception:
+            logger.exception("a request could not be answered")
+            response = refusal_response(Refused(500, "internal error"))
+        metrics.count(response.status_code)
+        return response
+
+    async def _answer(self, request: Request, begin: float) -> Answered:
+        kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        if not (kind == "application/json" or kind.endswith("+json")) or coding != "identity":
+            await discard(request.receive)
+            what = f"Content-Type is {kind[:60]!r}" if coding == "identity" else f"Content-Encoding is {coding[:60]!r}"
+            raise Refused(415, f"{what}: send JSON, with Content-Type: application/json")
+        self._check_room(self._reading + 1)
+        self._reading += 1
+        try:
+            length = request.headers.get("content-length")
+            body = await read_body(request.receive, length, self.limits.request_bytes, BODY_SECONDS)
+        finally:
+            self._reading -= 1
+        parsed = parse_request(body, self.limits)
+        self.control.arrived(begin)
+        count = len(parsed.inputs)
+        self._check_room(count)
+        self.texts += count
+        try:
+            answer = await self._ask(parsed, begin, count)
+        finally:
+            self.texts -= count
+        self.control.finished(now := time.monotonic(), now - begin)
+        return answer
+
+    def _check_room(self, more: int) -> None:
+        if self.texts + more > self.max_queue:
+            raise Refused(503, f"{self.texts:,} texts wait already, of {self.max_queue:,}", retry_after=BUSY_RETRY)
+
+    async def _ask(self, request: PredictRequest, begin: float, count: int) -> Answered:
+        """Put a request into the queue and wait for its answer."""
+        uid, _ = await self._submit_request(request.model_dump_json(exclude_none=True).encode())
+        item = Waiting(asyncio.Event(), since=begin, texts=count)
+        waiting = self.server.response_buffer
+        waiting[uid] = item
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.timeout):
+                await item.event.wait()
+        except TimeoutError:
+            raise Refused(503, f"not answered within {self.timeout:g} s", retry_after=BUSY_RETRY) from None
+        finally:
+            del waiting[uid]
+        answer = (item.response or [None])[0]
+        if isinstance(answer, Refused):
+            raise answer
+        if not isinstance(answer, Answered):
+            raise RuntimeError(f"a worker has sent {answer!r:.100}")
+        return answer
+
+    async def watch(self, info: ModelInfo) -> None:
+        """Until cancelled: end the requests of workers that died, and ask which point is the default one."""
+        shared, metrics = self.shared, self.metrics
+        names = [point.name for point in info.operating_points]
+        metrics.use_points(names, len(info.exit_layers))
+        metrics.point.labels(names[shared.point]).set(1)
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            waiting: Any = self.server.response_buffer
+            metrics.at_point.labels(names[shared.point]).inc(now - last)
+            metrics.waiting.set(self.texts)
+            last = now
+            oldest = max(0.0, now - next(iter(waiting.values())).since) if waiting else 0.0
+            with suppress_and_log():
+                place = self.control.update(now, len(waiting), oldest)
+                if place != shared.point:
+                    metrics.point.labels(names[shared.point]).set(0)
+                    metrics.point.labels(names[place]).set(1)
+                    shared.point = place
+            self._end_requests_of_the_dead(waiting, now)
+
+    def _end_requests_of_the_dead(self, waiting: dict[str, Waiting], now: float) -> None:
+        deaths = self.shared.deaths
+        for worker, (before, after) in enumerate(zip(self._deaths, deaths, strict=True)):
+            if after > before:
+                self.metrics.restarts.inc(after - before)
+                self._last_death = now
+                _end([item for item in waiting.values() if item.worker_id == worker])
+        self._deaths = deaths
+        if now - self._last_death < self.timeout + EMPTY_FOR:
+            # A request can be lost on its way to a worker that is killed: none has it, though nothing waits.
+            queue = self.server._get_request_queue(self.lit_api.api_path)
+            old = [item for item in waiting.values() if item.worker_id is None and now - item.since > LOST_AFTER]
+            self._empty_since = min(self._empty_since, now) if old and queue.empty() else float("inf")
+            if now - self._empty_since > EMPTY_FOR:
+                _end(old)
+
+
+def _end(items: list[Waiting]) -> None:
+    for item in items:
+        if not item.event.is_set():
+            refused = Refused(503, "the worker with this request has died: send it again", retry_after=BUSY_RETRY)
+            item.response = [refused]
+            item.event.set()
+
+
+class suppress_and_log(suppress):
+    """What goes wrong is logged, and does not end the watch."""
+
+    def __init__(self) -> None:
+        super().__init__(Exception)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        """Log an exception."""
+        if isinstance(error, Exception):
+            logger.error("the choice of the operating point failed", exc_info=error)
+        return bool(super().__exit__(kind, error, trace))

@@ -1,0 +1,116 @@
+"""HTTP connections with bounds that uvicorn does not set: on heads that never end, on idle and on pipelined ones."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import TimerHandle
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+CONNECTIONS = 1000
+HEAD_SECONDS = 10.0  # from the first byte of a head (or the connection) to its end
+HEAD_BYTES = 2**16
+MESSAGE_BYTES = 2**25  # head, body and what chunks and trailers add
+PIPELINED = 32  # requests of one connection that were sent before the answer to the first
+FLUSH_SECONDS = 10.0  # for a client to read its answer before the connection is cut
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_timer: TimerHandle | None = None
+        self._message_bytes = 0
+        self._in_head = True
+        self._running: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's, unless there are too many."""
+        super().connection_made(transport)
+        self._await_head()
+        if len(self.connections) > CONNECTIONS:
+            self._refuse(503, b"retry-after: 1\r\n")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        self._head_is_there()
+        self._forget()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """A client that sends no more may still read its answer."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return None
+        self.cycle.keep_alive = False
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's, unless the head or the pipeline is too long."""
+        if self.transport.is_closing():
+            return
+        self._message_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_head and self._message_bytes > HEAD_BYTES:
+            self._refuse(431)
+        elif self._message_bytes > MESSAGE_BYTES:
+            self._refuse(413)
+        elif len(self.pipeline) > PIPELINED:
+            self._refuse(429)
+        elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_head()
+
+    def on_message_begin(self) -> None:
+        """As uvicorn's."""
+        super().on_message_begin()
+        self._in_head, self._message_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """As uvicorn's."""
+        self._head_is_there()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's; a client that still sends what nobody reads is cut off."""
+        super().on_response_complete()
+        if self.cycle.response_complete:  # else another one of the pipeline is under way
+            self._in_head, self._message_bytes = True, 0
+            if self.cycle.more_body:
+                self._close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """As uvicorn's."""
+        self._close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _forget(self) -> None:
+        """No answer is wanted any more; uvicorn tells this to the last request of a pipeline alone."""
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)
+
+    def _head_is_there(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int, header: bytes = b"") -> None:
+        if not self.transport.is_closing():
+            self._forget()
+            self.transport.write(STATUS_LINE[status] + header + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)

@@ -1,0 +1,79 @@
+"""The command: check what can be checked at once, start the server, and say where it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from mebert.commands.serve.command import serve
+from mebert.errors import UserError
+from mebert.onnx.backend import is_exported
+from mebert.serving.model import ModelInfo
+from mebert.serving.schema import Limits
+from mebert.storage.run_folder import find_model
+
+EXTRA = "serve needs litserve and prometheus-client, which are not installed: pip install 'mebert[serve]'"
+
+
+def run_serve(settings: serve) -> None:
+    """Serve a model until the process is told to stop."""
+    try:
+        from mebert.commands.serve import server, worker
+    except ModuleNotFoundError as error:
+        raise UserError(EXTRA) from error
+    from mebert.commands.serve.guard import API_KEY
+    from mebert.commands.serve.shared import Shared
+    from mebert.serving.control import DefaultPoint
+
+    model = str(settings.model)
+    if not is_exported(model):
+        if settings.backend == "onnx":
+            raise UserError(
+                f"{model} is no exported model; write one and serve it: python -m mebert export {model} --out exported"
+            )
+        find_model(model)
+    key = os.environ.get(API_KEY)
+    if key is not None and not key.strip():
+        raise UserError(f"{API_KEY} is set, but empty: give it a key, or unset it")
+    server.free_port(settings.host, settings.port)
+    threads = settings.threads or max(1, _cores() // settings.workers)
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # of the workers: libraries read them at their start
+        os.environ.setdefault(name, str(threads))
+    with tempfile.TemporaryDirectory(prefix="mebert-serve-") as folder:
+        opened = worker.ModelSettings(
+            model, settings.backend, settings.precision, settings.device, threads, settings.batch_size
+        )
+        shared = Shared(settings.workers)
+        server.ModelServer(
+            worker.ClassifierAPI(opened, settings.batch_wait_ms / 1000, Path(folder), shared),
+            settings.workers,
+            Limits(settings.max_request_bytes, settings.max_texts, settings.max_text_chars),
+            settings.max_queue,
+            settings.timeout,
+            settings.drain,
+            key,
+            DefaultPoint,
+            lambda info: print(start_line(settings, info, key is not None), flush=True),
+        ).serve(settings.host, settings.port)
+
+
+def start_line(settings: serve, info: ModelInfo, with_key: bool) -> str:
+    """Where the server is, what it serves, and a command to try."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+    address = f"http://{shown}:{settings.port}"
+    point = info.operating_points[0]
+    expected = "" if point.expected is None else f", expected {point.expected.speedup:.2f}x by layers"
+    example = {"pair": ["A text.", "Another."]} if info.texts_per_input == 2 else {"text": "A text."}
+    secret = ' -H "X-API-Key: $MEBERT_API_KEY"' if with_key else ""
+    workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
+    return (
+        f"serving {info.model} at {address} ({info.backend}, {info.precision}, {workers}; {address}/docs); "
+        f"{point.policy}, threshold {point.threshold} (by {point.chosen_by}){expected}\n"
+        f"try: curl -s {address}/predict{secret} -H 'Content-Type: application/json' -d '{json.dumps(example)}'"
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,301 @@
+"""LitServe's server with what it lacks for this: bounds, draining, workers that die, and a page of metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import litserve
+from fastapi import FastAPI
+from litserve.utils import WorkerSetupStatus
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+import mebert
+from mebert.commands.serve.guard import Guard
+from mebert.commands.serve.handler import PredictHandler
+from mebert.commands.serve.metrics import Metrics
+from mebert.commands.serve.protocol import BoundedProtocol
+from mebert.commands.serve.shared import DRAINING, SERVING, STOPPING
+from mebert.commands.serve.worker import FAILURE, INFO, ClassifierAPI
+from mebert.errors import UserError
+from mebert.serving.control import MakeControl
+from mebert.serving.model import ModelInfo
+from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, PredictRequest
+
+MONITOR_SECONDS = 0.25
+PAUSE = 5.0  # seconds before a worker that died within as many after its start is started again
+TELL_SECONDS = 0.5  # for clients with an open connection to learn that the server stops
+CLOSE_SECONDS = 5  # for connections, once every request is answered
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": ErrorAnswer, "description": what}
+    for code, what in {
+        401: "The key is missing or wrong.",
+        413: "The request, a text or the list is too large.",
+        415: "It is no JSON.",
+        422: "The request is not valid; `field` names what is not.",
+        503: "No room, no answer in time, or the worker died: send it again after `Retry-After` seconds.",
+    }.items()
+}
+
+
+class ServerInfo(ModelInfo):
+    """What `/info` says."""
+
+    workers: int
+    limits: dict[str, int]
+    versions: dict[str, str]
+
+
+class Health(BaseModel):
+    """Whether requests are answered."""
+
+    status: str
+    workers_ready: int
+    workers: int
+
+
+class ModelServer(litserve.LitServer):
+    """One process that speaks HTTP, workers that classify, and LitServe's queues between them.
+
+    Args:
+        api: What the workers run.
+        workers: How many.
+        limits: Of a request.
+        max_queue: Most texts that wait.
+        timeout: Seconds in which a request is answered or refused.
+        drain: Most seconds for requests that are not answered yet when the server is stopped.
+        key: That clients must send; None: none.
+        make_control: Chooses the default operating point under load (`mebert.serving.control`).
+        announce: Called once the server answers.
+    """
+
+    def __init__(
+        self,
+        api: ClassifierAPI,
+        workers: int,
+        limits: Limits,
+        max_queue: int,
+        timeout: float,
+        drain: float,
+        key: str | None,
+        make_control: MakeControl,
+        announce: Callable[[ModelInfo], None],
+    ) -> None:
+        self.api, self.shared, self.metrics = api, api.shared, Metrics()
+        self.limits, self.drain, self.make_control, self.announce = limits, drain, make_control, announce
+        self.info: ModelInfo
+        self.failure: str | None = None
+        self.inference_workers: list[Any] = []
+        self._started: dict[int, float] = {}
+        self._predict = (max_queue, timeout)
+        super().__init__(
+            api,
+            accelerator="cpu",  # the device of the model is the worker's own business
+            devices=1,
+            workers_per_device=workers,
+            timeout=timeout,
+            healthcheck_path="/litserve/health",
+            info_path="/litserve/info",
+            middlewares=[(Guard, {"key": key, "shared": api.shared})],
+            restart_workers=True,
+        )
+        self.monitor_internal = MONITOR_SECONDS
+        self.uvicorn_graceful_timeout = CLOSE_SECONDS
+        self.app.title, self.app.version = "mebert", mebert.__version__
+        self.app.description = (
+            "An early-exit classifier: `POST /predict` with a text, a pair or a list, and a speed if wanted."
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer until SIGTERM or Ctrl-C.
+
+        Raises:
+            UserError: The model cannot be opened, or the process that speaks HTTP has died.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.shared.on_signal)
+        self._address = ("127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host, port)
+        try:
+            self.run(
+                host=host,
+                port=port,
+                num_api_servers=1,
+                log_level="error",
+                generate_client_file=False,
+                access_log=False,
+                server_header=False,
+                http=BoundedProtocol,
+                ws="none",
+            )
+        except KeyboardInterrupt:  # before it was ready
+            self._stop_all()
+        if self.failure is not None:
+            raise UserError(self.failure)
+
+    def _register_internal_endpoints(self) -> None:
+        super()._register_internal_endpoints()
+        app = self.app
+
+        @app.get("/health", response_model=Health, responses={503: {"model": Health}})
+        def health() -> Response:
+            """200 while a worker can answer, else 503."""
+            states = list(self.workers_setup_status.values())
+            ready = sum(state == WorkerSetupStatus.READY for state in states)
+            serving = self.shared.phase == SERVING and ready > 0
+            found = Health(status="ok" if serving else "not ready", workers_ready=ready, workers=len(states))
+            return JSONResponse(found.model_dump(), 200 if serving else 503)
+
+        @app.get("/info", response_model=ServerInfo)
+        async def info() -> ServerInfo:
+            """The model, its labels and operating points, and the server's limits."""
+            names = {"mebert": mebert.__version__, "litserve": litserve.__version__}
+            return ServerInfo(
+                **dict(self.info),
+                workers=len(self.inference_workers),
+                limits={**vars(self.limits), "max_queue": self._predict[0]},
+                versions={**names, "python": sys.version.split()[0]},
+            )
+
+        @app.get("/metrics", response_class=Response)
+        async def metrics(request: Request) -> Response:
+            """For Prometheus."""
+            page, content_type = self.metrics.page(request.headers.get("accept", ""))
+            return Response(page, headers={"Content-Type": content_type})
+
+    def _register_api_endpoints(self, lit_api: Any, request_type: Any, response_type: Any) -> None:
+        self.handler = handler = PredictHandler(lit_api, self, self.shared, self.metrics, self.limits, *self._predict)
+
+        async def predict(request: Request) -> Response:
+            """Classify a text, a pair, or a list of either."""
+            return await handler.handle_request(request)
+
+        self.app.add_api_route(
+            "/predict",
+            predict,
+            methods=["POST"],
+            response_model=Answer | ListAnswer,
+            responses=ERRORS,
+            openapi_extra={
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
+                }
+            },
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """What runs beside the requests, in the process that speaks HTTP."""
+        self.shared.end_with_main()
+        usual: Any = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *a: usual(*a) if self.shared.phase == STOPPING else None)
+        async with super().lifespan(app):
+            task = asyncio.create_task(self.handler.watch(self.info))
+            try:
+                yield
+            finally:
+                task.cancel()
+
+    def verify_worker_status(self) -> None:
+        """Wait until a worker is ready, and with it the model known.
+
+        Raises:
+            UserError: One could not open the model, or died; or no default point can be chosen from the model's.
+        """
+        while not any(state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()):
+            failed = any(state == WorkerSetupStatus.ERROR for state in self.workers_setup_status.values())
+            if failed or not all(worker.is_alive() for worker in self.inference_workers):
+                self._stop_all()
+                file = self.api.folder / FAILURE
+                said = "a worker could not start: is there enough memory? (--workers, and what it printed above)"
+                raise UserError(file.read_text(encoding="utf-8") if file.is_file() else said)
+            time.sleep(0.05)
+        self.info = ModelInfo.model_validate_json((self.api.folder / INFO).read_bytes())
+        try:
+            self.handler.control = self.make_control(self.info.operating_points)
+        except UserError:
+            self._stop_all()
+            raise
+
+    def _init_manager(self, num_api_servers: int) -> Any:
+        self._manager: Any = super()._init_manager(num_api_servers)
+        self.shared.tell_manager(self._manager._process.pid)
+        return self._manager
+
+    def launch_single_inference_worker(self, lit_api: Any, worker_id: int) -> Any:
+        """Start a worker again, in the thread that watches them; not while the server stops, and not in a hurry."""
+        while self.shared.phase != SERVING:
+            time.sleep(1.0)
+        self.shared.count_death(worker_id)
+        if time.monotonic() - self._started.get(worker_id, -PAUSE) < PAUSE:
+            time.sleep(PAUSE)
+        self._started[worker_id] = time.monotonic()
+        return super().launch_single_inference_worker(lit_api, worker_id)
+
+    def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
+        super()._start_worker_monitoring(manager, uvicorn_workers)
+        speaker = uvicorn_workers[0]
+
+        def watch() -> None:
+            speaker.join()
+            if self.shared.phase == SERVING:
+                self.failure = "the process that speaks HTTP has died; start the server again"
+                self._shutdown_event.set()
+
+        threading.Thread(target=watch, daemon=True, name="watch-http").start()
+        while speaker.is_alive():
+            with suppress(OSError), socket.create_connection(self._address, timeout=1.0):
+                self.announce(self.info)
+                return
+            time.sleep(0.05)
+
+    def _perform_graceful_shutdown(self, manager: Any, uvicorn_workers: Any, shutdown_reason: str = "normal") -> None:
+        """Answer what is there, refuse what comes, then end all processes; Ctrl-C once more does not wait."""
+        self.shared.phase = DRAINING
+        with suppress(KeyboardInterrupt):
+            begin = time.monotonic()
+            while self.failure is None and (passed := time.monotonic() - begin) < self.drain:
+                if not self.shared.unanswered and passed > TELL_SECONDS:
+                    break
+                time.sleep(0.05)
+        self.shared.phase = STOPPING
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        logging.getLogger("litserve").setLevel(logging.CRITICAL)
+        super()._perform_graceful_shutdown(manager, uvicorn_workers, shutdown_reason)
+
+    def _stop_all(self) -> None:
+        """End what was started before the server was ready."""
+        self.shared.phase = STOPPING
+        for worker in self.inference_workers:
+            worker.kill()
+            worker.join()
+        if hasattr(self, "_manager"):
+            self._manager.shutdown()
+
+
+def free_port(host: str, port: int) -> None:
+    """Refuse a port that something else listens on.
+
+    Raises:
+        UserError: It is in use.
+    """
+    family = socket.AF_INET6 if host == "::" else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise UserError(f"port {port} of {host}: {why}; give another one, such as --port {port + 1}") from None

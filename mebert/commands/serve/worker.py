@@ -1,0 +1,128 @@
+"""A worker process: it opens the model, takes what waits in batches, and answers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from litserve import LitAPI
+from litserve.loops import LitLoop
+from litserve.utils import LitAPIStatus, LoopResponseType
+
+from mebert.choices import PrecisionName
+from mebert.commands.serve.shared import Shared
+from mebert.errors import UserError
+from mebert.serving.model import Answered, BackendName, ServedModel
+from mebert.serving.schema import PredictRequest, Refused
+from mebert.storage.atomic import write_text
+
+INFO, FAILURE = "info.json", "failure.txt"
+IDLE = 1.0  # seconds for which an idle worker waits for a request at a time
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a worker opens the model: the arguments of `ServedModel.open`."""
+
+    model: str
+    backend: BackendName
+    precision: PrecisionName | None
+    device: str
+    threads: int
+    batch_size: int
+
+
+class ClassifierAPI(LitAPI):
+    """The model behind LitServe.
+
+    Args:
+        settings: Of the model.
+        batch_wait: Seconds for which more texts are awaited after the first.
+        folder: Where a worker leaves what the model is (`INFO`), or why it could not be opened (`FAILURE`).
+        shared: With the other processes.
+    """
+
+    def __init__(self, settings: ModelSettings, batch_wait: float, folder: Path, shared: Shared) -> None:
+        super().__init__(max_batch_size=settings.batch_size, batch_timeout=batch_wait, loop=BatchLoop())
+        self.settings, self.folder, self.shared = settings, folder, shared
+
+    def setup(self, device: str) -> None:
+        """Open the model, in the worker."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.shared.on_signal)
+        self.shared.end_with_main()
+        warnings.simplefilter("ignore")  # of empty or odd texts: they are the clients'
+        try:
+            self.model = ServedModel.open(**vars(self.settings))
+        except UserError as error:
+            write_text(str(error), self.folder / FAILURE)
+            logging.getLogger("litserve").setLevel(logging.CRITICAL)  # the main process says it in one line
+            raise
+        self.model.answer([PredictRequest(pair=("a", "b")) if self.model.classify.num_texts == 2 else WARM])
+        write_text(self.model.info.model_dump_json(), self.folder / INFO)
+
+    def predict(self, x: list[PredictRequest], **kwargs: Any) -> list[Answered | Refused | Exception]:
+        """Answers of a batch; those that name no speed are answered at the point that is shared."""
+        return self.model.answer(x, self.model.points[self.shared.point].speed)
+
+
+WARM = PredictRequest(text="a")  # the first text takes longer: before the server says that it is ready
+
+
+class BatchLoop(LitLoop):
+    """Blocks until there is a request, then takes what there is, up to the size of a batch or a short wait.
+
+    LitServe's own loop asks for requests without a pause, even where there are none. Each request is told to be
+    started before it is answered, so that those of a worker that dies are known.
+    """
+
+    def __call__(
+        self,
+        lit_api: Any,
+        device: str,
+        worker_id: int,
+        request_queue: Any,
+        transport: Any,
+        workers_setup_status: Any,
+        callback_runner: Any,
+    ) -> None:
+        """Answer until the process is ended."""
+        try:
+            while True:
+                self._run(lit_api, request_queue, transport)
+        except (EOFError, ConnectionError):  # the process with the queues has ended
+            os._exit(1)
+
+    def _run(self, api: ClassifierAPI, queue: Any, transport: Any) -> None:
+        taken: list[tuple[int, str, PredictRequest]] = []
+        texts, until = 0, None
+        while texts < api.max_batch_size:
+            left = IDLE if until is None else until - time.monotonic()
+            try:
+                to, uid, put_at, payload = queue.get(timeout=left) if left > 0 else queue.get_nowait()
+            except Empty:
+                break
+            if until is None:
+                until = time.monotonic() + api.batch_timeout
+            if time.monotonic() - put_at > float(api.request_timeout or 0):
+                continue  # it was refused meanwhile
+            self.put_response(transport, to, uid, (), LitAPIStatus.START, LoopResponseType.REGULAR)
+            request = PredictRequest.model_validate_json(payload)
+            taken.append((to, uid, request))
+            texts += len(request.inputs)
+        if not taken:
+            return
+        found = api.predict([request for _, _, request in taken])
+        for (to, uid, _), answer in zip(taken, found, strict=True):
+            content = Refused(500, "the text could not be classified") if type(answer) not in KINDS else answer
+            self.put_response(transport, to, uid, content, LitAPIStatus.OK, LoopResponseType.REGULAR)
+
+
+KINDS = (Answered, Refused)
