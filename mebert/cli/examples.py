@@ -35,6 +35,8 @@ EXAMPLES = {
     f'inspect {RUN} --text "A text." "Another."': "exit by exit",
     f'inspect {RUN} --pair "A premise." "A hypothesis." --speedup 3': "a pair of texts, leaving earlier",
     f'inspect {RUN} --text "A text." --out report.html': "all of it as a page",
+    f"demo {RUN}": "a page on http://127.0.0.1:7860",
+    f"demo {RUN} --port 7900 --policy max_prob": "another port, another policy",
     f"export {RUN} --out exported": "for ONNX Runtime, without PyTorch",
     f"export {RUN} --out exported --precision int8 --max_drop 0.02": "smaller, if it loses no more than that",
     f"serve {RUN}": "at http://127.0.0.1:8000",

@@ -42,7 +42,7 @@ OPTIONS = {"-h, --help": "Show this help.", "--version": "Show the version."}
 # In the order of the work.
 GROUPS = {
     "train and use": ("fit", "validate", "test", "predict", "export", "serve"),
-    "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect"),
+    "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect", "demo"),
     "many models": ("cascade", "study"),
     "more": ("completion",),
     "options": tuple(OPTIONS),

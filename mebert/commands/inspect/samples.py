@@ -6,7 +6,7 @@ Shapes: N rows, B batch, E exits, C classes, F features.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,14 +78,18 @@ def run_rows(opened: Opened, policy: ExitPolicy, settings: InspectSettings) -> S
     logits = logits.unflatten(-1, shape)
     of_all = "" if len(places) == len(rows) else f" of {len(rows):,}"
     what = f"{len(places):,}{of_all} rows of " + (settings.file or f"{settings.task or 'the run'}, {split}")
-    read = getattr(data, "texts", None)
-    columns = [] if read is None else list(read(split, places.tolist()).values())
-    texts: list[Text] = []
-    for row in zip(*columns, strict=True):
-        first, *second = (text or "" for text in row)
-        texts.append((first, second[0]) if second else first)
     labels = torch.from_numpy(rows.labels[places])
-    return Samples(what, texts, labels, predictions_of(logits), features, exits[0, :, 0].long())
+    return Samples(
+        what, row_texts(data, split, places.tolist()), labels, predictions_of(logits), features, exits[0, :, 0].long()
+    )
+
+
+def row_texts(data: SplitLoaders, split: str, places: Sequence[int]) -> list[Text]:
+    """The texts of some rows of an opened split; none where the data keeps none."""
+    read = getattr(data, "texts", None)
+    columns = [] if read is None else read(split, places).values()
+    rows = [[text or "" for text in row] for row in zip(*columns, strict=True)]
+    return [(row[0], row[1]) if len(row) == 2 else row[0] for row in rows]
 
 
 def _open(opened: Opened, settings: InspectSettings) -> SplitLoaders:

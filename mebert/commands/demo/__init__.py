@@ -1,0 +1,1 @@
+"""`python -m mebert demo`: a page on which a model answers texts, its exits lighting up one by one."""
