@@ -39,7 +39,19 @@ def help_of(command, option="--help"):
 
 def test_top_help_lists_commands_in_the_order_of_the_work():
     text = said("--help")
-    wanted = ["fit", "validate", "test", "predict", "calibrate", "bench", "compare", "inspect", "cascade", "study"]
+    wanted = [
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "calibrate",
+        "bench",
+        "compare",
+        "inspect",
+        "demo",
+        "cascade",
+        "study",
+    ]
     places = [text.index(f"\n    {name} ") for name in wanted]
     assert places == sorted(places)
     assert set(ALL) <= {line.split()[0] for line in text.splitlines() if line.startswith("    ")}

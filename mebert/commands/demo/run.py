@@ -14,8 +14,8 @@ from mebert.commands.inspect.source import Opened, open_model
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
-from mebert.inference.onnx_backend import is_exported
 from mebert.inference.stream import Text
+from mebert.onnx.backend import is_exported
 from mebert.storage.run_folder import RunFolder
 
 EXAMPLES = 5

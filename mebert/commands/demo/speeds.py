@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import OperatingPoint
+from mebert.storage.operating_point import OperatingPoint
 from mebert.storage.thresholds import Threshold, numbers_of
 
 DEFAULT = "default"
