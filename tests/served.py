@@ -25,6 +25,7 @@ class Served:
 
     def __init__(self, model: Path | str, *options: str, log: Path, **environment: str) -> None:
         self.port, self.log = free_port(), log
+        self.headers: dict[str, str] = {}  # of every request
         own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), **environment}
         command = [sys.executable, "-m", "mebert", "serve", str(model), "--port", str(self.port), *options]
         with log.open("wb") as file:
@@ -60,7 +61,8 @@ class Served:
         """Status, content and headers of a response; a body that is not bytes is sent as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        own = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        every = {**self.headers, **headers}
+        own = {"Content-Type": "application/json"} | {name.replace("_", "-"): value for name, value in every.items()}
         try:
             connection.request(method, path, data, own)
             response = connection.getresponse()
