@@ -8,7 +8,7 @@ JOBS ?= 2  # test processes, one thread each: more threads would compete for the
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # Targets with `##` are the ones that `make help` lists.
-.PHONY: help install quickstart test test-all test-browser test-notebooks test-docs test-kills test-min browser audit errors lint types check bench-training bench-curriculum bench-streaming clean
+.PHONY: help install quickstart test test-all test-browser test-node test-notebooks test-docs test-kills test-min browser audit errors lint types check bench-training bench-curriculum bench-streaming clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,10 @@ browser: $(STAMP)  # install Chromium for the tests of the pages, unless there i
 
 test-browser: browser  ## Test the HTML pages in Chromium, which is installed if missing.
 	MEBERT_BROWSER=required $(PYTEST) -m browser tests/browser
+
+test-node: $(STAMP)  ## Test an exported model in Node (20 or newer), with packages from npm.
+	cd tests/node && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund
+	$(PYTEST) -m slow tests/onnx/test_node.py
 
 test-notebooks: $(STAMP)  ## Run the notebooks from top to bottom, offline.
 	HF_HUB_OFFLINE=1 WANDB_MODE=offline env -u MPLBACKEND $(PYTEST) -n $(JOBS) --nbmake --nbmake-timeout=900 notebooks

@@ -67,6 +67,41 @@ class Stepper:
         return (4 * weights + sum(kept.values())) / 1e6
 
 
+def measure(source: dict[str, Any], batch: int, tokens: int, rounds: int, bf16: bool, device: str) -> dict[str, Any]:
+    """Name of a module to its seconds a step (of each round) and megabytes; the first one is plain fine-tuning.
+
+    `source` are the module's arguments that name its encoder.
+    """
+    torch.manual_seed(0)
+    ids = torch.randint(10, 60, (batch, tokens), device=device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 3}
+    every = MultiExitModule(num_labels=3, **source)
+    modules = {
+        "plain (one exit)": MultiExitModule(num_labels=3, exit_layers=[every.model.num_layers], **source),
+        "MultiExitModule": every,
+        "ProtoExitModule": ProtoExitModule(num_labels=3, **source),
+    }
+    steppers = {name: Stepper(module, inputs, bf16) for name, module in modules.items()}
+    memory = {name: stepper.megabytes() for name, stepper in steppers.items()}
+    for turn in range(rounds + 2):
+        for stepper in steppers.values():
+            stepper.step()
+            if turn < 2:  # warm-up: allocation and the optimiser's state
+                stepper.seconds.clear()
+    return {name: {"seconds": stepper.seconds, "megabytes": memory[name]} for name, stepper in steppers.items()}
+
+
+def as_rows(found: dict[str, Any]) -> list[list[str]]:
+    """Of each module its name, milliseconds a step, their ratio to plain fine-tuning, megabytes, and theirs."""
+    base = next(iter(found.values()))
+    rows = []
+    for name, one in found.items():
+        ratio = statistics.median(a / b for a, b in zip(one["seconds"], base["seconds"], strict=True))
+        time_and_ratio = [f"{1000 * statistics.median(one['seconds']):.3g}", f"{ratio:.3f}"]
+        rows.append([name, *time_and_ratio, f"{one['megabytes']:.0f}", f"{one['megabytes'] / base['megabytes']:.3f}"])
+    return rows
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,42 +113,16 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="without bfloat16 autocast")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    source: dict[str, Any] = {"encoder_config": {"model_type": "bert"}}
-    if args.encoder:
-        source = {"encoder": args.encoder}
-    ids = torch.randint(1000, 20000, (args.batch, args.tokens), device=device)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0] % 3}
-
-    plain = MultiExitModule(num_labels=3, **source)
-    last = plain.model.num_layers
-    modules = {
-        "plain (one exit)": MultiExitModule(num_labels=3, exit_layers=[last], **source),
-        "MultiExitModule": plain,
-        "ProtoExitModule": ProtoExitModule(num_labels=3, **source),
-    }
-    steppers = {name: Stepper(module, batch, not args.float32) for name, module in modules.items()}
-    memory = {name: stepper.megabytes() for name, stepper in steppers.items()}
-    for turn in range(args.rounds + 2):
-        for stepper in steppers.values():
-            stepper.step()
-            if turn < 2:  # warm-up: allocation and the optimiser's state
-                stepper.seconds.clear()
-    base = next(iter(steppers))
+    source: dict[str, Any] = {"encoder": args.encoder} if args.encoder else {"encoder_config": {"model_type": "bert"}}
+    found = measure(source, args.batch, args.tokens, args.rounds, not args.float32, device)
     print(
         f"one training step, {args.encoder or 'bert-base shape, random weights'}: batch {args.batch}, "
         f"{args.tokens} tokens, {'float32' if args.float32 else 'bf16 autocast'}, {device}, "
         f"{args.threads} threads, {args.rounds} interleaved rounds"
     )
-    print(f"{'':18}{'ms (median)':>12}{'time ratio':>12}{'MB':>9}{'memory ratio':>14}")
-    for name, stepper in steppers.items():
-        ratios = [a / b for a, b in zip(stepper.seconds, steppers[base].seconds, strict=True)]
-        milliseconds = 1000 * statistics.median(stepper.seconds)
-        print(
-            f"{name:18}{milliseconds:12.0f}{statistics.median(ratios):12.3f}{memory[name]:9.0f}"
-            f"{memory[name] / memory[base]:14.3f}"
-        )
+    for name, *cells in [["", "ms (median)", "time ratio", "MB", "memory ratio"], *as_rows(found)]:
+        print(f"{name:18}{''.join(f'{cell:>14}' for cell in cells)}")
 
 
 if __name__ == "__main__":

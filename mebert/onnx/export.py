@@ -21,6 +21,7 @@ from mebert.models.cascade import CascadeModel
 from mebert.models.multi_exit import MultiExitModel
 from mebert.onnx import runner
 from mebert.onnx.graphs import embedding_graph, exit_graphs
+from mebert.onnx.single_graph import NAME, single_graph
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import stored_point
 from mebert.storage.atomic import write_text
@@ -49,13 +50,14 @@ class Source:
     longest: int
 
 
-def write_export(source: Source, folder: Path, int8: bool) -> bool:
+def write_export(source: Source, folder: Path, int8: bool, single: bool = False) -> bool:
     """Write all files of an export into an empty folder; returns whether the layers are fused.
 
     Args:
         source: What is exported.
         folder: Where to.
         int8: Quantise the weights of the layers to 8 bits, and their inputs while they run.
+        single: Write `model.onnx`, too, all graphs in one; the manifest's `files` leave it out, as the runner does.
 
     Raises:
         UserError: A model, a policy or a tokenizer that has no form in ONNX.
@@ -77,7 +79,13 @@ def write_export(source: Source, folder: Path, int8: bool) -> bool:
     source.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     shutil.copyfile(str(runner.__file__), folder / RUNNER)
     manifest = _manifest(source, names, int8)
-    manifest["files"] = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in _written(folder)}
+    manifest["files"] = {file.name: _digest(file) for file in _written(folder)}
+    if single:
+        graph = single_graph(folder, names, source.model.problem_type, source.spec.stride is not None)
+        onnx.save(graph, folder / NAME)
+        ends = {"inputs": graph.graph.input, "outputs": graph.graph.output}
+        described = {what: [value.name for value in values] for what, values in ends.items()}
+        manifest["single_graph"] = {"file": NAME, "sha256": _digest(folder / NAME), **described}
     write_text(json.dumps(manifest, indent=2) + "\n", folder / MANIFEST)
     return fused
 
@@ -118,6 +126,10 @@ def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
 
 def _written(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.iterdir()) if file.suffix in (".onnx", ".json"))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _save(graph: onnx.ModelProto, path: Path, int8: bool) -> None:

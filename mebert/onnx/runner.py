@@ -50,10 +50,10 @@ class OnnxClassifier:
     """An exported model ready to classify texts; `threads`, of all models of the process: None is one a core."""
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        folder, options = Path(folder), _options(threads)
+        folder, options = Path(folder), session_options(threads)
         self.manifest = read_manifest(folder)
-        self._embed = _session(folder / "embed.onnx", options)
-        sessions = [_session(folder / name, options) for name in self.manifest["exits"]]
+        self._embed = open_session(folder / "embed.onnx", options)
+        sessions = [open_session(folder / name, options) for name in self.manifest["exits"]]
         self._exits = [(session, [value.name for value in session.get_inputs()]) for session in sessions]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -220,7 +220,7 @@ def _is_pair(text: Any) -> bool:
 _pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 
 
-def _options(threads: int | None) -> Any:
+def session_options(threads: int | None) -> Any:
     """Settings of a session: one pool of threads for all, since a pool for each would wait for work on all cores."""
     if not _pool:
         try:
@@ -236,7 +236,8 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _session(path: Path, options: Any) -> Any:
+def open_session(path: Path, options: Any) -> Any:
+    """A graph ready to run; an ExportError where ONNX Runtime cannot load it."""
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has many kinds, of no common class

@@ -6,12 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from runs import write_rows
 from tiny import tiny_batch, tiny_model
 
@@ -25,6 +28,7 @@ from mebert.models.windows import flat_windows
 from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.runner import ExportError, OnnxClassifier
+from mebert.onnx.single_graph import NAME, SingleGraph, single_graph
 from mebert.policies import ExitPolicy, PatientEntropy, Stacked, policy_by_name
 from mebert.storage.trusted_classes import subclasses_of
 
@@ -37,13 +41,13 @@ def session(graph):
     return onnxruntime.InferenceSession(graph.SerializeToString())
 
 
-def chain(model, policy, inputs, windows=None):
+def chain(embed, exits, inputs, windows=None):
     """Logits (E, B, C) and scores (E, B) of the exported graphs, one after the other."""
-    embed = session(embedding_graph(model, "token_type_ids" in inputs))
-    hidden, *bias = embed.run(None, {value.name: inputs[value.name].numpy() for value in embed.get_inputs()})
+    run = session(embed)
+    hidden, *bias = run.run(None, {value.name: inputs[value.name].numpy() for value in run.get_inputs()})
     carried, logits, scores = [], [], []
-    for found in exit_graphs(model, policy, windows is not None):
-        run = session(found.graph)
+    for found in exits:
+        run = session(found)
         feed = {"hidden": hidden, "attention_mask": inputs["attention_mask"].numpy(), "average": windows}
         feed |= {f"carried_{n}": c for n, c in enumerate(carried)} | ({"bias": bias[0]} if bias else {})
         hidden, *parts = run.run(None, {value.name: feed[value.name] for value in run.get_inputs()})
@@ -53,18 +57,64 @@ def chain(model, policy, inputs, windows=None):
     return torch.stack(logits), torch.stack(scores)
 
 
+def every_weight(graph):
+    for weight in graph.initializer:
+        yield numpy_helper.to_array(weight)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from every_weight(attribute.g)
+
+
+def nested(embed, exits, problem, windows=False):
+    """The same graphs in one, opened, and that graph."""
+    with tempfile.TemporaryDirectory() as name:
+        files = [Path(name, f"exit_{number}.onnx") for number in range(len(exits))]
+        for file, graph in zip([Path(name, "embed.onnx"), *files], [embed, *exits], strict=True):
+            onnx.save(graph, file)
+        found = single_graph(Path(name), [file.name for file in files], problem, windows)
+        onnx.save(found, Path(name, NAME))
+        return SingleGraph(Path(name, NAME), 0), found
+
+
+def alone(embed, exits, inputs, problem, logits, scores):
+    """The same graphs in one, text by text: PyTorch's exit and logits at thresholds below, between and above scores."""
+    run, found = nested(embed, exits, problem, inputs["input_ids"].dim() == 3)
+    large = [weight.tobytes() for weight in every_weight(found.graph) if weight.size > 300]
+    assert len(large) == len(set(large)), "a weight is there twice"
+    middle, taken = float(scores[:-1].nan_to_num(1.0, 1.0, 0.0).mean()), set()
+    for limit in (0.0, middle, 1e9, [middle * (1 + place % 2) for place in range(len(exits) - 1)]):
+        limits = torch.tensor(limit if isinstance(limit, list) else [limit] * (len(exits) - 1)).unsqueeze(1)
+        leaving = torch.cat([scores[:-1] < limits, torch.ones_like(scores[:1], dtype=torch.bool)]).int().argmax(0)
+        for row, mask in enumerate(inputs["attention_mask"]):
+            ids = inputs["input_ids"][row].reshape(-1, mask.shape[-1])
+            counts = mask.reshape(ids.shape).sum(1).tolist()
+            text = [(own[:count].tolist(), [0] * count) for own, count in zip(ids, counts, strict=True) if count]
+            answer, number = run.run([text], limit)
+            assert number[0] == leaving[row], (limit, scores)
+            torch.testing.assert_close(torch.from_numpy(answer)[0], logits[number[0], row], atol=1e-4, rtol=0)
+            taken.add(int(number[0]))
+    return taken
+
+
 @torch.no_grad()
 def agree(model, policy, inputs, windows=False):
     outputs = model(**inputs)
     wanted = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"].flatten(1))
-    average = None
+    embed = embedding_graph(model, "token_type_ids" in inputs)
+    exits = [found.graph for found in exit_graphs(model, policy, windows)]
+    average, rows = None, inputs
     if windows:
         (ids, mask, _), counts = flat_windows(**inputs)
-        inputs, text = {"input_ids": ids, "attention_mask": mask}, np.repeat(np.arange(len(counts)), counts)
+        rows, text = {"input_ids": ids, "attention_mask": mask}, np.repeat(np.arange(len(counts)), counts)
         average = (np.arange(len(counts))[:, None] == text) / counts[:, None]
-    logits, scores = chain(model, policy, inputs, None if average is None else average.astype(np.float32))
-    torch.testing.assert_close(logits, outputs.logits, atol=1e-4, rtol=0)
+    logits, scores = chain(embed, exits, rows, None if average is None else average.astype(np.float32))
+    answers = policy.answers(outputs.logits)
+    answers = outputs.logits if answers is None else answers
+    torch.testing.assert_close(logits, answers, atol=1e-4, rtol=0)
     torch.testing.assert_close(scores, wanted, atol=1e-4, rtol=0)
+    taken = alone(embed, exits, inputs, model.problem_type, answers, wanted)
+    assert len(taken) > 1 or policy.name == "fixed"
 
 
 @pytest.mark.slow
@@ -113,11 +163,39 @@ def test_every_policy_gives_its_scores(name):
 
 @pytest.mark.slow
 def test_a_policy_that_answers_for_several_exits():
-    model, inputs = tiny_model(), tiny_batch()
-    policy = PatientEntropy(average=True).bind(model)
+    model = tiny_model()
+    agree(model, PatientEntropy(average=True).bind(model), tiny_batch())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification", "single_label_classification"])
+def test_the_single_graph_gives_each_kind_of_answer(problem):
+    model = tiny_model(num_labels=1 if problem == "regression" else 3, problem_type=problem)
+    policy = policy_by_name("patience" if problem == "regression" else "entropy")().bind(model)
+    exits = [found.graph for found in exit_graphs(model, policy, False)]
+    run, _ = nested(embedding_graph(model, False), exits, problem)
     with torch.no_grad():
-        wanted = policy.answers(model(**inputs).logits)
-    torch.testing.assert_close(chain(model, policy, inputs)[0], wanted, atol=1e-4, rtol=0)
+        logits = model(**tiny_batch(batch=1, padded=False)).logits[-1, 0].numpy()
+    answer = run.answer([(tiny_batch(batch=1, padded=False)["input_ids"][0].tolist(), [0] * 9)], 0.0)
+    assert answer["exit"] == 3
+    np.testing.assert_allclose(answer["logits"], logits, atol=1e-4)
+    shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    if problem == "regression":
+        assert answer["score"] == pytest.approx(logits[0], abs=1e-4)
+    elif problem == "multi_label_classification":
+        np.testing.assert_allclose(answer["probabilities"], shares[:, 1], atol=1e-4)
+        assert answer["labels"].tolist() == (logits[:, 1] > logits[:, 0]).astype(int).tolist()
+    else:
+        np.testing.assert_allclose(answer["probabilities"], shares, atol=1e-4)
+        assert answer["label"] == logits.argmax()
+
+
+def test_a_single_graph_has_two_gigabytes_at_most(tmp_path):
+    for name in ("embed.onnx", "exit_1.onnx"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**30)
+    with pytest.raises(UserError, match=r"single_graph: the graphs have 2.1 GB .* leave out --single_graph"):
+        single_graph(tmp_path, ["exit_1.onnx"], "regression", False)
 
 
 @pytest.mark.slow
@@ -138,7 +216,7 @@ assert not heavy, heavy
 
 
 def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
-    assert main(["export", RUN, "--out", "exported", "--samples", "20"]) == 0
+    assert main(["export", RUN, "--out", "exported", "--samples", "20", "--single_graph"]) == 0
     printed = capsys.readouterr().out
     assert "on 20 of the run's validation rows: logits within" in printed
     assert "the same exits" in printed
@@ -152,6 +230,7 @@ def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
     assert [p.label for p in theirs(iter(PAIRS), window=2)] == [p.label for p in ours(PAIRS)]
     assert theirs.operating_point == ours.operating_point
     assert theirs.label_names == ours.label_names
+    alone_as_all(ours, theirs.runner)
     words = [sys.executable, "-c", WITHOUT.format(pairs=PAIRS)]
     done = subprocess.run(words, cwd="exported", capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([(p.label, p.exit) for p in ours(PAIRS)])
@@ -167,6 +246,21 @@ def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
     ]
 
     refusals(capsys)
+
+
+def alone_as_all(ours, runner):
+    """The graph beside the others gives their answers, of one text a call."""
+    stored = runner.manifest["single_graph"]
+    assert stored["inputs"] == ["input_ids", "attention_mask", "token_type_ids", "threshold"]
+    assert stored["outputs"] == ["probabilities", "label", "exit", "logits"]
+    run = SingleGraph(Path("exported", stored["file"]), runner.manifest["pad_token_id"])
+    texts = runner.encode(PAIRS)
+    for text, wanted in zip(texts, ours(PAIRS), strict=True):
+        found = run.answer(text, runner.threshold_of())
+        assert (found["label"], found["exit"]) == (ours.label_names.index(wanted.label), wanted.exit)
+        assert found["probabilities"].tolist() == pytest.approx(list(wanted.probabilities.values()), abs=1e-4)
+    with pytest.raises(Exception, match="invalid dimensions"):
+        run.answer([texts[0][0], texts[1][0]], 0.5)
 
 
 def refusals(capsys):

@@ -6,6 +6,7 @@ Shapes: N rows, C classes, E exits.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mebert.metrics.task import metric_value
 from mebert.models.multi_exit import MultiExitModel
 from mebert.onnx.export import Source
 from mebert.onnx.runner import OnnxClassifier, Windows
+from mebert.onnx.single_graph import SingleGraph
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.thresholds import Threshold, threshold_at
 
@@ -28,6 +30,9 @@ TEXTS = [
     *("It was not good, not bad, but long " * 40, "a", "1,234.50 €", "CAPITALS and lower"),
 ]
 TOLERANCE = 1e-4  # of logits in float32
+
+Way = OnnxClassifier | SingleGraph
+"""What runs an export: the graphs of the exits in turn, or all in one."""
 
 
 @dataclass
@@ -102,10 +107,13 @@ def _windows(source: Source, ids: list[int], kinds: list[int]) -> Windows:
     return [(ids[i : i + step], kinds[i : i + step]) for i in range(0, len(ids), step)]
 
 
-def compare(source: Source, classify: OnnxClassifier, rows: Rows) -> Compared:
-    """PyTorch in float32 and the export on the same rows, at the policy's threshold and at full depth."""
-    threshold = source.policy.threshold
-    theirs, scores = _with_torch(source, rows)
+def compare(source: Source, ways: Sequence[Way], rows: Rows) -> list[Compared]:
+    """PyTorch in float32 and each way to run the export, at the policy's threshold and at full depth."""
+    answers = _with_torch(source, rows)
+    return [_compared(way, rows, source.policy.threshold, *answers) for way in ways]
+
+
+def _compared(way: Way, rows: Rows, threshold: Threshold, theirs: torch.Tensor, scores: torch.Tensor) -> Compared:
     known = rows.labels >= 0 if rows.labels.dtype == torch.int64 else ~rows.labels.isnan()
     known = known if known.dim() == 1 else known.all(-1)  # several labels a row
     difference, other, values = 0.0, 0, []
@@ -115,7 +123,7 @@ def compare(source: Source, classify: OnnxClassifier, rows: Rows) -> Compared:
         leaving[-1] = True
         exits = leaving.int().argmax(0)
         wanted = theirs[exits, torch.arange(len(exits))]
-        logits, taken = _with_onnx(classify, rows, limit)
+        logits, taken = _with_onnx(way, rows, limit)
         near = ((scores - column).abs() < TOLERANCE)[:-1].any(0)
         other += int(((taken != exits) & ~near).sum())
         same = taken == exits
@@ -147,11 +155,11 @@ def _with_torch(source: Source, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]
     return torch.stack(logits, dim=1), torch.cat(scores, dim=1)
 
 
-def _with_onnx(classify: OnnxClassifier, rows: Rows, threshold: Threshold) -> tuple[torch.Tensor, torch.Tensor]:
+def _with_onnx(way: Way, rows: Rows, threshold: Threshold) -> tuple[torch.Tensor, torch.Tensor]:
     order = sorted(range(len(rows.encoded)), key=lambda row: len(rows.encoded[row][0][0]))
     logits, exits = [], []
     for start in range(0, len(order), 32):
-        found = classify.run([rows.encoded[row] for row in order[start : start + 32]], threshold)
+        found = way.run([rows.encoded[row] for row in order[start : start + 32]], threshold)
         logits.append(torch.from_numpy(found[0]))
         exits.append(torch.from_numpy(found[1]))
     back = torch.tensor(order).argsort()

@@ -24,6 +24,8 @@ class export:
         precision: float32, or int8: weights of the layers in 8 bits, their inputs quantised as they come.
         max_drop: The largest loss of the task's metric against PyTorch in float32, measured on the run's validation
             rows at the default operating point and at full depth; more is refused.
+        single_graph: Write `model.onnx`, too: all graphs in one, for a text at a time, by which any language with ONNX
+            Runtime leaves early. It has as many megabytes again, and answers without the folder's other graphs.
         samples: Validation rows on which the export is compared with PyTorch.
     """
 
@@ -31,6 +33,7 @@ class export:
     out: str | None = None
     precision: Literal["float32", "int8"] = "float32"
     max_drop: float = 0.01
+    single_graph: bool = False
     samples: int = 500
 
     def __post_init__(self) -> None:

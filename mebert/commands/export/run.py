@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mebert.commands.export.check import TOLERANCE, Compared, check_tokens, compare, rows_of
+from mebert.commands.export.check import TOLERANCE, Compared, Way, check_tokens, compare, rows_of
 from mebert.commands.export.command import export
 from mebert.data.model_rows import trained_length
 from mebert.data.tokenizers import load_tokenizer
@@ -12,6 +12,7 @@ from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.onnx.export import MANIFEST, Source, write_export
 from mebert.onnx.runner import OnnxClassifier
+from mebert.onnx.single_graph import NAME, SingleGraph
 from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs
 from mebert.storage.atomic import atomic_files
@@ -32,11 +33,14 @@ def run_export(settings: export) -> None:
     source = Source(model, policy, tokenizer, spec, trained_length(folder, model), longest)
     int8 = settings.precision == "int8"
     with atomic_files(out) as unfinished:
-        fused = write_export(source, unfinished, int8)
+        fused = write_export(source, unfinished, int8, settings.single_graph)
         classify = OnnxClassifier(unfinished)
         check_tokens(source, classify)
-        found = compare(source, classify, rows_of(folder, source, settings.samples))
-        _refuse(found, settings.precision, settings.max_drop)
+        pad = classify.manifest["pad_token_id"]
+        ways: list[Way] = [classify, *([SingleGraph(unfinished / NAME, pad)] if settings.single_graph else [])]
+        found, *single = compare(source, ways, rows_of(folder, source, settings.samples))
+        for one in (found, *single):
+            _refuse(one, settings.precision, settings.max_drop)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     layers = "fused layers" if fused else "layers as PyTorch exports them, not fused: slower"
     pairs = {
@@ -45,14 +49,21 @@ def run_export(settings: export) -> None:
         "as PyTorch": f"on {found.rows:,} of {found.name}: logits within {found.difference:.1g}, {_exits(found)}",
     }
     if found.metric is not None:
-        (own, new), (deep, deep_new) = found.values
-        pairs[found.metric] = f"{new:.4f} (PyTorch {own:.4f}); full depth {deep_new:.4f} (PyTorch {deep:.4f})"
+        pairs[found.metric] = _values(found)
+    for one in single:
+        own = "" if one.metric is None or not int8 else f"; {one.metric} {_values(one)}"
+        pairs[NAME] = f"a text a call, in any language: logits within {one.difference:.1g}, {_exits(one)}{own}"
     print_pairs("Exported:", pairs)
     commands = {
         "classify": f"python -m mebert predict {out} texts.csv",
         "without PyTorch": f'python {out}/runner.py {out} "A text"',
     }
     print_pairs("Next:", commands)
+
+
+def _values(found: Compared) -> str:
+    (own, new), (deep, deep_new) = found.values
+    return f"{new:.4f} (PyTorch {own:.4f}); full depth {deep_new:.4f} (PyTorch {deep:.4f})"
 
 
 def _exits(found: Compared) -> str:
