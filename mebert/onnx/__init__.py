@@ -1,1 +1,1 @@
-"""Trained models on ONNX Runtime: `export` writes one graph an exit, or all in one, `runner` runs them without PyTorch."""
+"""Trained models on ONNX Runtime: `export` writes a graph an exit, or one of all, `runner` runs them without PyTorch."""
