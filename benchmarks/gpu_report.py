@@ -37,7 +37,7 @@ def as_text(found: dict[str, Any]) -> str:
     if rows:
         head = ["size", "compiled", "batch", "what", "samples/s", "p50 ms", "FLOPs", "wall", "wall/FLOPs"]
         text.append(table(head, rows))
-    cells = [
+    depths: list[list[str]] = [
         [
             name.split()[1],
             what,
@@ -49,10 +49,10 @@ def as_text(found: dict[str, Any]) -> str:
         for what, cell in part.items()
         if what != "took"
     ]
-    if cells:
+    if depths:
         text.append("A text at a time, milliseconds, the score read after every exit:")
-        text.append(table(["size", "text and how", "full depth", "half of the layers", "ratio"], cells))
-    steps = [
+        text.append(table(["size", "text and how", "full depth", "half of the layers", "ratio"], depths))
+    steps: list[list[str]] = [
         [name.split()[1], *row]
         for name, part in done.items()
         if name.startswith("training")

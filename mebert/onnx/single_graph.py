@@ -23,7 +23,9 @@ from mebert.onnx.runner import Threshold, Windows, open_session, session_options
 
 NAME = "model.onnx"
 LARGEST = 2**31 - 1  # bytes of a protobuf file
-OUTPUTS = {  # of a problem_type: name, type and dimensions, after which stand those of every model
+OUTPUTS: dict[
+    str, list[tuple[str, int, list[str | int]]]
+] = {  # of a problem_type: name, type and dimensions, after which stand those of every model
     "regression": [("score", TensorProto.FLOAT, [])],
     "multi_label_classification": [("probabilities", TensorProto.FLOAT, ["C"]), ("labels", TensorProto.INT32, ["C"])],
     "single_label_classification": [("probabilities", TensorProto.FLOAT, ["C"]), ("label", TensorProto.INT32, [])],
@@ -136,14 +138,13 @@ def single_graph(folder: Path, exits: Sequence[str], problem: str, windows: bool
     texts = "windows" if windows else 1
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, [texts, "tokens"]) for name in _inputs(reads)]
     inputs.append(helper.make_tensor_value_info("threshold", TensorProto.FLOAT, None))
-    answers = [*OUTPUTS[problem], ("exit", TensorProto.INT32, [])]
-    logit_sizes = ["C", 2] if problem.startswith("multi") else ["C"]
-    answers.append(("logits", TensorProto.FLOAT, logit_sizes))
+    logit_sizes: list[str | int] = ["C", 2] if problem == "multi_label_classification" else ["C"]
+    last = [("exit", TensorProto.INT32, list[str | int]()), ("logits", TensorProto.FLOAT, logit_sizes)]
     graph = helper.make_graph(
         [*before, *nodes, *body, *_answer(problem, logits, number)],
         "early_exit",
         inputs,
-        [helper.make_tensor_value_info(*answer) for answer in answers],
+        [helper.make_tensor_value_info(*answer) for answer in (*OUTPUTS[problem], *last)],
         [*weights, *more],
     )
     versions: dict[str, int] = {}
