@@ -91,11 +91,18 @@ class ServedModel:
         classify: The classifier.
         name: What the model is called, for `info`.
         batch_size: Most texts that run through the layers together.
+
+    Raises:
+        UserError: The model has no policy.
     """
 
     def __init__(self, classify: EarlyExitClassifier | OnnxBackend, name: str, batch_size: int = 32) -> None:
         self.classify, self.name, self.batch_size = classify, name, batch_size
+        self._known: dict[Speed, PointInfo] = {}
+        if classify.operating_point is None:
+            raise UserError(f"{name} was saved without a policy; calibrate it first, with --use NAME")
         self.points = self._stored_points()
+        self._known = {point.speed: PointInfo(**point.model_dump(exclude={"settings"})) for point in self.points}
 
     @classmethod
     def open(
@@ -181,6 +188,8 @@ class ServedModel:
         Raises:
             UserError: It is not stored.
         """
+        if (stored := self._known.get(speed)) is not None:
+            return stored
         point = self.classify.point_of(**speed.settings)
         known, expected = point.expected, None
         if known is not None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from litserve.server import BaseRequestHandler
-from litserve.utils import ResponseBufferItem
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,11 +27,27 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Waiting(ResponseBufferItem):
-    """A request in the queue or with a worker; `since` when it came, `texts` how many it has."""
+class Waiting:
+    """A request in the queue or with a worker.
 
-    since: float = 0.0
-    texts: int = 0
+    Attributes:
+        since: When it came.
+        answer: What becomes of it.
+        worker: Which has it; None: it is in the queue.
+    """
+
+    since: float
+    answer: asyncio.Future[Answered]
+    worker: int | None = None
+
+    def end(self, found: Answered | Refused) -> None:
+        """Answer or refuse it, unless it is not waited for any more."""
+        if self.answer.done():
+            return
+        if isinstance(found, Refused):
+            self.answer.set_exception(found)
+        else:
+            self.answer.set_result(found)
 
 
 class PredictHandler(BaseRequestHandler):
@@ -57,7 +72,9 @@ class PredictHandler(BaseRequestHandler):
         super().__init__(lit_api, server)
         self.shared, self.metrics = shared, metrics
         self.limits, self.max_queue, self.timeout = limits, max_queue, timeout
+        self.waiting: dict[str, Waiting] = {}  # by id, in the order in which they came
         self.texts = 0  # that wait
+        metrics.waiting.set_function(lambda: self.texts)
         self._reading = 0  # requests whose bodies are being read
         self._deaths = shared.deaths
         self._last_death, self._empty_since = -float("inf"), float("inf")
@@ -97,7 +114,7 @@ class PredictHandler(BaseRequestHandler):
         self._check_room(count)
         self.texts += count
         try:
-            answer = await self._ask(parsed, begin, count)
+            answer = await self._ask(parsed, begin)
         finally:
             self.texts -= count
         self.control.finished(now := time.monotonic(), now - begin)
@@ -107,25 +124,28 @@ class PredictHandler(BaseRequestHandler):
         if self.texts + more > self.max_queue:
             raise Refused(503, f"{self.texts:,} texts wait already, of {self.max_queue:,}", retry_after=BUSY_RETRY)
 
-    async def _ask(self, request: PredictRequest, begin: float, count: int) -> Answered:
+    async def _ask(self, request: PredictRequest, begin: float) -> Answered:
         """Put a request into the queue and wait for its answer."""
         uid, _ = await self._submit_request(request.model_dump_json(exclude_none=True).encode())
-        item = Waiting(asyncio.Event(), since=begin, texts=count)
-        waiting = self.server.response_buffer
-        waiting[uid] = item
+        self.waiting[uid] = one = Waiting(begin, asyncio.get_running_loop().create_future())
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.timeout):
-                await item.event.wait()
+            return await asyncio.wait_for(one.answer, self.timeout)
         except TimeoutError:
             raise Refused(503, f"not answered within {self.timeout:g} s", retry_after=BUSY_RETRY) from None
         finally:
-            del waiting[uid]
-        answer = (item.response or [None])[0]
-        if isinstance(answer, Refused):
-            raise answer
-        if not isinstance(answer, Answered):
-            raise RuntimeError(f"a worker has sent {answer!r:.100}")
-        return answer
+            del self.waiting[uid]
+
+    async def receive(self) -> None:
+        """Until cancelled: read what workers tell."""
+        while True:
+            message = await self.server._transport.areceive(0)  # None after a second without any
+            for uid, found in ({} if message is None else message.requests).items():
+                if (one := self.waiting.get(uid)) is None:
+                    continue  # it was refused meanwhile
+                if found is None:
+                    one.worker = message.worker
+                else:
+                    one.end(found)
 
     async def watch(self, info: ModelInfo) -> None:
         """Until cancelled: end the requests of workers that died, and ask which point is the default one."""
@@ -137,42 +157,37 @@ class PredictHandler(BaseRequestHandler):
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
-            waiting: Any = self.server.response_buffer
             metrics.at_point.labels(names[shared.point]).inc(now - last)
-            metrics.waiting.set(self.texts)
             last = now
-            oldest = max(0.0, now - next(iter(waiting.values())).since) if waiting else 0.0
+            oldest = max(0.0, now - next(iter(self.waiting.values())).since) if self.waiting else 0.0
             with suppress_and_log():
-                place = self.control.update(now, len(waiting), oldest)
+                place = self.control.update(now, len(self.waiting), oldest)
                 if place != shared.point:
                     metrics.point.labels(names[shared.point]).set(0)
                     metrics.point.labels(names[place]).set(1)
                     shared.point = place
-            self._end_requests_of_the_dead(waiting, now)
+            self._end_requests_of_the_dead(now)
 
-    def _end_requests_of_the_dead(self, waiting: dict[str, Waiting], now: float) -> None:
+    def _end_requests_of_the_dead(self, now: float) -> None:
         deaths = self.shared.deaths
         for worker, (before, after) in enumerate(zip(self._deaths, deaths, strict=True)):
             if after > before:
                 self.metrics.restarts.inc(after - before)
                 self._last_death = now
-                _end([item for item in waiting.values() if item.worker_id == worker])
+                _end([one for one in self.waiting.values() if one.worker == worker])
         self._deaths = deaths
         if now - self._last_death < self.timeout + EMPTY_FOR:
             # A request can be lost on its way to a worker that is killed: none has it, though nothing waits.
             queue = self.server._get_request_queue(self.lit_api.api_path)
-            old = [item for item in waiting.values() if item.worker_id is None and now - item.since > LOST_AFTER]
+            old = [one for one in self.waiting.values() if one.worker is None and now - one.since > LOST_AFTER]
             self._empty_since = min(self._empty_since, now) if old and queue.empty() else float("inf")
             if now - self._empty_since > EMPTY_FOR:
                 _end(old)
 
 
-def _end(items: list[Waiting]) -> None:
-    for item in items:
-        if not item.event.is_set():
-            refused = Refused(503, "the worker with this request has died: send it again", retry_after=BUSY_RETRY)
-            item.response = [refused]
-            item.event.set()
+def _end(lost: list[Waiting]) -> None:
+    for one in lost:
+        one.end(Refused(503, "the worker with this request has died: send it again", retry_after=BUSY_RETRY))
 
 
 class suppress_and_log(suppress):

@@ -8,12 +8,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-CONNECTIONS = 1000
+CONNECTIONS = 800  # below the usual limit of open files
 HEAD_SECONDS = 10.0  # from the first byte of a head (or the connection) to its end
 HEAD_BYTES = 2**16
 MESSAGE_BYTES = 2**25  # head, body and what chunks and trailers add
 PIPELINED = 32  # requests of one connection that were sent before the answer to the first
-FLUSH_SECONDS = 10.0  # for a client to read its answer before the connection is cut
+READ_SECONDS = 10.0  # for a client to read its answer before the connection is cut
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -24,6 +24,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
         self._message_bytes = 0
         self._in_head = True
+        self._unread_timer: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -81,6 +82,17 @@ class BoundedProtocol(HttpToolsProtocol):
             if self.cycle.more_body:
                 self._close()
 
+    def pause_writing(self) -> None:
+        """As uvicorn's; a client that does not read its answer is cut off."""
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """As uvicorn's."""
+        super().resume_writing()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+
     def timeout_keep_alive_handler(self) -> None:
         """As uvicorn's."""
         self._close()
@@ -113,4 +125,4 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         self.transport.close()
-        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
+        self.loop.call_later(READ_SECONDS, self.transport.abort)

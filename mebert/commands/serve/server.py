@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing as mp
+import os
 import signal
 import socket
 import sys
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from multiprocessing.connection import wait
 from typing import Any
 
 import litserve
@@ -18,7 +21,7 @@ from fastapi import FastAPI
 from litserve.utils import WorkerSetupStatus
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 import mebert
 from mebert.commands.serve.guard import Guard
@@ -139,12 +142,18 @@ class ModelServer(litserve.LitServer):
             )
         except KeyboardInterrupt:  # before it was ready
             self._stop_all()
+        except (EOFError, ConnectionError):
+            self._stop_all()
+            self.failure = "the process with the queues has died; start the server again"
         if self.failure is not None:
             raise UserError(self.failure)
 
     def _register_internal_endpoints(self) -> None:
-        super()._register_internal_endpoints()
         app = self.app
+
+        @app.get("/", include_in_schema=False)
+        async def index() -> Response:
+            return RedirectResponse("/docs")
 
         @app.get("/health", response_model=Health, responses={503: {"model": Health}})
         def health() -> Response:
@@ -172,6 +181,8 @@ class ModelServer(litserve.LitServer):
             page, content_type = self.metrics.page(request.headers.get("accept", ""))
             return Response(page, headers={"Content-Type": content_type})
 
+        super()._register_internal_endpoints()  # the first route of a path is the one that is used
+
     def _register_api_endpoints(self, lit_api: Any, request_type: Any, response_type: Any) -> None:
         self.handler = handler = PredictHandler(lit_api, self, self.shared, self.metrics, self.limits, *self._predict)
 
@@ -195,16 +206,16 @@ class ModelServer(litserve.LitServer):
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """What runs beside the requests, in the process that speaks HTTP."""
+        """What runs beside the requests, in the process that speaks HTTP; in the place of LitServe's."""
         self.shared.end_with_main()
         usual: Any = signal.getsignal(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *a: usual(*a) if self.shared.phase == STOPPING else None)
-        async with super().lifespan(app):
-            task = asyncio.create_task(self.handler.watch(self.info))
-            try:
-                yield
-            finally:
+        tasks = [asyncio.create_task(self.handler.receive()), asyncio.create_task(self.handler.watch(self.info))]
+        try:
+            yield
+        finally:
+            for task in tasks:
                 task.cancel()
 
     def verify_worker_status(self) -> None:
@@ -245,13 +256,14 @@ class ModelServer(litserve.LitServer):
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
         super()._start_worker_monitoring(manager, uvicorn_workers)
-        speaker = uvicorn_workers[0]
+        speaker, queues = uvicorn_workers[0], self._manager._process
 
         def watch() -> None:
-            speaker.join()
+            wait([speaker.sentinel, queues.sentinel])
             if self.shared.phase == SERVING:
-                self.failure = "the process that speaks HTTP has died; start the server again"
-                self._shutdown_event.set()
+                who = "that speaks HTTP" if queues.is_alive() else "with the queues"
+                self.failure = f"the process {who} has died; start the server again"
+                os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=watch, daemon=True, name="watch-http").start()
         while speaker.is_alive():
@@ -278,11 +290,9 @@ class ModelServer(litserve.LitServer):
     def _stop_all(self) -> None:
         """End what was started before the server was ready."""
         self.shared.phase = STOPPING
-        for worker in self.inference_workers:
-            worker.kill()
-            worker.join()
-        if hasattr(self, "_manager"):
-            self._manager.shutdown()
+        for process in [*self.inference_workers, *mp.active_children()]:
+            process.kill()
+            process.join()
 
 
 def free_port(host: str, port: int) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from litserve import LitAPI
 from litserve.loops import LitLoop
-from litserve.utils import LitAPIStatus, LoopResponseType
 
 from mebert.choices import PrecisionName
 from mebert.commands.serve.shared import Shared
@@ -76,11 +75,23 @@ class ClassifierAPI(LitAPI):
 WARM = PredictRequest(text="a")  # the first text takes longer: before the server says that it is ready
 
 
+BROKEN = Refused(500, "the text could not be classified")
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker tells of requests, by their ids: that it has them (None), or their answers."""
+
+    worker: int
+    requests: dict[str, Answered | Refused | None]
+
+
 class BatchLoop(LitLoop):
     """Blocks until there is a request, then takes what there is, up to the size of a batch or a short wait.
 
-    LitServe's own loop asks for requests without a pause, even where there are none. Each request is told to be
-    started before it is answered, so that those of a worker that dies are known.
+    LitServe's own loop asks for requests without a pause, even where there are none, and sends two messages for each.
+    Here a batch has one that tells which requests the worker has, so that those of a worker that dies are known, and
+    one with the answers; `PredictHandler.receive` reads them.
     """
 
     def __call__(
@@ -96,33 +107,28 @@ class BatchLoop(LitLoop):
         """Answer until the process is ended."""
         try:
             while True:
-                self._run(lit_api, request_queue, transport)
+                self._run(lit_api, worker_id, request_queue, transport)
         except (EOFError, ConnectionError):  # the process with the queues has ended
             os._exit(1)
 
-    def _run(self, api: ClassifierAPI, queue: Any, transport: Any) -> None:
-        taken: list[tuple[int, str, PredictRequest]] = []
+    def _run(self, api: ClassifierAPI, worker: int, queue: Any, transport: Any) -> None:
+        taken: dict[str, PredictRequest] = {}
         texts, until = 0, None
         while texts < api.max_batch_size:
             left = IDLE if until is None else until - time.monotonic()
             try:
-                to, uid, put_at, payload = queue.get(timeout=left) if left > 0 else queue.get_nowait()
+                _, uid, put_at, payload = queue.get(timeout=left) if left > 0 else queue.get_nowait()
             except Empty:
                 break
             if until is None:
                 until = time.monotonic() + api.batch_timeout
             if time.monotonic() - put_at > float(api.request_timeout or 0):
                 continue  # it was refused meanwhile
-            self.put_response(transport, to, uid, (), LitAPIStatus.START, LoopResponseType.REGULAR)
-            request = PredictRequest.model_validate_json(payload)
-            taken.append((to, uid, request))
-            texts += len(request.inputs)
+            taken[uid] = PredictRequest.model_validate_json(payload)
+            texts += len(taken[uid].inputs)
         if not taken:
             return
-        found = api.predict([request for _, _, request in taken])
-        for (to, uid, _), answer in zip(taken, found, strict=True):
-            content = Refused(500, "the text could not be classified") if type(answer) not in KINDS else answer
-            self.put_response(transport, to, uid, content, LitAPIStatus.OK, LoopResponseType.REGULAR)
-
-
-KINDS = (Answered, Refused)
+        transport.send(Message(worker, dict.fromkeys(taken)), consumer_id=0)
+        found = api.predict(list(taken.values()))
+        answers = (one if isinstance(one, Answered | Refused) else BROKEN for one in found)
+        transport.send(Message(worker, dict(zip(taken, answers, strict=True))), consumer_id=0)

@@ -46,6 +46,7 @@ def test_a_key_that_is_empty(export, capsys, monkeypatch):
 def test_the_extra_is_named_where_it_is_missing(export, capsys, monkeypatch, package):
     for name in [name for name in sys.modules if name.startswith("mebert.commands.serve.")]:
         monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(sys.modules["mebert.commands.serve"], name.rpartition(".")[2], raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     assert "pip install 'mebert[serve]'" in said(capsys, ".")
 

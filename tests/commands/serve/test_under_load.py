@@ -40,6 +40,7 @@ class Load:
     def __init__(self, server: Served, clients: int, body=PAIR, most: int = 10**9) -> None:
         self.server, self.body, self.left = server, body, most
         self.statuses, self.slowest, self.retry = collections.Counter(), 0.0, set()
+        self.sent: list[tuple[float, object]] = []  # when, and what came of it
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(clients)]
 
@@ -70,6 +71,7 @@ class Load:
                 status, retry = type(error).__name__, None
             with self._lock:
                 self.statuses[status] += 1
+                self.sent.append((begin, status))
                 self.slowest = max(self.slowest, time.monotonic() - begin)
                 self.retry |= {retry} if status == 503 else set()
 
@@ -132,7 +134,7 @@ def test_more_than_the_queue_holds_is_refused_at_once_and_the_rest_answered(serv
     assert set(load.statuses) == {200, 503}
     assert load.retry == {"1"}
     assert load.slowest < 22
-    assert server.metric("mebert_waiting_texts") == 0
+    wait_until(lambda: server.metric("mebert_waiting_texts") == 0, 5)
 
 
 def test_slow_clients_hold_up_nobody_and_are_cut_off(server):
@@ -190,16 +192,16 @@ def test_an_export_is_served_without_pytorch_and_sigterm_answers_what_it_has(run
         (worker,) = server.workers()
         assert "libtorch" not in Path(f"/proc/{worker}/maps").read_text()
         assert server.send(PAIR | {"speedup": 99})[0] == 422
-        with Load(server, clients=4, body={"texts": [PAIR["pair"]] * 60}, most=4) as load:
-            wait_until(lambda: server.metric("mebert_waiting_texts") >= 120, 10)
+        with Load(server, clients=4, body={"texts": [PAIR["pair"]] * 60}) as load:
+            wait_until(lambda: load.statuses[200] > 20)
             server.process.send_signal(signal.SIGTERM)
+            stopped = time.monotonic()
             time.sleep(0.15)
             status, content, headers = server.send(PAIR)
             assert (status, content["detail"]) == (503, "the server is being stopped")
             assert (headers["Retry-After"], headers["Connection"]) == ("1", "close")
             assert server.send(None, "/health", "GET")[0] == 503
-            load.join()
-        assert load.statuses == {200: 4}
+        assert {status for begin, status in load.sent if begin < stopped - 0.1} == {200}
         assert server.process.wait(timeout=30) == 0
     assert server.said.count("\n") == 2
 
@@ -216,4 +218,4 @@ def test_the_server_ends_with_one_line_when_it_cannot_go_on(run, tmp_path):
     done = run_process("serve", str(broken), "--port", str(server.port), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "exits.safetensors" in done.stderr
+    assert f"{broken}/model is not the model that" in done.stderr
