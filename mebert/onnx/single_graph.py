@@ -23,6 +23,7 @@ from mebert.onnx.runner import Threshold, Windows, open_session, session_options
 
 NAME = "model.onnx"
 LARGEST = 2**31 - 1  # bytes of a protobuf file
+DEEPEST = 32  # exits: an If is three messages in each other, and protobuf reads a hundred
 OUTPUTS: dict[
     str, list[tuple[str, int, list[str | int]]]
 ] = {  # of a problem_type: name, type and dimensions, after which stand those of every model
@@ -104,6 +105,11 @@ def single_graph(folder: Path, exits: Sequence[str], problem: str, windows: bool
     Raises:
         UserError: More than a file of ONNX can hold.
     """
+    if len(exits) > DEEPEST:
+        raise UserError(
+            f"single_graph: a file of ONNX can hold {DEEPEST} exits one in the other, and this model has {len(exits)}; "
+            "leave out --single_graph, or train fewer, by --model.exit_layers"
+        )
     files = [folder / name for name in ("embed.onnx", *exits)]
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:

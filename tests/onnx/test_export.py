@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
 from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.graphs import embedding_graph, exit_graphs
-from mebert.onnx.runner import ExportError, OnnxClassifier
+from mebert.onnx.runner import ExportError, OnnxClassifier, session_options
 from mebert.onnx.single_graph import NAME, SingleGraph, single_graph
 from mebert.policies import ExitPolicy, PatientEntropy, Stacked, policy_by_name
 from mebert.storage.trusted_classes import subclasses_of
@@ -38,7 +39,7 @@ POLICIES = sorted({p.name for p in subclasses_of(ExitPolicy) if "name" in vars(p
 
 
 def session(graph):
-    return onnxruntime.InferenceSession(graph.SerializeToString())
+    return onnxruntime.InferenceSession(graph.SerializeToString(), session_options(None))
 
 
 def chain(embed, exits, inputs, windows=None):
@@ -190,12 +191,24 @@ def test_the_single_graph_gives_each_kind_of_answer(problem):
         assert answer["label"] == logits.argmax()
 
 
-def test_a_single_graph_has_two_gigabytes_at_most(tmp_path):
+def test_a_single_graph_has_two_gigabytes_and_32_exits_at_most(tmp_path):
     for name in ("embed.onnx", "exit_1.onnx"):
         with (tmp_path / name).open("wb") as file:
             file.truncate(2**30)
     with pytest.raises(UserError, match=r"single_graph: the graphs have 2.1 GB .* leave out --single_graph"):
         single_graph(tmp_path, ["exit_1.onnx"], "regression", False)
+    with pytest.raises(UserError, match=r"can hold 32 exits one in the other, and this model has 33"):
+        single_graph(tmp_path, ["exit_1.onnx"] * 33, "regression", False)
+
+
+@pytest.mark.slow
+def test_a_single_graph_of_as_many_exits_as_there_may_be(tmp_path):
+    model = tiny_model(exit_layers=[1, 2])
+    policy = policy_by_name("entropy")().bind(model)
+    first, second = (found.graph for found in exit_graphs(model, policy, False))
+    run, _ = nested(embedding_graph(model, False), [first] + [second] * 31, model.problem_type)
+    assert run.answer([([5, 6, 7], [0, 0, 0])], 0.0)["exit"] == 32
+    assert run.answer([([5, 6, 7], [0, 0, 0])], [0.0] * 20 + [9.0] * 11)["exit"] == 21
 
 
 @pytest.mark.slow
@@ -294,9 +307,15 @@ def refusals(capsys):
 
 @pytest.mark.slow
 def test_int8_is_measured_and_refused_where_it_costs_too_much(in_trained_run, capsys):
-    assert main(["export", RUN, "--out", "small", "--precision", "int8", "--max_drop", "0.9"]) == 0
-    assert "int8" in capsys.readouterr().out
-    assert OnnxBackend("small")(PAIRS[0]).label
+    assert main(["export", RUN, "--out", "small", "--precision", "int8", "--max_drop", "0.9", "--single_graph"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"model.onnx +a text a call, in any language: logits within .*; acc \d\.\d{4} \(PyTorch", printed)
+    both = OnnxBackend("small").runner, SingleGraph(Path("small", NAME), 0)
+    for text in both[0].encode(PAIRS):
+        for limit in (0.0, 0.5, 9.0):
+            (chained, exits), (nested_in, taken) = (one.run([text], limit) for one in both)
+            np.testing.assert_allclose(nested_in, chained, atol=1e-5)
+            assert taken == exits
     assert main(["export", RUN, "--out", "less", "--precision", "int8", "--max_drop", "0"]) in (0, 2)
     printed = capsys.readouterr()
     assert ("more than max_drop 0" in printed.err) != ("Exported:" in printed.out)
