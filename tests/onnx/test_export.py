@@ -115,7 +115,7 @@ def agree(model, policy, inputs, windows=False):
     torch.testing.assert_close(logits, answers, atol=1e-4, rtol=0)
     torch.testing.assert_close(scores, wanted, atol=1e-4, rtol=0)
     taken = alone(embed, exits, inputs, model.problem_type, answers, wanted)
-    assert len(taken) > 1 or policy.name == "fixed"
+    assert len(taken) > 1 or not wanted[:-1].isfinite().any(), "some leave early where any may"
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_a_policy_that_answers_for_several_exits():
 @pytest.mark.parametrize("problem", ["regression", "multi_label_classification", "single_label_classification"])
 def test_the_single_graph_gives_each_kind_of_answer(problem):
     model = tiny_model(num_labels=1 if problem == "regression" else 3, problem_type=problem)
-    policy = policy_by_name("patience" if problem == "regression" else "entropy")().bind(model)
+    policy = policy_by_name("change" if problem == "regression" else "entropy")().bind(model)
     exits = [found.graph for found in exit_graphs(model, policy, False)]
     run, _ = nested(embedding_graph(model, False), exits, problem)
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_a_single_graph_has_two_gigabytes_and_32_exits_at_most(tmp_path):
 
 @pytest.mark.slow
 def test_a_single_graph_of_as_many_exits_as_there_may_be(tmp_path):
-    model = tiny_model(exit_layers=[1, 2])
+    model = tiny_model(exit_layers=[1, 3])
     policy = policy_by_name("entropy")().bind(model)
     first, second = (found.graph for found in exit_graphs(model, policy, False))
     run, _ = nested(embedding_graph(model, False), [first] + [second] * 31, model.problem_type)
