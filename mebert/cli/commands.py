@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "Try a model in the browser: its exits light up one by one, at any stored speed.",
     "export": "Write a model as a folder that ONNX Runtime runs without PyTorch, checked against PyTorch.",
     "serve": "Answer over HTTP: batches, worker processes, metrics, a speed for each request.",
+    "push": "Put a model on the Hugging Face Hub, with a model card written from what its run knows.",
     "cascade": "Put trained models behind one another: small ones first, the large one where they are not confident.",
     "study": "Train recipes x tasks x seeds from one YAML, resumably, and compare them in one report.",
     "completion": "Print a script that completes commands and options in a shell: bash, zsh, fish.",
@@ -36,6 +37,7 @@ RUN_FIRST = {
     "compare": "python -m mebert compare RUN RUN ... [options]",
     "export": "python -m mebert export RUN --out FOLDER [options]",
     "serve": "python -m mebert serve RUN [--port 8000] [options]",
+    "push": "python -m mebert push RUN user/name [options]",
 }
 """The usage of commands whose first argument is a model."""
 

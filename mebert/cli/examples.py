@@ -41,6 +41,8 @@ EXAMPLES = {
     f"export {RUN} --out exported --precision int8 --max_drop 0.02": "smaller, if it loses no more than that",
     f"serve {RUN}": "at http://127.0.0.1:8000",
     "serve exported --backend onnx --workers 4 --host 0.0.0.0 --port 8080": "an export, for other machines",
+    f"push {RUN} user/name --private --license apache-2.0": "on the Hugging Face Hub",
+    f"push {RUN} user/name --out pushed": "look at the card and the files first",
     "cascade --models runs/small/version_0 runs/large/version_0 --out runs/cascade": "two runs as one model",
     "study --config configs/study/quick.yaml": "two minutes, no download",
     "study --config configs/study/minilm.yaml --jobs 2 --only task=rte": "some of it, two runs at a time",

@@ -41,7 +41,7 @@ RUN_FIRST_HELP = {
 OPTIONS = {"-h, --help": "Show this help.", "--version": "Show the version."}
 # In the order of the work.
 GROUPS = {
-    "train and use": ("fit", "validate", "test", "predict", "export", "serve"),
+    "train and use": ("fit", "validate", "test", "predict", "export", "serve", "push"),
     "choose a speed and look at it": ("calibrate", "bench", "compare", "inspect", "demo"),
     "many models": ("cascade", "study"),
     "more": ("completion",),

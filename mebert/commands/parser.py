@@ -141,7 +141,7 @@ def normalize_args(function: Callable[..., Any], args: Sequence[str]) -> list[st
 
     The annotations of the command's function say which options are switches and which lists. A list of strings that is
     given twice is one list. Words before the first option belong to the first parameter if that is a list; if it is a
-    string, the first of them does, and one behind it is the `file` if that is the second parameter.
+    string, the first of them does, and one behind it is the second parameter if that is `file` or `repo`.
     """
     kinds = {f"--{p.name}": str(p.annotation) for p in inspect.signature(function).parameters.values()}
     found: list[str] = []
@@ -149,8 +149,8 @@ def normalize_args(function: Callable[..., Any], args: Sequence[str]) -> list[st
     first, second = [*kinds, "", ""][:2]
     if rest and not rest[0].startswith("-") and kinds[first].startswith(("list[", "str")):
         rest.insert(0, first)  # words before any option: `compare RUN RUN`, `inspect RUN --text ...`
-        if second == "--file" and len(rest) > 2 and (rest[2] == "-" or not rest[2].startswith("-")):
-            rest.insert(2, second)  # `predict RUN FILE`
+        if second in ("--file", "--repo") and len(rest) > 2 and (rest[2] == "-" or not rest[2].startswith("-")):
+            rest.insert(2, second)  # `predict RUN FILE`, `push RUN user/name`
     while rest:
         option, equals, value = rest.pop(0).partition("=")
         kind = kinds.get(option, "")

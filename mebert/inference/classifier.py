@@ -26,7 +26,8 @@ from mebert.onnx.backend import OnnxBackend
 from mebert.policies import ExitPolicy, policy_by_name
 from mebert.policies.stored_thresholds import load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
-from mebert.storage.model_spec import Expected, ModelSpec, saved_model_folder
+from mebert.storage.hub_folder import model_folder
+from mebert.storage.model_spec import Expected, ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.thresholds import Threshold, as_threshold, check_threshold
 
@@ -133,11 +134,20 @@ class EarlyExitClassifier:
         compile: bool = False,
         *,
         backend: Literal["torch"] = "torch",
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> Self: ...
 
     @overload
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, backend: Literal["onnx"]) -> OnnxBackend: ...
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        backend: Literal["onnx"],
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> OnnxBackend: ...
 
     @classmethod
     def from_pretrained(
@@ -148,15 +158,21 @@ class EarlyExitClassifier:
         compile: bool = False,
         *,
         backend: Literal["torch", "onnx"] = "torch",
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> Self | OnnxBackend:
-        """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id.
+        """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id, of which it fetches what is needed.
 
         Args:
-            path: Written by `fit` or `MultiExitModel.save_pretrained`, with a tokenizer.
+            path: Written by `fit` or `MultiExitModel.save_pretrained`, with a tokenizer; a Hub id may be
+                `<id>@<revision>`.
             device: As in the class.
             precision: As in the class.
             compile: As in the class.
-            backend: `torch`; or `onnx` for a folder of `python -m mebert export`, which has its own precision.
+            backend: `torch`; or `onnx` for a folder of `python -m mebert export`, or a Hub id with one in it; it has
+                its own precision.
+            revision: Of a Hub id: a branch, tag or commit.
+            token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
 
         Raises:
             UserError: There is no such folder or id, or it has no exits or no tokenizer.
@@ -164,8 +180,8 @@ class EarlyExitClassifier:
         if backend not in ("torch", "onnx"):
             raise UserError(f"backend must be torch or onnx, got {brief(backend)}")
         if backend == "onnx":
-            return OnnxBackend(path)
-        name = saved_model_folder(path) or str(path)
+            return OnnxBackend(path, revision=revision, token=token)
+        name = model_folder(path, revision, token)
         spec = ModelSpec.read(name)
         model = MultiExitModel.from_pretrained(name)
         tokenizer = load_tokenizer(name)

@@ -160,7 +160,7 @@ class CascadeModel(MultiExitModel):
         )
 
     @override
-    def _save_parts(self, folder: Path) -> None:
+    def save_parts(self, folder: Path) -> None:
         for index, name in enumerate(self.spec().members or []):
             self.member(index).save_pretrained(folder / name)
 

@@ -104,6 +104,7 @@ def build_encoder(
     dropout: float | None = None,
     attn_implementation: str = "sdpa",
     layers: int | None = None,
+    own_head: bool = False,
 ) -> PreTrainedModel:
     """An encoder with pretrained weights, or from scratch, in float32 and in training mode.
 
@@ -116,6 +117,7 @@ def build_encoder(
         dropout: Replaces the configuration's dropout rates, 0..1; None keeps them.
         attn_implementation: `sdpa` or `eager`; a family that transformers runs in one way only runs in that.
         layers: Keep only that many layers, the first ones, 1..L; None keeps all.
+        own_head: The weights are those of a saved mebert model, whose last exit is in them, too, and is not told.
 
     Raises:
         UserError: Unknown id, no network, a family that is not supported, or a bad configuration.
@@ -178,6 +180,6 @@ def build_encoder(
                     key_mapping=renamed,
                     **adapter.init_kwargs,
                 )
-                check_weights(f"encoder {name!r}", name, model, report, layers)
+                check_weights(f"encoder {name!r}", name, model, report, layers, own_head)
     encoder: PreTrainedModel = model.train()
     return encoder

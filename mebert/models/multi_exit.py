@@ -22,6 +22,7 @@ from mebert.errors import UserError
 from mebert.models.encoder import LayerState
 from mebert.models.families import adapter_for, build_encoder
 from mebert.models.heads import ExitHead, feature_size_of
+from mebert.models.hf_classifier import unlike_hugging_face
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows, mean_of_windows, places_of_windows
@@ -235,6 +236,23 @@ class MultiExitModel(PretrainedModel):
         return torch.stack([self.adapter.flops(lengths, depth) for depth in self.exit_layers])
 
     @override
+    def encoder_in_words(self) -> str:
+        adapter = self.adapter
+        return f"{adapter.config.model_type}, {adapter.num_layers} layers of width {adapter.hidden_size}"
+
+    @override
+    def last_head(self) -> ExitHead:
+        return self.exit(self.num_exits - 1)
+
+    @override
+    def hugging_face_fault(self) -> str | None:
+        steps = ("start", "step", "ask", "last_exit")
+        own = all(getattr(type(self), name) is getattr(MultiExitModel, name) for name in steps)
+        if not own or type(self.last_head()) is not ExitHead:
+            return f"{type(self).__name__} computes its last exit in a way of its own"
+        return unlike_hugging_face(self.adapter.config.model_type, self.pooling, self.head)
+
+    @override
     def spec(self) -> ModelSpec:
         bank = self.prototypes
         return ModelSpec(
@@ -253,7 +271,7 @@ class MultiExitModel(PretrainedModel):
     @classmethod
     @override
     def build(cls, path: str, spec: ModelSpec) -> Self:
-        encoder = build_encoder(path)
+        encoder = build_encoder(path, own_head=True)
         pooling, head = spec.pooling or "cls", spec.head or "mlp"
         size, bank = feature_size_of(pooling, encoder.config.hidden_size), None
         if spec.prototypes is not None:

@@ -1,6 +1,7 @@
 """Saved multi-exit models: a Hugging Face folder of the encoder, with the exits beside it.
 
-    config.json, model.safetensors    the encoder, as transformers writes it (`AutoModel` opens the folder)
+    config.json, model.safetensors    the encoder, as transformers writes it (`AutoModel` opens the folder), and the
+                                      last exit, where it is a classifier of transformers (`pipeline` opens it)
     exits.safetensors                 heads, prototypical networks, prototypes, the learning-to-exit head
     exits.json                        what the model is (`mebert.storage.model_spec`), with its policy and thresholds
     tokenizer files                   as transformers writes them
@@ -14,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -22,15 +24,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers.utils import cached_file
 
+import mebert
 from mebert.choices import ProblemType
 from mebert.errors import UserError
 from mebert.metrics.ranking import comparable_logits
+from mebert.models.heads import ExitHead
+from mebert.models.hf_classifier import classifier_class, classifier_state, set_classifier_options
 from mebert.runtime.torch_state import plain_torch_state
-from mebert.storage.atomic import atomic_files
+from mebert.sharing.card import CARD, model_card
+from mebert.sharing.facts import CardFacts
+from mebert.sharing.upload import Target, check_licence, check_repo, upload
+from mebert.storage.atomic import atomic_files, write_text
 from mebert.storage.finite import check_finite, first_names
 from mebert.storage.hub import hub_errors
+from mebert.storage.hub_folder import model_folder
 from mebert.storage.json_values import SAVE_ANEW, faults_in
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
+from mebert.storage.thresholds import Threshold
 from mebert.storage.trusted_classes import imported_class
 
 if TYPE_CHECKING:
@@ -48,6 +58,16 @@ class PolicyLike(Protocol):
 
     def flops(self) -> int:
         """Counted cost of one decision."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """As commands name it."""
+        ...
+
+    @property
+    def threshold(self) -> Threshold:
+        """Below which a sample leaves."""
         ...
 
 
@@ -98,19 +118,84 @@ class PretrainedModel(nn.Module, ABC):
         with only_writer(folder):
             (folder / SPEC_FILE).unlink(missing_ok=True)  # written last: a folder without it is no model
             with atomic_files(folder) as unfinished:
-                self._save_parts(unfinished)
+                self.save_parts(unfinished)
                 if tokenizer is not None:
                     tokenizer.save_pretrained(unfinished)
             spec.write(folder)
 
-    def _save_parts(self, folder: Path) -> None:
-        self.encoder.config.id2label = dict(enumerate(self.label_names))
-        self.encoder.config.label2id = {name: i for i, name in enumerate(self.label_names)}
-        if self.problem_type == "multi_label_classification":
-            self.encoder.config.problem_type = self.problem_type
-        self.encoder.save_pretrained(folder)
+    def save_parts(self, folder: Path) -> None:
+        """Write the weights and `config.json` into a folder."""
+        config = self.encoder.config
+        config.id2label = dict(enumerate(self.label_names))
+        config.label2id = {name: i for i, name in enumerate(self.label_names)}
+        if self.problem_type != "single_label_classification":
+            config.problem_type = self.problem_type
+        if self.hugging_face_fault() is not None:
+            self.encoder.save_pretrained(folder)
+        else:
+            set_classifier_options(config)
+            self.encoder.save_pretrained(folder, state_dict=classifier_state(self.encoder, self.last_head()))
+            config.architectures = [classifier_class(config.model_type)]  # not the encoder's class
+            config.save_pretrained(folder)
         state = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
         save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        tokenizer: PreTrainedTokenizerBase,
+        policy: PolicyLike | None = None,
+        *,
+        private: bool = False,
+        license: str | None = None,
+        token: str | None = None,
+        update: bool = False,
+        **extra: Any,
+    ) -> str:
+        """Save the model and upload it with a model card, as one commit; `python -m mebert push RUN` knows more for it.
+
+        Args:
+            repo_id: `user/name`; it is made if it is missing.
+            tokenizer: As in `save_pretrained`, as are `policy` and `extra`.
+            policy: The exit policy with its threshold.
+            private: Whether only its owner may see it.
+            license: As the Hub names it; None: the card has a line to fill in.
+            token: With write access; None: that of `hf auth login` or `HF_TOKEN`.
+            update: Replace what the repository holds, its card included.
+            extra: Further plain values for `exits.json`.
+
+        Returns:
+            The address of the model's page.
+
+        Raises:
+            UserError: There is no token or no right, the repository holds files, or the Hub cannot be reached.
+        """
+        check_repo(repo_id)
+        check_licence(license)
+        with TemporaryDirectory() as made:
+            self.save_pretrained(made, tokenizer, policy, **extra)
+            facts = CardFacts(
+                repo=repo_id,
+                spec=ModelSpec.read(made),
+                encoder=self.encoder_in_words(),
+                licence=license,
+                policy=None if policy is None else (policy.name, policy.threshold),
+                pipeline_fault=self.hugging_face_fault(),
+            )
+            write_text(model_card(facts), Path(made) / CARD)
+            return upload(Path(made), Target(repo_id, private, update, token), f"Model of mebert {mebert.__version__}")
+
+    @abstractmethod
+    def encoder_in_words(self) -> str:
+        """The family and size of its encoder."""
+
+    @abstractmethod
+    def hugging_face_fault(self) -> str | None:
+        """Why transformers' classifier for the family does not compute the last exit; None where it does."""
+
+    @abstractmethod
+    def last_head(self) -> ExitHead:
+        """The last exit."""
 
     @property
     def temperatures(self) -> Tensor | None:
@@ -122,23 +207,29 @@ class PretrainedModel(nn.Module, ABC):
         return comparable_logits(logits, exits, self.exit_temperatures)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Self:
+    def from_pretrained(cls, path: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Self:
         """Open a folder or Hub id written by `save_pretrained`, in evaluation mode.
 
         The class is the more special one of the saved class and the one on which this is called.
 
+        Args:
+            path: A folder, a Hub id or `<id>@<revision>`.
+            revision: Of a Hub id: a branch, tag or commit.
+            token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
+
         Raises:
             UserError: There is no such folder or id, it holds no exits, or its class is not imported or another one.
         """
+        path = model_folder(path, revision, token)
         spec = ModelSpec.read(path)
-        with faults_in(str(path)), plain_torch_state():
+        with faults_in(path), plain_torch_state():
             base = cls.__mro__[cls.__mro__.index(PretrainedModel) - 1]  # MultiExitModel
             found = cls if spec.model is None else imported_class(spec.model, base, "the saved model")
             if not issubclass(found, cls) and not issubclass(cls, found):
                 raise UserError(
                     f"the saved model is a {found.__name__} and no {cls.__name__}: open it as MultiExitModel"
                 )
-            model: Self = (found if issubclass(found, cls) else cls).from_settings(str(path), spec)
+            model: Self = (found if issubclass(found, cls) else cls).from_settings(path, spec)
             model.try_out()
             return model
 

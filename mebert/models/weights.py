@@ -34,7 +34,12 @@ PRETRAINING = re.compile(
 
 
 def check_weights(
-    what: str, name: str, model: PreTrainedModel, report: Mapping[str, Any], layers: int | None = None
+    what: str,
+    name: str,
+    model: PreTrainedModel,
+    report: Mapping[str, Any],
+    layers: int | None = None,
+    own_head: bool = False,
 ) -> None:
     """Refuse weights that are not those of the configuration, and tell which weights of a file are not used.
 
@@ -46,6 +51,7 @@ def check_weights(
         model: As `from_pretrained` has made it.
         report: The loading info of `from_pretrained`, called with `ignore_mismatched_sizes`.
         layers: The layers that were asked for, the first ones; those after them may be there. None: all.
+        own_head: The file has the last exit of a mebert model, too (`mebert.models.hf_classifier`).
 
     Raises:
         UserError: Weights are missing, of another shape or unknown inside the encoder; or they are NaN, infinite or no
@@ -54,7 +60,7 @@ def check_weights(
     base: Any = model.base_model
     parts = {part for part, _ in base.named_children()}
     more = sorted(key for key in report["unexpected_keys"] if not key.endswith("_ids"))  # buffers of old versions
-    unused = [key for key in more if not POOLER.search(key)]
+    unused = [key for key in more if not POOLER.search(key) and not (own_head and key.startswith("classifier."))]
     later = {key for key in unused if layers is not None and (n := LAYER.search(key)) and int(n[1]) >= layers}
     inside = [key for key in unused if key.removeprefix(f"{model.base_model_prefix}.").partition(".")[0] in parts]
     faults = {

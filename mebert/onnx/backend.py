@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mebert.choices import ProblemType
 from mebert.errors import UserError
+from mebert.storage.hub_folder import ONNX, check_no_revision, hub_folder
 from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.thresholds import Threshold, as_threshold
@@ -23,6 +24,15 @@ EXTRA = "the backend onnx needs onnxruntime, which is not installed: pip install
 def is_exported(path: str | Path) -> bool:
     """Whether a folder was written by `python -m mebert export`."""
     return (Path(path) / MANIFEST).is_file()
+
+
+def _folder_of_export(path: str | Path, revision: str | None, token: str | bool | None) -> Path:
+    """The export itself: the folder, its folder `onnx`, or that of a Hub id."""
+    folder = Path(path)
+    if folder.exists() or str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
+        check_no_revision(folder, revision)
+        return folder / ONNX if is_exported(folder / ONNX) else folder
+    return hub_folder(str(path), f"{ONNX}/{MANIFEST}", [f"{ONNX}/*"], revision=revision, token=token) / ONNX
 
 
 @contextmanager
@@ -42,14 +52,23 @@ class OnnxBackend:
     """An exported model ready to classify texts, as `EarlyExitClassifier.from_pretrained(folder, backend="onnx")`.
 
     Args:
-        folder: As `python -m mebert export` wrote it.
+        folder: As `python -m mebert export` wrote it, or with that in its folder `onnx`; or the Hub id of such a one.
         threads: Of all models of the process; None: one a core.
+        revision: Of a Hub id: a branch, tag or commit.
+        token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
         UserError: It is no export, it is damaged, or onnxruntime is not installed.
     """
 
-    def __init__(self, folder: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        threads: int | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> None:
+        folder = _folder_of_export(folder, revision, token)
         if not is_exported(folder):
             raise UserError(
                 f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"

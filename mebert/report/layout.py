@@ -6,7 +6,6 @@ rich's own renderer folds or cuts cells of a table that is too wide, and cannot 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from mebert.errors import escape_control_chars
+from mebert.storage.markdown import plain_markdown
 
 WIDTH_WITHOUT_TERMINAL = 140
 TEXT_WIDTH = 110
@@ -88,17 +88,6 @@ def print_pairs(title: str, pairs: Mapping[str, object] | Iterable[tuple[str, ob
         out.print(f"  {name:<{width}}  {value}", markup=False, soft_wrap=True)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown.
-
-    >>> print(markdown_table(["exit", "acc"], [["1", "0.9"]]))
-    | exit | acc |
-    | --- | --- |
-    | 1 | 0.9 |
-    """
-    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
-
-
 def as_markdown(table: Table) -> str:
     """A table of `report_table` as a heading, a table and a paragraph in Markdown; texts of users stay plain text."""
     columns = [[_cell(column.header), *map(_cell, column.cells)] for column in table.columns]
@@ -113,11 +102,6 @@ def as_markdown(table: Table) -> str:
 
 def _cell(value: object) -> str:
     return plain_markdown(_text(value).plain.replace("\n", " "))
-
-
-def plain_markdown(text: str) -> str:
-    """A text without what Markdown or HTML reads as markup."""
-    return re.sub(r"([\\`*~&\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", escape_control_chars(text))
 
 
 def _parts(table: Table, width: int, keys: int) -> Iterator[tuple[int, list[Column]]]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.table import Table
 
 from mebert.report.evaluation import Evaluation
-from mebert.report.layout import as_markdown, console, plain_markdown, print_pairs, print_table
+from mebert.report.layout import as_markdown, console, print_pairs, print_table
 from mebert.report.summary import one_line, summary_table
 from mebert.report.tables import evaluation_tables, print_evaluation
 from mebert.storage.atomic import write_text
+from mebert.storage.markdown import plain_markdown
 from mebert.storage.operating_point import OperatingPoint
 
 

@@ -65,9 +65,40 @@ def _brings_code(text: str) -> bool:
     return any(part in text.lower() for part in CODE_TEXTS)
 
 
+def hub_address() -> str:
+    """Where the Hub is."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def connection_fault(chain: list[BaseException], instead: str = "", besides: str = "") -> str | None:
+    """What is wrong with the Hub or with the way to it, and what to do; None where it is something else.
+
+    Args:
+        chain: An exception and its causes.
+        instead: What else to do, behind the advice.
+        besides: What else is wrong where the Hub cannot be reached.
+    """
+    hub, status = hub_address(), _status(chain)
+    if status == 429 or status >= 500:
+        return f"the Hub at {hub} is overloaded or out of order (HTTP {status}); try again later{instead}"
+    if any(type(link).__name__.endswith("Timeout") for link in chain):
+        return f"the Hub at {hub} did not answer in time; try again{instead}"
+    if _names(chain) & UNREACHABLE:
+        return f"the Hub at {hub} cannot be reached{besides}; check the network and HF_ENDPOINT{instead}"
+    return None
+
+
+def _names(chain: list[BaseException]) -> set[str]:
+    return {base.__name__ for link in chain for base in type(link).__mro__}
+
+
+def _status(chain: list[BaseException]) -> int:
+    codes = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
+    return int(next(filter(None, codes), 0))
+
+
 def _explain(chain: list[BaseException]) -> str:
-    hub = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    names = {base.__name__ for link in chain for base in type(link).__mro__}
+    hub, names, status = hub_address(), _names(chain), _status(chain)
     text = " ".join(str(link) for link in chain).lower()
     if _brings_code(text):
         return (
@@ -77,23 +108,16 @@ def _explain(chain: list[BaseException]) -> str:
     lacking = [str(link).lower() for link in chain if isinstance(link, ImportError)]
     if any(package in told for told in lacking for package in ("sentencepiece", "tiktoken")):  # transformers tries both
         return "reading its SentencePiece file takes two more packages: pip install sentencepiece protobuf"
-    codes = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
-    status = int(next(filter(None, codes), 0))
     # The Hub also answers 401 for an id that does not exist, to users who are not logged in.
     if status in (401, 403) and ("GatedRepoError" in names or "RepositoryNotFoundError" not in names):
         return (
             f"the Hub at {hub} refuses it (HTTP {status}): check the spelling; if the repository is gated or private, "
             "accept its terms on its page and log in (hf auth login, or set HF_TOKEN)"
         )
-    if status == 429 or status >= 500:
-        return f"the Hub at {hub} is overloaded or out of order (HTTP {status}); try again later, or {INSTEAD}"
-    if any(type(link).__name__.endswith("Timeout") for link in chain):
-        return f"the Hub at {hub} did not answer in time; try again, or {INSTEAD}"
-    if names & UNREACHABLE:  # before NOT_FOUND: what is not in the cache is an EntryNotFoundError, too
-        return (
-            f"the Hub at {hub} cannot be reached, and the cache has no complete copy; check the network and "
-            f"HF_ENDPOINT, or {INSTEAD}"
-        )
+    if "RevisionNotFoundError" in names:
+        return f"it has no such revision at {hub}; give one of its branches, tags or commits"
+    if fault := connection_fault(chain, f", or {INSTEAD}", ", and the cache has no complete copy"):
+        return fault  # before NOT_FOUND: what is not in the cache is an EntryNotFoundError, too
     if names & NOT_FOUND:
         return f"neither a local folder nor a repository at {hub} (or one that needs a login); check the spelling"
     if lacks := LACKS.search(text):

@@ -206,7 +206,8 @@ class ModelSpec(_Values):
                 f"{path} is not a saved mebert model: it has no {SPEC_FILE}; fit writes such a folder as <run>/model"
             )
         with hub_errors(f"model {str(path)!r}"):
-            file = Path(str(cached_file(str(path), SPEC_FILE)))
+            repo, revision = split_revision(str(path))
+            file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main")))
         where = f"{path}/{SPEC_FILE}"
         content = read_json(file, where)
         if (found := content.get("format")) != FORMAT:
@@ -305,8 +306,20 @@ def checked_problem_type(given: ProblemType | None, num_labels: int) -> ProblemT
     return given
 
 
+def split_revision(model: str) -> tuple[str, str | None]:
+    """A Hub id and the revision behind its `@`, if any; a folder stays as it is.
+
+    >>> split_revision("user/name@v1.0")
+    ('user/name', 'v1.0')
+    """
+    repo, _, revision = model.partition("@")
+    return (model, None) if Path(model).exists() or not revision else (repo, revision)
+
+
 def saved_model_folder(model: str | Path) -> str | None:
     """The folder or Hub id that holds the exits: `model` itself or, in a run, its folder `model`; None: no exits.
+
+    A Hub id may have a revision behind it, `user/name@v1.0`.
 
     Raises:
         UserError: There is no such folder or id.
@@ -316,7 +329,9 @@ def saved_model_folder(model: str | Path) -> str | None:
         holding = [p for p in (path, path / "model") if (p / SPEC_FILE).is_file()]
         return str(holding[0]) if holding else None
     with hub_errors(f"model {str(model)!r} (there is no such folder, so it is read as a Hub id)"):
-        found = cached_file(str(model), SPEC_FILE, _raise_exceptions_for_missing_entries=False)
-        if found is None:
-            cached_file(str(model), "config.json")  # of an encoder without exits; raises where there is no such id
+        repo, revision = split_revision(str(model))
+        revision = revision or "main"
+        found = cached_file(repo, SPEC_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if found is None:  # an encoder without exits, or no such id, for which this raises
+            cached_file(repo, "config.json", revision=revision)
     return None if found is None else str(model)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mebert.errors import UserError
+from mebert.storage.hub_folder import model_folder
 from mebert.storage.model_spec import saved_model_folder
 
 if TYPE_CHECKING:
@@ -91,16 +92,23 @@ class NamedModel:
     checkpoint: Path | None
 
     @property
+    def on_hub(self) -> bool:
+        """Whether it is a Hub id."""
+        return self.model is not None and not Path(self.model).exists()
+
+    @property
     def saved(self) -> str:
-        """The folder or Hub id that holds the exits; a UserError where there is none."""
+        """The folder that holds the exits, of a Hub id one of the cache; a UserError where there is none."""
         if self.model is None:
             saved = "it has no folder model with exits, as fit writes at its end" if self.run else "it holds no exits"
             raise UserError(f"{self.name}: {saved}; give a run, its folder model, or a Hub id of such a folder")
-        return self.model
+        return model_folder(self.model) if self.on_hub else self.model
 
 
 def find_model(name: str | Path) -> NamedModel:
     """The model of a run, an experiment (its newest training), a model folder, a checkpoint or a Hub id.
+
+    A Hub id may have a revision behind it, `user/name@v1.0`.
 
     Raises:
         UserError: There is no such file, folder or id.

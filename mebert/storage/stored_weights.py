@@ -107,7 +107,7 @@ def fill_weights(content: Mapping[str, Any], checkpoint: str | Path | None = Non
 
 
 def trained_folder(named: NamedModel) -> str:
-    """The folder or Hub id of a named model's exits; a run's must hold those of the run's best checkpoint.
+    """The folder of a named model's exits; a run's must hold those of the run's best checkpoint.
 
     Raises:
         UserError: There is none, or it is that of another training. A folder that is named itself is not compared.

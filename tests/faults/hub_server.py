@@ -23,7 +23,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.answer(self)
 
-    do_HEAD = do_GET
+    do_HEAD = do_POST = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -35,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in (known | {key.replace("_", "-"): text for key, text in headers.items()}).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
             self.close_connection = length is not None
 

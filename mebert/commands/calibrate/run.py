@@ -42,9 +42,10 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
     if guarantees and settings.file is None and settings.split.startswith("train"):
         raise UserError("split train trained the model, so that no guarantee holds: give another split, or a file")
     name = str(settings.model)
-    folder = trained_folder(find_model(name))
-    if settings.save and not Path(folder).is_dir():
+    named = find_model(name)
+    if settings.save and named.on_hub:
         raise UserError(f"model {name} is on the Hub, where nothing can be stored: add --save false, or download it")
+    folder = trained_folder(named)
     model = MultiExitModel.from_pretrained(folder)
     own = load_policy(folder, model)
     policies = {policy.name: policy for policy in _policies(settings.policies, own, model)}

@@ -11,8 +11,9 @@ from typing import IO
 from mebert.choices import CompareFormat
 from mebert.commands.compare.paired import Comparison
 from mebert.errors import UserError
-from mebert.report.layout import console, markdown_table, print_table, report_table
+from mebert.report.layout import console, print_table, report_table
 from mebert.report.plots import metric_title
+from mebert.storage.markdown import markdown_table
 
 SUFFIXES: dict[str, CompareFormat] = {".md": "md", ".csv": "csv", ".txt": "text", ".html": "html", ".htm": "html"}
 SUFFIXES |= {".png": "png", ".pdf": "png", ".svg": "png"}

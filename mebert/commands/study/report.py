@@ -14,9 +14,10 @@ from mebert.commands.study.results import AREA, Choice, Estimate, RecipeResult, 
 from mebert.commands.study.settings import Study, cells_of
 from mebert.commands.study.validation import METRIC, ranked_by_validation, validation_table
 from mebert.errors import UserError
-from mebert.report.layout import markdown_table, print_pairs
+from mebert.report.layout import print_pairs
 from mebert.report.plots import label_axes, metric_title, save_figure
 from mebert.storage.atomic import write_rows, write_text
+from mebert.storage.markdown import markdown_table
 
 TITLES: dict[Choice, str] = {
     "own": "Each recipe with its own exit rule",

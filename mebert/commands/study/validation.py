@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from mebert.commands.study.cell import Cell
-from mebert.report.layout import markdown_table
+from mebert.storage.markdown import markdown_table
 from mebert.storage.run_folder import RunFolder
 
 METRIC = "val/auc"

@@ -1,0 +1,185 @@
+"""The command: collect what is uploaded in a folder of its own, write the card, upload all of it as one commit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mebert.commands.push.command import push
+from mebert.commands.push.training import ENDINGS, training_of
+from mebert.errors import UserError
+from mebert.onnx.backend import MANIFEST, is_exported
+from mebert.models.families import quiet_loading
+from mebert.models.multi_exit import MultiExitModel
+from mebert.policies.base import ExitPolicy
+from mebert.policies.stored_thresholds import load_policy
+from mebert.report.layout import print_pairs
+from mebert.report.plots import metric_title
+from mebert.sharing.card import CARD, model_card
+from mebert.sharing.facts import CardFacts
+from mebert.sharing.upload import Target, upload
+from mebert.storage.atomic import atomic_files, write_text
+from mebert.storage.evaluation_file import read_evaluation
+from mebert.storage.hub_folder import ONNX
+from mebert.storage.json_values import read_json
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.run_folder import NamedModel, find_model
+from mebert.storage.stored_weights import trained_folder
+from mebert.storage.thresholds import as_threshold, same_threshold
+
+CURVE = "curve.png"
+MODEL_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
+PREDICTOR_FILES = ("exit_predictor.json", "exit_predictor.safetensors")
+PLACES = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "auto_map")
+"""Keys of configuration files in which older versions of transformers kept paths."""
+
+
+def run_push(settings: push) -> None:
+    """Push a model."""
+    name, repo = str(settings.model), str(settings.repo)
+    named = find_model(name)
+    if named.on_hub:
+        raise UserError(f"model {name} is on the Hub; push takes a run or a model folder of this machine")
+    if named.model is None and named.run is not None:
+        raise UserError(
+            f"{name} is not finished: it has no folder model, as fit writes at its end; go on with it by python -m "
+            f"mebert fit --config {named.run.config} --ckpt_path {named.run.checkpoint('last')}"
+        )
+    folder = Path(trained_folder(named))
+    with nullcontext(settings.out) if settings.out is not None else TemporaryDirectory() as made:
+        out = Path(made)
+        if settings.out is not None and out.is_dir() and any(out.iterdir()):
+            raise UserError(f"out {out} is not empty; give a new folder")
+        with quiet_loading(), atomic_files(out) as unfinished:
+            facts = _collect(folder, named, settings, unfinished)
+        pairs = {"card": _card_words(facts), "pipeline": facts.pipeline_fault or "opens it at full depth"}
+        if settings.license is None:
+            pairs["licence"] = "not given: --license NAME, or fill it in at the head of the card"
+        if settings.out is not None:
+            print_pairs(f"Written to {out}, not uploaded:", pairs)
+            return
+        target = Target(repo, settings.private, settings.update)
+        address = upload(out, target, f"Model of mebert {facts.spec.mebert_version}")
+    print_pairs(f"Pushed to {address}{' (private)' if settings.private else ''}:", pairs)
+    print_pairs("Next:", {"use it anywhere": f"python -m mebert predict {repo} texts.csv"})
+
+
+def _card_words(facts: CardFacts) -> str:
+    return facts.untested or f"{len(facts.points)} operating points of the test"
+
+
+def _collect(folder: Path, named: NamedModel, settings: push, out: Path) -> CardFacts:
+    """Write what is uploaded into an empty folder."""
+    model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
+    policy = load_policy(folder, model)
+    onnx = _export_beside(folder, named, settings.onnx, spec, policy)
+    model.save_parts(out)
+    for pattern in (*MODEL_FILES, *PREDICTOR_FILES):
+        for path in folder.glob(pattern):
+            shutil.copyfile(path, out / path.name)
+    spec = _without_paths(spec)
+    spec.write(out)
+    if onnx is not None:
+        shutil.copytree(onnx, out / ONNX, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    facts = _facts(named, settings, model, policy, spec, onnx)
+    if facts.curve and named.run is not None:
+        shutil.copyfile(named.run.path / CURVE, out / CURVE)
+    for path in out.rglob("*.json"):
+        _remove_places(path)
+    write_text(model_card(facts), out / CARD)
+    return facts
+
+
+def _facts(
+    named: NamedModel,
+    settings: push,
+    model: MultiExitModel,
+    policy: ExitPolicy | None,
+    spec: ModelSpec,
+    onnx: Path | None,
+) -> CardFacts:
+    test, untested = _test_of(named)
+    training, base = (None, None) if named.run is None else training_of(named.run.config)
+    expected = [] if policy is None else spec.expected.get(policy.name, [])
+    metric = test["metric"] if test is not None else expected[0].metric if expected else ""
+    return CardFacts(
+        repo=str(settings.repo),
+        spec=spec,
+        encoder=model.encoder_in_words(),
+        base_model=base,
+        licence=settings.license,
+        policy=None if policy is None else (policy.name, policy.threshold),
+        training=training,
+        evaluation=test,
+        untested=untested,
+        metric=metric_title(str(metric)),
+        pipeline_fault=model.hugging_face_fault(),
+        onnx=None if onnx is None else str(read_json(onnx / MANIFEST)["precision"]),
+        curve=test is not None and named.run is not None and (named.run.path / CURVE).is_file(),
+    )
+
+
+def _test_of(named: NamedModel) -> tuple[dict[str, Any] | None, str | None]:
+    """The test of the model, or why there is none."""
+    if named.run is None:
+        return None, "The model was pushed without the run that trained it."
+    if not named.run.evaluation.is_file():
+        return None, "The run that trained it has not been tested."
+    found = read_evaluation(named.run.evaluation)
+    if (tested := Path(str(found.get("checkpoint") or "best.ckpt")).name) != "best.ckpt":
+        return None, f"The run's last test was of another checkpoint ({tested})."
+    return found, None
+
+
+def _export_beside(
+    folder: Path, named: NamedModel, given: str | None, spec: ModelSpec, policy: ExitPolicy | None
+) -> Path | None:
+    """The folder of an export of this model; None where there is none."""
+    places = [Path(given)] if given is not None else [folder / ONNX, *([named.run.path / ONNX] if named.run else [])]
+    found = next((place for place in places if is_exported(place)), None)
+    if found is None:
+        if given is not None:
+            raise UserError(
+                f"onnx {given} is no exported model; write one: python -m mebert export {folder} --out {given}"
+            )
+        return None
+    manifest = read_json(found / MANIFEST)
+    own = manifest.get("policy") or {}
+    fits = manifest.get("labels") == spec.label_names and manifest.get("exit_layers") == spec.exit_layers
+    if policy is not None:
+        same = same_threshold(as_threshold(own.get("threshold", -1)), policy.threshold)
+        fits = fits and own.get("name") == policy.name and same
+    if not fits:
+        raise UserError(
+            f"onnx {found} is not of this model as it is now (labels, exits, policy and threshold): export it anew, "
+            f"python -m mebert export {folder} --out NEW, and give --onnx NEW"
+        )
+    return found
+
+
+def _without_paths(spec: ModelSpec) -> ModelSpec:
+    """A spec whose thresholds say no file's name: that of rows on which they were calibrated."""
+    expected = {
+        name: [one.model_copy(update={"data": _no_file(one.data)}) for one in points]
+        for name, points in spec.expected.items()
+    }
+    return spec.with_values(expected=expected) if expected else spec
+
+
+def _no_file(words: str) -> str:
+    return "rows of the author's own" if Path(words).suffix.lower() in ENDINGS else words
+
+
+def _remove_places(path: Path) -> None:
+    """Remove from a JSON file what is a path of this machine, or the name of a file here."""
+    content = read_json(path)
+    kept = {name: value for name, value in content.items() if name not in PLACES}
+    if path.name == MANIFEST and isinstance(expected := (content.get("policy") or {}).get("expected"), dict):
+        expected["data"] = _no_file(str(expected.get("data", "")))
+        kept["policy"] = {**content["policy"], "expected": expected}
+    if kept != content or path.name == MANIFEST:
+        write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", path)

@@ -1,0 +1,24 @@
+"""Markdown: tables, and texts of users in it as plain text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mebert.errors import escape_control_chars
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown.
+
+    >>> print(markdown_table(["exit", "acc"], [["1", "0.9"]]))
+    | exit | acc |
+    | --- | --- |
+    | 1 | 0.9 |
+    """
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *rows])
+
+
+def plain_markdown(text: str) -> str:
+    """A text without what Markdown or HTML reads as markup."""
+    return re.sub(r"([\\`*~&\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", escape_control_chars(text))
