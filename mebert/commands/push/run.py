@@ -12,9 +12,9 @@ from typing import Any
 from mebert.commands.push.command import push
 from mebert.commands.push.training import ENDINGS, training_of
 from mebert.errors import UserError
-from mebert.onnx.backend import MANIFEST, is_exported
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel
+from mebert.onnx.backend import MANIFEST, is_exported
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.report.layout import print_pairs
