@@ -32,6 +32,7 @@ ARMS = {
     "learned_weights": "learnt exit weights",
     "de3": "DE3-BERT",
     "fastbert": "FastBERT's two stages",
+    "deebert": "DeeBERT's two stages",
     "joint_frozen_ce": "joint, then the heads alone, frozen encoder",
     "joint_frozen_kd": "joint, then the heads alone, taught by the last exit",
     "joint_frozen_past": "joint, then heads that read all exits so far",
