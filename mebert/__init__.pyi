@@ -32,6 +32,7 @@ from mebert.modules import MultiExitModule as MultiExitModule
 from mebert.modules import PABEEModule as PABEEModule
 from mebert.modules import ProtoExitModule as ProtoExitModule
 from mebert.modules import RomeBERTModule as RomeBERTModule
+from mebert.modules import SelfDistillModule as SelfDistillModule
 from mebert.policies import FPABEE as FPABEE
 from mebert.policies import DistanceRatio as DistanceRatio
 from mebert.policies import Entropy as Entropy

@@ -30,6 +30,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "deebert": ("DeeBERTModule", {}),
     "fastbert": ("FastBERTModule", {}),
     "joint": ("MultiExitModule", {}),
+    "self_distill": ("SelfDistillModule", {}),
     "de3": ("ProtoExitModule", {}),
     "cd": ("CurriculumDistillModule", {"distillation": "layerwise"}),
     "geep": ("GEEPModule", {}),

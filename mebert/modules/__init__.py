@@ -12,6 +12,7 @@ from mebert.modules.learned_weights import LearnedWeightsModule
 from mebert.modules.pabee import PABEEModule
 from mebert.modules.proto_exit import ProtoExitModule
 from mebert.modules.romebert import RomeBERTModule
+from mebert.modules.self_distill import SelfDistillModule
 
 __all__ = [
     "BERxiTModule",
@@ -26,4 +27,5 @@ __all__ = [
     "PABEEModule",
     "ProtoExitModule",
     "RomeBERTModule",
+    "SelfDistillModule",
 ]

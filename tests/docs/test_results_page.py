@@ -18,19 +18,22 @@ REPORTS = {
     "curriculum_report": "write_report(Path({folder!r}))",
     "geep_report": "write_report(Path({folder!r}))",
     "speed_report": "write_report(Path({folder!r}) / 'speed.md')",
+    "recipe_report": "write_report(Path({folder!r}))",
+    "exit_prediction_report": "write_report(Path({folder!r}))",
 }
+PAGES = {"speed_report": "speed.md", "recipe_report": "recipe.md", "exit_prediction_report": "exit_prediction.md"}
 
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_the_page_is_what_the_report_writes(report, tmp_path):
-    name = "speed.md" if report == "speed_report" else "results.md"
+    name = PAGES.get(report, "results.md")
     shipped = (ROOT / "docs" / name).read_text(encoding="utf-8")
     (tmp_path / name).write_text(shipped, encoding="utf-8")
     call = REPORTS[report].format(folder=str(tmp_path))
     code = f"import sys; from pathlib import Path; sys.path.insert(0, 'benchmarks'); from {report} import *; {call}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
     assert (tmp_path / name).read_text(encoding="utf-8") == shipped
-    assert name == "speed.md" or list(tmp_path.glob("*.png")), "with its picture"
+    assert report in PAGES or list(tmp_path.glob("*.png")), "with its picture"
 
 
 def test_a_part_leaves_the_others_alone(tmp_path):
