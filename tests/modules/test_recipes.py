@@ -62,7 +62,9 @@ def test_regression(recipe):
     assert torch.isfinite(loss)
     loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
-    assert module.policy.name == RECIPES[recipe][0].replace("entropy", "change").replace("patience", "change").replace("stacked", "change")
+    assert module.policy.name == RECIPES[recipe][0].replace("entropy", "change").replace("patience", "change").replace(
+        "stacked", "change"
+    )
     assert set(module.score_policies()) <= {"change", "learned"}
 
 
