@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, Self
 
 from filelock import FileLock
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
-from transformers.utils import cached_file
 
 import mebert
 from mebert.choices import HeadKind, PoolingKind, ProblemType
@@ -205,6 +204,8 @@ class ModelSpec(_Values):
             raise UserError(
                 f"{path} is not a saved mebert model: it has no {SPEC_FILE}; fit writes such a folder as <run>/model"
             )
+        from transformers.utils import cached_file  # not at the top: an export is served without transformers
+
         with hub_errors(f"model {str(path)!r}"):
             repo, revision = split_revision(str(path))
             file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main")))
@@ -328,6 +329,8 @@ def saved_model_folder(model: str | Path) -> str | None:
     if path.is_dir():
         holding = [p for p in (path, path / "model") if (p / SPEC_FILE).is_file()]
         return str(holding[0]) if holding else None
+    from transformers.utils import cached_file
+
     with hub_errors(f"model {str(model)!r} (there is no such folder, so it is read as a Hub id)"):
         repo, revision = split_revision(str(model))
         revision = revision or "main"
