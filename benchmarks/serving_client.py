@@ -22,19 +22,19 @@ class Sent:
 
     Attributes:
         due: Seconds from the start at which it left, or should have.
-        row: Row of its text.
+        rows: Rows of its texts.
         status: HTTP's; 0 where it was not sent, or no answer came.
         latency: Seconds from `due` to the end of the answer.
-        label: As answered.
+        labels: As answered, one for each text.
         point: Name of the operating point, as answered.
         retry_after: Whether a refusal says when to come again.
     """
 
     due: float
-    row: int
+    rows: range
     status: int = 0
     latency: float = float("inf")
-    label: str | None = None
+    labels: tuple[str, ...] = ()
     point: str | None = None
     retry_after: bool = False
 
@@ -97,16 +97,25 @@ class Client:
     Args:
         port: Of the server, on this machine.
         texts: Rows are taken in turn.
+        per_request: Texts of a request.
         settings: Added to every request, such as `{"speedup": 2}`.
         bound: Most requests on their way.
         timeout: Seconds after which an answer is no longer waited for.
     """
 
     def __init__(
-        self, port: int, texts: Sequence[str], settings: dict[str, Any], bound: int = 512, timeout: float = 10.0
+        self,
+        port: int,
+        texts: Sequence[str],
+        per_request: int,
+        settings: dict[str, Any],
+        bound: int = 512,
+        timeout: float = 10.0,
     ) -> None:
         self.port, self.bound, self.timeout = port, bound, timeout
-        self._messages = [self._message({"text": text} | settings) for text in texts]
+        starts = range(0, len(texts) - per_request + 1, per_request)
+        self._rows = [range(start, start + per_request) for start in starts]
+        self._messages = [self._message({"texts": texts[one.start : one.stop]} | settings) for one in self._rows]
         self._idle: list[Connection] = []
         self._busy = 0
 
@@ -124,13 +133,12 @@ class Client:
         for number, due in times:
             if (wait := due - (time.perf_counter() - start)) > 0:
                 await asyncio.sleep(wait)
-            row = number % len(self._messages)
             if self._busy >= self.bound:
-                lost.append(Sent(due, row))
+                lost.append(Sent(due, self._rows[number % len(self._rows)]))
                 await asyncio.sleep(0)  # late as we are, answers have to be read
                 continue
             self._busy += 1
-            tasks.append(asyncio.create_task(self._send(row, due, start + due)))
+            tasks.append(asyncio.create_task(self._send(number, due, start + due)))
         return sorted([*lost, *await asyncio.gather(*tasks)], key=lambda one: one.due)
 
     async def closed_loop(self, clients: int, seconds: float) -> list[Sent]:
@@ -141,28 +149,31 @@ class Client:
             found = []
             while (due := time.perf_counter() - start) < seconds:
                 self._busy += 1
-                found.append(await self._send(next(number) % len(self._messages), due, start + due))
+                found.append(await self._send(next(number), due, start + due))
                 if found[-1].status != 200:
                     await asyncio.sleep(0.05)
             return found
 
         return [one for own in await asyncio.gather(*(one_after_another() for _ in range(clients))) for one in own]
 
-    async def _send(self, row: int, due: float, began: float) -> Sent:
+    async def _send(self, number: int, due: float, began: float) -> Sent:
+        place = number % len(self._rows)
+        rows = self._rows[place]
         try:
             async with asyncio.timeout(self.timeout):
                 connection = await self._connection()
-                status, retry, body = await connection.request(self._messages[row])
+                status, retry, body = await connection.request(self._messages[place])
         except (OSError, TimeoutError):
-            return Sent(due, row)
+            return Sent(due, rows)
         finally:
             self._busy -= 1
         latency = time.perf_counter() - began
         self._idle.append(connection)
         if status != 200:
-            return Sent(due, row, status, latency, retry_after=retry)
+            return Sent(due, rows, status, latency, retry_after=retry)
         answer = json.loads(body)
-        return Sent(due, row, status, latency, answer["label"], answer["operating_point"]["name"])
+        labels = tuple(one["label"] for one in answer["predictions"])
+        return Sent(due, rows, status, latency, labels, answer["operating_point"]["name"])
 
     async def _connection(self) -> Connection:
         while self._idle:

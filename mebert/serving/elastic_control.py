@@ -46,6 +46,12 @@ class ElasticControl(ElasticController):
         super().update(now, waiting, oldest)
         return self.point.place
 
+    def describe(self) -> str:
+        """The range of its points, for a line on the screen."""
+        first, last = self.points[0], self.points[-1]
+        start = "full depth" if first.speedup == 1 else f"{first.speedup:.2f}x"
+        return f"{start} to {last.speedup:.2f}x by layers (expected drop {last.drop:.4f}), {len(self.points)} points"
+
 
 def _calibrated(point: ServedPoint, place: int) -> CalibratedPoint | None:
     """The point with what it costs; None where that is not known."""
