@@ -23,7 +23,7 @@ from mebert.callbacks.threshold_check import warn_if_useless
 from mebert.data.columns import rename_taken, tell_renamed
 from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
-from mebert.policies.stored_thresholds import check_max_drop, checkpoint_threshold
+from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, label_cells, write_table
@@ -31,7 +31,7 @@ from mebert.report.prediction_score import PredictionScore
 from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
 from mebert.runtime.distributed import gather_rows
 from mebert.runtime.precision import inference_precision
-from mebert.storage.operating_point import OperatingPoint, asked_by
+from mebert.storage.operating_point import OperatingPoint, asked_by, check_max_drop
 from mebert.storage.paths import check_output
 from mebert.storage.run_folder import run_folder
 from mebert.storage.thresholds import as_threshold, check_threshold

@@ -40,6 +40,7 @@ EXAMPLES = {
     f"export {RUN} --out exported": "for ONNX Runtime, without PyTorch",
     f"export {RUN} --out exported --precision int8 --max_drop 0.02": "smaller, if it loses no more than that",
     f"serve {RUN}": "at http://127.0.0.1:8000",
+    f"serve {RUN} --target_p99_ms 50 --max_drop 0.02": "faster under load, for at most this drop",
     "serve exported --backend onnx --workers 4 --host 0.0.0.0 --port 8080": "an export, for other machines",
     f"push {RUN} user/name --private --license apache-2.0": "on the Hugging Face Hub",
     f"push {RUN} user/name --out pushed": "look at the card and the files first",

@@ -25,10 +25,9 @@ from mebert.modules.exit_policy import EarlyExitModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import check_max_drop
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.precision import inference_precision, may_fuse
-from mebert.storage.operating_point import MAX_DROP
+from mebert.storage.operating_point import MAX_DROP, check_max_drop
 from mebert.storage.thresholds import as_threshold, check_threshold
 
 

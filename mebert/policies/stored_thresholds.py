@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mebert.errors import UserError, check_range
+from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.pretrained import WEIGHTS
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
-from mebert.storage.operating_point import OperatingPoint
+from mebert.storage.operating_point import OperatingPoint, check_max_drop
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.thresholds import Threshold, numbers_of
 
@@ -37,16 +37,6 @@ def stored_point(
     """The operating point of a policy at its threshold, with what is stored about it."""
     known = next((one for one in expected.get(policy.name, ()) if one.threshold == policy.threshold), None)
     return OperatingPoint(policy.name, policy.threshold, chosen_by or "the model as it was saved", known)
-
-
-def check_max_drop(name: str, value: float | None) -> None:
-    """Raise a UserError for a largest drop that is no difference of metrics, such as 1 where 1 % is meant."""
-    check_range(name, value, 0.0)
-    if value is not None and value >= 1.0:
-        raise UserError(
-            f"{name} {value:g} would allow any loss: it is a difference of the metric, not a percentage; "
-            f"for {value:g} % give {name} {value / 100:g}"
-        )
 
 
 def load_policy(path: str | Path, model: MultiExitModel) -> ExitPolicy | None:

@@ -12,9 +12,10 @@ class PointControl(Protocol):
     """Chooses the operating point of requests that name no speed.
 
     One object in the one process that speaks HTTP; its methods are called from one thread, with a clock in seconds
-    that never goes back (`time.monotonic`). `update` is called at every tick (`TICK`). What it returns is written to
-    shared memory, which every worker reads before each of its batches: so it holds for the requests that wait already.
-    Requests that name a speed are told to it, too: they take time. The time at each point is counted in `/metrics`.
+    that never goes back (`time.monotonic`). `update` is called at every tick (`TICK`) and
+    after answers, at most once in a few milliseconds. What it returns is written to shared memory, which every worker
+    reads before each of its batches: so it holds for the requests that wait already. Requests that name a speed are
+    told to it, too: they take time. The time at each point is counted in `/metrics`.
     """
 
     def arrived(self, now: float) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mebert.errors import UserError
-from mebert.policies.stored_thresholds import check_max_drop
 from mebert.serving.elastic import CalibratedPoint, ElasticController, allowed_points
 from mebert.serving.model import ServedPoint
+from mebert.storage.operating_point import check_max_drop
 
 ELASTIC_MAX_DROP = 0.02
 """An elastic server may lose this much of the metric while there is no time for more, unless set."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mebert.errors import UserError, check_range
 from mebert.storage.model_spec import Expected
 from mebert.storage.thresholds import Threshold, as_threshold, threshold_text
 
@@ -49,6 +50,16 @@ class OperatingPoint:
         if self.threshold and "max_drop" in self.chosen_by and 0 < rows * allowed < 1:
             lines["few rows"] = f"a row of {rows:,} is {1 / rows:.2g}: other rows may lose more (--speedup 1)"
         return lines
+
+
+def check_max_drop(name: str, value: float | None) -> None:
+    """Raise a UserError for a largest drop that is no difference of metrics, such as 1 where 1 % is meant."""
+    check_range(name, value, 0.0)
+    if value is not None and value >= 1.0:
+        raise UserError(
+            f"{name} {value:g} would allow any loss: it is a difference of the metric, not a percentage; "
+            f"for {value:g} % give {name} {value / 100:g}"
+        )
 
 
 def asked_by(

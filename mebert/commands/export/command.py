@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mebert.errors import UserError, check_range
-from mebert.policies.stored_thresholds import check_max_drop
+from mebert.storage.operating_point import check_max_drop
 from mebert.storage.paths import check_output
 
 

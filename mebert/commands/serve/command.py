@@ -36,6 +36,9 @@ class serve:
         max_text_chars: Most characters of a text, or of a pair.
         max_request_bytes: Largest body of a request.
         drain: Most seconds for what is not answered yet when the server is stopped.
+        target_p99_ms: Elastic: requests that name no speed are answered at full depth and, while the 99th percentile of
+            the latencies is above so many milliseconds, at faster stored operating points; null: at the default one.
+        max_drop: Largest expected drop of the metric at a point that target_p99_ms may choose; null: 0.02.
     """
 
     model: str | None = None
@@ -54,6 +57,8 @@ class serve:
     max_text_chars: int = 20_000
     max_request_bytes: int = 2**20
     drain: float = 30.0
+    target_p99_ms: float | None = None
+    max_drop: float | None = None
 
     def __post_init__(self) -> None:
         if self.model is None:
@@ -69,3 +74,6 @@ class serve:
         check_range("max_text_chars", self.max_text_chars, 1, MOST)
         check_range("max_request_bytes", self.max_request_bytes, 100, MOST)
         check_range("drain", self.drain, 0.0, 3600.0)
+        check_range("target_p99_ms", self.target_p99_ms, 0.0, 1000 * self.timeout, low_open=True)
+        if self.max_drop is not None and self.target_p99_ms is None:
+            raise UserError(f"max_drop {self.max_drop:g} is for an elastic server: give target_p99_ms, too")

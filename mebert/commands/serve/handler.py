@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from mebert.serving.schema import Limits, PredictRequest, Refused, parse_request
 
 BODY_SECONDS = 10.0
 LOST_AFTER, EMPTY_FOR = 1.0, 0.5  # seconds
+STEER_SECONDS = 0.005  # the shortest time between two questions to the control
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class PredictHandler(BaseRequestHandler):
         self.waiting: dict[str, Waiting] = {}  # by id, in the order in which they came
         self.texts = 0  # that wait
         metrics.waiting.set_function(lambda: self.texts)
+        self._points: list[str] = []  # names of the operating points
+        self._steered = math.inf  # when the control was asked last
         self._reading = 0  # requests whose bodies are being read
         self._deaths = shared.deaths
         self._last_death, self._empty_since = -float("inf"), float("inf")
@@ -118,6 +122,7 @@ class PredictHandler(BaseRequestHandler):
         finally:
             self.texts -= count
         self.control.finished(now := time.monotonic(), now - begin)
+        self.steer(now)
         return answer
 
     def _check_room(self, more: int) -> None:
@@ -149,24 +154,27 @@ class PredictHandler(BaseRequestHandler):
 
     async def watch(self, info: ModelInfo) -> None:
         """Until cancelled: end the requests of workers that died, and ask which point is the default one."""
-        shared, metrics = self.shared, self.metrics
-        names = [point.name for point in info.operating_points]
-        metrics.use_points(names, len(info.exit_layers))
-        metrics.point.labels(names[shared.point]).set(1)
-        last = time.monotonic()
+        self._points = [point.name for point in info.operating_points]
+        self.metrics.use_points(self._points, len(info.exit_layers))
+        self._steered = time.monotonic() - STEER_SECONDS
         while True:
-            await asyncio.sleep(TICK)
-            now = time.monotonic()
-            metrics.at_point.labels(names[shared.point]).inc(now - last)
-            last = now
-            oldest = max(0.0, now - next(iter(self.waiting.values())).since) if self.waiting else 0.0
-            with suppress_and_log():
-                place = self.control.update(now, len(self.waiting), oldest)
-                if place != shared.point:
-                    metrics.point.labels(names[shared.point]).set(0)
-                    metrics.point.labels(names[place]).set(1)
-                    shared.point = place
+            self.steer(now := time.monotonic())
             self._end_requests_of_the_dead(now)
+            await asyncio.sleep(TICK)
+
+    def steer(self, now: float) -> None:
+        """Count the time at the default point, and ask which it is from now on, unless that was asked just now."""
+        if now - self._steered < STEER_SECONDS:
+            return
+        place = before = self.shared.point
+        self.metrics.at_point.labels(self._points[before]).inc(now - self._steered)
+        self._steered = now
+        oldest = max(0.0, now - next(iter(self.waiting.values())).since) if self.waiting else 0.0
+        with suppress_and_log():
+            place = self.control.update(now, len(self.waiting), oldest)
+        self.metrics.point.labels(self._points[before]).set(0)
+        self.metrics.point.labels(self._points[place]).set(1)
+        self.shared.point = place
 
     def _end_requests_of_the_dead(self, now: float) -> None:
         deaths = self.shared.deaths

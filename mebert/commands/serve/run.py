@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from mebert.commands.serve.command import serve
 from mebert.errors import UserError
 from mebert.onnx.backend import is_exported
+from mebert.serving.control import DefaultPoint, MakeControl
+from mebert.serving.elastic_control import ELASTIC_MAX_DROP, ElasticControl
 from mebert.serving.model import ModelInfo
 from mebert.serving.schema import Limits
+from mebert.storage.operating_point import check_max_drop
 from mebert.storage.run_folder import find_model
 
 EXTRA = "serve needs litserve and prometheus-client, which are not installed: pip install 'mebert[serve]'"
@@ -25,7 +29,6 @@ def run_serve(settings: serve) -> None:
         raise UserError(EXTRA) from error
     from mebert.commands.serve.guard import API_KEY
     from mebert.commands.serve.shared import Shared
-    from mebert.serving.control import DefaultPoint
 
     model = str(settings.model)
     if not is_exported(model):
@@ -37,6 +40,7 @@ def run_serve(settings: serve) -> None:
     key = os.environ.get(API_KEY)
     if key is not None and not key.strip():
         raise UserError(f"{API_KEY} is set, but empty: give it a key, or unset it")
+    control = _control(settings)
     server.free_port(settings.host, settings.port)
     threads = settings.threads or max(1, _cores() // settings.workers)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # of the workers: libraries read them at their start
@@ -54,23 +58,35 @@ def run_serve(settings: serve) -> None:
             settings.timeout,
             settings.drain,
             key,
-            DefaultPoint,
+            control,
             lambda info: print(start_line(settings, info, key is not None), flush=True),
         ).serve(settings.host, settings.port)
+
+
+def _control(settings: serve) -> MakeControl:
+    """What chooses the operating point of requests that name no speed."""
+    if settings.target_p99_ms is None:
+        return DefaultPoint
+    most = ELASTIC_MAX_DROP if settings.max_drop is None else settings.max_drop
+    check_max_drop("max_drop", most)
+    return partial(ElasticControl, target_p99_ms=settings.target_p99_ms, max_drop=most, model=str(settings.model))
 
 
 def start_line(settings: serve, info: ModelInfo, with_key: bool) -> str:
     """Where the server is, what it serves, and a command to try."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
     address = f"http://{shown}:{settings.port}"
-    point = info.operating_points[0]
-    expected = "" if point.expected is None else f", expected {point.expected.speedup:.2f}x by layers"
+    points = info.operating_points
+    expected = "" if points[0].expected is None else f", expected {points[0].expected.speedup:.2f}x by layers"
+    how = f"{points[0].policy}, threshold {points[0].threshold} (by {points[0].chosen_by}){expected}"
+    if isinstance(control := _control(settings)(points), ElasticControl):
+        how = f"p99 of {settings.target_p99_ms:g} ms by {control.describe()}"
     example = {"pair": ["A text.", "Another."]} if info.texts_per_input == 2 else {"text": "A text."}
     secret = ' -H "X-API-Key: $MEBERT_API_KEY"' if with_key else ""
     workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
     return (
         f"serving {info.model} at {address} ({info.backend}, {info.precision}, {workers}; {address}/docs); "
-        f"{point.policy}, threshold {point.threshold} (by {point.chosen_by}){expected}\n"
+        f"{how}\n"
         f"try: curl -s {address}/predict{secret} -H 'Content-Type: application/json' -d '{json.dumps(example)}'"
     )
 
