@@ -60,6 +60,6 @@ def test_a_model_without_operating_points_is_refused_in_one_line(run, tmp_path):
     (model / "exits.json").write_text(json.dumps(spec), encoding="utf-8")
     command = [sys.executable, "-m", "mebert", "serve", str(model), "--target_p99_ms", "50"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
+    assert found.returncode == 2
     (line,) = found.stderr.strip().splitlines()
     assert f"python -m mebert calibrate {model} --speedup [1.5,2,3,4]" in line
