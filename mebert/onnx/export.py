@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from mebert.errors import UserError
 from mebert.models.cascade import CascadeModel
 from mebert.models.multi_exit import MultiExitModel
 from mebert.onnx import runner
+from mebert.onnx.asked import load_plain, with_question
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.single_graph import NAME, single_graph
 from mebert.policies.base import ExitPolicy
@@ -68,14 +69,10 @@ def write_export(source: Source, folder: Path, int8: bool, single: bool = False)
         raise UserError(
             "export: the tokenizer has no tokenizer.json (it is a slow one): save a fast one with the model"
         )
-    source.model.requires_grad_(False)
     segments = "token_type_ids" in source.tokenizer.model_input_names
-    onnx.save(embedding_graph(source.model, segments), folder / "embed.onnx")
-    names, fused = list[str](), True
-    for found in exit_graphs(source.model, source.policy, source.spec.stride is not None):
-        names.append(f"exit_{len(names) + 1}.onnx")
-        fused = found.fused
-        _save(found.graph, folder / names[-1], int8)
+    names, fused = write_graphs(source.model, source.policy, segments, source.spec.stride is not None, folder)
+    if int8:
+        quantise_graphs(folder, names, folder)
     source.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     shutil.copyfile(str(runner.__file__), folder / RUNNER)
     manifest = _manifest(source, names, int8)
@@ -88,6 +85,49 @@ def write_export(source: Source, folder: Path, int8: bool, single: bool = False)
         manifest["single_graph"] = {"file": NAME, "sha256": _digest(folder / NAME), **described}
     write_text(json.dumps(manifest, indent=2) + "\n", folder / MANIFEST)
     return fused
+
+
+def write_graphs(
+    model: MultiExitModel, policy: ExitPolicy, segments: bool, windows: bool, folder: Path
+) -> tuple[list[str], bool]:
+    """Write `embed.onnx` and a graph an exit, in float32; returns the names of these, and whether layers are fused.
+
+    Args:
+        model: In evaluation mode.
+        policy: Bound to it.
+        segments: The model reads segment ids.
+        windows: It reads texts in windows.
+        folder: Where to.
+    """
+    model.requires_grad_(False)
+    onnx.save(embedding_graph(model, segments), folder / "embed.onnx")
+    names, fused = list[str](), True
+    for found in exit_graphs(model, policy, windows):
+        names.append(f"exit_{len(names) + 1}.onnx")
+        fused = found.fused
+        last = len(names) == model.num_exits
+        onnx.save(found.graph if last else with_question(found.graph), folder / names[-1])
+    return names, fused
+
+
+def quantise_graphs(folder: Path, exits: Sequence[str], out: Path) -> None:
+    """Write the exits' graphs of a folder with weights of 8 bits, whose inputs are quantised as they come, to `out`."""
+    logger = logging.getLogger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it advises to infer shapes first, which fused operators do not have
+    try:
+        for name in exits:
+            quantize_dynamic(
+                load_plain(folder / name),
+                out / name,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["MatMul", "Attention"],
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            )
+            if name != exits[-1]:
+                onnx.save(with_question(onnx.load(out / name)), out / name)
+    finally:
+        logger.setLevel(before)
 
 
 def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
@@ -130,22 +170,3 @@ def _written(folder: Path) -> Iterator[Path]:
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _save(graph: onnx.ModelProto, path: Path, int8: bool) -> None:
-    if not int8:
-        onnx.save(graph, path)
-        return
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)  # it advises to infer shapes first, which fused operators do not have
-    try:
-        quantize_dynamic(
-            graph,
-            path,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul", "Attention"],
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
-    finally:
-        logger.setLevel(before)

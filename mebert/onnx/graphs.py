@@ -126,11 +126,13 @@ def _joined(layers: LayerGraph, head: onnx.ModelProto, prefix: str) -> onnx.Mode
     if not any(v.name == "attention_mask" for v in inputs):
         inputs.insert(1, helper.make_tensor_value_info("attention_mask", TensorProto.INT64, sizes))
     cast = helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.INT32)
+    copied, *outputs = head.graph.output  # of the layers' hidden states, which are an output themselves
+    hidden = helper.make_tensor_value_info(layers.hidden, TensorProto.FLOAT, [*sizes, width])
     graph = helper.make_graph(
-        [cast, *layers.nodes, *head.graph.node],
+        [cast, *layers.nodes, *(node for node in head.graph.node if copied.name not in node.output)],
         prefix.strip("."),
         inputs,
-        list(head.graph.output),
+        [hidden, *outputs],
         [*layers.weights, *head.graph.initializer],
     )
     return helper.make_model(graph, opset_imports=OPSETS, ir_version=head.ir_version)

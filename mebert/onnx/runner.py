@@ -14,21 +14,20 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+import onnxruntime as ort
 from tokenizers import Tokenizer
 
 FORMAT = 1
-
 Threshold = float | Sequence[float]  # for all exits, or for each but the last
-Windows = list[tuple[list[int], list[int]]]
-"""Token ids and segment ids of each window of a text."""
+Graph = tuple[Any, list[str]]  # a session and the names of its inputs
+Windows = list[tuple[list[int], list[int]]]  # token ids and segment ids of each window of a text
 
 
 class ExportError(ValueError):
@@ -50,17 +49,12 @@ class OnnxClassifier:
     """An exported model ready to classify texts; `threads`, of all models of the process: None is one a core."""
 
     def __init__(self, folder: str | Path, threads: int | None = None) -> None:
-        folder, options = Path(folder), session_options(threads)
-        self.manifest = read_manifest(folder)
-        self._embed = open_session(folder / "embed.onnx", options)
-        sessions = [open_session(folder / name, options) for name in self.manifest["exits"]]
-        self._exits = [(session, [value.name for value in session.get_inputs()]) for session in sessions]
+        self.manifest = read_manifest(folder := Path(folder))
+        self._graphs = [open_graph(folder / name, threads) for name in ("embed.onnx", *self.manifest["exits"])]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = bool(self.manifest["split_special_tokens"])
-        unsplit = [re.escape(token) for token in self.manifest["unsplit"]]
-        self._unsplit = re.compile("|".join(unsplit)) if unsplit else None
-        self._reads = [value.name for value in self._embed.get_inputs()]
+        self._unsplit = re.compile("|".join(map(re.escape, self.manifest["unsplit"])) or "(?!)")
 
     def threshold_of(
         self, threshold: Threshold | None = None, speedup: float | None = None, max_drop: float | None = None
@@ -70,7 +64,7 @@ class OnnxClassifier:
         given = {name: value for name, value in asked.items() if value is not None}
         if len(given) > 1:
             raise ExportError(f"{' and '.join(given)} were both given; give one of them")
-        listed = isinstance(threshold, list | tuple) and len(threshold) == len(self._exits) - 1
+        listed = isinstance(threshold, list | tuple) and len(threshold) == len(self._graphs) - 2
         for name, value in [*given.items()][listed:]:
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
                 raise ExportError(f"{name} must be a number of at least 0, got {value!r}")
@@ -112,9 +106,7 @@ class OnnxClassifier:
         if not single and (isinstance(texts, dict | bytes) or not isinstance(texts, Iterable)):
             raise ExportError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
         found = self._stream([texts] if single else texts, limit, batch_size, longest, window or 32 * batch_size)
-        if single:
-            return next(found)
-        return list(found) if isinstance(texts, Sequence) else found
+        return next(found) if single else list(found) if isinstance(texts, Sequence) else found
 
     def encode(self, texts: Sequence[Any], max_length: int | None = None) -> list[Windows]:
         """Token ids and segment ids of some texts or pairs: of each its windows, one where it is cut."""
@@ -122,8 +114,7 @@ class OnnxClassifier:
         how = "only_second" if stride is not None and any(map(_is_pair, texts)) else "longest_first"
         side = self.manifest["truncation_side"]
         self._tokenizer.enable_truncation(longest, stride=stride or 0, strategy=how, direction=side)
-        given = [tuple(map(self._plain, text)) if _is_pair(text) else self._plain(text) for text in texts]
-        rows = self._tokenizer.encode_batch(given)
+        rows = self._tokenizer.encode_batch([*map(self._plain, texts)])
         every = [[row] if stride is None else [row, *row.overflowing] for row in rows]
         return [[(window.ids, window.type_ids) for window in windows] for windows in every]
 
@@ -133,36 +124,12 @@ class OnnxClassifier:
         text_of = np.repeat(np.arange(len(texts)), [len(windows) for windows in texts])  # the text of each window, (n,)
         lengths = np.asarray([len(ids) for ids, _ in rows])
         mask = (np.arange(int(lengths.max())) < lengths[:, None]).astype(np.int64)
-        feed = {"input_ids": np.full_like(mask, self.manifest["pad_token_id"]), "attention_mask": mask}
-        feed["input_ids"][mask == 1] = np.concatenate([ids for ids, _ in rows])
-        feed["token_type_ids"] = np.zeros_like(mask)
-        feed["token_type_ids"][mask == 1] = np.concatenate([segments for _, segments in rows])
-        hidden, *bias = self._embed.run(None, {name: feed[name] for name in self._reads})
-        carried: list[np.ndarray] = []
-        left = np.arange(len(texts))  # numbers of the texts that have not left
-        logits, exits = np.zeros(0), np.zeros(len(texts), np.int64)
-        for number, (session, names) in enumerate(self._exits):
-            feed = {"hidden": hidden, "attention_mask": mask, **{f"carried_{i}": c for i, c in enumerate(carried)}}
-            if "bias" in names:
-                feed["bias"] = bias[0]
-            if "average" in names:
-                own = (left[:, None] == text_of).astype(np.float32)
-                feed["average"] = own / own.sum(1, keepdims=True)
-            hidden, found, score, *carried = session.run(None, {name: feed[name] for name in names})
-            logits = logits if number else found.copy()
-            logits[left], exits[left] = found, number
-            stays = ~(score < (threshold if isinstance(threshold, int | float) else [*threshold, 0.0][number]))
-            if not stays.any() or number + 1 == len(self._exits):
-                break
-            if not stays.all():
-                kept = np.isin(text_of, left[stays])
-                left, hidden, mask, text_of = left[stays], hidden[kept], mask[kept], text_of[kept]
-                carried = [part[stays] for part in carried]
-        return logits, exits
+        ids, segments = np.full_like(mask, self.manifest["pad_token_id"]), np.zeros_like(mask)
+        ids[mask == 1], segments[mask == 1] = (np.concatenate(part) for part in zip(*rows, strict=True))
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+        return run_chain(self._graphs, feed, text_of, threshold)
 
-    def _stream(
-        self, texts: Iterable[Any], threshold: Threshold, batch_size: int, max_length: int, window: int
-    ) -> Iterator[Prediction]:
+    def _stream(self, texts: Iterable[Any], threshold: Threshold, batch_size: int, max_length: int, window: int) -> Any:
         iterator, first = iter(texts), 1
         while part := list(islice(iterator, window)):
             for place, text in enumerate(part, start=first):
@@ -189,8 +156,37 @@ class OnnxClassifier:
             return Prediction(None, dict(zip(labels, shares[:, 1].tolist(), strict=True)), number, labels=chosen)
         return Prediction(labels[int(logits.argmax())], dict(zip(labels, shares.tolist(), strict=True)), number)
 
-    def _plain(self, text: str) -> str:  # with special tokens that are typed as ordinary text
-        return text if self._unsplit is None else self._unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text)
+    def _plain(self, text: Any) -> Any:  # with special tokens that are typed as ordinary text
+        one = isinstance(text, str)
+        return self._unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) if one else tuple(map(self._plain, text))
+
+
+def run_chain(graphs: Sequence[Graph], feed: dict[str, Any], text_of: Any, threshold: Threshold) -> tuple[Any, Any]:
+    """`OnnxClassifier.run` on arrays of windows, (n, S) int64 each; `text_of` (n,) is the text of each, from 0 up."""
+    (embed, names), *exits = graphs
+    limits = [threshold] * len(exits) if isinstance(threshold, int | float) else [*threshold, 0.0]
+    hidden, *bias = embed.run(None, {name: feed[name] for name in names})
+    feed, carried = {"attention_mask": feed["attention_mask"], "bias": bias[0] if bias else None}, list[Any]()
+    left = np.arange(text_of[-1] + 1)  # numbers of the texts that have not left
+    logits, taken = np.zeros(0), np.zeros(len(left), np.int64)
+    for number, (session, names) in enumerate(exits):
+        limit, last = limits[number], number + 1 == len(exits)
+        feed.update({f"carried_{n}": c for n, c in enumerate(carried)}, hidden=hidden, ask=np.asarray(limit > 0))
+        if "average" in names:
+            own = (left[:, None] == text_of).astype(np.float32)
+            feed["average"] = own / own.sum(1, keepdims=True)
+        hidden, found, score, *carried = session.run(None, {name: feed[name] for name in names})
+        if not last and not limit > 0:
+            continue  # only the layers were run
+        logits = logits if logits.size else found
+        logits[left], taken[left], stays = found, number, ~(score < limit)
+        if last or not stays.any():
+            break
+        if not stays.all():
+            kept = stays if len(stays) == len(text_of) else np.isin(text_of, left[stays])
+            left, hidden, text_of, carried = left[stays], hidden[kept], text_of[kept], [c[stays] for c in carried]
+            feed["attention_mask"] = feed["attention_mask"][kept]
+    return logits, taken
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -220,26 +216,30 @@ def _is_pair(text: Any) -> bool:
 _pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 
 
-def session_options(threads: int | None) -> Any:
-    """Settings of a session: one pool of threads for all, since a pool for each would wait for work on all cores."""
+def _options(threads: int | None) -> Any:
+    """Settings of a session: all share one pool of threads, as each one's own would wait for work, and their memory."""
     if not _pool:
+        memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
         try:
-            onnxruntime.set_global_thread_pool_sizes(threads or 0, 1)
+            ort.set_global_thread_pool_sizes(threads or 0, 1)
+            ort.create_and_register_allocator(memory, None)
             _pool.append(True)
         except RuntimeError:  # the process has run another model before
             _pool.append(False)
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.log_severity_level = 3
     options.use_per_session_threads = not _pool[0]
     options.intra_op_num_threads = 0 if _pool[0] else threads or 0
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if _pool[0] else "0")
+    own = ("session.use_env_allocators", "1") if _pool[0] else ("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry(*own)
     return options
 
 
-def open_session(path: Path, options: Any) -> Any:
-    """A graph ready to run; an ExportError where ONNX Runtime cannot load it."""
+def open_graph(path: Path, threads: int | None) -> Graph:
+    """Load a graph; `threads` as in `OnnxClassifier`."""
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+        return session, [value.name for value in session.get_inputs()]
     except Exception as error:  # ONNX Runtime has many kinds, of no common class
         raise ExportError(f"{path} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
 

@@ -19,7 +19,8 @@ from onnx.compose import add_prefix_graph
 from onnx.utils import Extractor
 
 from mebert.errors import UserError
-from mebert.onnx.runner import Threshold, Windows, open_session, session_options
+from mebert.onnx.asked import load_plain
+from mebert.onnx.runner import Threshold, Windows, open_graph
 
 NAME = "model.onnx"
 LARGEST = 2**31 - 1  # bytes of a protobuf file
@@ -117,7 +118,7 @@ def single_graph(folder: Path, exits: Sequence[str], problem: str, windows: bool
             f"single_graph: the graphs have {size / 1e9:.1f} GB and one file of ONNX can hold 2.1; leave out "
             "--single_graph, or take --precision int8"
         )
-    embed, *parts = map(onnx.load, files)
+    embed, *parts = map(load_plain, files)
     first, *rest = embed.graph.output
     reads = [value.name for value in embed.graph.input]
     shared = {"attention_mask": "attention_mask", **{value.name: f"embed/{value.name}" for value in rest}}
@@ -200,7 +201,7 @@ class SingleGraph:
     """`model.onnx`, with the method of the runner by which an export is compared with PyTorch."""
 
     def __init__(self, path: Path, pad: int) -> None:
-        self.session = open_session(path, session_options(None))
+        self.session, _ = open_graph(path, None)
         self.pad = pad
 
     def run(self, texts: Sequence[Windows], threshold: Threshold) -> tuple[np.ndarray, np.ndarray]:

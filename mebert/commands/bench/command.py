@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from mebert.choices import EngineName, HeadKind, PoolingKind, PrecisionName
+from mebert.choices import HeadKind, PoolingKind, PrecisionName
 from mebert.errors import UserError, brief
 from mebert.storage.paths import check_output
 
-Baseline = Literal["unsorted", "padded", "sorted", "first_layers"]
+Baseline = Literal["unsorted", "padded", "sorted", "first_layers", "onnx"]
+BenchEngine = Literal["shrink", "full", "refill", "predicted", "onnx"]  # `EngineName`s, and the backend of an export
 
 BUDGET = 40.0  # seconds; with the start of Python less than a minute, also on a busy machine
 
@@ -21,17 +22,17 @@ class Grid:
     """What is measured where the settings leave it open; `budget` in seconds, None: no limit."""
 
     speedups: list[float]
-    engines: list[EngineName]
+    engines: list[BenchEngine]
     baselines: list[Baseline]
     breakdown: bool
     budget: float | None
 
 
-QUICK = Grid([2.0], ["shrink", "refill"], ["unsorted", "sorted"], breakdown=False, budget=BUDGET)
+QUICK = Grid([2.0], ["shrink", "refill", "onnx"], ["unsorted", "sorted", "onnx"], breakdown=False, budget=BUDGET)
 THOROUGH = Grid(
     [2.0, 3.0],
-    ["full", "shrink", "refill", "predicted"],
-    ["unsorted", "sorted", "first_layers"],
+    ["full", "shrink", "refill", "predicted", "onnx"],
+    ["unsorted", "sorted", "first_layers", "onnx"],
     breakdown=True,
     budget=None,
 )
@@ -67,13 +68,15 @@ class BenchSettings:
             else entropy.
         speedups: Wanted speed-ups by FLOPs, each at least 1; 1 is the full depth. Null: a saved model's default
             operating point, else 2; `thorough` adds 2 and 3.
-        engines: Of full, shrink, refill, predicted. Null: shrink and refill; `thorough`: all.
+        engines: Of full, shrink, refill, predicted, and onnx (the chain of graphs that `export` writes, on ONNX
+            Runtime, for the first of the policies). Null: shrink, refill and onnx; `thorough`: all.
         baselines: Hugging Face's own classifier: `unsorted` (input order, padded to the longest row of a batch),
-            `padded` (to max_length), `sorted` (by length), `first_layers` (the first layers only, for each speed-up).
-            Null: unsorted and sorted; `thorough`: first_layers, too.
+            `padded` (to max_length), `sorted` (by length), `first_layers` (the first layers only, for each speed-up);
+            and `onnx`, the whole model as one graph on ONNX Runtime, as fused and as quantised as the chain.
+            Null: unsorted, sorted and onnx; `thorough`: first_layers, too.
         batch_sizes: Rows of a batch.
         precisions: Of float32, bfloat16, int8 (CPU only). Null: the one that `predict` uses here; `thorough`: float32
-            and those that are faster here.
+            and those that are faster here. ONNX Runtime's are float32 and int8.
         samples: Number of texts. A batch size of b runs max(64, 8 b) of them at most.
         rounds: How often everything is run.
         thorough: Measure the whole grid, however long it takes.
@@ -102,7 +105,7 @@ class BenchSettings:
     max_length: int | None = None
     policies: list[str] | None = None
     speedups: list[float] | None = None
-    engines: list[EngineName] | None = None
+    engines: list[BenchEngine] | None = None
     baselines: list[Baseline] | None = None
     batch_sizes: list[int] = field(default_factory=lambda: [1, 32])
     precisions: list[PrecisionName] | None = None

@@ -25,7 +25,8 @@ from mebert.storage.atomic import write_rows, write_text
 CUT = "HF layers"  # any "HF k layers"
 # Baselines in greys, engines in colours that are distinct for colour-blind readers.
 COLOURS = {"HF": "#c8c8c8", "HF padded": "#e4e4e4", "HF sorted": "#9a9a9a", CUT: "#e7c894", "plain": "#5f5f5f"}
-COLOURS |= {"full": "#b3cde3", "shrink": "#1f77b4", "refill": "#d95f02", "predicted": "#2ca02c"}
+COLOURS |= {"ONNX": "#333333", "full": "#b3cde3", "shrink": "#1f77b4", "refill": "#d95f02", "predicted": "#2ca02c"}
+COLOURS |= {"ONNX chain": "#9467bd"}
 
 COLUMNS = ["samples/s", "p50 ms", "p95", "p99", "layers", "FLOPs", "wall", "wall/FLOPs", "vs HF"]
 # What the names in the column `what` are, but for engines.
@@ -35,6 +36,8 @@ BASELINES = {
     "HF sorted": "Hugging Face's own classifier, sorted by length, padded to the longest row of a batch.",
     CUT: "the first k layers of Hugging Face's own classifier, sorted by length.",
     "plain": "this package's model without early exits, sorted by length.",
+    "ONNX": "the whole model as one graph on ONNX Runtime, fused and in int8 quantised as the chain, sorted by length.",
+    "ONNX chain": "the graphs that export writes, on ONNX Runtime, sorted by length; without a policy all layers run.",
 }
 
 
@@ -80,9 +83,10 @@ def explained(rows: Sequence[Row], trained: bool) -> str:
     compared = {_kind(row.name) for row in rows if row.speedup_wall is not None}
     lines = [f"{names.get(kind, kind)}: {text}" for kind, text in BASELINES.items() if kind in kinds]
     based = [names.get(kind, kind) for kind in ("plain", CUT) if kind in compared]
+    chain = ", of ONNX chain over ONNX" if "ONNX chain" in compared else ""
     over = f", of {' and '.join(based)} over {'HF sorted' if 'HF sorted' in kinds else 'HF'}" if based else ""
     versus = " vs HF: over HF." if "HF" in kinds else ""
-    lines.append(f"wall: speed-up in seconds; of engines over plain{over}.{versus}")
+    lines.append(f"wall: speed-up in seconds; of engines over plain{chain}{over}.{versus}")
     lines.append("FLOPs: speed-up by FLOPs, at true lengths. wall/FLOPs: 1 where all saved arithmetic is saved time.")
     waiting = " and ".join(name for name in ("refill", "predicted") if name in kinds)
     let = f"; {waiting} let{'s' * (' ' not in waiting)} samples wait" if waiting else ""

@@ -28,13 +28,15 @@ RECORD_BATCH = 64
 class OperatingPoint:
     """A policy at its threshold, which gives a speed-up by FLOPs (`target`), bound to one prepared model.
 
-    `predictor` names the exits for the engine `predicted`; None where that is not measured.
+    `predictor` names the exits for the engine `predicted`; None where that is not measured. `drawn` (N,) are the exits
+    of a model with random weights, by row.
     """
 
     name: str
     target: float
     policy: ExitPolicy
     predictor: ExitPredictor | None = None
+    drawn: Tensor | None = None
 
     def engine(self, name: EngineName, model: MultiExitModel, batch_size: int) -> Callable[[], Engine]:
         """A function that makes a fresh engine for every run."""
@@ -67,7 +69,8 @@ def simulated_points(
         for speedup in speedups:
             exits = draw_exits(costs.sequential(indicator), costs.plain, speedup, seed)
             policy = SimulatedExits().of(bound, exits, features)
-            found.append(OperatingPoint(indicator.name, speedup, policy, KnownExits(ids, exits, features.device)))
+            known = KnownExits(ids, exits, features.device)
+            found.append(OperatingPoint(indicator.name, speedup, policy, known, exits))
     return found
 
 

@@ -19,6 +19,7 @@ from mebert.commands.bench.baselines import baselines_of
 from mebert.commands.bench.bench_model import BenchModel, open_bench_model
 from mebert.commands.bench.breakdown import RUNS, Shares, shares_of
 from mebert.commands.bench.command import BenchSettings, Grid
+from mebert.commands.bench.onnx_graphs import OnnxGraphs, OnnxPrecision, left_out, onnx_graphs
 from mebert.commands.bench.output import describe, explained, print_breakdown, print_rows, save_bars, write_files
 from mebert.commands.bench.points import OperatingPoint, simulated_points, trained_points
 from mebert.commands.bench.results import Row, results
@@ -57,6 +58,8 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     asked = _asked(settings, grid, measured)
     points, notes = _points(settings, grid, measured, texts, models, asked)
     known = _accuracies(measured, points[precisions[0]], texts, asked) if measured.trained else None
+    graphs, why = _onnx(settings, grid, measured, texts, points[precisions[0]], device)
+    notes += [why] if why else []
     setting = describe(settings, measured, texts, device, precisions, notes)
     if measured.point is not None:
         setting |= {f"the model's {name}": line for name, line in measured.point.as_lines().items()}
@@ -65,7 +68,7 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     hugging_face = baselines_of(measured.model, device, settings.compile)
 
     def variants(share: float) -> dict[int, list[Variant]]:
-        return make_variants(settings, grid, measured.model, texts.rows, points, models, hugging_face, share)
+        return make_variants(settings, grid, measured.model, texts.rows, points, models, hugging_face, share, graphs)
 
     until = math.inf if grid.budget is None else start + grid.budget
     found, shares = _measure(settings, grid, variants, models, device, until)
@@ -179,6 +182,24 @@ def _points(
         raise UserError("speedups: none is reached on these texts; " + "; ".join(notes))
     bound = {p: [replace(o, policy=prepare_policy(o.policy, m)) for o in points] for p, m in models.items()}
     return bound, notes
+
+
+def _onnx(
+    settings: BenchSettings,
+    grid: Grid,
+    measured: BenchModel,
+    texts: Texts,
+    points: Sequence[OperatingPoint],
+    device: torch.device,
+) -> tuple[dict[OnnxPrecision, OnnxGraphs], str]:
+    """The graphs for ONNX Runtime by precision; none where it is not measured, and why, in a line."""
+    why = left_out(settings, grid, device)
+    if why is not None:
+        return {}, why
+    try:
+        return onnx_graphs(settings, measured, texts.rows, points), ""
+    except UserError as error:
+        return {}, f"ONNX Runtime is not measured: {error}"
 
 
 def _accuracies(

@@ -17,6 +17,7 @@ from mebert.commands.bench.texts import Batch
 from mebert.inference import Engine, Finished
 from mebert.report.wall_clock import wait_for
 
+REST = 0.02  # seconds after which the threads of another library no longer wait for work by spinning
 WARM = 1.0  # seconds of a pass to which its first run's own work (kernels, caches) adds little
 SMALLEST_SHARE = 0.02
 PLANNED = 0.75  # of the time: an estimate may be too low, and the picture takes a second
@@ -39,6 +40,7 @@ class Pass:
 
 def timed_pass(make: Callable[[], Engine], batches: Sequence[Batch], device: torch.device) -> Pass:
     """Run all batches; on an accelerator twice: for latency waiting after each batch, for throughput at the end."""
+    time.sleep(REST)
     result = run_pass(make(), batches, device)
     if device.type != "cpu":
         result.seconds = run_pass(make(), batches, device, each=False).seconds

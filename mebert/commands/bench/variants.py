@@ -16,6 +16,7 @@ from torch import Tensor
 from mebert.calibration import ExitCosts
 from mebert.commands.bench.baselines import HuggingFaceModel
 from mebert.commands.bench.command import BenchSettings, Grid
+from mebert.commands.bench.onnx_graphs import OnnxChain, OnnxGraphs, OnnxPrecision, OnnxWhole
 from mebert.commands.bench.points import OperatingPoint, engine_flops
 from mebert.commands.bench.texts import Batch, make_batches
 from mebert.data.tokenised import TokenisedSplit
@@ -25,6 +26,7 @@ from mebert.models.flops import flops_of_windows
 from mebert.policies import FixedExit
 
 UNSORTED, SORTED, PADDED, PLAIN = "HF", "HF sorted", "HF padded", "plain"
+ONNX, CHAIN = "ONNX", "ONNX chain"
 FEWEST_SAMPLES, FEWEST_BATCHES = 64, 8
 
 
@@ -67,6 +69,7 @@ def make_variants(
     models: Mapping[PrecisionName, MultiExitModel],
     hugging_face: HuggingFace,
     share: float = 1.0,
+    onnx: Mapping[OnnxPrecision, OnnxGraphs] | None = None,
 ) -> dict[int, list[Variant]]:
     """Batch size to its variants, precision by precision; on a share of the samples, a batch at least."""
     device = next(model.parameters()).device
@@ -85,6 +88,31 @@ def make_variants(
             for precision, prepared in models.items()
             for variant in _variants(grid, precision, size, batches, costs, points[precision], prepared, hugging_face)
         ]
+        like, first = next(v for v in found[size] if v.name == PLAIN), next(iter(points.values()))
+        for kind, graphs in (onnx or {}).items():
+            found[size] += _onnx_variants(grid, replace(like, precision=kind, base=None), graphs, costs, first)
+        order = list(dict.fromkeys([*models, *(onnx or {})]))
+        found[size].sort(key=lambda variant: order.index(variant.precision))
+    return found
+
+
+def _onnx_variants(
+    grid: Grid, like: Variant, graphs: OnnxGraphs, costs: ExitCosts, points: Sequence[OperatingPoint]
+) -> list[Variant]:
+    """The whole graph, and the chain at full depth and at each point of its policy; `like` has all that is the same."""
+    found = []
+    if "onnx" in grid.baselines:
+        found.append(replace(like, name=ONNX, make=lambda: OnnxWhole(graphs, 0.0)))
+    if "onnx" in grid.engines:
+        base = ONNX if found else None
+        found.append(replace(like, name=CHAIN, make=lambda: OnnxChain(graphs, 0.0), base=base))
+        for point in points:
+            if (threshold := graphs.thresholds.get((point.name, point.target))) is not None:
+                made = partial(OnnxChain, graphs, threshold)
+                flops = engine_flops(costs, "shrink", point.policy)
+                found.append(
+                    replace(found[-1], name=CHAIN, make=made, flops=flops, point=point, target=point.target, base=base)
+                )
     return found
 
 
@@ -145,6 +173,8 @@ def _variants(
     found.append(plain)
     firsts = {point.name: point for point in reversed(points)}
     for engine in grid.engines:
+        if engine == "onnx":
+            continue
         full = engine == "full"  # runs all layers whatever the exits: one speed-up stands for all
         found += [
             replace(
