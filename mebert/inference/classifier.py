@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -19,16 +20,18 @@ from mebert.data.tokenizers import check_vocabulary, load_tokenizer, tell_unknow
 from mebert.errors import UserError, brief, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
+from mebert.inference.auto_backend import AutoBackend, same_state
 from mebert.inference.batching import MOST_ROWS
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
-from mebert.onnx.backend import OnnxBackend
+from mebert.onnx.backend import OnnxBackend, is_exported
 from mebert.policies import ExitPolicy, policy_by_name
 from mebert.policies.stored_thresholds import load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.hub_folder import model_folder
 from mebert.storage.model_spec import Expected, ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
+from mebert.storage.run_folder import export_folder
 from mebert.storage.thresholds import Threshold, as_threshold, check_threshold
 
 if TYPE_CHECKING:
@@ -149,6 +152,7 @@ class EarlyExitClassifier:
         token: str | bool | None = None,
     ) -> OnnxBackend: ...
 
+    @overload
     @classmethod
     def from_pretrained(
         cls,
@@ -157,10 +161,23 @@ class EarlyExitClassifier:
         precision: PrecisionName | None = None,
         compile: bool = False,
         *,
-        backend: Literal["torch", "onnx"] = "torch",
+        backend: Literal["auto"],
         revision: str | None = None,
         token: str | bool | None = None,
-    ) -> Self | OnnxBackend:
+    ) -> Self | OnnxBackend | AutoBackend: ...
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        device: str | torch.device | None = None,
+        precision: PrecisionName | None = None,
+        compile: bool = False,
+        *,
+        backend: Literal["torch", "onnx", "auto"] = "torch",
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self | OnnxBackend | AutoBackend:
         """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id, of which it fetches what is needed.
 
         Args:
@@ -169,17 +186,20 @@ class EarlyExitClassifier:
             device: As in the class.
             precision: As in the class.
             compile: As in the class.
-            backend: `torch`; or `onnx` for a folder of `python -m mebert export`, or a Hub id with one in it; it has
-                its own precision.
+            backend: `torch`; `onnx` for a folder of `python -m mebert export`, or a Hub id with one in it; it has
+                its own precision; or `auto`: where the export is beside the model (`<run>/exported`), both are
+                opened and timed, which takes less than a second, and each call goes to the one that is faster at its
+                batch size. Without an export, without onnxruntime, on a GPU or where `precision` is not the export's,
+                it is `torch`; of an export alone `onnx`.
             revision: Of a Hub id: a branch, tag or commit.
             token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
 
         Raises:
             UserError: There is no such folder or id, or it has no exits or no tokenizer.
         """
-        if backend not in ("torch", "onnx"):
-            raise UserError(f"backend must be torch or onnx, got {brief(backend)}")
-        if backend == "onnx":
+        if backend not in ("torch", "onnx", "auto"):
+            raise UserError(f"backend must be torch, onnx or auto, got {brief(backend)}")
+        if backend == "onnx" or (backend == "auto" and is_exported(path)):
             return OnnxBackend(path, revision=revision, token=token)
         name = model_folder(path, revision, token)
         spec = ModelSpec.read(name)
@@ -208,7 +228,17 @@ class EarlyExitClassifier:
         )
         if spec.max_length is None:
             tell_unknown_length(str(path), found.max_length)
-        return found
+        export = export_folder(name) if backend == "auto" and found.device.type == "cpu" else None
+        if export is None or not is_exported(export) or find_spec("onnxruntime") is None:
+            return found
+        onnx = OnnxBackend(export, torch.get_num_threads())
+        if precision not in (None, onnx.precision):
+            return found
+        if not same_state(found, onnx):
+            again = f"export it again: python -m mebert export {path} --precision {onnx.precision}"
+            warnings.warn(f"backend auto takes PyTorch: {export} has other operating points; {again}", stacklevel=2)
+            return found
+        return AutoBackend(found, onnx)
 
     @property
     def operating_point(self) -> OperatingPoint | None:

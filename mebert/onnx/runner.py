@@ -216,7 +216,7 @@ def _is_pair(text: Any) -> bool:
 _pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 
 
-def _options(threads: int | None) -> Any:
+def session_options(threads: int | None) -> Any:
     """Settings of a session: all share one pool of threads, as each one's own would wait for work, and their memory."""
     if not _pool:
         memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
@@ -238,7 +238,7 @@ def _options(threads: int | None) -> Any:
 def open_graph(path: Path, threads: int | None) -> Graph:
     """Load a graph; `threads` as in `OnnxClassifier`."""
     try:
-        session = ort.InferenceSession(str(path), _options(threads), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
         return session, [value.name for value in session.get_inputs()]
     except Exception as error:  # ONNX Runtime has many kinds, of no common class
         raise ExportError(f"{path} cannot be loaded: {' '.join(str(error).split())[:200]}") from error

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ def _entropy_terms(probabilities: Any) -> Any:
     return op.Mul(probabilities, op.Neg(op.Log(op.Max(probabilities, smallest))))
 
 
-OWN_OPERATORS = {torch.ops.aten.special_entr.default: _entropy_terms}
+OWN_OPERATORS: dict[Callable[..., Any], Callable[..., Any]] = {torch.ops.aten.special_entr.default: _entropy_terms}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
 
 CONFIG, EVALUATION, OUTPUTS, METRICS = "config.yaml", "evaluation.json", "outputs.safetensors", "metrics.csv"
+EXPORTED = "exported"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class RunFolder:
     def outputs(self) -> Path:
         """What every exit gave for every test row."""
         return self.path / OUTPUTS
+
+    @property
+    def exported(self) -> Path:
+        """Where `export` writes the model for ONNX Runtime, unless told otherwise."""
+        return self.path / EXPORTED
 
     @property
     def metrics(self) -> Path:
@@ -103,6 +109,14 @@ class NamedModel:
             saved = "it has no folder model with exits, as fit writes at its end" if self.run else "it holds no exits"
             raise UserError(f"{self.name}: {saved}; give a run, its folder model, or a Hub id of such a folder")
         return model_folder(self.model) if self.on_hub else self.model
+
+
+def export_folder(model: str | Path) -> Path | None:
+    """Where the export of a model folder belongs: in its run, else in the folder itself; None for a Hub id."""
+    if not Path(model).is_dir():
+        return None
+    run = RunFolder.of_model(model)
+    return run.exported if run.config.is_file() else Path(model) / EXPORTED
 
 
 def find_model(name: str | Path) -> NamedModel:

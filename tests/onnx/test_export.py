@@ -26,10 +26,13 @@ from mebert.models import SUPPORTED_FAMILIES
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
+from mebert.onnx import runner
+from mebert.onnx.asked import with_question
 from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.runner import ExportError, OnnxClassifier, session_options
 from mebert.onnx.single_graph import NAME, SingleGraph, single_graph
+from mebert.onnx.whole_graph import whole_graph
 from mebert.policies import ExitPolicy, PatientEntropy, Stacked, policy_by_name
 from mebert.storage.trusted_classes import subclasses_of
 
@@ -68,19 +71,23 @@ def every_weight(graph):
 
 
 def nested(embed, exits, problem, windows=False):
-    """The same graphs in one, opened, and that graph."""
+    """The same graphs in one, opened; that graph; and one of all layers and the last exit."""
     with tempfile.TemporaryDirectory() as name:
         files = [Path(name, f"exit_{number}.onnx") for number in range(len(exits))]
         for file, graph in zip([Path(name, "embed.onnx"), *files], [embed, *exits], strict=True):
-            onnx.save(graph, file)
+            onnx.save(with_question(graph) if file in files[:-1] else graph, file)
         found = single_graph(Path(name), [file.name for file in files], problem, windows)
         onnx.save(found, Path(name, NAME))
-        return SingleGraph(Path(name, NAME), 0), found
+        return SingleGraph(Path(name, NAME), 0), found, whole_graph(Path(name), [file.name for file in files])
 
 
 def alone(embed, exits, inputs, problem, logits, scores):
     """The same graphs in one, text by text: PyTorch's exit and logits at thresholds below, between and above scores."""
-    run, found = nested(embed, exits, problem, inputs["input_ids"].dim() == 3)
+    run, found, whole = nested(embed, exits, problem, inputs["input_ids"].dim() == 3)
+    if inputs["input_ids"].dim() == 2:
+        without = session(whole)
+        (last,) = without.run(None, {value.name: inputs[value.name].numpy() for value in without.get_inputs()})
+        torch.testing.assert_close(torch.from_numpy(last), logits[-1], atol=1e-4, rtol=0)
     large = [weight.tobytes() for weight in every_weight(found.graph) if weight.size > 300]
     assert len(large) == len(set(large)), "a weight is there twice"
     middle, taken = float(scores[:-1].nan_to_num(1.0, 1.0, 0.0).mean()), set()
@@ -163,6 +170,21 @@ def test_every_policy_gives_its_scores(name):
 
 
 @pytest.mark.slow
+def test_an_exit_that_is_not_asked_gives_the_layers_alone():
+    model = tiny_model()
+    found = next(exit_graphs(model, policy_by_name("entropy")().bind(model), False))
+    plain, asked = session(found.graph), session(with_question(found.graph))
+    feed = {"hidden": np.random.default_rng(0).normal(size=(2, 5, model.adapter.hidden_size)).astype(np.float32)}
+    feed["attention_mask"] = np.ones((2, 5), np.int64)
+    wanted = plain.run(None, feed)
+    for ask in (True, False):
+        hidden, *answers = asked.run(None, feed | {"ask": np.asarray(ask)})
+        np.testing.assert_array_equal(hidden, wanted[0])
+        for one, other in zip(answers, wanted[1:], strict=True):
+            np.testing.assert_array_equal(one, other if ask else np.zeros(0, np.float32))
+
+
+@pytest.mark.slow
 def test_a_policy_that_answers_for_several_exits():
     model = tiny_model()
     agree(model, PatientEntropy(average=True).bind(model), tiny_batch())
@@ -174,7 +196,7 @@ def test_the_single_graph_gives_each_kind_of_answer(problem):
     model = tiny_model(num_labels=1 if problem == "regression" else 3, problem_type=problem)
     policy = policy_by_name("change" if problem == "regression" else "entropy")().bind(model)
     exits = [found.graph for found in exit_graphs(model, policy, False)]
-    run, _ = nested(embedding_graph(model, False), exits, problem)
+    run, *_ = nested(embedding_graph(model, False), exits, problem)
     with torch.no_grad():
         logits = model(**tiny_batch(batch=1, padded=False)).logits[-1, 0].numpy()
     answer = run.answer([(tiny_batch(batch=1, padded=False)["input_ids"][0].tolist(), [0] * 9)], 0.0)
@@ -291,8 +313,7 @@ def refusals(capsys):
     assert "has shrink alone" in told("predict", "exported", *one, "--engine", "refill")
     assert "is not in this export" in told("predict", "exported", *one, "--policy", "patience", "--threshold", "0.5")
     assert "is not stored with this model" in told("predict", "exported", *one, "--speedup", "7")
-    assert "out is missing" in told("export", RUN)
-    assert "is a folder with other files" in told("export", RUN, "--out", "runs")
+    assert "is a folder with other files" in told("export", RUN, "--out", "runs/tiny")
     for name, change, words in (
         ("exit_1.onnx", lambda file: file.write_bytes(file.read_bytes()[:-1]), "is damaged (its checksum"),
         ("exit_2.onnx", Path.unlink, "is missing; export the model anew"),

@@ -128,6 +128,7 @@ def test_calibrate_and_bench_read_as_in_training(here, capsys):
     config.write_text(yaml.safe_dump(own))
     assert threshold() == before, "the model's own settings"
     small = ["--samples", "8", "--rounds", "1", "--batch_sizes", "[4]", "--precisions", "[float32]", "--device", "cpu"]
+    small += ["--engines", "[shrink]", "--baselines", "[unsorted]"]
     assert main(["bench", "--model", str(folder), "--texts", file, *small, "--speedups", "1.2", "--out", "b"]) == 0
     assert f"to {LENGTH})" in json.loads((here / "b/bench.json").read_text())["setting"]["texts"]
 

@@ -20,7 +20,8 @@ class export:
 
     Args:
         model: A run, a model folder or a Hub id.
-        out: The new folder.
+        out: The new folder; null for `exported` in the run (of a model that is in no run: in its folder), where
+            `backend="auto"` finds it.
         precision: float32, or int8: weights of the layers in 8 bits, their inputs quantised as they come.
         max_drop: The largest loss of the task's metric against PyTorch in float32, measured on the run's validation
             rows at the default operating point and at full depth; more is refused.
@@ -38,9 +39,8 @@ class export:
 
     def __post_init__(self) -> None:
         if self.model is None:
-            raise UserError("model is missing: give a run or a model folder, such as export RUN --out FOLDER")
-        if self.out is None:
-            raise UserError("out is missing: give the folder to write, such as export RUN --out exported")
+            raise UserError("model is missing: give a run or a model folder, such as export RUN")
         check_max_drop("max_drop", self.max_drop)
         check_range("samples", self.samples, 1, 2**31 - 1)
-        check_output("out", self.out, folder=True)
+        if self.out is not None:
+            check_output("out", self.out, folder=True)

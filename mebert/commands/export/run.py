@@ -17,12 +17,17 @@ from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs
 from mebert.storage.atomic import atomic_files
 from mebert.storage.model_spec import ModelSpec
-from mebert.storage.run_folder import find_model
+from mebert.storage.run_folder import export_folder, find_model
 
 
 def run_export(settings: export) -> None:
     """Export a model."""
-    folder, out = find_model(str(settings.model)).saved, Path(str(settings.out))
+    folder = find_model(str(settings.model)).saved
+    out = export_folder(folder) if settings.out is None else Path(settings.out)
+    if out is None:
+        raise UserError(
+            f"out is missing: {settings.model} is a Hub id; give the folder to write, such as --out exported"
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise UserError(f"out {out} is a folder with other files; give a new one")
     model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)

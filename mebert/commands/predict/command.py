@@ -42,7 +42,8 @@ class PredictSettings:
         batch_size: Most texts of a batch.
         max_length: Longest text in tokens, longer ones are cut; null: as in training.
         precision: float32, bfloat16 or int8; null for the default of EarlyExitClassifier on this machine.
-        backend: torch, or onnx for a folder of `export`; null: the one that fits.
+        backend: torch, onnx for a folder of `export`, or auto: the faster one where a run has both; null: onnx for such
+            a folder, else torch.
         device: auto, cpu, cuda, cuda:1, mps.
     """
 
@@ -64,7 +65,7 @@ class PredictSettings:
     batch_size: int = 32
     max_length: int | None = None
     precision: PrecisionName | None = None
-    backend: Literal["torch", "onnx"] | None = None
+    backend: Literal["torch", "onnx", "auto"] | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:

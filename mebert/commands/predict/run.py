@@ -19,6 +19,7 @@ from mebert.data.files import ONE_LABEL, LabelForm
 from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
+from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
@@ -84,7 +85,8 @@ def run_predict(settings: PredictSettings) -> None:
     lines = [
         f"{rows:,} texts in {seconds:.1f} s" + (f", written to {settings.out}" if settings.out else ""),
         f"operating point: {point}; mean exit {at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}, "
-        f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers, in {classifier.precision}",
+        f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers, in {classifier.precision}"
+        + (" on ONNX Runtime" if isinstance(classifier, OnnxBackend) else ""),
     ]
     if score.rows:
         lines.append(f"column {texts.label!r}: {score.line()}")
@@ -97,11 +99,20 @@ def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier |
         from mebert.commands.inspect.source import open_model
 
         return open_model(str(named.checkpoint), settings.device, settings.precision).classifier
-    if settings.backend == "onnx" or (settings.backend is None and is_exported(named.name)):
+    if settings.backend == "onnx" or (settings.backend != "torch" and is_exported(named.name)):
         if settings.precision is not None:
             raise UserError(f"precision {settings.precision} is not for an export, which has its own; leave it out")
         return EarlyExitClassifier.from_pretrained(named.name, backend="onnx")
-    return EarlyExitClassifier.from_pretrained(trained_folder(named), settings.device, settings.precision)
+    folder = trained_folder(named)
+    if settings.backend != "auto":
+        return EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision)
+    both = EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision, backend="auto")
+    if not isinstance(both, AutoBackend):
+        return both
+    if settings.policy is not None or settings.engine not in (None, "shrink"):
+        return both.torch  # the export has neither
+    given = len(settings.text) or len(settings.pair) // 2 or settings.batch_size
+    return both.for_batch(min(given, settings.batch_size))
 
 
 def _label_form(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend, trained: Any) -> LabelForm:

@@ -11,6 +11,9 @@ from runs import read_csv
 from tiny import tiny_model
 
 from mebert.cli.main import main
+from mebert.commands.bench import onnx_graphs
+from mebert.commands.bench.command import BenchSettings
+from mebert.commands.bench.onnx_graphs import left_out
 from mebert.policies import Entropy
 
 SMALL = ["--samples", "24", "--rounds", "2", "--batch_sizes", "[1,8]", "--lengths", "9,4", "--max_length", "32"]
@@ -27,8 +30,9 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     arguments = ["bench", *TINY, *SMALL, "--precisions", "[float32,int8]", "--speedups", "[1.5,2]", "--thorough"]
     baselines = ["--baselines", "[unsorted,padded,sorted,first_layers]", "--out", str(folder / "out")]
+    engines = ["--engines", "[full,shrink,refill,predicted]"]
     with redirect_stdout(StringIO()) as printed:
-        assert main([*arguments, *baselines]) == 0
+        assert main([*arguments, *baselines, *engines]) == 0
     return folder / "out", json.loads((folder / "out/bench.json").read_text()), printed.getvalue()
 
 
@@ -107,6 +111,7 @@ def test_a_trained_model_leaves_by_its_own_policy(tmp_path, capsys, monkeypatch)
     monkeypatch.chdir(tmp_path)
     tiny_model("bert", num_labels=3).save_pretrained(tmp_path / "run/model", policy=Entropy(0.4))
     small = [*SMALL, "--precisions", "[float32]", "--speedups", "[1.3,3.5]", "--thorough", "--breakdown", "false"]
+    small += ["--engines", "[shrink,refill,predicted]", "--baselines", "[unsorted]"]
     assert main(["bench", "run", *small]) == 0
     out = capsys.readouterr().out
     content = json.loads((tmp_path / "bench/run/bench.json").read_text())
@@ -127,9 +132,49 @@ def test_texts_of_a_file(tokenizer_folder, tmp_path, capsys, monkeypatch):
     (tmp_path / "own.txt").write_text("a b c\n\nd e\n" + "f " * 50 + "\n", encoding="utf-8")
     (tmp_path / "own.csv").write_text("one,two\na b,c\nd,e\n", encoding="utf-8")
     small = [*TINY, "--tokenizer", tokenizer_folder, "--max_length", "16", "--rounds", "1", "--batch_sizes", "[2]"]
-    small += ["--precisions", "[float32]", "--speedups", "[1.1]", "--engines", "[shrink]", "--out", "out"]
+    small += [
+        "--precisions",
+        "[float32]",
+        "--speedups",
+        "[1.1]",
+        "--engines",
+        "[shrink]",
+        "--baselines",
+        "[unsorted]",
+        "--out",
+        "out",
+    ]
     assert main(["bench", *small, "--texts", "own.txt"]) == 0
     assert "own.txt: 3 samples of 8.3 tokens on average (4 to 16)" in capsys.readouterr().out
     pairs = ["--texts", "own.csv", "--text_column", "one", "--text_pair_column", "two"]
     assert main(["bench", *small, *pairs]) == 0
     assert "own.csv: 2 samples of 5.5 tokens on average (5 to 6)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_onnx_runtime_is_measured_beside_pytorch(tmp_path):
+    words = ["bench", *TINY, *SMALL, "--precisions", "[float32,int8]", "--speedups", "[1.5]", "--out", str(tmp_path)]
+    with redirect_stdout(StringIO()) as printed:
+        assert main([*words, "--engines", "[shrink,onnx]", "--baselines", "[sorted,onnx]"]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    for size in (1, 8):
+        for precision in ("float32", "int8"):
+            mine = [r for r in rows if (r["batch_size"], r["precision"]) == (size, precision)]
+            whole, full, early = (r for r in mine if r["name"].startswith("ONNX"))
+            assert (whole["name"], full["name"], early["name"]) == ("ONNX", "ONNX chain", "ONNX chain")
+            assert whole["mean_layers"] == full["mean_layers"] == 3
+            assert (full["target"], early["target"]) == (None, 1.5)
+            ratios = [w / s for w, s in zip(whole["seconds"], early["seconds"], strict=True)]
+            assert early["speedup_wall"] == pytest.approx(median(ratios)), "over the whole graph"
+            drawn = next(r for r in mine if r["name"] == "shrink")
+            assert early["mean_layers"] == pytest.approx(drawn["mean_layers"], abs=0.5), "about as many leave as drawn"
+    assert "of ONNX chain over ONNX" in " ".join(printed.getvalue().split())
+
+
+def test_without_onnx_runtime_a_line_names_the_extra(monkeypatch):
+    monkeypatch.setattr(onnx_graphs, "find_spec", lambda name: None)
+    settings, cpu = BenchSettings(size="tiny"), torch.device("cpu")
+    assert "pip install 'mebert[export]'" in str(left_out(settings, settings.grid(), cpu))
+    assert left_out(settings, settings.grid(), torch.device("cuda")) == ""
+    other = BenchSettings(size="tiny", precisions=["bfloat16"])
+    assert left_out(other, other.grid(), cpu) == ""

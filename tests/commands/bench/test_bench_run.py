@@ -18,6 +18,7 @@ from mebert.storage.model_spec import ModelSpec
 
 RUN = "runs/tiny/version_0"
 SMALL = ["--samples", "16", "--rounds", "2", "--batch_sizes", "[4]", "--device", "cpu", "--out", "out"]
+SMALL += ["--baselines", "[unsorted,sorted]", "--engines", "[shrink,refill]"]  # the quick ones without ONNX Runtime's
 
 
 def bench(capsys, *words):
