@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mebert.onnx.backend import OnnxBackend
 
@@ -74,6 +74,8 @@ class AutoBackend:
         torch: The classifier.
         onnx: Its export.
     """
+
+    backend: Final = "auto"
 
     def __init__(self, torch: EarlyExitClassifier, onnx: OnnxBackend) -> None:
         self.torch, self.onnx = torch, onnx

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 import torch
 
@@ -90,6 +90,8 @@ class EarlyExitClassifier:
     Raises:
         UserError: A setting that this machine does not support.
     """
+
+    backend: Final = "torch"
 
     def __init__(
         self,

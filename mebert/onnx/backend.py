@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mebert.choices import ProblemType
 from mebert.errors import UserError
@@ -60,6 +60,8 @@ class OnnxBackend:
     Raises:
         UserError: It is no export, it is damaged, or onnxruntime is not installed.
     """
+
+    backend: Final = "onnx"
 
     def __init__(
         self,

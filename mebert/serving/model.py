@@ -27,6 +27,7 @@ from mebert.serving.schema import (
 from mebert.storage.run_folder import find_model
 
 if TYPE_CHECKING:
+    from mebert.inference.auto_backend import AutoBackend
     from mebert.inference.classifier import EarlyExitClassifier
 
 BackendName = Literal["auto", "torch", "onnx"]
@@ -56,7 +57,7 @@ class ModelInfo(BaseModel):
     texts_per_input: int | None
     exit_layers: list[int]
     max_length: int
-    backend: Literal["torch", "onnx"]
+    backend: BackendName
     precision: str
     mebert_version: str
     operating_points: list[ServedPoint]
@@ -96,7 +97,9 @@ class ServedModel:
         UserError: The model has no policy.
     """
 
-    def __init__(self, classify: EarlyExitClassifier | OnnxBackend, name: str, batch_size: int = 32) -> None:
+    def __init__(
+        self, classify: EarlyExitClassifier | OnnxBackend | AutoBackend, name: str, batch_size: int = 32
+    ) -> None:
         self.classify, self.name, self.batch_size = classify, name, batch_size
         self._known: dict[Speed, PointInfo] = {}
         if classify.operating_point is None:
@@ -118,7 +121,8 @@ class ServedModel:
 
         Args:
             model: Its path or id.
-            backend: `auto`: onnx for a folder of `export`, else torch.
+            backend: `auto`: onnx for a folder of `export`; else the faster one for each batch where the model has its
+                export beside it (`<run>/exported`), and torch where not.
             precision: As in `EarlyExitClassifier`; an export has its own.
             device: As in `EarlyExitClassifier`; an export runs on the CPU.
             threads: Of this process; None: one a core.
@@ -142,7 +146,12 @@ class ServedModel:
             torch.set_num_threads(threads)
         folder = trained_folder(find_model(model))
         device = None if device == "auto" else device
-        return cls(EarlyExitClassifier.from_pretrained(folder, device, precision), str(model), batch_size)
+        found: EarlyExitClassifier | OnnxBackend | AutoBackend
+        if backend == "auto":
+            found = EarlyExitClassifier.from_pretrained(folder, device, precision, backend="auto")
+        else:
+            found = EarlyExitClassifier.from_pretrained(folder, device, precision)
+        return cls(found, str(model), batch_size)
 
     @property
     def info(self) -> ModelInfo:
@@ -155,7 +164,7 @@ class ServedModel:
             texts_per_input=classify.num_texts,
             exit_layers=list(classify.exit_layers),
             max_length=classify.max_length,
-            backend="onnx" if isinstance(classify, OnnxBackend) else "torch",
+            backend=classify.backend,
             precision=classify.precision,
             mebert_version=mebert.__version__,
             operating_points=self.points,

@@ -18,10 +18,12 @@ REPORTS = {
     "curriculum_report": "write_report(Path({folder!r}))",
     "geep_report": "write_report(Path({folder!r}))",
     "speed_report": "write_report(Path({folder!r}) / 'speed.md')",
+    "speed_onnx": "write_report(Path({folder!r}) / 'speed.md')",
     "recipe_report": "write_report(Path({folder!r}))",
     "exit_prediction_report": "write_report(Path({folder!r}))",
 }
-PAGES = {"speed_report": "speed.md", "recipe_report": "recipe.md", "exit_prediction_report": "exit_prediction.md"}
+PAGES = {"speed_report": "speed.md", "speed_onnx": "speed.md", "recipe_report": "recipe.md"}
+PAGES |= {"exit_prediction_report": "exit_prediction.md"}
 
 
 @pytest.mark.parametrize("report", REPORTS)

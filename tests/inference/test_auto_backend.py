@@ -10,6 +10,7 @@ from tiny import tiny_model
 
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
+from mebert.data.tokenizers import load_tokenizer
 from mebert.inference.auto_backend import AutoBackend, measure
 from mebert.onnx.backend import OnnxBackend
 from mebert.policies import Entropy
@@ -44,11 +45,9 @@ def test_no_size_is_begun_that_may_end_too_late(seconds, sizes):
 
 
 def test_without_an_export_it_is_pytorch(tokenizer_folder, tmp_path):
-    from mebert.data.tokenizers import load_tokenizer
-
     folder = tmp_path / "model"
     tokenizer = load_tokenizer(tokenizer_folder)
-    tiny_model("bert", num_labels=3, vocab_size=len(tokenizer)).save_pretrained(folder, policy=Entropy(0.4))
+    tiny_model("bert", num_labels=3).save_pretrained(folder, policy=Entropy(0.4))
     tokenizer.save_pretrained(folder)
     found = EarlyExitClassifier.from_pretrained(folder, "cpu", backend="auto")
     assert isinstance(found, EarlyExitClassifier)

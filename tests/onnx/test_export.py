@@ -26,7 +26,6 @@ from mebert.models import SUPPORTED_FAMILIES
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
-from mebert.onnx import runner
 from mebert.onnx.asked import with_question
 from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.graphs import embedding_graph, exit_graphs

@@ -23,7 +23,8 @@ class serve:
         model: A run, a model folder, a Hub id or a folder of `export`.
         port: Where to listen.
         host: 127.0.0.1 for this machine alone, 0.0.0.0 for every network, :: for IPv6, too.
-        backend: torch, or onnx for a folder of `export`; auto: the one that fits.
+        backend: torch, or onnx for a folder of `export`; auto: onnx for such a folder, and for a run that has both the
+            faster one for each batch.
         workers: Processes that classify, each with its own copy of the model.
         threads: Of each worker; null: the cores of the machine, shared by the workers.
         precision: float32, bfloat16 or int8; null for the default of EarlyExitClassifier on this machine.
