@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from mebert.onnx.backend import OnnxBackend
 
-if TYPE_CHECKING:
-    from mebert.inference.classifier import EarlyExitClassifier
+Torch = TypeVar("Torch", bound=Callable[..., Any])
+"""An `EarlyExitClassifier`."""
 
 SIZES = (1, 8, 32)  # rows of a batch that are timed
 SECONDS = 0.8  # for all of it
@@ -64,7 +64,7 @@ def measure(
     return found
 
 
-class AutoBackend:
+class AutoBackend(Generic[Torch]):
     """A model in PyTorch and its export: each call goes to the one that was faster at the size of its batches.
 
     Names and operating points are those of the model in PyTorch, as is all that the export does not have (other
@@ -77,17 +77,17 @@ class AutoBackend:
 
     backend: Final = "auto"
 
-    def __init__(self, torch: EarlyExitClassifier, onnx: OnnxBackend) -> None:
+    def __init__(self, torch: Torch, onnx: OnnxBackend) -> None:
         self.torch, self.onnx = torch, onnx
         words = " ".join(["a"] * WORDS)
-        text: Any = words if torch.num_texts != 2 else (words[:WORDS], words[:WORDS])
+        text: Any = words if onnx.num_texts != 2 else (words[:WORDS], words[:WORDS])
 
-        def run(backend: EarlyExitClassifier | OnnxBackend, size: int) -> None:
+        def run(backend: Callable[..., Any], size: int) -> None:
             backend([text] * size, batch_size=size, speedup=1)
 
         self.times = measure([partial(run, torch), partial(run, onnx)])
 
-    def for_batch(self, batch_size: int) -> EarlyExitClassifier | OnnxBackend:
+    def for_batch(self, batch_size: int) -> Torch | OnnxBackend:
         """The backend that is faster in batches of so many texts."""
         return self.onnx if fastest(self.times, batch_size) else self.torch
 
@@ -95,7 +95,7 @@ class AutoBackend:
         """Classify; arguments as of `EarlyExitClassifier`."""
         single = isinstance(texts, str | tuple)
         rows = 1 if single else len(texts) if isinstance(texts, Sequence) else batch_size
-        chosen = self.for_batch(max(1, min(rows, batch_size)))
+        chosen: Callable[..., Any] = self.for_batch(max(1, min(rows, batch_size)))
         if engine not in ("auto", "shrink") or any(settings.get(name) is not None for name in TORCH_ALONE):
             chosen = self.torch
         if chosen is self.onnx:
@@ -106,10 +106,10 @@ class AutoBackend:
         return getattr(self.torch, name)
 
 
-def same_state(torch: EarlyExitClassifier, onnx: OnnxBackend) -> bool:
+def same_state(torch: Any, onnx: OnnxBackend) -> bool:
     """Whether labels, exits and operating points are the same, as they are not where one was calibrated since."""
 
-    def state(backend: EarlyExitClassifier | OnnxBackend) -> tuple[Any, ...]:
+    def state(backend: Any) -> tuple[Any, ...]:
         own = backend.operating_point
         if own is None:
             return ()

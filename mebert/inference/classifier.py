@@ -166,7 +166,7 @@ class EarlyExitClassifier:
         backend: Literal["auto"],
         revision: str | None = None,
         token: str | bool | None = None,
-    ) -> Self | OnnxBackend | AutoBackend: ...
+    ) -> Self | OnnxBackend | AutoBackend[Self]: ...
 
     @classmethod
     def from_pretrained(
@@ -179,7 +179,7 @@ class EarlyExitClassifier:
         backend: Literal["torch", "onnx", "auto"] = "torch",
         revision: str | None = None,
         token: str | bool | None = None,
-    ) -> Self | OnnxBackend | AutoBackend:
+    ) -> Self | OnnxBackend | AutoBackend[Self]:
         """Open a model folder (`<run>/model`, or the run's own folder) or a Hub id, of which it fetches what is needed.
 
         Args:

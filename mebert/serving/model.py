@@ -98,7 +98,10 @@ class ServedModel:
     """
 
     def __init__(
-        self, classify: EarlyExitClassifier | OnnxBackend | AutoBackend, name: str, batch_size: int = 32
+        self,
+        classify: EarlyExitClassifier | OnnxBackend | AutoBackend[EarlyExitClassifier],
+        name: str,
+        batch_size: int = 32,
     ) -> None:
         self.classify, self.name, self.batch_size = classify, name, batch_size
         self._known: dict[Speed, PointInfo] = {}
@@ -146,7 +149,7 @@ class ServedModel:
             torch.set_num_threads(threads)
         folder = trained_folder(find_model(model))
         device = None if device == "auto" else device
-        found: EarlyExitClassifier | OnnxBackend | AutoBackend
+        found: EarlyExitClassifier | OnnxBackend | AutoBackend[EarlyExitClassifier]
         if backend == "auto":
             found = EarlyExitClassifier.from_pretrained(folder, device, precision, backend="auto")
         else:
