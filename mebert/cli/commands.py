@@ -75,6 +75,11 @@ def run_command(name: str, args: Sequence[str]) -> int:
         allow_abbrev=False,  # an option cut short is a typing error
     )
     if isclass(function):
+        from mebert.runtime.log_filters import silence_library_bars
+        from mebert.runtime.progress import bars_wanted
+
+        if not bars_wanted():
+            silence_library_bars()
         getattr(import_module(f"mebert.commands.{name}.run"), f"run_{name}")(result)
         return 0
     return int(result or 0)

@@ -26,13 +26,27 @@ def is_exported(path: str | Path) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def _folder_of_export(path: str | Path, revision: str | None, token: str | bool | None) -> Path:
-    """The export itself: the folder, its folder `onnx`, or that of a Hub id."""
+def exported_folder(path: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """The export itself: the folder, its folder `onnx`, or that of a Hub id, which is fetched.
+
+    Args:
+        path: A folder, a Hub id or `<id>@<revision>`.
+        revision: Of a Hub id: a branch, tag or commit.
+        token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
+
+    Raises:
+        UserError: There is no export.
+    """
     folder = Path(path)
-    if folder.exists() or str(path).startswith((".", "/", "~")) or str(path).count("/") != 1:
-        check_no_revision(folder, revision)
-        return folder / ONNX if is_exported(folder / ONNX) else folder
-    return hub_folder(str(path), f"{ONNX}/{MANIFEST}", [f"{ONNX}/*"], revision=revision, token=token) / ONNX
+    if not folder.exists() and not str(path).startswith((".", "/", "~")) and str(path).count("/") == 1:
+        return hub_folder(str(path), f"{ONNX}/{MANIFEST}", [f"{ONNX}/*"], revision=revision, token=token) / ONNX
+    check_no_revision(folder, revision)
+    for found in (folder, folder / ONNX):
+        if is_exported(found):
+            return found
+    raise UserError(
+        f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"
+    )
 
 
 @contextmanager
@@ -70,11 +84,7 @@ class OnnxBackend:
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> None:
-        folder = _folder_of_export(folder, revision, token)
-        if not is_exported(folder):
-            raise UserError(
-                f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"
-            )
+        folder = exported_folder(folder, revision, token)
         with runner_errors():
             from mebert.onnx.runner import OnnxClassifier
 

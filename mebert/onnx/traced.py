@@ -158,4 +158,17 @@ def traced(
     finally:
         logger.setLevel(before)
     found: onnx.ModelProto = program.model_proto
+    _forget_places(found.graph)
+    for function in found.functions:
+        _forget_places(function)
     return found
+
+
+def _forget_places(graph: Any) -> None:
+    """Remove from nodes where in the code, by paths of this machine, they come from."""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                _forget_places(inner)

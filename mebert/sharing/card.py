@@ -88,7 +88,7 @@ def _usage(facts: CardFacts) -> Iterator[str]:
     yield "Over HTTP (`pip install 'mebert[serve]'`):"
     yield _code(
         "sh",
-        f"python -m mebert serve {repo} --port 8000",
+        f"python -m mebert serve {repo} --port 8000{'  # --backend onnx: without PyTorch' * bool(facts.onnx)}",
         f"curl http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{body}'",
     )
     yield from _pipeline(facts, pair)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mebert.errors import UserError, error_chain
-from mebert.storage.hub import connection_fault
+from mebert.storage.hub import connection_fault, is_of_files
 from mebert.storage.json_values import summary
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def push_errors(repo: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
+        if not is_of_files(error):
+            raise
         chain = error_chain(error)
         codes = [link.response.status_code for link in chain if isinstance(link, HfHubHTTPError)]
         text = " ".join(str(error).split())

@@ -43,12 +43,13 @@ def hub_errors(what: str) -> Iterator[None]:
     except UserError:
         raise
     except BaseException as error:
-        if not _is_of_files(error):
+        if not is_of_files(error):
             raise
         raise UserError(f"cannot load {what}: {_explain(error_chain(error))}") from error
 
 
-def _is_of_files(error: BaseException) -> bool:
+def is_of_files(error: BaseException) -> bool:
+    """Whether an error is one of files, values or the network, and none of a program."""
     if not isinstance(error, Exception):
         return type(error).__name__ == "PanicException"  # of code written in Rust
     if isinstance(error, OSError | ValueError | KeyError) or _comes_from(error, NETWORK + LIBRARIES):

@@ -161,6 +161,11 @@ FAULTS = [
     Fault("serve: a port below 1024", f"serve {RUN} --port 80", "port must be in [1024, 65535], got 80"),
     Fault("serve: no time to answer", f"serve {RUN} --timeout 0", "timeout must be in (0, 3600], got 0"),
     Fault("serve: a queue for less than a request", f"serve {RUN} --max_queue 8", "max_queue must be in [64, "),
+    # ---- push ----
+    Fault("push: no name for the Hub", f"push {RUN}", "repo is missing: give a run and a name on the Hub"),
+    Fault("push: a name without a user", f"push {RUN} name", "repo 'name' must be user/name"),
+    Fault("push: a licence in words", f"push {RUN} me/name --license Mine", "give one such as apache-2.0"),
+    Fault("push: no export", f"push {RUN} me/name --onnx {RUN}", f"onnx {RUN} is no exported model"),
     # ---- study ----
     Fault("study: no configuration", "study", "name is missing: give the YAML of a study"),
     study("two things at once", "exclude each other", "--list --report_only"),

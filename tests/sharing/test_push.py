@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faults.hub_server import against
 from huggingface_hub import ModelCard
 from sharing.writable_hub import writable_hub
 from tiny import tiny_model, words_tokenizer
@@ -169,6 +170,19 @@ def test_one_line_says_what_to_do(args, token, fails, says, hub, in_trained_run,
     assert not any("exits.json" in files for files in hub.repos.get(args[-1], []))
 
 
+def test_a_hub_that_is_not_there(hub, in_trained_run, monkeypatch, capsys):
+    config = yaml.safe_load(Path(RUN, "config.yaml").read_text())
+    config["data"] = {"class_path": "mebert.TextDataModule", "init_args": {"task": "sst2"}}
+    Path(RUN, "config.yaml").write_text(yaml.safe_dump(config))
+    with against(None):
+        pushed(RUN, "me/tiny", "--out", "pushed")
+        assert "licence of the data: *to be filled in*" in Path("pushed/README.md").read_text()
+        pushed(RUN, "me/tiny", status=2)
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert "cannot be reached; check the network and HF_ENDPOINT; no part of the model was published" in error[0]
+
+
 def test_nothing_is_uploaded_with_out(hub, in_trained_run, capsys):
     pushed(RUN, "me/tiny", "--out", "pushed")
     assert hub.repos == {}
@@ -180,9 +194,16 @@ def test_nothing_is_uploaded_with_out(hub, in_trained_run, capsys):
 
 @pytest.mark.slow
 def test_an_export_goes_beside_the_weights(hub, in_trained_run, capsys):
+    spec = json.loads(Path(RUN, "model/exits.json").read_text())
+    for one in spec["expected"]["edr"]:
+        one["data"] = "secret.csv"
+    Path(RUN, "model/exits.json").write_text(json.dumps(spec))
     assert main(["export", RUN, "--out", f"{RUN}/onnx"]) == 0
     pushed(RUN, "me/tiny")
-    files = hub.files("me/tiny")
+    files, places = hub.files("me/tiny"), (str(Path.cwd()), "site-packages", "mebert/models")
+    graphs = {name: content for name, content in files.items() if name.endswith(".onnx")}
+    assert not [name for name, content in graphs.items() if any(one.encode() in content for one in places)]
+    assert "secret" not in files["onnx/manifest.json"].decode()
     hub.requests.clear()
     fetched = EarlyExitClassifier.from_pretrained("me/tiny", backend="onnx")
     assert hub.downloads() == {name for name in files if name.startswith("onnx/")}

@@ -57,6 +57,8 @@ def run_push(settings: push) -> None:
         with quiet_loading(), atomic_files(out) as unfinished:
             facts = _collect(folder, named, settings, unfinished)
         pairs = {"card": _card_words(facts), "pipeline": facts.pipeline_fault or "opens it at full depth"}
+        if facts.onnx is not None:
+            pairs["onnx"] = f"the export, {facts.onnx}, in the folder {ONNX}"
         if settings.license is None:
             pairs["licence"] = "not given: --license NAME, or fill it in at the head of the card"
         if settings.out is not None:
@@ -144,7 +146,8 @@ def _export_beside(
     if found is None:
         if given is not None:
             raise UserError(
-                f"onnx {given} is no exported model; write one: python -m mebert export {folder} --out {given}"
+                f"onnx {given} is no exported model; write one, python -m mebert export {folder} --out NEW, and give "
+                "--onnx NEW"
             )
         return None
     manifest = read_json(found / MANIFEST)
@@ -178,8 +181,9 @@ def _remove_places(path: Path) -> None:
     """Remove from a JSON file what is a path of this machine, or the name of a file here."""
     content = read_json(path)
     kept = {name: value for name, value in content.items() if name not in PLACES}
-    if path.name == MANIFEST and isinstance(expected := (content.get("policy") or {}).get("expected"), dict):
-        expected["data"] = _no_file(str(expected.get("data", "")))
-        kept["policy"] = {**content["policy"], "expected": expected}
+    if path.name == MANIFEST:
+        for one in ((content.get("policy") or {}).get("expected"), *(content.get("expected") or [])):
+            if one is not None:
+                one["data"] = _no_file(str(one.get("data", "")))
     if kept != content or path.name == MANIFEST:
         write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", path)

@@ -14,6 +14,7 @@ from mebert.data.model_rows import read_run_config
 from mebert.data.tasks import Task, find_task
 from mebert.errors import UserError
 from mebert.sharing.facts import BUILT_IN, Training
+from mebert.storage.hub import hub_errors
 
 WORDS = ("exit_weights", "pooling", "head", "dar", "class_weights", "max_drop", "target_speedup")
 DATA = ("batch_size", "max_length", "stride", "seed")
@@ -91,9 +92,8 @@ def _paper(recipe: str) -> tuple[str, str | None]:
 def _licence(dataset: str) -> str | None:
     """The licence that a data set's card names; None where it names none, or the Hub cannot be asked."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
-    with suppress(HfHubHTTPError, OSError, ValueError, RuntimeError):
+    with suppress(UserError), hub_errors(f"the card of {dataset}"):
         card = HfApi().dataset_info(dataset, timeout=5).card_data
         found = None if card is None else card.get("license")
         found = ", ".join(found) if isinstance(found, list) else found

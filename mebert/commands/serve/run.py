@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mebert.commands.serve.command import serve
 from mebert.errors import UserError
-from mebert.onnx.backend import is_exported
+from mebert.onnx.backend import exported_folder, is_exported
 from mebert.serving.control import DefaultPoint, MakeControl
 from mebert.serving.elastic_control import ELASTIC_MAX_DROP, ElasticControl
 from mebert.serving.model import ModelInfo
@@ -31,11 +31,9 @@ def run_serve(settings: serve) -> None:
     from mebert.commands.serve.shared import Shared
 
     model = str(settings.model)
-    if not is_exported(model):
-        if settings.backend == "onnx":
-            raise UserError(
-                f"{model} is no exported model; write one and serve it: python -m mebert export {model} --out exported"
-            )
+    if settings.backend == "onnx":
+        exported_folder(model)
+    elif not is_exported(model):
         find_model(model)
     key = os.environ.get(API_KEY)
     if key is not None and not key.strip():
