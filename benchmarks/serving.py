@@ -63,7 +63,7 @@ def train() -> None:
         writer.writerow(["text", "label"])
         writer.writerows([row["text"], LABELS[row["label"]]] for row in rows)
     mebert("fit", "ag_news.csv", "--recipe", "fastbert", "--max_epochs", "2", cwd=FOLDER)
-    mebert("calibrate", str(MODEL), "--speedup", SPEEDUPS)
+    mebert("calibrate", str(MODEL.relative_to(FOLDER)), "--speedup", SPEEDUPS, cwd=FOLDER)
 
 
 def texts_and_labels(model: Path) -> tuple[list[str], list[str], list[str]]:

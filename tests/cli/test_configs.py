@@ -60,6 +60,7 @@ def test_which_experiments_are_there():
     assert len({task for task in recipes["geep"] if not task.startswith("minilm")}) == 12, "the paper's data sets"
     for recipe in ("berxit", "deebert", "elasticbert", "fastbert", "gpfee", "learned_weights", "pabee", "romebert"):
         assert "minilm_sst2" in recipes[recipe]
+    assert recipes["recommended"] == {f"minilm_{task}" for task in ("snli", "sst2", "qqp", "ag_news", "imdb")}
     assert recipes["trainer"] >= {"cpu", "gpu", "ddp", "debug"}
 
 
