@@ -28,7 +28,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from page import table
+from page import replace_between, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "docs" / "deploy.md", ROOT / "benchmarks" / "results" / "deploy_size.json"
@@ -172,8 +172,7 @@ def main() -> None:
     if not given.sizes_only:
         found["times"] = times(given.model, given.text, given.rounds)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{as_text(found)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")
+    replace_between(PAGE, MARKS, as_text(found))
     print(as_text(found))
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from page import table
+from page import replace_between, table
 
 from mebert.choices import PrecisionName
 from mebert.commands.bench.baselines import HuggingFaceModel, hugging_face_model
@@ -69,9 +69,7 @@ def main() -> None:
         print(f"{name}: {found[name]}", flush=True)
         found = {key: found[key] for key in (*SUPPORTED_FAMILIES, *sorted(found)) if key in found}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n{as_table(found)}\n{MARKS[1]}{after}", encoding="utf-8")
+        replace_between(PAGE, MARKS, as_table(found))
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from page import table
+from page import replace_between, table
 from training_cost import as_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,8 +68,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 def write_page(found: dict[str, Any]) -> None:
     """Put the tables between the marks of docs/speed.md."""
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{as_text(found)}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")
+    replace_between(PAGE, MARKS, as_text(found))
 
 
 if __name__ == "__main__":

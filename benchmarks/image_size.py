@@ -12,7 +12,7 @@ import platform
 from importlib.metadata import distribution
 
 from deploy_size import PAGE, ROOT, required
-from page import table
+from page import replace_between, table
 
 REQUIREMENTS = ROOT / "deploy" / "requirements.txt"
 MARKS = "<!-- image size: benchmarks/image_size.py writes this -->", "<!-- end of image size -->"
@@ -36,8 +36,7 @@ def main() -> None:
     versions = f"Python {platform.python_version()}, PyTorch {distribution('torch').version}"
     note = f"*{versions}; largest packages in MB: {'; '.join(largest)}.*"
     text = f"{table(['', 'packages', 'MB installed'], rows)}\n\n{note}"
-    before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8")
+    replace_between(PAGE, MARKS, text)
     print(text)
 
 

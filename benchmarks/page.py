@@ -30,6 +30,22 @@ def write_part(page: Path, part: str, text: str) -> None:
     page.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
 
 
+def replace_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Put a text between two marks of a page.
+
+    Raises:
+        SystemExit: The page has no such marks.
+    """
+    start, end = marks
+    old = page.read_text(encoding="utf-8")
+    pattern = f"{re.escape(start)}.*{re.escape(end)}"
+    new, times = re.subn(pattern, lambda _: f"{start}\n{text}\n{end}", old, flags=re.DOTALL)
+    if not times:
+        raise SystemExit(f"{page} has no place for the figures: {start} ... {end}")
+    page.write_text(new, encoding="utf-8")
+    print(f"wrote the figures of {page}")
+
+
 def fill(template: Path, values: dict[str, str]) -> str:
     """The template's text with every {{name}} replaced.
 

@@ -18,6 +18,7 @@ import asyncio
 import csv
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -182,7 +183,13 @@ def run(model: Path, results: Path, loads: Sequence[float], seconds: float) -> N
         sent = asyncio.run(client(port, "full").closed_loop(16, warm_up + seconds / 2.5))
         done = [one.due + one.latency for one in sent if one.status == 200]
         counted = sum(warm_up <= time < warm_up + seconds / 2.5 for time in done)
-        return {"requests_per_second": counted / (seconds / 2.5)}
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/info", timeout=5) as answer:
+            info = json.load(answer)
+        return {
+            "requests_per_second": counted / (seconds / 2.5),
+            **{name: info[name] for name in ("backend", "precision")},
+            "device": f"CPU ({platform.machine()})",
+        }
 
     def cell(port: int, mode: str, load: float) -> None:
         path = path_of(mode, load)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from page import table
+from page import replace_between, table
 
 MARKS = "<!-- load -->", "<!-- end of load -->"
 MODES = {"full": "full depth", "2x": "fixed 2x", "elastic": "elastic"}
@@ -67,15 +66,16 @@ answers late {late:.0f} % of the requests. At half the capacity the elastic serv
 and {in_time:.1f} % are answered in time."""
 
 
-def picture(cells: list[Cell], path: Path) -> None:
-    """99th percentile, share answered in time, and accuracy, against the load."""
+def picture(cells: list[Cell], path: Path, max_drop: float) -> None:
+    """99th percentile, share answered in time, and the accuracy that it costs, against the load."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import StrMethodFormatter
 
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
     values: tuple[tuple[str, Callable[[Cell], float]], ...] = (
         ("p99 of the answers, ms", lambda cell: 1000 * cell["p99"]),
         ("answered in time, % of sent", lambda cell: 100 * share(cell, "in_time")),
-        ("accuracy of the answers, %", lambda cell: 100 * cell["right"] / cell["texts"]),
+        ("accuracy lost on the same texts, points", lambda cell: 100 * drop(cell)),
     )
     for axis, (title, value) in zip(axes, values, strict=True):
         for mode, name in MODES.items():
@@ -87,8 +87,12 @@ def picture(cells: list[Cell], path: Path) -> None:
     target = 1000 * cells[0]["target"]
     axes[0].axhline(target, color="black", linestyle="--", linewidth=1, label=f"target, {target:.0f} ms")
     axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes[0].yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes[0].legend(fontsize=8)
     axes[1].set_ylim(-3, 103)
+    axes[2].axhline(100 * max_drop, color="black", linestyle="--", linewidth=1, label=f"--max_drop {max_drop:g}")
+    axes[2].legend(fontsize=8, loc="center left")
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
 
@@ -100,22 +104,18 @@ def write_report(results: Path, page: Path) -> None:
     cells = load_cells(results)
     if not cells:
         raise SystemExit(f"no measurements in {results}; run: python benchmarks/serving.py run")
-    picture(cells, page.with_suffix(".png"))
-    text = f"""![p99, share answered in time and accuracy against the load]({page.stem}.png)
+    picture(cells, page.with_suffix(".png"), MAX_DROP)
+    setting = json.loads((results / "capacity.json").read_text(encoding="utf-8"))
+    text = f"""![p99, share answered in time and accuracy lost against the load]({page.stem}.png)
 
 {summary(cells, MAX_DROP)}
 
 {load_table(cells)}
 
 *Each row: {SECONDS:g} s of Poisson arrivals, the first {WARM_UP:g} dropped, {PER_REQUEST} texts of AG's News a request,
-all-MiniLM-L6-v2 with one thread; the server has one core, the client another. Load 1 is the capacity of the full depth.
+all-MiniLM-L6-v2 ({setting["backend"]}, {setting["precision"]}, {setting["device"]}, one thread); the server has one
+core, the client another. Load 1 is the capacity of the full depth.
 p50 and p99 are of the answers; `in time` is the share of all requests sent that were answered within the target; `drop`
 is in points, against the full depth on the same texts. Measured by `python benchmarks/serving.py run`, written by
 `python benchmarks/serving.py report`.*"""
-    old = page.read_text(encoding="utf-8")
-    start, end = MARKS
-    found = re.search(f"{re.escape(start)}.*{re.escape(end)}", old, flags=re.DOTALL)
-    if found is None:
-        raise SystemExit(f"{page} has no place for the figures: {start} ... {end}")
-    page.write_text(old[: found.start()] + f"{start}\n{text}\n{end}" + old[found.end() :], encoding="utf-8")
-    print(f"wrote {page} and {page.with_suffix('.png').name}")
+    replace_between(page, MARKS, text)

@@ -1,6 +1,7 @@
-"""PyTorch or ONNX Runtime, for which batch: a part of docs/speed.md, measured by `mebert bench` on a trained run.
+r"""PyTorch or ONNX Runtime, for which batch: a part of docs/speed.md, measured by `mebert bench` on a trained run.
 
-    python -m mebert fit --config configs/de3/minilm_snli.yaml --experiment speed_snli --trainer.max_epochs 1
+    python -m mebert fit --config configs/de3/minilm_snli.yaml --experiment speed_snli --trainer.max_epochs 1 \
+        --data.max_train_samples 8000 --data.max_eval_samples 2000 --data.batch_size 64 --seed_everything 1
     python benchmarks/speed_onnx.py run runs/speed_snli/version_0    # on an idle machine; eight minutes at most
     python benchmarks/speed_onnx.py report                           # the part of docs/speed.md
 
@@ -11,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from page import table
+from page import replace_between, table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "speed_onnx"
@@ -165,14 +164,7 @@ def _threads(number: int) -> str:
 
 def write_report(page: Path) -> None:
     """Put the text between the marks of docs/speed.md."""
-    start, end = MARKS
-    old = page.read_text(encoding="utf-8")
-    put: Callable[[re.Match[str]], str] = lambda _: f"{start}\n{as_text(load())}\n{end}"  # noqa: E731
-    new, times = re.subn(f"{re.escape(start)}.*{re.escape(end)}", put, old, flags=re.DOTALL)
-    if not times:
-        raise SystemExit(f"{page} has no place for the figures: {start} ... {end}")
-    page.write_text(new, encoding="utf-8")
-    print(f"wrote the figures of {page}")
+    replace_between(page, MARKS, as_text(load()))
 
 
 def measure(run: Path, budget: float, samples: int) -> None:

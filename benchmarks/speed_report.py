@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import speed as bench
-from page import fill, table
+from page import fill, replace_between, table
 
 Row = dict[str, Any]
 MARKS = "<!-- figures -->", "<!-- end of figures -->"
@@ -156,13 +155,7 @@ def write_report(page: Path) -> None:
         "measurements": "\n\n".join(parts),
     }
     text = fill(Path(__file__).parent / "speed_report.md", values).strip()
-    old = page.read_text(encoding="utf-8")
-    start, end = MARKS
-    found = re.search(f"{re.escape(start)}.*{re.escape(end)}", old, flags=re.DOTALL)
-    if found is None:
-        raise SystemExit(f"{page} has no place for the figures: {start} ... {end}")
-    page.write_text(old[: found.start()] + f"{start}\n{text}\n{end}" + old[found.end() :], encoding="utf-8")
-    print(f"wrote the figures of {page}")
+    replace_between(page, MARKS, text)
 
 
 if __name__ == "__main__":

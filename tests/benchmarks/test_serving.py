@@ -114,6 +114,8 @@ def test_the_page_gets_table_and_picture(tmp_path):
             cell |= {"failed": 10, "in_time": 800, "p50": 0.01, "p99": 0.04, "target": 0.05, "right": 790, "texts": 900}
             cell |= {"right_at_full_depth": 800, "points": {"speedup 2": 900}}
             (tmp_path / f"{mode}_{load:g}.json").write_text(json.dumps(cell), encoding="utf-8")
+    setting = {"requests_per_second": 100.0, "backend": "torch", "precision": "float32", "device": "CPU (x86_64)"}
+    (tmp_path / "capacity.json").write_text(json.dumps(setting), encoding="utf-8")
     report.write_report(tmp_path, page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- load -->\n![")

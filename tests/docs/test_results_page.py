@@ -19,10 +19,11 @@ REPORTS = {
     "geep_report": "write_report(Path({folder!r}))",
     "speed_report": "write_report(Path({folder!r}) / 'speed.md')",
     "speed_onnx": "write_report(Path({folder!r}) / 'speed.md')",
+    "compiled": "write_report(Path({folder!r}) / 'speed.md')",
     "recipe_report": "write_report(Path({folder!r}))",
     "exit_prediction_report": "write_report(Path({folder!r}))",
 }
-PAGES = {"speed_report": "speed.md", "speed_onnx": "speed.md", "recipe_report": "recipe.md"}
+PAGES = {"speed_report": "speed.md", "speed_onnx": "speed.md", "compiled": "speed.md", "recipe_report": "recipe.md"}
 PAGES |= {"exit_prediction_report": "exit_prediction.md"}
 
 

@@ -1,9 +1,7 @@
-"""The figures under load in docs/serving.md are those that were measured, or there are none."""
+"""The figures under load in docs/serving.md are those that were measured."""
 
 import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE, RESULTS = ROOT / "docs" / "serving.md", ROOT / "benchmarks" / "results" / "serving"
@@ -14,10 +12,7 @@ import serving_report as report  # noqa: E402
 def test_the_figures_of_the_page_are_those_of_the_results(monkeypatch, tmp_path):
     start, end = report.MARKS
     shown = PAGE.read_text(encoding="utf-8").partition(start)[2].partition(end)[0].strip()
-    if not report.load_cells(RESULTS):
-        assert shown == ""
-        pytest.skip("nothing is measured yet")
-    monkeypatch.setattr(report, "picture", lambda cells, path: None)
+    monkeypatch.setattr(report, "picture", lambda *_: None)
     copy = tmp_path / "serving.md"
     copy.write_text(f"{start}\n{end}", encoding="utf-8")
     report.write_report(RESULTS, copy)

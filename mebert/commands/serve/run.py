@@ -17,6 +17,7 @@ from mebert.serving.model import ModelInfo
 from mebert.serving.schema import Limits
 from mebert.storage.operating_point import check_max_drop
 from mebert.storage.run_folder import find_model
+from mebert.storage.thresholds import as_threshold, threshold_text
 
 EXTRA = "serve needs litserve and prometheus-client, which are not installed: pip install 'mebert[serve]'"
 
@@ -76,7 +77,8 @@ def start_line(settings: serve, info: ModelInfo, with_key: bool) -> str:
     address = f"http://{shown}:{settings.port}"
     points = info.operating_points
     expected = "" if points[0].expected is None else f", expected {points[0].expected.speedup:.2f}x by layers"
-    how = f"{points[0].policy}, threshold {points[0].threshold} (by {points[0].chosen_by}){expected}"
+    threshold = threshold_text(as_threshold(points[0].threshold))
+    how = f"{points[0].policy}, threshold {threshold} (by {points[0].chosen_by}){expected}"
     if isinstance(control := _control(settings)(points), ElasticControl):
         how = f"p99 of {settings.target_p99_ms:g} ms by {control.describe()}"
     example = {"pair": ["A text.", "Another."]} if info.texts_per_input == 2 else {"text": "A text."}
