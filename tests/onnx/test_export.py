@@ -227,7 +227,7 @@ def test_a_single_graph_of_as_many_exits_as_there_may_be(tmp_path):
     model = tiny_model(exit_layers=[1, 3])
     policy = policy_by_name("entropy")().bind(model)
     first, second = (found.graph for found in exit_graphs(model, policy, False))
-    run, _ = nested(embedding_graph(model, False), [first] + [second] * 31, model.problem_type)
+    run, *_ = nested(embedding_graph(model, False), [first] + [second] * 31, model.problem_type)
     assert run.answer([([5, 6, 7], [0, 0, 0])], 0.0)["exit"] == 32
     assert run.answer([([5, 6, 7], [0, 0, 0])], [0.0] * 20 + [9.0] * 11)["exit"] == 21
 
