@@ -6,6 +6,7 @@ Which one that is depends on the batch, the threads and the machine (docs/speed.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -85,7 +86,9 @@ class AutoBackend(Generic[Torch]):
         def run(backend: Callable[..., Any], size: int) -> None:
             backend([text] * size, batch_size=size, speedup=1)
 
-        self.times = measure([partial(run, torch), partial(run, onnx)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # these words may be none of the model's language
+            self.times = measure([partial(run, torch), partial(run, onnx)])
 
     def for_batch(self, batch_size: int) -> Torch | OnnxBackend:
         """The backend that is faster in batches of so many texts."""

@@ -1,6 +1,7 @@
 """The model behind a server: batches of requests at different speeds, on PyTorch and on ONNX Runtime."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -113,3 +114,22 @@ def test_an_export_is_served_without_pytorch(run, tmp_path, served):
     assert json.loads(info)["operating_points"] == [point.model_dump(mode="json") for point in served.points]
     with pytest.raises(UserError, match="precision int8 is not for an export"):
         ServedModel.open(tmp_path / "exported", precision="int8")
+
+
+@pytest.mark.slow
+def test_a_run_with_its_export_is_served_by_the_faster_of_both(run, monkeypatch):
+    monkeypatch.chdir(run.parents[2])
+    assert main(["export", "runs/tiny/version_0", "--samples", "8"]) == 0
+    try:
+        both = ServedModel.open("runs/tiny/version_0", precision="float32", batch_size=4)
+        assert both.info.backend == "auto"
+        requests = [PredictRequest(pair=pair, **speed) for pair in PAIRS for speed in ({}, {"speedup": 2})]
+        wanted = [content(one) for one in ServedModel.open(run, backend="torch", precision="float32").answer(requests)]
+        for times in ({1: (2.0, 1.0)}, {1: (1.0, 2.0)}):  # once the export, once PyTorch
+            both.classify.times = times
+            for own, one in zip(both.answer(requests), wanted, strict=True):
+                found = content(own)
+                assert (found["label"], found["exit"]) == (one["label"], one["exit"])
+                assert found["operating_point"] == one["operating_point"]
+    finally:
+        shutil.rmtree("runs/tiny/version_0/exported")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from mebert.commands.export.check import TOLERANCE, Compared, Way, check_tokens, compare, rows_of
 from mebert.commands.export.command import export
 from mebert.data.model_rows import trained_length
@@ -46,10 +48,10 @@ def run_export(settings: export) -> None:
         found, *single = compare(source, ways, rows_of(folder, source, settings.samples))
         for one in (found, *single):
             _refuse(one, settings.precision, settings.max_drop)
-    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    size = decimal(sum(file.stat().st_size for file in out.iterdir()))
     layers = "fused layers" if fused else "layers as PyTorch exports them, not fused: slower"
     pairs = {
-        "folder": f"{out} ({size:.0f} MB, {settings.precision}, {len(model.exit_layers)} exits, {layers})",
+        "folder": f"{out} ({size}, {settings.precision}, {len(model.exit_layers)} exits, {layers})",
         "operating point": str(stored_point(policy, spec.chosen_by, spec.expected)),
         "as PyTorch": f"on {found.rows:,} of {found.name}: logits within {found.difference:.1g}, {_exits(found)}",
     }
@@ -62,6 +64,7 @@ def run_export(settings: export) -> None:
     commands = {
         "classify": f"python -m mebert predict {out} texts.csv",
         "without PyTorch": f'python {out}/runner.py {out} "A text"',
+        "serve": f"python -m mebert serve {out}",
     }
     print_pairs("Next:", commands)
 
