@@ -15,7 +15,14 @@ from page import fill, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
-TASKS = {"snli": "SNLI", "sst2": "SST-2"}
+TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
+ALL_TASKS = TASKS | {"qqp": "QQP", "ag_news": "AG's News", "imdb": "IMDB"}
+RECOMMENDED = "self_heads_10"
+PUBLISHED = ("de3", "fastbert", "romebert")
+NAMES = {"de3": "DE3-BERT", "fastbert": "FastBERT", "romebert": "RomeBERT"}
+FULL_DEPTH = ("single", "hf_trainer", "joint")
+FIRST_LAYERS = {2.0: "first_3", 3.0: "first_2"}  # of 6 layers, as bounds at these speed-ups by layers
+AIMS = {2.0: 0.99, 3.0: 0.965}  # of full depth
 # Arm to what differs from joint training; the order of the tables.
 ARMS = {
     "joint": "joint training",
@@ -25,6 +32,7 @@ ARMS = {
     "self_heads_10": "own last exit teaches, heads learn at 1e-3",
     "teacher": "single-exit model teaches",
     "chain": "each exit learns from the next",
+    "chain_heads_10": "each exit learns from the next, heads learn at 1e-3",
     "features": "own last exit's features teach",
     "start": "shallow layers start from sentence vectors",
     "past_future": "heads read earlier exits (GPFEE)",
@@ -33,6 +41,7 @@ ARMS = {
     "de3": "DE3-BERT",
     "fastbert": "FastBERT's two stages",
     "deebert": "DeeBERT's two stages",
+    "romebert": "RomeBERT",
     "joint_frozen_ce": "joint, then the heads alone, frozen encoder",
     "joint_frozen_kd": "joint, then the heads alone, taught by the last exit",
     "joint_frozen_past": "joint, then heads that read all exits so far",
@@ -48,9 +57,9 @@ BOUNDS = {
 }
 
 
-def load() -> list[dict[str, Any]]:
-    """All results of the screen."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "recipe_screen").glob("*.json"))]
+def load(study: str = "recipe_screen") -> list[dict[str, Any]]:
+    """All results of a study."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
 def liked(result: dict[str, Any], speed: float) -> str:
@@ -115,6 +124,72 @@ def rules_table(results: Sequence[dict[str, Any]]) -> str:
     return table(header, rows)
 
 
+def at_speed(result: dict[str, Any], speed: float) -> float:
+    """The accuracy on test rows of the rule that validation rows liked best at a speed-up."""
+    return float(result["rules"][liked(result, speed)]["at"][f"{speed:g}"])
+
+
+def headline(results: Sequence[dict[str, Any]]) -> str:
+    """One row a task and seed: full depth, the recommended recipe, the best published one, and the first layers alone."""
+    rows = []
+    for task, name in ALL_TASKS.items():
+        for seed in sorted({result["seed"] for result in results if result["task"] == task}):
+            arms = {r["arm"]: r for r in results if (r["task"], r["seed"]) == (task, seed)}
+            if RECOMMENDED not in arms or "single" not in arms:
+                continue
+            full = max(arms[arm]["exits"][-1] for arm in FULL_DEPTH if arm in arms)
+            row = [name, points(full), points(arms[RECOMMENDED]["exits"][-1])]
+            for speed, bound in FIRST_LAYERS.items():
+                own = at_speed(arms[RECOMMENDED], speed)
+                others = {arm: at_speed(arms[arm], speed) for arm in PUBLISHED if arm in arms}
+                best = max(others, key=lambda arm: others[arm], default=None)
+                published = "-" if best is None else f"{points(others[best])} ({NAMES[best]})"
+                alone = arms[bound]["exits"][-1] if bound in arms else None
+                row += [f"{points(own)} ({100 * own / full:.1f} %)", points(at_speed(arms["joint"], speed))]
+                row += [published, points(alone)]
+            rows.append(row)
+    if not rows:
+        return "No task is complete yet."
+    header = ["task", "full depth", "recommended, last exit"]
+    for speed, bound in FIRST_LAYERS.items():
+        header += [f"{speed:g}x: recommended (of full depth)", "joint", "best published", f"first {bound[-1]} layers"]
+    return table(header, rows)
+
+
+def aims(results: Sequence[dict[str, Any]]) -> str:
+    """Whether the recommended recipe keeps the shares of full depth that were aimed at, on average over the tasks."""
+    sentences = []
+    for speed, aim in AIMS.items():
+        shares = []
+        for own in (result for result in results if result["arm"] == RECOMMENDED):
+            same = [r for r in results if (r["task"], r["seed"]) == (own["task"], own["seed"])]
+            full = max((r["exits"][-1] for r in same if r["arm"] in FULL_DEPTH), default=None)
+            if full is not None:
+                shares.append(at_speed(own, speed) / full)
+        if shares:
+            mean, reached = statistics.mean(shares), "reached" if statistics.mean(shares) >= aim else "missed"
+            sentences.append(
+                f"at {speed:g}x by layers {100 * mean:.1f} % of full depth on average (aim {100 * aim:g} %: {reached}; "
+                f"single tasks {', '.join(f'{100 * share:.1f} %' for share in shares)})"
+            )
+    return "; ".join(sentences)
+
+
+def full_sizes() -> str:
+    """The part on more rows: the headline, the aims, and the tables of the tasks that have results."""
+    results = load("recipe_full")
+    parts = [headline(results)]
+    if found := aims(results):
+        parts.append(f"The recommended recipe keeps {found}.")
+    for task, name in ALL_TASKS.items():
+        own = [result for result in results if result["task"] == task]
+        if own:
+            rows = sorted({(result["train_rows"], result["val_rows"], result["test_rows"]) for result in own})
+            sizes = "; ".join(f"{train:,} training, {val:,} validation, {test:,} test rows" for train, val, test in rows)
+            parts.append(f"### {name}\n\n{sizes}.\n\n{arms_table(own, task)}")
+    return "\n\n".join(parts)
+
+
 def write_report(folder: Path = ROOT / "docs") -> None:
     """The page."""
     results = load()
@@ -128,6 +203,7 @@ def write_report(folder: Path = ROOT / "docs") -> None:
     values |= {f"{rows}_{task}": seen(rows, task) for rows in ("test_rows", "val_rows") for task in TASKS}
     values |= {key: seen(key) for key in ("train_rows", "epochs", "precision", "device", "seed")}
     values |= {"rules": rules_table(results), "cells": str(len(results)), "missing": missing(results)}
+    values |= {"full_sizes": full_sizes()}
     (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
 
 

@@ -17,9 +17,7 @@ from mebert.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = ["--model.learning_rate", "1e-2", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
 SHORT = [
-    "--model.stage1_epochs=3",
     "--trainer.max_epochs=9",
-    "--model.student_learning_rate=1e-2",
     "--curve.wall_samples=0",
 ]
 
@@ -48,14 +46,14 @@ def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
         assert run("fit", "reviews.csv", "--encoder", encoder, *TINY, *SHORT) == 0
     assert not any("log_every_n_steps" in str(one.message) for one in told)
     assert "reviews.csv: text 'opinion', label 'stars' (2 values), 400 rows" in caplog.text
-    assert f"recipe deebert, encoder {encoder}, max_length 16 (100 % of the texts are not cut)" in caplog.text
+    assert f"recipe self_distill, encoder {encoder}, max_length 16 (100 % of the texts are not cut)" in caplog.text
     assert (
         "settings    runs/reviews/version_0/config.yaml (change it, and run it by fit --config)"
         in capsys.readouterr().out
     )
     first = here / "runs/reviews/version_0"
     config = yaml.safe_load((first / "config.yaml").read_text())
-    assert config["model"]["class_path"] == "mebert.DeeBERTModule"
+    assert config["model"]["class_path"] == "mebert.SelfDistillModule"
     data = config["data"]["init_args"]
     assert (data["text_column"], data["label_column"], data["labels"]) == ("opinion", "stars", ["1", "2"])
     assert (data["holdout"], data["test_holdout"], data["max_length"], data["batch_size"]) == (0.15, 0.15, 16, 16)
@@ -120,7 +118,7 @@ def test_columns_are_found(here, encoder, rows, options, found, kind):
         (["--recipe", "de3"], "--recipe needs a file of rows first: python -m mebert fit reviews.csv --recipe"),
         (
             ["good.csv", "--recipe", "debert"],
-            r"--recipe debert: no such recipe; did you mean deebert\? Known: deebert, ",
+            r"--recipe debert: no such recipe; did you mean deebert\? Known: self_distill, ",
         ),
         (["good.csv", "--recipe", "my_own.Recipe"], "--recipe my_own.Recipe: No module named 'my_own'"),
         (
