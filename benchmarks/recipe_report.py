@@ -185,7 +185,9 @@ def full_sizes() -> str:
         own = [result for result in results if result["task"] == task]
         if own:
             rows = sorted({(result["train_rows"], result["val_rows"], result["test_rows"]) for result in own})
-            sizes = "; ".join(f"{train:,} training, {val:,} validation, {test:,} test rows" for train, val, test in rows)
+            sizes = "; ".join(
+                f"{train:,} training, {val:,} validation, {test:,} test rows" for train, val, test in rows
+            )
             parts.append(f"### {name}\n\n{sizes}.\n\n{arms_table(own, task)}")
     return "\n\n".join(parts)
 
