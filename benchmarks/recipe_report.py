@@ -11,18 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from page import fill, table
+from page import fill, replace_between, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
+from recipe_headline import ALL_TASKS, MARKS, aims, complete, headline, liked, picture, points
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
-ALL_TASKS = TASKS | {"qqp": "QQP", "ag_news": "AG's News", "imdb": "IMDB"}
-RECOMMENDED = "self_heads_10"
-PUBLISHED = ("de3", "fastbert", "romebert")
-NAMES = {"de3": "DE3-BERT", "fastbert": "FastBERT", "romebert": "RomeBERT"}
-FULL_DEPTH = ("single", "hf_trainer", "joint")
-FIRST_LAYERS = {2.0: "first_3", 3.0: "first_2"}  # of 6 layers, as bounds at these speed-ups by layers
-AIMS = {2.0: 0.99, 3.0: 0.965}  # of full depth
 # Arm to what differs from joint training; the order of the tables.
 ARMS = {
     "joint": "joint training",
@@ -62,21 +56,10 @@ def load(study: str = "recipe_screen") -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def liked(result: dict[str, Any], speed: float) -> str:
-    """The rule with the best accuracy on validation rows at a speed-up."""
-    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items()}
-    return str(max((name for name, value in values.items() if value is not None), key=lambda name: values[name]))
-
-
 def area(result: dict[str, Any]) -> float:
     """The area on test rows, of the rule with the largest area on validation rows."""
     rules = [rule for rule in result["rules"].values() if rule.get("val_area") is not None]
     return float(max(rules, key=lambda rule: rule["val_area"])["area"])
-
-
-def points(value: float | None) -> str:
-    """An accuracy in percent."""
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
@@ -124,63 +107,12 @@ def rules_table(results: Sequence[dict[str, Any]]) -> str:
     return table(header, rows)
 
 
-def at_speed(result: dict[str, Any], speed: float) -> float:
-    """The accuracy on test rows of the rule that validation rows liked best at a speed-up."""
-    return float(result["rules"][liked(result, speed)]["at"][f"{speed:g}"])
-
-
-def headline(results: Sequence[dict[str, Any]]) -> str:
-    """One row a task and seed: full depth, the recommended recipe, the best published one, and the first layers alone."""
-    rows = []
-    for task, name in ALL_TASKS.items():
-        for seed in sorted({result["seed"] for result in results if result["task"] == task}):
-            arms = {r["arm"]: r for r in results if (r["task"], r["seed"]) == (task, seed)}
-            if RECOMMENDED not in arms or "single" not in arms:
-                continue
-            full = max(arms[arm]["exits"][-1] for arm in FULL_DEPTH if arm in arms)
-            row = [name, points(full), points(arms[RECOMMENDED]["exits"][-1])]
-            for speed, bound in FIRST_LAYERS.items():
-                own = at_speed(arms[RECOMMENDED], speed)
-                others = {arm: at_speed(arms[arm], speed) for arm in PUBLISHED if arm in arms}
-                best = max(others, key=lambda arm: others[arm], default=None)
-                published = "-" if best is None else f"{points(others[best])} ({NAMES[best]})"
-                alone = arms[bound]["exits"][-1] if bound in arms else None
-                row += [f"{points(own)} ({100 * own / full:.1f} %)", points(at_speed(arms["joint"], speed))]
-                row += [published, points(alone)]
-            rows.append(row)
-    if not rows:
-        return "No task is complete yet."
-    header = ["task", "full depth", "recommended, last exit"]
-    for speed, bound in FIRST_LAYERS.items():
-        header += [f"{speed:g}x: recommended (of full depth)", "joint", "best published", f"first {bound[-1]} layers"]
-    return table(header, rows)
-
-
-def aims(results: Sequence[dict[str, Any]]) -> str:
-    """Whether the recommended recipe keeps the shares of full depth that were aimed at, on average over the tasks."""
-    sentences = []
-    for speed, aim in AIMS.items():
-        shares = []
-        for own in (result for result in results if result["arm"] == RECOMMENDED):
-            same = [r for r in results if (r["task"], r["seed"]) == (own["task"], own["seed"])]
-            full = max((r["exits"][-1] for r in same if r["arm"] in FULL_DEPTH), default=None)
-            if full is not None:
-                shares.append(at_speed(own, speed) / full)
-        if shares:
-            mean, reached = statistics.mean(shares), "reached" if statistics.mean(shares) >= aim else "missed"
-            sentences.append(
-                f"at {speed:g}x by layers {100 * mean:.1f} % of full depth on average (aim {100 * aim:g} %: {reached}; "
-                f"single tasks {', '.join(f'{100 * share:.1f} %' for share in shares)})"
-            )
-    return "; ".join(sentences)
-
-
 def full_sizes() -> str:
     """The part on more rows: the headline, the aims, and the tables of the tasks that have results."""
     results = load("recipe_full")
     parts = [headline(results)]
     if found := aims(results):
-        parts.append(f"The recommended recipe keeps {found}.")
+        parts += [f"On average the recommended recipe keeps {found}.", "![Accuracy against speed-up](recipe.png)"]
     for task, name in ALL_TASKS.items():
         own = [result for result in results if result["task"] == task]
         if own:
@@ -192,8 +124,8 @@ def full_sizes() -> str:
     return "\n\n".join(parts)
 
 
-def write_report(folder: Path = ROOT / "docs") -> None:
-    """The page."""
+def write_report(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "README.md") -> None:
+    """The page, its picture and the table of the README."""
     results = load()
 
     def seen(key: str, task: str | None = None) -> str:
@@ -207,6 +139,11 @@ def write_report(folder: Path = ROOT / "docs") -> None:
     values |= {"rules": rules_table(results), "cells": str(len(results)), "missing": missing(results)}
     values |= {"full_sizes": full_sizes()}
     (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
+    more = load("recipe_full")
+    if complete(more):
+        picture(more, folder / "recipe.png")
+    if readme is not None:
+        replace_between(readme, MARKS, headline(more))
 
 
 def missing(results: Sequence[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ REPORTS = {
     "speed_report": "write_report(Path({folder!r}) / 'speed.md')",
     "speed_onnx": "write_report(Path({folder!r}) / 'speed.md')",
     "compiled": "write_report(Path({folder!r}) / 'speed.md')",
-    "recipe_report": "write_report(Path({folder!r}))",
+    "recipe_report": "write_report(Path({folder!r}), Path({folder!r}) / 'README.md')",
     "exit_prediction_report": "write_report(Path({folder!r}))",
 }
 PAGES = {"speed_report": "speed.md", "speed_onnx": "speed.md", "compiled": "speed.md", "recipe_report": "recipe.md"}
@@ -32,10 +32,12 @@ def test_the_page_is_what_the_report_writes(report, tmp_path):
     name = PAGES.get(report, "results.md")
     shipped = (ROOT / "docs" / name).read_text(encoding="utf-8")
     (tmp_path / name).write_text(shipped, encoding="utf-8")
+    (tmp_path / "README.md").write_text(readme := (ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
     call = REPORTS[report].format(folder=str(tmp_path))
     code = f"import sys; from pathlib import Path; sys.path.insert(0, 'benchmarks'); from {report} import *; {call}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
     assert (tmp_path / name).read_text(encoding="utf-8") == shipped
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
     assert report in PAGES or list(tmp_path.glob("*.png")), "with its picture"
 
 
