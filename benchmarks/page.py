@@ -15,8 +15,8 @@ HEAD = """# Results
 [DE3-BERT](#de3-bert-with-all-minilm-l6-v2),
 [curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits), and
 [GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). The speed of the engines:
-[speed.md](speed.md). What to train, measured on more rows: [recipe.md](recipe.md). Training sets here are small, so these
-figures compare methods with each other.*
+[speed.md](speed.md). What to train, measured on more rows: [recipe.md](recipe.md). Training sets here are
+small, so these figures compare methods with each other.*
 """
 
 
