@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers.utils import cached_file
 
 from mebert.errors import UserError
+from mebert.storage.download_bar import DownloadBar
 from mebert.storage.hub import hub_errors
 from mebert.storage.model_spec import SPEC_FILE, saved_model_folder, split_revision
 
@@ -44,10 +45,11 @@ def hub_folder(
     if revision is not None and named is not None:
         raise UserError(f"revision {revision!r} and model {model!r} both name a revision; give it once")
     with hub_errors(f"model {model!r}"):
-        file = Path(str(cached_file(repo, needed, revision=revision or named or "main", token=token)))
+        wanted, bar = revision or named or "main", DownloadBar
+        file = Path(str(cached_file(repo, needed, revision=wanted, token=token, tqdm_class=bar)))
         commit = file.parents[needed.count("/")].name
         found = snapshot_download(
-            repo, revision=commit, token=token, allow_patterns=list(only), ignore_patterns=list(but)
+            repo, revision=commit, token=token, allow_patterns=list(only), ignore_patterns=list(but), tqdm_class=bar
         )
     return Path(found)
 

@@ -206,9 +206,11 @@ class ModelSpec(_Values):
             )
         from transformers.utils import cached_file  # not at the top: an export is served without transformers
 
+        from mebert.storage.download_bar import DownloadBar
+
         with hub_errors(f"model {str(path)!r}"):
             repo, revision = split_revision(str(path))
-            file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main")))
+            file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main", tqdm_class=DownloadBar)))
         where = f"{path}/{SPEC_FILE}"
         content = read_json(file, where)
         if (found := content.get("format")) != FORMAT:
@@ -331,10 +333,13 @@ def saved_model_folder(model: str | Path) -> str | None:
         return str(holding[0]) if holding else None
     from transformers.utils import cached_file
 
+    from mebert.storage.download_bar import DownloadBar
+
     with hub_errors(f"model {str(model)!r} (there is no such folder, so it is read as a Hub id)"):
         repo, revision = split_revision(str(model))
         revision = revision or "main"
-        found = cached_file(repo, SPEC_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
+        quietly = {"tqdm_class": DownloadBar, "_raise_exceptions_for_missing_entries": False}
+        found = cached_file(repo, SPEC_FILE, revision=revision, **quietly)
         if found is None:  # an encoder without exits, or no such id, for which this raises
-            cached_file(repo, "config.json", revision=revision)
+            cached_file(repo, "config.json", revision=revision, tqdm_class=DownloadBar)
     return None if found is None else str(model)

@@ -1,5 +1,8 @@
 """Models of the Hub: a revision, a token, and no files but those that are needed."""
 
+import io
+import re
+
 import pytest
 from sharing.writable_hub import writable_hub
 from tiny import save_tokenizer, tiny_model
@@ -8,6 +11,7 @@ from mebert import EarlyExitClassifier, Entropy, MultiExitModel
 from mebert.cli.main import main
 from mebert.errors import UserError
 from mebert.models.cascade import CascadeModel
+from mebert.storage.hub_folder import model_folder
 
 WORDS = ["good", "fine", "great", "bad", "awful", "poor", "the", "film", "was", "a", "plot", "and", "cast"]
 TORCH = {
@@ -38,15 +42,32 @@ def hub(files):
         yield hub
 
 
-def test_only_what_is_needed_is_fetched(hub):
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_only_what_is_needed_is_fetched(hub, monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
     classify = EarlyExitClassifier.from_pretrained("me/whole")
     assert hub.downloads() == TORCH
+    assert not terminal.getvalue().strip(), "no bar for small files"
     assert classify("a good film").exit in (1, 2, 3)
     EarlyExitClassifier.from_pretrained("me/whole")
     assert hub.downloads() == set(), "the cache has them"
     with pytest.raises(UserError, match="damaged"):
         EarlyExitClassifier.from_pretrained("me/whole", backend="onnx")
     assert hub.downloads() == {"onnx/manifest.json", "onnx/embed.onnx"}
+
+
+def test_a_slow_download_shows_one_bar(hub, monkeypatch):
+    monkeypatch.setattr("mebert.storage.download_bar.SECONDS", 0.01)
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    hub.delay = 0.05
+    model_folder("me/whole")
+    shown = [line for line in re.split(r"[\r\n]|\x1b\[A", terminal.getvalue()) if line.strip()]
+    assert shown
+    assert all(line.startswith("Fetching: ") for line in shown)
 
 
 def test_a_revision_is_opened(hub):

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ class Hub:
         private: Those that only a token may read.
         requests: Method and path of every request.
         fails: Part of a path to the HTTP status with which it is answered.
+        delay: Seconds before each answer.
     """
 
     repos: dict[str, list[Files]] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
+    delay: float = 0.0
 
     def files(self, repo: str) -> Files:
         """Those of the newest commit."""
@@ -47,6 +50,7 @@ class Hub:
         return got
 
     def __call__(self, handler: Handler) -> None:
+        time.sleep(self.delay)
         path = unquote(urlsplit(handler.path).path)
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         token = handler.headers.get("Authorization")

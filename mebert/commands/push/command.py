@@ -22,7 +22,7 @@ class push:
         repo: user/name on the Hub; it is made if it is missing.
         private: Whether only its owner may see it.
         license: The model's licence, as the Hub names it, such as apache-2.0; null: the card has a line to fill in.
-        onnx: The folder of an export of this model; null: the folder onnx of the run or of its model, if there is one.
+        onnx: The folder of an export of this model; null: where `export` writes it without --out, if there is one.
         update: Replace what the repository holds, its card included.
         out: Write what would be uploaded into this new folder, and upload nothing.
     """

@@ -12,9 +12,11 @@ from typing import Any
 from mebert.commands.push.command import push
 from mebert.commands.push.training import ENDINGS, training_of
 from mebert.errors import UserError
+from mebert.inference.auto_backend import same_state
+from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel
-from mebert.onnx.backend import MANIFEST, is_exported
+from mebert.onnx.backend import MANIFEST, OnnxBackend, is_exported
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.report.layout import print_pairs
@@ -27,9 +29,8 @@ from mebert.storage.evaluation_file import read_evaluation
 from mebert.storage.hub_folder import ONNX
 from mebert.storage.json_values import read_json
 from mebert.storage.model_spec import ModelSpec
-from mebert.storage.run_folder import NamedModel, find_model
+from mebert.storage.run_folder import NamedModel, export_folder, find_model
 from mebert.storage.stored_weights import trained_folder
-from mebert.storage.thresholds import as_threshold, same_threshold
 
 CURVE = "curve.png"
 MODEL_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
@@ -78,7 +79,7 @@ def _collect(folder: Path, named: NamedModel, settings: push, out: Path) -> Card
     """Write what is uploaded into an empty folder."""
     model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
     policy = load_policy(folder, model)
-    onnx = _export_beside(folder, named, settings.onnx, spec, policy)
+    onnx = _export_beside(folder, named.name, settings.onnx)
     model.save_parts(out)
     for pattern in (*MODEL_FILES, *PREDICTOR_FILES):
         for path in folder.glob(pattern):
@@ -137,29 +138,24 @@ def _test_of(named: NamedModel) -> tuple[dict[str, Any] | None, str | None]:
     return found, None
 
 
-def _export_beside(
-    folder: Path, named: NamedModel, given: str | None, spec: ModelSpec, policy: ExitPolicy | None
-) -> Path | None:
-    """The folder of an export of this model; None where there is none."""
-    places = [Path(given)] if given is not None else [folder / ONNX, *([named.run.path / ONNX] if named.run else [])]
-    found = next((place for place in places if is_exported(place)), None)
+def _export_beside(folder: Path, name: str, given: str | None) -> Path | None:
+    """The folder of an export of this model as it is now; None where there is none."""
+    own = export_folder(folder)
+    places = (own, folder / ONNX) if given is None else (Path(given),)
+    found = next((place for place in places if place is not None and is_exported(place)), None)
     if found is None:
         if given is not None:
             raise UserError(
-                f"onnx {given} is no exported model; write one, python -m mebert export {folder} --out NEW, and give "
-                "--onnx NEW"
+                f"onnx {given} is no exported model; write one: python -m mebert export {name}, and leave out --onnx"
             )
         return None
-    manifest = read_json(found / MANIFEST)
-    own = manifest.get("policy") or {}
-    fits = manifest.get("labels") == spec.label_names and manifest.get("exit_layers") == spec.exit_layers
-    if policy is not None:
-        same = same_threshold(as_threshold(own.get("threshold", -1)), policy.threshold)
-        fits = fits and own.get("name") == policy.name and same
-    if not fits:
+    onnx = OnnxBackend(found)
+    if not same_state(EarlyExitClassifier.from_pretrained(folder, "cpu", "float32"), onnx):
+        out = "" if own is not None and found.resolve() == own.resolve() else f" --out {found}"
+        instead = "" if given is not None else f"; or remove {found} and push without it"
         raise UserError(
-            f"onnx {found} is not of this model as it is now (labels, exits, policy and threshold): export it anew, "
-            f"python -m mebert export {folder} --out NEW, and give --onnx NEW"
+            f"onnx {found} is not of this model as it is now (labels, exits and operating points): export "
+            f"it again, python -m mebert export {name}{out} --precision {onnx.precision}{instead}"
         )
     return found
 
