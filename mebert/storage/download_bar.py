@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
 SECONDS = 2.0  # that a download takes before a bar is shown
 BYTES = ("huggingface_hub.snapshot_download", "huggingface_hub.http_get", "huggingface_hub.xet_get")
@@ -16,7 +16,7 @@ class DownloadBar(tqdm):
     def __init__(self, *args: Any, **settings: Any) -> None:
         if settings.get("name") not in BYTES:
             settings["disable"] = True
-        super().__init__(*args, **settings | {"desc": "Fetching", "delay": SECONDS})
+        super().__init__(*args, **settings | {"desc": "Fetching", "delay": SECONDS})  # type: ignore[no-untyped-call]
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> None:
         """Keep the name, for which huggingface_hub has others as it goes on."""
