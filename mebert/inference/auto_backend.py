@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any, Final, Generic, TypeVar
 
 from mebert.onnx.backend import OnnxBackend
@@ -65,6 +66,20 @@ def measure(
     return found
 
 
+def in_words(taken: Mapping[int, tuple[str, str]]) -> str:
+    """Which backend is taken for which batch.
+
+    >>> in_words({1: ("onnx", "float32"), 8: ("torch", "bfloat16"), 32: ("torch", "bfloat16")})
+    'onnx float32 at batch 1, torch bfloat16 at 8 and 32'
+    """
+    parts = list[str]()
+    for (backend, precision), group in groupby(taken, key=taken.__getitem__):
+        *others, last = map(str, group)
+        sizes = f"{', '.join(others)} and {last}" if others else last
+        parts.append(f"{backend} {precision} at {'' if parts else 'batch '}{sizes}")
+    return ", ".join(parts)
+
+
 class AutoBackend(Generic[Torch]):
     """A model in PyTorch and its export: each call goes to the one that was faster at the size of its batches.
 
@@ -94,6 +109,20 @@ class AutoBackend(Generic[Torch]):
         """The backend that is faster in batches of so many texts."""
         return self.onnx if fastest(self.times, batch_size) else self.torch
 
+    @property
+    def taken(self) -> dict[int, tuple[str, str]]:
+        """Rows of a batch to the backend that is taken from there on, and its precision."""
+        chosen: dict[int, Any] = {size: self.for_batch(size) for size in self.times}
+        return {size: (one.backend, one.precision) for size, one in chosen.items()}
+
+    @property
+    def precision(self) -> str:
+        """Of the backends that are taken."""
+        return " and ".join(dict.fromkeys(precision for _, precision in self.taken.values()))
+
+    def __str__(self) -> str:
+        return in_words(self.taken)
+
     def __call__(self, texts: Any, *, batch_size: int = 32, engine: Any = "auto", **settings: Any) -> Any:
         """Classify; arguments as of `EarlyExitClassifier`."""
         single = isinstance(texts, str | tuple)
@@ -107,16 +136,3 @@ class AutoBackend(Generic[Torch]):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.torch, name)
-
-
-def same_state(torch: Any, onnx: OnnxBackend) -> bool:
-    """Whether labels, exits and operating points are the same, as they are not where one was calibrated since."""
-
-    def state(backend: Any) -> tuple[Any, ...]:
-        own = backend.operating_point
-        if own is None:
-            return ()
-        points = backend.operating_points.get(own.policy, {}), backend.max_drops.get(own.policy, {})
-        return own.policy, own.threshold, *points, backend.label_names, backend.exit_layers
-
-    return state(torch) == state(onnx)

@@ -20,11 +20,12 @@ from mebert.data.tokenizers import check_vocabulary, load_tokenizer, tell_unknow
 from mebert.errors import UserError, brief, check_range
 from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
-from mebert.inference.auto_backend import AutoBackend, same_state
+from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.batching import MOST_ROWS
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
-from mebert.onnx.backend import OnnxBackend, is_exported
+from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
+from mebert.onnx.up_to_date import export_command, what_changed
 from mebert.policies import ExitPolicy, policy_by_name
 from mebert.policies.stored_thresholds import load_policy, stored_point, stored_threshold
 from mebert.runtime.precision import pick_device, pick_precision
@@ -188,7 +189,7 @@ class EarlyExitClassifier:
             device: As in the class.
             precision: As in the class.
             compile: As in the class.
-            backend: `torch`; `onnx` for a folder of `python -m mebert export`, or a Hub id with one in it; it has
+            backend: `torch`; `onnx` for a folder of `python -m mebert export`, a run or a Hub id with one in it; it has
                 its own precision; or `auto`: where the export is beside the model (`<run>/exported`), both are
                 opened and timed, which takes less than a second, and each call goes to the one that is faster at its
                 batch size. Without an export, without onnxruntime, on a GPU or where `precision` is not the export's,
@@ -203,6 +204,7 @@ class EarlyExitClassifier:
             raise UserError(f"backend must be torch, onnx or auto, got {brief(backend)}")
         if backend == "onnx" or (backend == "auto" and is_exported(path)):
             return OnnxBackend(path, revision=revision, token=token)
+        refuse_export(path)
         name = model_folder(path, revision, token)
         spec = ModelSpec.read(name)
         model = MultiExitModel.from_pretrained(name)
@@ -233,14 +235,14 @@ class EarlyExitClassifier:
         export = export_folder(name) if backend == "auto" and found.device.type == "cpu" else None
         if export is None or not is_exported(export) or find_spec("onnxruntime") is None:
             return found
+        if changed := what_changed(export, name):
+            again = f"write it again: {export_command(export, name)}"
+            warnings.warn(
+                f"backend auto takes PyTorch: {export} has {changed} than the model has now; {again}", stacklevel=2
+            )
+            return found
         onnx = OnnxBackend(export, torch.get_num_threads())
-        if precision not in (None, onnx.precision):
-            return found
-        if not same_state(found, onnx):
-            again = f"export it again: python -m mebert export {path} --precision {onnx.precision}"
-            warnings.warn(f"backend auto takes PyTorch: {export} has other operating points; {again}", stacklevel=2)
-            return found
-        return AutoBackend(found, onnx)
+        return found if precision not in (None, onnx.precision) else AutoBackend(found, onnx)
 
     @property
     def operating_point(self) -> OperatingPoint | None:

@@ -42,11 +42,10 @@ from mebert.storage.json_values import SAVE_ANEW, faults_in
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
 from mebert.storage.thresholds import Threshold
 from mebert.storage.trusted_classes import imported_class
+from mebert.storage.weight_files import EXITS_FILE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WEIGHTS = "exits.safetensors"
 
 
 class PolicyLike(Protocol):
@@ -138,7 +137,7 @@ class PretrainedModel(nn.Module, ABC):
             config.architectures = [classifier_class(config.model_type)]  # not the encoder's class
             config.save_pretrained(folder)
         state = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
-        save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        save_file(state, folder / EXITS_FILE, metadata={"format": "pt"})
 
     def push_to_hub(
         self,
@@ -240,23 +239,25 @@ class PretrainedModel(nn.Module, ABC):
         model.exit_temperatures = tuple(settings.exit_temperatures) or model.exit_temperatures
         model.window = settings.window
         model.score_bounds = {c: tuple((b[0], b[1]) for b in bounds) for c, bounds in settings.score_bounds.items()}
-        if Path(path).is_dir() and not (Path(path) / WEIGHTS).is_file():
-            raise UserError(f"{path} has no {WEIGHTS}; {SAVE_ANEW}")
+        if Path(path).is_dir() and not (Path(path) / EXITS_FILE).is_file():
+            raise UserError(f"{path} has no {EXITS_FILE}; {SAVE_ANEW}")
         with hub_errors(f"model {path!r}"):
-            state = load_file(str(cached_file(path, WEIGHTS)))
-        check_finite(f"{path}: {WEIGHTS}", state)
+            state = load_file(str(cached_file(path, EXITS_FILE)))
+        check_finite(f"{path}: {EXITS_FILE}", state)
         own = model.state_dict()
         there = {name for name, value in state.items() if value.is_floating_point()}
         wanted = {name for name, value in own.items() if value.is_floating_point()}
         if other := sorted((there ^ wanted) & state.keys() & own.keys()):
-            raise UserError(f"{path}: {WEIGHTS}: {first_names(other)} of the type {state[other[0]].dtype}; {SAVE_ANEW}")
-        with faults_in(f"{path}: {SPEC_FILE} does not fit {WEIGHTS}"):
+            raise UserError(
+                f"{path}: {EXITS_FILE}: {first_names(other)} of the type {state[other[0]].dtype}; {SAVE_ANEW}"
+            )
+        with faults_in(f"{path}: {SPEC_FILE} does not fit {EXITS_FILE}"):
             missing, unexpected = model.load_state_dict(state, strict=False)
         lost = sorted(model._own_state().keys() & set(missing))
         if lost or unexpected:
             parts = {"missing": lost, "unexpected": unexpected}
             found = "; ".join(f"{what} {', '.join(names[:3])}" for what, names in parts.items() if names)
-            raise UserError(f"{path}: {WEIGHTS} does not fit {SPEC_FILE}: {found}; {SAVE_ANEW}")
+            raise UserError(f"{path}: {EXITS_FILE} does not fit {SPEC_FILE}: {found}; {SAVE_ANEW}")
         return model.eval()
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mebert.choices import ProblemType
 from mebert.errors import UserError
+from mebert.onnx.up_to_date import MANIFEST, export_command, what_changed
 from mebert.storage.hub_folder import ONNX, check_no_revision, hub_folder
 from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import OperatingPoint, asked_by
+from mebert.storage.run_folder import export_folder, find_model
 from mebert.storage.thresholds import Threshold, as_threshold
 
 if TYPE_CHECKING:
     from mebert.onnx.runner import OnnxClassifier
 
-MANIFEST = "manifest.json"
 EXTRA = "the backend onnx needs onnxruntime, which is not installed: pip install 'mebert[onnx]'"
 
 
@@ -27,10 +29,12 @@ def is_exported(path: str | Path) -> bool:
 
 
 def exported_folder(path: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
-    """The export itself: the folder, its folder `onnx`, or that of a Hub id, which is fetched.
+    """The export itself: the folder, its folder `onnx`, that of its run, or that of a Hub id, which is fetched.
+
+    A run's is opened as it is; where its model has been changed since, a warning names the command to write it again.
 
     Args:
-        path: A folder, a Hub id or `<id>@<revision>`.
+        path: An export, a run, a folder, a Hub id or `<id>@<revision>`.
         revision: Of a Hub id: a branch, tag or commit.
         token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.
 
@@ -44,9 +48,23 @@ def exported_folder(path: str | Path, revision: str | None = None, token: str | 
     for found in (folder, folder / ONNX):
         if is_exported(found):
             return found
-    raise UserError(
-        f"{folder} is no exported model; write one and give it: python -m mebert export {folder} --out exported"
-    )
+    model = find_model(folder).model if folder.is_dir() else None
+    own = None if model is None else export_folder(model)
+    if model is None or own is None or not is_exported(own):
+        raise UserError(f"{folder} is no exported model and holds none; write one: python -m mebert export {folder}")
+    if changed := what_changed(own, model):
+        again = f"write it again: {export_command(own, model)}"
+        warnings.warn(f"backend onnx: {own} has {changed} than the model has now; {again}", stacklevel=3)
+    return own
+
+
+def refuse_export(path: str | Path) -> None:
+    """Refuse an export where a model in PyTorch is asked for, by a UserError."""
+    if is_exported(path):
+        raise UserError(
+            f"backend torch: {path} is an export, which runs on ONNX Runtime alone: take backend onnx, or give the "
+            "run that it was exported from"
+        )
 
 
 @contextmanager
@@ -66,7 +84,8 @@ class OnnxBackend:
     """An exported model ready to classify texts, as `EarlyExitClassifier.from_pretrained(folder, backend="onnx")`.
 
     Args:
-        folder: As `python -m mebert export` wrote it, or with that in its folder `onnx`; or the Hub id of such a one.
+        folder: As `python -m mebert export` wrote it, or a run that holds one, or with that in its folder `onnx`; or
+            the Hub id of such a one.
         threads: Of all models of the process; None: one a core.
         revision: Of a Hub id: a branch, tag or commit.
         token: Of the account that may read it; None: that of `hf auth login` or `HF_TOKEN`.

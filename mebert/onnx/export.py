@@ -23,6 +23,7 @@ from mebert.onnx import runner
 from mebert.onnx.asked import load_plain, with_question
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.single_graph import NAME, single_graph
+from mebert.onnx.up_to_date import MANIFEST, state_of
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import stored_point
 from mebert.storage.atomic import write_text
@@ -31,7 +32,7 @@ from mebert.storage.model_spec import ModelSpec
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MANIFEST, RUNNER = "manifest.json", "runner.py"
+RUNNER = "runner.py"
 
 
 @dataclass
@@ -39,10 +40,12 @@ class Source:
     """What is exported: a model in evaluation mode, its policy, its tokenizer, what is stored about it, and lengths.
 
     Attributes:
+        folder: Of the model.
         max_length: Tokens to which texts are cut.
         longest: The most tokens that the model can read.
     """
 
+    folder: str
     model: MultiExitModel
     policy: ExitPolicy
     tokenizer: PreTrainedTokenizerBase
@@ -133,25 +136,26 @@ def quantise_graphs(folder: Path, exits: Sequence[str], out: Path) -> None:
 def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
     spec, policy, tokenizer = source.spec, source.policy, source.tokenizer
     point = stored_point(policy, spec.chosen_by, spec.expected)
-    drops = spec.thresholds_for_max_drop()
+    state = state_of(source.folder, policy.name)
     expected = None if point.expected is None else point.expected.model_dump(exclude={"threshold"})
     return {
         "format": runner.FORMAT,
         "mebert_version": mebert.__version__,
         "precision": "int8" if int8 else "float32",
         "family": source.model.adapter.config.model_type,
-        "labels": source.model.label_names,
+        "labels": state["labels"],
         "problem_type": source.model.problem_type,
         "exits": exits,
-        "exit_layers": list(source.model.exit_layers),
+        "exit_layers": state["exit_layers"],
+        "model": {"weights": state["weights"], "policy": state["policy"]},
         "policy": {
             "name": policy.name,
             "threshold": policy.threshold,
             "chosen_by": point.chosen_by,
             "expected": expected,
         },
-        "operating_points": {f"{k:g}": v for k, v in spec.operating_points.get(policy.name, {}).items()},
-        "max_drops": {f"{k:g}": v for k, v in drops.get(policy.name, {}).items()},
+        "operating_points": state["operating_points"],
+        "max_drops": state["max_drops"],
         "expected": [one.model_dump() for one in spec.expected.get(policy.name, ())],
         "max_length": source.max_length,
         "longest": source.longest,

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
-from mebert.models.pretrained import WEIGHTS
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
 from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
 from mebert.storage.operating_point import OperatingPoint, check_max_drop
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.thresholds import Threshold, numbers_of
+from mebert.storage.weight_files import EXITS_FILE
 
 Thresholds = Mapping[str, Mapping[float, Threshold]]
 """Policy name to number (a speed-up by layers, or a largest drop) to threshold."""
@@ -128,7 +128,7 @@ def _spec_beside(checkpoint: str | Path, state: Mapping[str, Tensor], policy: Ex
     advice = f"calibrate the model with python -m mebert calibrate {folder}, or give predictions.threshold"
     if not (folder / SPEC_FILE).is_file():
         raise UserError(f"max_drop: no calibrated model folder {folder} belongs to {checkpoint}; {advice}")
-    for name, saved in load_file(folder / WEIGHTS).items():
+    for name, saved in load_file(folder / EXITS_FILE).items():
         own = state.get(f"model.{name}")
         if own is None or not torch.equal(saved.to(own.dtype), own.detach().cpu()):
             raise UserError(

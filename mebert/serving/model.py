@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 import mebert
 from mebert.choices import PrecisionName, ProblemType
 from mebert.errors import UserError
-from mebert.onnx.backend import OnnxBackend, is_exported
+from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
 from mebert.serving.schema import (
     Answer,
     ExpectedMetric,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 BackendName = Literal["auto", "torch", "onnx"]
 
+LIBRARIES = {"torch": "torch", "onnx": "onnxruntime"}
+"""What runs the graph of a backend."""
+
 OWN_SPEED = Speed()  # the model's own operating point
 
 logger = logging.getLogger(__name__)
@@ -49,7 +53,13 @@ class ServedPoint(PointInfo):
 
 
 class ModelInfo(BaseModel):
-    """What `/info` says of a model; the first of the points is the default one."""
+    """What `/info` says of a model; the first of the points is the default one.
+
+    Attributes:
+        runs: What answers, in words: `torch bfloat16`, or with the backend `auto` which one in batches of which size.
+        by_batch: With the backend `auto`: texts of a batch, from which on it is taken, to backend and precision.
+        versions: Of the libraries that run it.
+    """
 
     model: str
     labels: list[str]
@@ -59,7 +69,10 @@ class ModelInfo(BaseModel):
     max_length: int
     backend: BackendName
     precision: str
+    runs: str
+    by_batch: dict[int, str]
     mebert_version: str
+    versions: dict[str, str]
     operating_points: list[ServedPoint]
 
 
@@ -140,6 +153,7 @@ class ServedModel:
             if device not in (None, "auto", "cpu"):
                 raise UserError(f"device {device} is not for an export, which runs on the CPU; leave it out")
             return cls(OnnxBackend(model, threads), str(model), batch_size)
+        refuse_export(model)
         import torch
 
         from mebert.inference.classifier import EarlyExitClassifier
@@ -160,6 +174,9 @@ class ServedModel:
     def info(self) -> ModelInfo:
         """What is served."""
         classify = self.classify
+        taken: dict[int, tuple[str, str]] = getattr(classify, "taken", {})
+        own = f"{classify.backend} {classify.precision}"
+        used = {name for name, _ in taken.values()} | {classify.backend} - {"auto"}
         return ModelInfo(
             model=self.name,
             labels=classify.label_names,
@@ -169,7 +186,10 @@ class ServedModel:
             max_length=classify.max_length,
             backend=classify.backend,
             precision=classify.precision,
+            runs=f"auto: {classify}" if taken else own,
+            by_batch={size: " ".join(one) for size, one in taken.items()},
             mebert_version=mebert.__version__,
+            versions={name: import_module(name).__version__ for name in sorted(LIBRARIES[one] for one in used)},
             operating_points=self.points,
         )
 

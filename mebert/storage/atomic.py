@@ -30,7 +30,8 @@ TORN = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path for a new file, which takes the place of `path` once it is complete and on the disk.
 
-    If anything fails, it is removed, and what was at `path` stays. Every writer has a temporary name of its own.
+    If anything fails, it is removed, and what was at `path` stays. Every writer has a temporary name of its own, and
+    every file the mode that the process gives new ones (safetensors makes files that their owner alone can read).
     Who has the old file open, or mapped, keeps it. A device or a pipe (`/dev/stdout`) is itself written to.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -39,9 +40,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _unfinished(path)
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
+        unfinished.unlink()
         yield unfinished
         with unfinished.open("r+b") as file:
             os.fsync(file.fileno())
+        unfinished.chmod(mode)
         os.replace(unfinished, path)
     except BaseException:
         with suppress(OSError):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers.utils import cached_file
-
 from mebert.errors import UserError
 from mebert.storage.download_bar import DownloadBar
 from mebert.storage.hub import hub_errors
@@ -40,6 +38,7 @@ def hub_folder(
         UserError: There is no such repository, revision or file, or it cannot be fetched.
     """
     from huggingface_hub import snapshot_download
+    from transformers.utils import cached_file  # not at the top: an export is served without transformers
 
     repo, named = split_revision(model)
     if revision is not None and named is not None:

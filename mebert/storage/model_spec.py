@@ -9,7 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -200,17 +200,19 @@ class ModelSpec(_Values):
         Raises:
             UserError: There is none, or a value in it is wrong; the text names the key.
         """
-        if Path(path).is_dir() and not (Path(path) / SPEC_FILE).is_file():
+        file = Path(path) / SPEC_FILE
+        if Path(path).is_dir() and not file.is_file():
             raise UserError(
                 f"{path} is not a saved mebert model: it has no {SPEC_FILE}; fit writes such a folder as <run>/model"
             )
-        from transformers.utils import cached_file  # not at the top: an export is served without transformers
+        if not file.is_file():
+            from transformers.utils import cached_file  # not at the top: an export is served without transformers
 
-        from mebert.storage.download_bar import DownloadBar
+            from mebert.storage.download_bar import DownloadBar
 
-        with hub_errors(f"model {str(path)!r}"):
-            repo, revision = split_revision(str(path))
-            file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main", tqdm_class=DownloadBar)))
+            with hub_errors(f"model {str(path)!r}"):
+                repo, revision = split_revision(str(path))
+                file = Path(str(cached_file(repo, SPEC_FILE, revision=revision or "main", tqdm_class=DownloadBar)))
         where = f"{path}/{SPEC_FILE}"
         content = read_json(file, where)
         if (found := content.get("format")) != FORMAT:
@@ -284,9 +286,16 @@ def _release(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d{1,9}", text)[:3])
 
 
-def only_writer(folder: str | Path) -> FileLock:
-    """What a process holds while it writes into a model folder, one at a time; the hidden lock file stays there."""
-    return FileLock(Path(folder) / f".{SPEC_FILE}.lock")
+@contextmanager
+def only_writer(folder: str | Path) -> Iterator[None]:
+    """What a process holds while it writes into a model folder, one at a time; its hidden lock file goes with it."""
+    path = Path(folder) / f".{SPEC_FILE}.lock"
+    with FileLock(path):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # a system that keeps open files
+                path.unlink()  # while it is held: who waits for it sees that, and takes a new one
 
 
 def check_label_names(names: Sequence[str], num_labels: int | None = None) -> None:

@@ -24,9 +24,9 @@ from mebert.errors import UserError
 from mebert.storage.atomic import atomic_write
 from mebert.storage.json_values import check_values
 from mebert.storage.run_folder import NamedModel, RunFolder
+from mebert.storage.weight_files import EXITS_FILE, file_digest, weight_files
 
 KEY = "weights_in_model"  # of what mebert adds to a checkpoint
-PATTERNS = ("model*.safetensors", "exits.safetensors")  # the encoder, as transformers writes it, and the exits
 
 _opened: ContextVar[Path | None] = ContextVar("opened", default=None)
 
@@ -51,14 +51,14 @@ def store_once(checkpoint: Path) -> None:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     folder = RunFolder.of_checkpoint(checkpoint.resolve()).model
     held: dict[str, tuple[str, str]] = {}
-    for file in _files(folder).values():
+    for file in weight_files(folder).values():
         for name, value in load_file(file).items():
             held.setdefault(_digest(value), (file.name, name))
     state = content["state_dict"]
     tensors = {name: held[digest] for name, value in state.items() if (digest := _digest(value)) in held}
     if not tensors:
         return
-    used = {name: _file_digest(folder / name) for name in sorted({file for file, _ in tensors.values()})}
+    used = {name: file_digest(folder / name) for name in sorted({file for file, _ in tensors.values()})}
     content["state_dict"] = {name: value for name, value in state.items() if name not in tensors}
     content["mebert"][KEY] = StoredWeights(files=used, tensors=tensors).model_dump()
     atomic_write(content, checkpoint)
@@ -85,14 +85,14 @@ def fill_weights(content: Mapping[str, Any], checkpoint: str | Path | None = Non
         )
     stored = check_values(StoredWeights, found, f"{checkpoint}: {KEY}")
     folder = RunFolder.of_checkpoint(Path(checkpoint).resolve()).model
-    there = _files(folder)
+    there = weight_files(folder)
     if lost := sorted(stored.files.keys() - there.keys()):
         raise UserError(
             f"{checkpoint} has its weights in the model folder of its run, and {folder / lost[0]} is missing: copy the "
             "run's folder whole (checkpoints/ and model/), or give the model folder alone where one is taken"
         )
     for name, digest in stored.files.items():
-        if _file_digest(there[name]) != digest:
+        if file_digest(there[name]) != digest:
             raise UserError(
                 f"{checkpoint} has its weights in the model folder of its run, and {there[name]} is damaged or of "
                 "another training: put the run's own back, or train anew"
@@ -119,8 +119,8 @@ def trained_folder(named: NamedModel) -> str:
     with suppress(pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError):
         content = torch.load(named.checkpoint, map_location="cpu", weights_only=True, mmap=True)
         known = content["mebert"][KEY]["files"]
-    file = Path(folder) / PATTERNS[1]
-    if file.name in known and file.is_file() and _file_digest(file) != known[file.name]:
+    file = Path(folder) / EXITS_FILE
+    if file.name in known and file.is_file() and file_digest(file) != known[file.name]:
         raise UserError(
             f"{folder} is not the model that {named.checkpoint} was trained to: it is of another training, or damaged; "
             f"put the run's own back, or name the folder itself to use it as it is: {folder}"
@@ -138,17 +138,8 @@ def opening(checkpoint: Any) -> Iterator[None]:
         _opened.reset(token)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    return {path.name: path for pattern in PATTERNS for path in sorted(folder.glob(pattern))}
-
-
 def _digest(tensor: Tensor) -> str:
     """Of type, shape and bytes."""
     plain = tensor.detach().cpu().contiguous()
     data = plain.view(-1).view(torch.uint8).numpy() if plain.numel() else b""
     return hashlib.sha256(f"{plain.dtype} {tuple(plain.shape)} ".encode() + bytes(data)).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

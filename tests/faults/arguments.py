@@ -157,7 +157,7 @@ FAULTS = [
     Fault("inspect: a format and another ending", INSPECT + "--format json --out a.png", "does not fit out a.png"),
     Fault("inspect: a task and a file", f"inspect {RUN} --task rte --file rows.csv", "task and file were both given"),
     # ---- serve ----
-    Fault("serve: a run as an export", f"serve {RUN} --backend onnx", f"python -m mebert export {RUN} --out exported"),
+    Fault("serve: a run as an export", f"serve {RUN} --backend onnx", f"write one: python -m mebert export {RUN}"),
     Fault("serve: a port below 1024", f"serve {RUN} --port 80", "port must be in [1024, 65535], got 80"),
     Fault("serve: no time to answer", f"serve {RUN} --timeout 0", "timeout must be in (0, 3600], got 0"),
     Fault("serve: a queue for less than a request", f"serve {RUN} --max_queue 8", "max_queue must be in [64, "),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from mebert.cli.main import main
 from mebert.data.tokenizers import load_tokenizer
 from mebert.inference.auto_backend import AutoBackend, measure
 from mebert.onnx.backend import OnnxBackend
+from mebert.onnx.up_to_date import what_changed
 from mebert.policies import Entropy
+from mebert.serving.model import ServedModel
 from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import export_folder
 
@@ -67,6 +71,11 @@ def test_each_call_goes_to_the_faster_one(in_trained_run, capsys):
     found.times = {1: (2.0, 1.0), 2: (1.0, 2.0)}
     assert isinstance(found.for_batch(1), OnnxBackend)
     assert isinstance(found.for_batch(32), EarlyExitClassifier)
+    assert found.taken == {1: ("onnx", "float32"), 2: ("torch", "float32")}
+    assert str(found) == "onnx float32 at batch 1, torch float32 at 2"
+    info = ServedModel(found, RUN).info
+    assert (info.backend, info.precision, info.runs) == ("auto", "float32", f"auto: {found}")
+    assert (info.by_batch, [*info.versions]) == ({1: "onnx float32", 2: "torch float32"}, ["onnxruntime", "torch"])
     wanted = [(one.label, one.exit) for one in found.torch(PAIRS)]
     assert [(one.label, one.exit) for one in found(PAIRS)] == wanted
     assert [(found(pair).label, found(pair).exit) for pair in PAIRS] == wanted
@@ -74,11 +83,40 @@ def test_each_call_goes_to_the_faster_one(in_trained_run, capsys):
     assert found.operating_point == found.torch.operating_point
     assert isinstance(EarlyExitClassifier.from_pretrained(f"{RUN}/exported", backend="auto"), OnnxBackend)
 
-    assert main(["predict", RUN, "--pair", *PAIRS[0], "--backend", "auto", "--format", "csv"]) == 0
-    assert wanted[0][0] in capsys.readouterr().out
+    for backend, words in (("auto", r" \((auto: (onnx|torch) float32 at batch 1.*)\)"), ("onnx", " on ONNX Runtime")):
+        assert main(["predict", RUN, "--pair", *PAIRS[0], "--backend", backend, "--format", "csv"]) == 0
+        printed = capsys.readouterr()
+        assert wanted[0][0] in printed.out
+        assert re.search(rf"in (float32|bfloat16).*{words}", printed.err)
+    assert main(["export", RUN, "--samples", "8"]) == 0
+    assert "it took the place of an older export" in " ".join(capsys.readouterr().out.split())
+    changed(capsys)
+
+
+def changed(capsys):
+    """An export beside a model with other thresholds, or other weights, is told, and not used by `auto`."""
+    weights = Path(RUN, "model/exits.safetensors")
+    before = weights.read_bytes()
+    weights.write_bytes(before.replace(b'"format":"pt"', b'"format":"np"'))
+    with pytest.warns(UserWarning, match="has other weights than the model has now"):
+        assert isinstance(EarlyExitClassifier.from_pretrained(f"{RUN}/model", backend="auto"), EarlyExitClassifier)
+    weights.write_bytes(before)
+    manifest = Path(RUN, "exported/manifest.json")
+    content = json.loads(manifest.read_text())
+    del content["model"]
+    manifest.write_text(json.dumps(content))
+    assert what_changed(manifest.parent, f"{RUN}/model") is None, "of an earlier mebert"
     with ModelSpec.change(f"{RUN}/model") as spec:
         spec.policy["init_args"]["threshold"] = 0.123
-    with pytest.warns(UserWarning, match="has other operating points; export it again: python -m mebert export"):
+    with pytest.warns(
+        UserWarning,
+        match="has another policy or threshold than the model has now; .* mebert export runs/tiny/version_0$",
+    ):
         other = EarlyExitClassifier.from_pretrained(RUN, "cpu", "float32", backend="auto")
     assert isinstance(other, EarlyExitClassifier)
-    assert Path(RUN, "exported").is_dir()
+    assert main(["calibrate", RUN, "--speedup", "1.7"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"--backend auto no longer uses it: python -m mebert export {RUN}" in printed
+    with pytest.warns(UserWarning, match="backend onnx: .* has another policy or threshold than"):
+        OnnxBackend(RUN)
+    assert not Path(RUN, "model/.exits.json.lock").exists()

@@ -38,6 +38,9 @@ from mebert.storage import atomic, run_folder
 from mebert.storage.atomic import atomic_path, atomic_write, copy_whole, write_text
 from mebert.storage.model_spec import SPEC_FILE, ModelSpec
 
+MASK = os.umask(0)
+os.umask(MASK)
+
 
 def mebert_command(*words):
     return run(*words) if words[0] in ("fit", "test", "predict") else main([*words])
@@ -253,6 +256,8 @@ def test_calibrations_at_the_same_time_are_all_stored(tmp_path):
         for job in jobs:
             job.result()
     assert [*ModelSpec.read(tmp_path).operating_points["entropy"]] == [1.0 + number for number in range(48)]
+    assert not [path.name for path in tmp_path.iterdir() if path.suffix == ".lock"]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~MASK}, "weights, too"
 
 
 def test_thresholds_of_a_policy_that_was_replaced_meanwhile_are_not_stored(tmp_path):

@@ -17,6 +17,8 @@ from mebert.errors import UserError
 from mebert.inference import prepare_model, prepare_policy
 from mebert.inference.record import record_rows
 from mebert.models import MultiExitModel
+from mebert.onnx.backend import is_exported
+from mebert.onnx.up_to_date import export_command, what_changed
 from mebert.policies import DistanceRatio, Entropy, ExitPolicy, FixedExit, ValueChange, policy_by_name
 from mebert.policies.stored_thresholds import load_policy, store_thresholds
 from mebert.report.comparison import family
@@ -24,7 +26,7 @@ from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.storage.model_spec import SPEC_FILE
-from mebert.storage.run_folder import find_model
+from mebert.storage.run_folder import export_folder, find_model
 from mebert.storage.stored_weights import trained_folder
 from mebert.storage.thresholds import threshold_text
 
@@ -93,11 +95,20 @@ def run_calibration(settings: CalibrationSettings, asked: Sequence[Request]) -> 
         )
     sections = _store(settings.use, folder, found, policies, fitted) if settings.save else {}
     print_in_use(folder, model)
+    _tell_of_export(folder)
     if sections:
         print_next(name, settings.use or (None if own is None else own.name), sections)
     else:
         print_pairs("Next:", {"measure its speed": bench_command(name)})
     return found
+
+
+def _tell_of_export(folder: str) -> None:
+    """Say where the export of a model folder is not of the model as it is now, and how to write it again."""
+    export = export_folder(folder)
+    if export is not None and is_exported(export) and (changed := what_changed(export, folder)):
+        again = export_command(export, folder)
+        print(f"Note: {export} has {changed} than the model has now; --backend auto no longer uses it: {again}")
 
 
 def _store(

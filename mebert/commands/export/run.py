@@ -12,12 +12,14 @@ from mebert.data.model_rows import trained_length
 from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
-from mebert.onnx.export import MANIFEST, Source, write_export
+from mebert.onnx.export import Source, write_export
 from mebert.onnx.runner import OnnxClassifier
 from mebert.onnx.single_graph import NAME, SingleGraph
+from mebert.onnx.up_to_date import MANIFEST
 from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.report.layout import print_pairs
 from mebert.storage.atomic import atomic_files
+from mebert.storage.json_values import read_json
 from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import export_folder, find_model
 
@@ -31,13 +33,14 @@ def run_export(settings: export) -> None:
             f"out is missing: {settings.model} is a Hub id; give the folder to write, such as --out exported"
         )
     if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise UserError(f"out {out} is a folder with other files; give a new one")
+        raise UserError(f"--out {out} is a folder with other files; give a new one, such as --out {out}/exported")
+    before = _files(out)
     model, spec = MultiExitModel.from_pretrained(folder), ModelSpec.read(folder)
     policy, tokenizer = load_policy(folder, model), load_tokenizer(folder)
     if policy is None:
         raise UserError(f"{settings.model} was saved without a policy; calibrate it first, with --use NAME")
     longest = min(model.adapter.max_length, int(min(tokenizer.model_max_length, 2**31)))
-    source = Source(model, policy, tokenizer, spec, trained_length(folder, model), longest)
+    source = Source(folder, model, policy, tokenizer, spec, trained_length(folder, model), longest)
     int8 = settings.precision == "int8"
     with atomic_files(out) as unfinished:
         fused = write_export(source, unfinished, int8, settings.single_graph)
@@ -48,10 +51,13 @@ def run_export(settings: export) -> None:
         found, *single = compare(source, ways, rows_of(folder, source, settings.samples))
         for one in (found, *single):
             _refuse(one, settings.precision, settings.max_drop)
+    for left in before - _files(out):
+        (out / left).unlink(missing_ok=True)
     size = decimal(sum(file.stat().st_size for file in out.iterdir()))
     layers = "fused layers" if fused else "layers as PyTorch exports them, not fused: slower"
     pairs = {
-        "folder": f"{out} ({size}, {settings.precision}, {len(model.exit_layers)} exits, {layers})",
+        "folder": f"{out} ({size}, {settings.precision}, {len(model.exit_layers)} exits, {layers})"
+        + "; it took the place of an older export" * bool(before),
         "operating point": str(stored_point(policy, spec.chosen_by, spec.expected)),
         "as PyTorch": f"on {found.rows:,} of {found.name}: logits within {found.difference:.1g}, {_exits(found)}",
     }
@@ -61,12 +67,21 @@ def run_export(settings: export) -> None:
         own = "" if one.metric is None or not int8 else f"; {one.metric} {_values(one)}"
         pairs[NAME] = f"a text a call, in any language: logits within {one.difference:.1g}, {_exits(one)}{own}"
     print_pairs("Exported:", pairs)
+    words = '--pair "A text." "Another."' if spec.num_texts == 2 else '"A text."'
     commands = {
-        "classify": f"python -m mebert predict {out} texts.csv",
-        "without PyTorch": f'python {out}/runner.py {out} "A text"',
+        "classify": f"python -m mebert predict {out} {'pairs' if spec.num_texts == 2 else 'texts'}.csv",
+        "without PyTorch": f"python {out}/runner.py {out} {words}",
         "serve": f"python -m mebert serve {out}",
     }
     print_pairs("Next:", commands)
+
+
+def _files(out: Path) -> set[str]:
+    """The files of an export, by its manifest; none where there is no export."""
+    if not (out / MANIFEST).is_file():
+        return set()
+    manifest = read_json(out / MANIFEST)
+    return {MANIFEST, *manifest.get("files", ()), *([NAME] if "single_graph" in manifest else ())}
 
 
 def _values(found: Compared) -> str:

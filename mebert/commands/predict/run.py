@@ -23,7 +23,7 @@ from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
-from mebert.onnx.backend import OnnxBackend, is_exported
+from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
 from mebert.report.prediction_files import Chunk, check_prediction_path, label_cells, print_table, write_table
 from mebert.report.prediction_score import PredictionScore
 from mebert.storage.model_spec import ModelSpec
@@ -45,7 +45,8 @@ def run_predict(settings: PredictSettings) -> None:
             f"{settings.model} has no rows of its own, as a finished run has: give a file (predict {settings.model} "
             f'my.csv), lines of standard input (predict {settings.model} -) or --text "..."'
         )
-    classifier = _open(named, settings)
+    opened = _open(named, settings)
+    classifier = _for_batches(opened, settings) if isinstance(opened, AutoBackend) else opened
     numbers = settings.threshold, settings.speedup, settings.max_drop
     point = classifier.point_of(settings.policy, *numbers)
     trained = _trained_on(named, classifier, required=settings.own_rows)
@@ -86,14 +87,17 @@ def run_predict(settings: PredictSettings) -> None:
         f"{rows:,} texts in {seconds:.1f} s" + (f", written to {settings.out}" if settings.out else ""),
         f"operating point: {point}; mean exit {at_exits @ np.arange(1, len(depth) + 1) / rows:.2f} of {len(depth)}, "
         f"{depth[-1] * rows / (at_exits @ depth):.2f}x by layers, in {classifier.precision}"
-        + (" on ONNX Runtime" if isinstance(classifier, OnnxBackend) else ""),
+        + (" on ONNX Runtime" if isinstance(classifier, OnnxBackend) else "")
+        + _by_auto(opened, settings),
     ]
     if score.rows:
         lines.append(f"column {texts.label!r}: {score.line()}")
     print("\n".join(lines), file=sys.stderr)
 
 
-def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier | OnnxBackend:
+def _open(
+    named: NamedModel, settings: PredictSettings
+) -> EarlyExitClassifier | OnnxBackend | AutoBackend[EarlyExitClassifier]:
     """The classifier of a model folder or Hub id; of a checkpoint, or of a run that has no model folder yet."""
     if named.checkpoint is not None and (named.model is None or Path(named.name) == named.checkpoint):
         from mebert.commands.inspect.source import open_model
@@ -103,16 +107,29 @@ def _open(named: NamedModel, settings: PredictSettings) -> EarlyExitClassifier |
         if settings.precision is not None:
             raise UserError(f"precision {settings.precision} is not for an export, which has its own; leave it out")
         return EarlyExitClassifier.from_pretrained(named.name, backend="onnx")
+    refuse_export(named.name)
     folder = trained_folder(named)
     if settings.backend != "auto":
         return EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision)
-    both = EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision, backend="auto")
-    if not isinstance(both, AutoBackend):
-        return both
+    return EarlyExitClassifier.from_pretrained(folder, settings.device, settings.precision, backend="auto")
+
+
+def _for_batches(
+    both: AutoBackend[EarlyExitClassifier], settings: PredictSettings
+) -> EarlyExitClassifier | OnnxBackend:
+    """The faster one for the batches of the command."""
     if settings.policy is not None or settings.engine not in (None, "shrink"):
         return both.torch  # the export has neither
     given = len(settings.text) or len(settings.pair) // 2 or settings.batch_size
     return both.for_batch(min(given, settings.batch_size))
+
+
+def _by_auto(opened: object, settings: PredictSettings) -> str:
+    """What the backend `auto` took, in words."""
+    if settings.backend != "auto":
+        return ""
+    alone = "ONNX Runtime, as this is an export" if isinstance(opened, OnnxBackend) else "PyTorch alone"
+    return f" (auto: {opened if isinstance(opened, AutoBackend) else alone})"
 
 
 def _label_form(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend, trained: Any) -> LabelForm:

@@ -177,8 +177,14 @@ def _text_columns(
         second = next((name for name in trained[1:] if name in there), None)
     if first is None or (second is None and wanted == 2):
         missing = "text_column" if first is None else "text_pair_column"
+        others = [name for name in there if name not in (first, second)]
+        if not others:
+            raise UserError(
+                f"{settings.file} has the column {there[0]!r} alone, and the model reads pairs of texts: add a column "
+                "with the second ones"
+            )
         raise UserError(
             f"{settings.file}: which column holds the {'texts' if first is None else 'second texts'}? "
-            f"Give --{missing}, one of {', '.join(there)}"
+            f"Give --{missing}, one of {', '.join(others)}"
         )
     return [name for name in (first, second) if name is not None]

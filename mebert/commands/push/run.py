@@ -12,11 +12,10 @@ from typing import Any
 from mebert.commands.push.command import push
 from mebert.commands.push.training import ENDINGS, training_of
 from mebert.errors import UserError
-from mebert.inference.auto_backend import same_state
-from mebert.inference.classifier import EarlyExitClassifier
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel
-from mebert.onnx.backend import MANIFEST, OnnxBackend, is_exported
+from mebert.onnx.backend import OnnxBackend, is_exported
+from mebert.onnx.up_to_date import MANIFEST, what_changed
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.report.layout import print_pairs
@@ -150,11 +149,11 @@ def _export_beside(folder: Path, name: str, given: str | None) -> Path | None:
             )
         return None
     onnx = OnnxBackend(found)
-    if not same_state(EarlyExitClassifier.from_pretrained(folder, "cpu", "float32"), onnx):
+    if changed := what_changed(found, folder):
         out = "" if own is not None and found.resolve() == own.resolve() else f" --out {found}"
         instead = "" if given is not None else f"; or remove {found} and push without it"
         raise UserError(
-            f"onnx {found} is not of this model as it is now (labels, exits and operating points): export "
+            f"onnx {found} is not of this model as it is now, and has {changed}: export "
             f"it again, python -m mebert export {name}{out} --precision {onnx.precision}{instead}"
         )
     return found

@@ -85,7 +85,7 @@ def start_line(settings: serve, info: ModelInfo, with_key: bool) -> str:
     secret = ' -H "X-API-Key: $MEBERT_API_KEY"' if with_key else ""
     workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
     return (
-        f"serving {info.model} at {address} ({info.backend}, {info.precision}, {workers}; {address}/docs); "
+        f"serving {info.model} at {address} ({info.runs}, {workers}; {address}/docs); "
         f"{how}\n"
         f"try: curl -s {address}/predict{secret} -H 'Content-Type: application/json' -d '{json.dumps(example)}'"
     )

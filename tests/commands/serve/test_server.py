@@ -49,7 +49,7 @@ def test_it_answers_as_the_classifier(server, run):
 
 def test_the_command_that_it_shows_works(server, run):
     first, second = server.said.splitlines()
-    assert first.startswith(f"serving {run} at http://127.0.0.1:{server.port} (torch, float32, 1 worker; ")
+    assert first.startswith(f"serving {run} at http://127.0.0.1:{server.port} (torch float32, 1 worker; ")
     assert "(by max_drop 0.005)" in first
     found = subprocess.run(shlex.split(second.removeprefix("try: ")), capture_output=True, text=True, check=True)
     assert json.loads(found.stdout)["exit"] in (1, 2, 3)
