@@ -14,7 +14,8 @@ from mebert.errors import UserError, check_range
 
 HIGH, LOW = 0.9, 0.45  # shares of the target: above the first one point up, below the second one point down
 LATE_SHARE = 0.01  # of the requests of a window: at most these are above its 99th percentile
-FEW = 2  # late requests that never move the point, however few there were
+FEW = 2  # late or waiting requests that never move the point to a faster one
+FEWEST = 5  # answers of which there is a percentile
 FIRST_HOLD, LONGEST_HOLD = 4.0, 60.0  # seconds until a point that was too slow is tried again
 
 
@@ -63,8 +64,8 @@ class SlidingWindow:
             self._count(self._finished.popleft()[1], -1)
 
     def p99_above(self, which: int) -> bool:
-        """Whether the 99th percentile is above a limit, by more than a few requests."""
-        return self.above[which] > max(FEW, LATE_SHARE * len(self))
+        """Whether the 99th percentile is above a limit, by more than a few requests; no, of fewer than `FEWEST`."""
+        return len(self) >= FEWEST and self.above[which] > max(FEW, LATE_SHARE * len(self))
 
     def p99(self) -> float:
         """The 99th percentile in seconds; NaN without requests."""
@@ -88,12 +89,14 @@ class _Failure:
 class ElasticController:
     """Chooses the operating point of requests that did not ask for a speed.
 
-    Up (faster) as soon as the 99th percentile of the latencies in the window, or the latency that the queue foretells,
-    is above 0.8 of the target; no sooner than a target's time after the last change, so that a change can show. Down
-    (slower) where both stayed below 0.4 of it for a whole window. A point that was left because it was too slow is
-    tried again when clearly fewer requests arrive than then (by four standard deviations of their number), else after
-    4 seconds, and after three times as long each time it fails again, at most a minute: under a constant load the
-    changes become rare.
+    Up (faster) as soon as the 99th percentile of the latencies in the window is above 0.9 of the target, or the latency
+    that the queue foretells above the target; no sooner than a target's time after the last change, so that a change
+    can show. One or two requests never move it up, late or waiting, nor does a percentile of fewer than five answers:
+    on an idle server a single slow one says nothing of the load. Down (slower) where both stayed below 0.45 of the
+    target for a whole window. A point that was left because it was too slow is tried again when clearly fewer requests
+    arrive than then (by four standard deviations of their number), else after 4 seconds, and after three times as long
+    each time it fails again, at most a minute: under a constant load the changes become rare. Where nothing waits and
+    nothing came for a whole window, the slowest at once.
 
     Args:
         points: Those that may be used, from the slowest to the fastest (`allowed_points`).
@@ -147,12 +150,15 @@ class ElasticController:
         while self._arrived and self._arrived[0] < start:
             self._arrived.popleft()
         foretold = max(oldest, self._foretold_wait(waiting))
-        if self.window.p99_above(0) or foretold > self.target:
+        if self.window.p99_above(0) or (waiting > FEW and foretold > self.target):
             if self.index + 1 < len(self.points) and now - self._changed >= self.target:
                 self._fail(now)
                 self._move(now, self.index + 1)
-        elif self.index and not self.window.p99_above(1) and foretold <= LOW * self.target and self._may_slow(now):
-            self._move(now, self.index - 1)
+        elif self.index and now - self._changed >= self.window.seconds:
+            if not waiting and not self._arrived:
+                self._move(now, 0)
+            elif not self.window.p99_above(1) and foretold <= LOW * self.target and self._may_slow(now):
+                self._move(now, self.index - 1)
         return self.index
 
     def _measure_rate(self, now: float, waiting: int) -> None:
@@ -167,8 +173,7 @@ class ElasticController:
         return waiting * self._busy / self._served if self._served >= 1.0 else 0.0
 
     def _may_slow(self, now: float) -> bool:
-        if now - self._changed < self.window.seconds:
-            return False
+        """Whether the next slower point is worth a try: it did not fail, or that is long ago, or fewer come now."""
         failure = self._failures.get(self.index - 1)
         arrivals = len(self._arrived)
         return failure is None or now - failure.at >= failure.hold or _clearly_fewer(arrivals, failure.arrivals)

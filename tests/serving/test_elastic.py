@@ -51,7 +51,7 @@ def test_it_moves_a_point_at_a_time_and_dwells(shares, seed):
     last = (-math.inf, 0)
     for time, point in course.changes:
         up = point == last[1] + 1
-        assert up or point == last[1] - 1
+        assert up or point in (last[1] - 1, 0)
         assert time - last[0] >= (TARGET if up else one.window.seconds)
         last = (time, point)
 
@@ -103,7 +103,41 @@ def test_without_requests_and_with_odd_clocks_nothing_happens():
     assert controller(POINTS[:1]).update(0.0, 10**6, 1e3) == 0, "there is no faster one"
 
 
-def test_a_few_late_requests_do_not_move_it():
+def one_by_one(control, latencies, pause=0.5, start=0.0):
+    """Requests of one client that waits for its answer, looked at every tenth of a second; the points, and the time."""
+    now, found = start, []
+    for latency in latencies:
+        control.arrived(now)
+        for passed in [tick / 10 for tick in range(int(10 * latency) + 1)]:
+            found.append(control.update(now + passed, 1, passed))
+        now += latency
+        control.finished(now, latency)
+        found.append(control.update(now, 0, 0.0))
+        for tick in range(1, int(10 * pause) + 1):
+            found.append(control.update(now + tick / 10, 0, 0.0))
+        now += pause
+    return found, now
+
+
+@pytest.mark.parametrize(
+    ("latencies", "pause"),
+    [
+        ([0.36, 0.09, 0.34], 1.0),
+        ([5.0], 1.0),
+        ([0.36] * 20, 1.0),  # never five answers in two seconds
+        ([0.2, 0.2, *[0.01] * 20], 0.05),  # two late ones of many
+    ],
+)
+def test_single_slow_requests_on_an_idle_server_do_not_move_it(latencies, pause):
+    assert set(one_by_one(controller(target=0.05), latencies, pause)[0]) == {0}
+
+
+def test_two_clients_at_a_time_are_no_queue_and_three_are():
+    for waiting, wanted in ((2, 0), (3, 1)):
+        assert controller().update(1.0, waiting, 2 * TARGET) == wanted
+
+
+def test_enough_late_requests_move_it():
     one = controller()
     for now in range(10):
         one.arrived(now / 10)
@@ -111,6 +145,35 @@ def test_a_few_late_requests_do_not_move_it():
         assert one.update(now / 10, 0, 0.0) == 0
     one.finished(1.0, 10.0)
     assert one.update(1.0, 0, 0.0) == 1
+    found, _ = one_by_one(controller(target=0.05), [0.36] * 20, pause=0.0)
+    assert found[-1] > 0, "a client that asks without a pause, and gets every answer late"
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(1.3, 4), seeds)
+def test_a_queue_is_met_within_a_targets_time(share, seed):
+    """From the first moment at which the queue foretells more than the target."""
+    course = simulate(SERVER, controller(), [(1.5, load(0.3)), (3, load(share))], seed)
+    first = (
+        min(time - latency for time, latency, _ in course.answers if latency > TARGET)
+        if course.share_late(TARGET)
+        else math.inf
+    )
+    changed = [time for time, point in course.changes if point and time >= 1.5]
+    assert changed
+    assert changed[0] <= first + TARGET + 1e-9
+
+
+@pytest.mark.parametrize("share", [1.5, 4.0])
+def test_an_idle_server_is_back_at_the_slowest_within_seconds(share):
+    one = controller()
+    course = simulate(SERVER, one, [(30, load(share))])
+    last = max(time for time, _, _ in course.answers)
+    assert one.index > 0
+    while one.index:
+        last += 0.1
+        one.update(last, 0, 0.0)
+    assert last <= 30 + one.window.seconds + 0.5
 
 
 def test_slow_requests_one_by_one_are_answered_faster():
