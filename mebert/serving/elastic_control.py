@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mebert.errors import UserError
 from mebert.serving.elastic import CalibratedPoint, ElasticController, allowed_points
 from mebert.serving.model import ServedPoint
+from mebert.storage.model_spec import drop_text
 from mebert.storage.operating_point import check_max_drop
 
 ELASTIC_MAX_DROP = 0.02
@@ -50,7 +51,7 @@ class ElasticControl(ElasticController):
         """The range of its points, for a line on the screen."""
         first, last = self.points[0], self.points[-1]
         start = "full depth" if first.speedup == 1 else f"{first.speedup:.2f}x"
-        return f"{start} to {last.speedup:.2f}x by layers (expected drop {last.drop:.4f}), {len(self.points)} points"
+        return f"{start} to {last.speedup:.2f}x by layers (expected {drop_text(last.drop)}), {len(self.points)} points"
 
 
 def _calibrated(point: ServedPoint, place: int) -> CalibratedPoint | None:

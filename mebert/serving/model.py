@@ -58,7 +58,7 @@ class ModelInfo(BaseModel):
     Attributes:
         runs: What answers, in words: `torch bfloat16`, or with the backend `auto` which one in batches of which size.
         by_batch: With the backend `auto`: texts of a batch, from which on it is taken, to backend and precision.
-        versions: Of the libraries that run it.
+        versions: Of mebert and of the libraries that run it.
     """
 
     model: str
@@ -71,7 +71,6 @@ class ModelInfo(BaseModel):
     precision: str
     runs: str
     by_batch: dict[int, str]
-    mebert_version: str
     versions: dict[str, str]
     operating_points: list[ServedPoint]
 
@@ -177,6 +176,7 @@ class ServedModel:
         taken: dict[int, tuple[str, str]] = getattr(classify, "taken", {})
         own = f"{classify.backend} {classify.precision}"
         used = {name for name, _ in taken.values()} | {classify.backend} - {"auto"}
+        versions = {name: import_module(name).__version__ for name in sorted(LIBRARIES[one] for one in used)}
         return ModelInfo(
             model=self.name,
             labels=classify.label_names,
@@ -188,8 +188,7 @@ class ServedModel:
             precision=classify.precision,
             runs=f"auto: {classify}" if taken else own,
             by_batch={size: " ".join(one) for size, one in taken.items()},
-            mebert_version=mebert.__version__,
-            versions={name: import_module(name).__version__ for name in sorted(LIBRARIES[one] for one in used)},
+            versions={"mebert": mebert.__version__, **versions},
             operating_points=self.points,
         )
 

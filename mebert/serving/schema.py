@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from pydantic_core import from_json
 
 from mebert.errors import brief, escape_control_chars
@@ -39,7 +39,7 @@ class Refused(Exception):
     @property
     def content(self) -> dict[str, Any]:
         """The body of the response."""
-        return {"detail": self.detail} | ({} if self.field is None else {"field": self.field})
+        return {"detail": self.detail, "field": self.field}
 
     @property
     def headers(self) -> dict[str, str]:
@@ -86,11 +86,7 @@ class Speed:
 class PredictRequest(BaseModel):
     """One text, one pair or a list of either, and at which speed to answer: give at most one of the last three."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        json_schema_extra={"examples": [{"text": "A fine film."}, {"texts": ["A fine film.", "Dull."], "speedup": 2}]},
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str | None = Field(default=None, description="A text.")
     pair: Pair | None = Field(default=None, description="Two texts that belong together.")
@@ -122,13 +118,25 @@ class PredictRequest(BaseModel):
         return f"texts.{place}" if self.texts is not None else "pair" if self.pair is not None else "text"
 
 
+def example_request(texts_per_input: int | None, many: bool = False) -> dict[str, Any]:
+    """A request that fits a model of single texts, or of pairs; with `many` a list."""
+    if texts_per_input == 2:
+        pairs = [["A premise.", "A hypothesis."], ["One text.", "Another."]]
+        return {"texts": pairs} if many else {"pair": pairs[0]}
+    return {"texts": ["A fine film.", "Dull."]} if many else {"text": "A fine film."}
+
+
+Rounded = Annotated[float, AfterValidator(lambda number: float(f"{number:.5g}"))]
+"""Five significant digits: what labelled rows tell is not known more precisely."""
+
+
 class ExpectedMetric(BaseModel):
-    """What labelled rows let one expect of an operating point; `drop` is against the last exit."""
+    """What labelled rows let one expect of an operating point."""
 
     metric: str
-    value: float | None
-    drop: float | None
-    speedup: float = Field(description="By layers.")
+    value: Rounded | None
+    drop: Rounded | None = Field(description="By how much the last exit's metric is above it; below 0: it is lower.")
+    speedup: Rounded = Field(description="By layers.")
     samples: int
 
 
@@ -173,7 +181,7 @@ class ErrorAnswer(BaseModel):
     """Why there is no answer."""
 
     detail: str
-    field: str | None = Field(default=None, description="The key of the request that is at fault.")
+    field: str | None = Field(description="The key of the request that is at fault; null where it is none of them.")
 
 
 def parse_request(body: bytes | bytearray, limits: Limits) -> PredictRequest:

@@ -99,10 +99,21 @@ class Expected(_Values):
     data: str = "validation data"
 
     def __str__(self) -> str:
-        value, drop = ("undefined" if number is None else f"{number:.4f}" for number in (self.value, self.drop))
+        value = "undefined" if self.value is None else f"{self.value:.4f}"
         ends = "" if self.speedup_interval is None else " (95 %: {:.2f}-{:.2f})".format(*self.speedup_interval)
-        what = f"{self.metric} {value}, drop {drop}, {self.speedup:.2f}x by layers{ends}"
+        what = f"{self.metric} {value}, {drop_text(self.drop)}, {self.speedup:.2f}x by layers{ends}"
         return f"{what}, on {self.samples:,} rows of {self.data}"
+
+
+def drop_text(drop: float | None) -> str:
+    """A drop of the metric in words.
+
+    >>> drop_text(0.005), drop_text(-0.0444)
+    ('drop 0.0050', 'no loss (0.0444 above the last exit)')
+    """
+    if drop is None:
+        return "drop undefined"
+    return f"no loss ({-drop:.4f} above the last exit)" if round(drop, 4) < 0 else f"drop {abs(drop):.4f}"
 
 
 class ModelSpec(_Values):

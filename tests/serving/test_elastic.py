@@ -103,20 +103,18 @@ def test_without_requests_and_with_odd_clocks_nothing_happens():
     assert controller(POINTS[:1]).update(0.0, 10**6, 1e3) == 0, "there is no faster one"
 
 
-def one_by_one(control, latencies, pause=0.5, start=0.0):
-    """Requests of one client that waits for its answer, looked at every tenth of a second; the points, and the time."""
-    now, found = start, []
+def one_by_one(control, latencies, pause):
+    """Requests of one client that waits for its answer, looked at every tenth of a second, with the points."""
+    now, found = 0.0, []
     for latency in latencies:
         control.arrived(now)
-        for passed in [tick / 10 for tick in range(int(10 * latency) + 1)]:
-            found.append(control.update(now + passed, 1, passed))
+        ticks = (tick / 10 for tick in range(int(10 * latency) + 1))
+        found += [control.update(now + passed, 1, passed) for passed in ticks]
         now += latency
         control.finished(now, latency)
-        found.append(control.update(now, 0, 0.0))
-        for tick in range(1, int(10 * pause) + 1):
-            found.append(control.update(now + tick / 10, 0, 0.0))
+        found += [control.update(now + tick / 10, 0, 0.0) for tick in range(int(10 * pause) + 1)]
         now += pause
-    return found, now
+    return found
 
 
 @pytest.mark.parametrize(
@@ -129,7 +127,7 @@ def one_by_one(control, latencies, pause=0.5, start=0.0):
     ],
 )
 def test_single_slow_requests_on_an_idle_server_do_not_move_it(latencies, pause):
-    assert set(one_by_one(controller(target=0.05), latencies, pause)[0]) == {0}
+    assert set(one_by_one(controller(target=0.05), latencies, pause)) == {0}
 
 
 def test_two_clients_at_a_time_are_no_queue_and_three_are():
@@ -145,7 +143,7 @@ def test_enough_late_requests_move_it():
         assert one.update(now / 10, 0, 0.0) == 0
     one.finished(1.0, 10.0)
     assert one.update(1.0, 0, 0.0) == 1
-    found, _ = one_by_one(controller(target=0.05), [0.36] * 20, pause=0.0)
+    found = one_by_one(controller(target=0.05), [0.36] * 20, pause=0.0)
     assert found[-1] > 0, "a client that asks without a pause, and gets every answer late"
 
 

@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from mebert.serving.schema import Limits, PredictRequest, Refused, Speed, parse_request
+from mebert.serving.schema import (
+    ExpectedMetric,
+    Limits,
+    PredictRequest,
+    Refused,
+    Speed,
+    example_request,
+    parse_request,
+)
 
 LIMITS = Limits(request_bytes=10_000_000, texts=3, text_chars=10)
 
@@ -77,6 +85,20 @@ def test_a_bad_request_is_refused_with_its_field(body, wanted):
     assert time.process_time() - begin < 1
     error = pickle.loads(pickle.dumps(caught.value))  # as between processes
     assert (error.status, error.field) == wanted
-    assert error.content == {"detail": error.detail} | ({"field": error.field} if error.field else {})
+    assert error.content == {"detail": error.detail, "field": error.field}
     assert len(error.detail) < 300
     json.dumps(error.content, ensure_ascii=False, allow_nan=False).encode()  # can be sent
+
+
+def test_numbers_are_shown_with_five_digits():
+    found = ExpectedMetric(metric="acc", value=2 / 3, drop=0.0050000000000000044, speedup=1.5001500150015001, samples=9)
+    assert (found.value, found.drop, found.speedup) == (0.66667, 0.005, 1.5002)
+    assert ExpectedMetric(metric="acc", value=None, drop=-0.044444444, speedup=1, samples=9).drop == -0.044444
+
+
+@pytest.mark.parametrize("texts", [1, 2, None])
+def test_examples_are_requests_of_the_models_kind(texts):
+    for many in (False, True):
+        inputs = PredictRequest(**example_request(texts, many)).inputs
+        assert len(inputs) == 1 + many
+        assert all(isinstance(one, tuple) == (texts == 2) for one in inputs)

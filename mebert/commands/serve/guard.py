@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,7 +16,8 @@ from mebert.commands.serve.shared import SERVING, Shared
 from mebert.serving.schema import Refused
 
 API_KEY = "MEBERT_API_KEY"  # the environment variable
-OPEN = ("/health",)  # without a key, and while the server stops
+OPEN = frozenset({"/health"})  # while the server stops, too
+KEYLESS = OPEN | {"/", "/docs", "/openapi.json"}  # describe the API, which is no secret
 DISCARD_BYTES, DISCARD_SECONDS = 2**24, 5.0  # of a body that is not wanted, so that its sender reads the answer
 BUSY_RETRY = 1  # seconds
 
@@ -37,7 +40,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refused = None if scope["path"] in OPEN else self._refusal(dict(scope["headers"]))
+        refused = self._refusal(scope["path"], dict(scope["headers"]))
         if refused is not None:
             await discard(receive)
             response = refusal_response(refused)
@@ -51,10 +54,11 @@ class Guard:
         finally:
             self.shared.unanswered -= 1
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> Refused | None:
-        if self._key is not None and not self._is_key(headers):
-            return Refused(401, f"the key is missing or wrong: send X-API-Key (the server has it as {API_KEY})")
-        if self.shared.phase != SERVING:
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Refused | None:
+        if self._key is not None and path not in KEYLESS and not self._is_key(headers):
+            how = "X-API-Key: KEY or Authorization: Bearer KEY"
+            return Refused(401, f"the key is missing or wrong: send {how} (the server has it as {API_KEY})")
+        if self.shared.phase != SERVING and path not in OPEN:
             return Refused(503, "the server is being stopped", retry_after=BUSY_RETRY)
         return None
 
@@ -64,9 +68,18 @@ class Guard:
         return hmac.compare_digest(given, self._key or b"")
 
 
-def refusal_response(refused: Refused) -> JSONResponse:
-    """A refusal as JSON."""
-    headers = refused.headers
+def no_such_page(method: str, path: str, error: HTTPException) -> Refused:
+    """What is said of a path that is not there (404), or not with this method (405)."""
+    detail = {
+        404: f"there is no {path[:100]}: POST /predict, GET /info, /health, /metrics or /docs",
+        405: f"{method[:20]} is not for {path[:100]}: use {(error.headers or {}).get('Allow', 'another method')}",
+    }
+    return Refused(error.status_code, detail.get(error.status_code, str(error.detail)))
+
+
+def refusal_response(refused: Refused, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal as JSON, with further headers."""
+    headers = {**refused.headers, **(headers or {})}
     if refused.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(refused.content, refused.status, headers)

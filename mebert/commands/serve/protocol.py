@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from asyncio import TimerHandle
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from mebert.commands.serve.guard import BUSY_RETRY
+from mebert.serving.schema import Refused
 
 CONNECTIONS = 800  # below the usual limit of open files
 HEAD_SECONDS = 10.0  # from the first byte of a head (or the connection) to its end
@@ -14,6 +18,7 @@ HEAD_BYTES = 2**16
 MESSAGE_BYTES = 2**25  # head, body and what chunks and trailers add
 PIPELINED = 32  # requests of one connection that were sent before the answer to the first
 READ_SECONDS = 10.0  # for a client to read its answer before the connection is cut
+LATE_HEAD = Refused(408, f"no whole head came within {HEAD_SECONDS:.0f} s")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -32,7 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._await_head()
         if len(self.connections) > CONNECTIONS:
-            self._refuse(503, b"retry-after: 1\r\n")
+            self._refuse(Refused(503, f"{CONNECTIONS:,} connections are open already", retry_after=BUSY_RETRY))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As uvicorn's."""
@@ -56,11 +61,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._in_head and self._message_bytes > HEAD_BYTES:
-            self._refuse(431)
+            self._refuse(Refused(431, f"the head has more than {HEAD_BYTES:,} bytes"))
         elif self._message_bytes > MESSAGE_BYTES:
-            self._refuse(413)
+            self._refuse(Refused(413, f"the request has more than {MESSAGE_BYTES:,} bytes"))
         elif len(self.pipeline) > PIPELINED:
-            self._refuse(429)
+            self._refuse(Refused(429, f"more than {PIPELINED} requests were sent before the first was answered"))
         elif self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()
 
@@ -109,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, 408)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._refuse, LATE_HEAD)
 
     def _head_is_there(self) -> None:
         self._in_head = False
@@ -117,10 +122,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, status: int, header: bytes = b"") -> None:
+    def send_400_response(self, msg: str) -> None:
+        """As uvicorn's, in the form of all errors."""
+        self._refuse(Refused(400, msg))
+
+    def _refuse(self, refused: Refused) -> None:
         if not self.transport.is_closing():
             self._forget()
-            self.transport.write(STATUS_LINE[status] + header + b"content-length: 0\r\nconnection: close\r\n\r\n")
+            body = json.dumps(refused.content)
+            headers = {**refused.headers, "content-type": "application/json", "content-length": len(body)}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            head = STATUS_LINE[refused.status] + lines.encode() + b"connection: close\r\n\r\n"
+            self.transport.write(head + body.encode())
             self._close()
 
     def _close(self) -> None:

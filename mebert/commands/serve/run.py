@@ -14,7 +14,7 @@ from mebert.onnx.backend import exported_folder, is_exported
 from mebert.serving.control import DefaultPoint, MakeControl
 from mebert.serving.elastic_control import ELASTIC_MAX_DROP, ElasticControl
 from mebert.serving.model import ModelInfo
-from mebert.serving.schema import Limits
+from mebert.serving.schema import Limits, example_request
 from mebert.storage.operating_point import check_max_drop
 from mebert.storage.run_folder import find_model
 from mebert.storage.thresholds import as_threshold, threshold_text
@@ -81,13 +81,13 @@ def start_line(settings: serve, info: ModelInfo, with_key: bool) -> str:
     how = f"{points[0].policy}, threshold {threshold} (by {points[0].chosen_by}){expected}"
     if isinstance(control := _control(settings)(points), ElasticControl):
         how = f"p99 of {settings.target_p99_ms:g} ms by {control.describe()}"
-    example = {"pair": ["A text.", "Another."]} if info.texts_per_input == 2 else {"text": "A text."}
+    example = json.dumps(example_request(info.texts_per_input))
     secret = ' -H "X-API-Key: $MEBERT_API_KEY"' if with_key else ""
     workers = f"{settings.workers} worker{'s' * (settings.workers > 1)}"
     return (
         f"serving {info.model} at {address} ({info.runs}, {workers}; {address}/docs); "
         f"{how}\n"
-        f"try: curl -s {address}/predict{secret} -H 'Content-Type: application/json' -d '{json.dumps(example)}'"
+        f"try: curl -s {address}/predict{secret} -H 'Content-Type: application/json' -d '{example}'"
     )
 
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from multiprocessing.connection import wait
@@ -20,20 +21,22 @@ import litserve
 from fastapi import FastAPI
 from litserve.utils import WorkerSetupStatus
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 import mebert
-from mebert.commands.serve.guard import Guard
+from mebert.commands.serve.guard import Guard, no_such_page, refusal_response
 from mebert.commands.serve.handler import PredictHandler
 from mebert.commands.serve.metrics import Metrics
+from mebert.commands.serve.openapi import with_the_models_facts
 from mebert.commands.serve.protocol import BoundedProtocol
 from mebert.commands.serve.shared import DRAINING, SERVING, STOPPING
-from mebert.commands.serve.worker import FAILURE, INFO, ClassifierAPI
+from mebert.commands.serve.worker import FAILURE, INFO, WARNINGS, ClassifierAPI
 from mebert.errors import UserError
 from mebert.serving.control import MakeControl
 from mebert.serving.model import ModelInfo
-from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, PredictRequest
+from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, PredictRequest, Refused
 
 MONITOR_SECONDS = 0.25
 PAUSE = 5.0  # seconds before a worker that died within as many after its start is started again
@@ -56,7 +59,6 @@ class ServerInfo(ModelInfo):
 
     workers: int
     limits: dict[str, int]
-    versions: dict[str, str]
 
 
 class Health(BaseModel):
@@ -114,6 +116,8 @@ class ModelServer(litserve.LitServer):
         )
         self.monitor_internal = MONITOR_SECONDS
         self.uvicorn_graceful_timeout = CLOSE_SECONDS
+        usual = self.app.openapi
+        self.app.openapi = lambda: with_the_models_facts(usual(), self.info, key is not None)
         self.app.title, self.app.version = "mebert", mebert.__version__
         self.app.description = (
             "An early-exit classifier: `POST /predict` with a text, a pair or a list, and a speed if wanted."
@@ -167,12 +171,11 @@ class ModelServer(litserve.LitServer):
         @app.get("/info", response_model=ServerInfo)
         async def info() -> ServerInfo:
             """The model, its labels and operating points, and the server's limits."""
-            names = {"mebert": mebert.__version__, "litserve": litserve.__version__}
+            own = {"litserve": litserve.__version__, "python": sys.version.split()[0]}
             return ServerInfo(
-                **dict(self.info),
+                **{**dict(self.info), "versions": {**self.info.versions, **own}},
                 workers=len(self.inference_workers),
                 limits={**vars(self.limits), "max_queue": self._predict[0]},
-                versions={**names, "python": sys.version.split()[0]},
             )
 
         @app.get("/metrics", response_class=Response)
@@ -180,6 +183,14 @@ class ModelServer(litserve.LitServer):
             """For Prometheus."""
             page, content_type = self.metrics.page(request.headers.get("accept", ""))
             return Response(page, headers={"Content-Type": content_type})
+
+        @app.exception_handler(HTTPException)
+        async def refuse(request: Request, error: HTTPException) -> Response:
+            return refusal_response(no_such_page(request.method, request.url.path, error), error.headers)
+
+        @app.exception_handler(Exception)
+        async def fail(request: Request, error: Exception) -> Response:
+            return refusal_response(Refused(500, "internal error"))
 
         super()._register_internal_endpoints()  # the first route of a path is the one that is used
 
@@ -233,6 +244,8 @@ class ModelServer(litserve.LitServer):
                 raise UserError(file.read_text(encoding="utf-8") if file.is_file() else said)
             time.sleep(0.05)
         self.info = ModelInfo.model_validate_json((self.api.folder / INFO).read_bytes())
+        for line in (self.api.folder / WARNINGS).read_text(encoding="utf-8").splitlines():
+            warnings.warn(line, stacklevel=2)
         try:
             self.handler.control = self.make_control(self.info.operating_points)
         except UserError:

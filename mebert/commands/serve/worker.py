@@ -19,10 +19,10 @@ from mebert.choices import PrecisionName
 from mebert.commands.serve.shared import Shared
 from mebert.errors import UserError
 from mebert.serving.model import Answered, BackendName, ServedModel
-from mebert.serving.schema import PredictRequest, Refused
+from mebert.serving.schema import PredictRequest, Refused, example_request
 from mebert.storage.atomic import write_text
 
-INFO, FAILURE = "info.json", "failure.txt"
+INFO, FAILURE, WARNINGS = "info.json", "failure.txt", "warnings.txt"
 IDLE = 1.0  # seconds for which an idle worker waits for a request at a time
 
 
@@ -44,7 +44,8 @@ class ClassifierAPI(LitAPI):
     Args:
         settings: Of the model.
         batch_wait: Seconds for which more texts are awaited after the first.
-        folder: Where a worker leaves what the model is (`INFO`), or why it could not be opened (`FAILURE`).
+        folder: Where a worker leaves what the model is (`INFO`) and what it was warned of as it was opened
+            (`WARNINGS`), or why it could not be opened (`FAILURE`).
         shared: With the other processes.
     """
 
@@ -57,22 +58,23 @@ class ClassifierAPI(LitAPI):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.shared.on_signal)
         self.shared.end_with_main()
-        warnings.simplefilter("ignore")  # of empty or odd texts: they are the clients'
         try:
-            self.model = ServedModel.open(**vars(self.settings))
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", UserWarning)
+                self.model = ServedModel.open(**vars(self.settings))
         except UserError as error:
             write_text(str(error), self.folder / FAILURE)
             logging.getLogger("litserve").setLevel(logging.CRITICAL)  # the main process says it in one line
             raise
-        self.model.answer([PredictRequest(pair=("a", "b")) if self.model.classify.num_texts == 2 else WARM])
+        warnings.simplefilter("ignore")  # of empty or odd texts: they are the clients'
+        self.model.answer([PredictRequest(**example_request(self.model.classify.num_texts))])  # the first takes longer
+        lines = dict.fromkeys(" ".join(str(one.message).split()) for one in told)
+        write_text("\n".join(lines), self.folder / WARNINGS)
         write_text(self.model.info.model_dump_json(), self.folder / INFO)
 
     def predict(self, x: list[PredictRequest], **kwargs: Any) -> list[Answered | Refused | Exception]:
         """Answers of a batch; those that name no speed are answered at the point that is shared."""
         return self.model.answer(x, self.model.points[self.shared.point].speed)
-
-
-WARM = PredictRequest(text="a")  # the first text takes longer: before the server says that it is ready
 
 
 BROKEN = Refused(500, "the text could not be classified")

@@ -1,5 +1,6 @@
 """The real server with two workers under load: what is killed, what is refused, what is answered, and its memory."""
 
+import json
 import collections
 import os
 import shutil
@@ -83,18 +84,24 @@ def wait_until(true, seconds=90):
         time.sleep(0.2)
 
 
-def test_a_key_is_wanted_everywhere_but_for_the_health(server):
+def test_a_key_is_wanted_everywhere_but_for_the_health_and_the_description(server):
     assert server.send(PAIR)[0] == 200
     server.headers = {}
     wrong = [{}, {"X_API_Key": "another"}, {"Authorization": "Bearer another"}, {"Authorization": f"Basic {KEY}"}]
     for headers in wrong:
-        for path in ("/predict", "/info", "/metrics", "/docs", "/nowhere"):
+        for path in ("/predict", "/info", "/metrics", "/litserve/info", "/nowhere"):
             method = "POST" if path == "/predict" else "GET"
             status, content, _ = server.send(PAIR if method == "POST" else None, path, method, **headers)
             assert status == 401, (path, headers)
-            assert "send X-API-Key" in content["detail"]
+            assert "send X-API-Key: KEY or Authorization: Bearer KEY" in content["detail"]
+            assert content["field"] is None
     assert server.send(b'{"text": "' + b"a" * 5_000_000 + b'"}')[0] == 401
-    assert server.send(None, "/health", "GET")[0] == 200
+    assert server.send(None, "/health", "GET")[0] == server.send(None, "/docs", "GET")[0] == 200
+    described = server.get("/openapi.json")
+    assert set(described["components"]["securitySchemes"]) == {"X-API-Key", "Bearer"}
+    assert described["security"] == [{"X-API-Key": []}, {"Bearer": []}]
+    assert described["paths"]["/health"]["get"]["security"] == []
+    assert KEY not in json.dumps(described)
     assert server.send(PAIR, Authorization=f"Bearer {KEY}")[0] == 200
     server.headers = WITH_KEY
 
