@@ -1,7 +1,7 @@
 """The real server with two workers under load: what is killed, what is refused, what is answered, and its memory."""
 
-import json
 import collections
+import json
 import os
 import shutil
 import signal
