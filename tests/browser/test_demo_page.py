@@ -83,7 +83,11 @@ def test_a_text_is_typed_and_the_slider_moved(opened):
     shares = [float(text.split()[0]) for text in opened.locator(".shares .number").all_inner_texts()]
     assert sum(shares) == pytest.approx(100, abs=0.3)
     assert opened.locator(".exits .taken .says").inner_text() == label
-    assert re.search(r"threshold 0\.\d+", opened.locator(".mebert", has_text="operating point").inner_text())
+    assert re.search(r"the threshold 0\.\d+", opened.locator(".mebert", has_text="Speed ").inner_text())
+    marks = opened.locator(".marks li").all_inner_texts()
+    assert marks[0] == "1x"
+    assert opened.locator(".marks .here").inner_text() == marks[-1]
+    opened.get_by_text("the labels entailment, neutral, contradiction").wait_for()
 
 
 def test_exits_light_up_one_by_one_each_time(opened):

@@ -16,6 +16,11 @@ from mebert.commands.inspect.trace import trace_texts
 from mebert.errors import UserError
 from mebert.inference.stream import Text
 
+ABOUT = (
+    "This model can answer before its last layer: a text that it is sure of leaves at an early exit, which takes less "
+    "time. The page shows at which exit a text leaves, and what each exit makes of it."
+)
+SHOWN_LABELS = 8
 LONGEST = 20_000  # characters of a text
 # The update of an element keeps those of its parts that stay, whose animation would not run again.
 AGAIN = "watch('value', () => element.getAnimations({subtree: true}).forEach(it => { it.cancel(); it.play(); }))"
@@ -51,7 +56,8 @@ def build_page(opened: Opened, speeds: Sequence[Speed], examples: Sequence[Text]
 
     with gradio.Blocks(title=f"mebert: {opened.name}", analytics_enabled=False) as page:
         gradio.Markdown("# Try the model")
-        gradio.HTML(render_note(f"{opened.name}: {_describe(opened)}"), elem_classes="flush")
+        gradio.HTML(render_note(ABOUT), elem_classes="flush")
+        gradio.HTML(render_note(f"{opened.name}: {_describe(opened)}."), elem_classes="flush")
         with gradio.Row():
             with gradio.Column(scale=2, min_width=320):
                 boxes = [
@@ -63,12 +69,12 @@ def build_page(opened: Opened, speeds: Sequence[Speed], examples: Sequence[Text]
                     *(0, max(1, len(speeds) - 1), start),
                     step=1,
                     label="Speed",
-                    info="From full depth to the fastest stored operating point",
+                    info="Left: all layers for every text. Right: the earliest exits",
                     elem_id="speed",
                     visible=len(speeds) > 1,
                     buttons=[],
                 )
-                shown = gradio.HTML(render_speed(speeds[start]), elem_classes="flush")
+                shown = gradio.HTML(render_speed(speeds, start), elem_classes="flush")
             with gradio.Column(scale=3, min_width=320):
                 hint = render_note(f"Type {'two texts' if pairs else 'a text'} and press Classify.")
                 result = gradio.HTML(hint, js_on_load=AGAIN, elem_id="answer", elem_classes="flush")
@@ -78,10 +84,10 @@ def build_page(opened: Opened, speeds: Sequence[Speed], examples: Sequence[Text]
             clicked = gradio.Examples(rows, boxes, cache_examples=False, api_visibility="private")
             asked.append(clicked.load_input_event.then)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        slider.change(lambda place: render_speed(speeds[int(place)]), slider, shown, **quiet)
+        slider.change(lambda place: render_speed(speeds, int(place)), slider, shown, **quiet)
         for event in asked:
             event(answer, [slider, *boxes], result, **quiet)
-    names = json.dumps([", ".join(speed.names) for speed in speeds])
+    names = json.dumps([speed.title for speed in speeds])
     look = {
         "theme": gradio.themes.Default(primary_hue="blue"),
         "css": Path(__file__).with_name("demo.css").read_text(encoding="utf-8"),
@@ -92,5 +98,9 @@ def build_page(opened: Opened, speeds: Sequence[Speed], examples: Sequence[Text]
 
 def _describe(opened: Opened) -> str:
     model = opened.model
-    labels = f"{model.num_labels} labels" if model.num_labels > 1 else "one number"
-    return f"{model.num_exits} exits on {model.exit_layers[-1]} layers, {labels}, in {opened.classifier.precision}"
+    names = opened.classifier.label_names
+    more = f" and {len(names) - SHOWN_LABELS} more" if len(names) > SHOWN_LABELS else ""
+    answers = f"the labels {', '.join(names[:SHOWN_LABELS])}{more}" if model.num_labels > 1 else "a number"
+    reads = "a pair of texts" if opened.classifier.num_texts == 2 else "a text"
+    where = f"{model.num_exits} exits on {model.exit_layers[-1]} layers"
+    return f"reads {reads}, answers with {answers}; {where}, in {opened.classifier.precision}"

@@ -20,6 +20,20 @@ class Speed:
     policy: ExitPolicy  # bound to the classifier's model
     point: OperatingPoint
 
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return ", ".join(map(_in_words, self.names))
+
+    @property
+    def mark(self) -> str:
+        """What stands at its place of the slider: the speed-up by layers."""
+        stored = next((name for name in self.names if name.endswith("x")), "?")
+        expected = self.point.expected
+        if self.point.threshold == 0.0:
+            return "1x"
+        return stored if expected is None else f"{expected.speedup:.2g}x"
+
 
 def stored_speeds(classifier: EarlyExitClassifier, policy: str | None = None) -> list[Speed]:
     """Full depth, what `fit` and `calibrate` stored, and the default point; settings of one threshold are one speed.
@@ -51,3 +65,9 @@ def _by_layers(speed: Speed) -> float:
     if speed.point.expected is not None:
         return float(speed.point.expected.speedup)
     return max((float(name[:-1]) for name in speed.names if name.endswith("x")), default=1.0)
+
+
+def _in_words(name: str) -> str:
+    if name.startswith("max_drop "):
+        return f"for a loss of at most {name.removeprefix('max_drop ')}"
+    return f"stored for {name}" if name.endswith("x") else "the model's default" if name == DEFAULT else name

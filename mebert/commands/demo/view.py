@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,19 @@ def render_answer(trace: TextTrace, speed: Speed, max_length: int) -> str:
     )
 
 
-def render_speed(speed: Speed) -> str:
-    """The operating point of a place of the slider, and what is expected of it."""
-    return _template("speed").render(names=", ".join(speed.names), lines=speed.point.as_lines())
+def render_speed(speeds: Sequence[Speed], place: int) -> str:
+    """The places of the slider, the one it is at, and what is expected of it."""
+    point = speeds[place].point
+    return _template("speed").render(
+        marks=[speed.mark for speed in speeds],
+        place=place,
+        title=speeds[place].title,
+        policy=point.policy,
+        threshold=threshold_text(point.threshold),
+        full=point.threshold == 0.0,
+        expected=point.expected,
+        few_rows="few rows" in point.as_lines(),
+    )
 
 
 def render_note(text: str) -> str:

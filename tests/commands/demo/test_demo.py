@@ -60,6 +60,25 @@ def test_thresholds_for_each_exit_are_ordered_by_what_is_expected_of_them():
     assert names(found) == [("full depth",), ("default",), ("1.9x",)]
 
 
+@pytest.mark.parametrize(
+    ("names", "threshold", "drop", "words"),
+    [
+        (("full depth", "1.1x"), 0.0, 0.0, ["Speed 1 of 2: full depth, stored for 1.1x", "all layers", "Accuracy 0.8000, on 45"]),
+        (("default",), 0.3, -0.0444, ["the model&#39;s default", "Accuracy 0.8000, no loss, on 45 rows", "few rows"]),
+        (("max_drop 0.02",), 0.3, 0.01, ["for a loss of at most 0.02", "0.0100 below the last exit", "threshold 0.3"]),
+    ],
+)
+def test_a_speed_is_said_in_plain_words(names, threshold, drop, words):
+    expected = Expected(threshold=threshold, metric="acc", value=0.8, drop=drop, speedup=1.52, samples=45)
+    point = OperatingPoint("entropy", threshold, "max_drop 0.005", expected)
+    one = Speed(names, Entropy(threshold=threshold), point)
+    page = render_speed([one, one], 0)
+    assert all(word in page for word in words), page
+    assert re.findall(r"<li[^>]*>([^<]*)", page) == ["1x" if threshold == 0 else "1.5x"] * 2
+    assert "--" not in page
+    assert ("1.52x as fast" in page) == (threshold > 0)
+
+
 def step(number, decision, *, score=0.25, answer="good", probabilities=None, confidence=0.75):
     shares = {"good": 0.75, "bad": 0.25} if probabilities is None else probabilities
     return ExitStep(
@@ -119,7 +138,7 @@ def test_numbers_several_labels_and_many_labels():
 def test_texts_labels_and_names_are_escaped():
     page = shown([step(1, "leaves here", answer=HOSTILE, probabilities={HOSTILE: 1.0})], 1, text=(HOSTILE, HOSTILE))
     point = OperatingPoint(HOSTILE, 0.3, HOSTILE)
-    for part in (page, render_note(HOSTILE), render_speed(Speed((HOSTILE,), Entropy(threshold=0.3), point))):
+    for part in (page, render_note(HOSTILE), render_speed([Speed((HOSTILE,), Entropy(threshold=0.3), point)], 0)):
         assert "&lt;img src=x" in part
         assert "<img" not in part
 
