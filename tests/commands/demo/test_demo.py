@@ -63,7 +63,12 @@ def test_thresholds_for_each_exit_are_ordered_by_what_is_expected_of_them():
 @pytest.mark.parametrize(
     ("names", "threshold", "drop", "words"),
     [
-        (("full depth", "1.1x"), 0.0, 0.0, ["Speed 1 of 2: full depth, stored for 1.1x", "all layers", "Accuracy 0.8000, on 45"]),
+        (
+            ("full depth", "1.1x"),
+            0.0,
+            0.0,
+            ["Speed 1 of 2: full depth, stored for 1.1x", "all layers", "Accuracy 0.8000, on 45"],
+        ),
         (("default",), 0.3, -0.0444, ["the model&#39;s default", "Accuracy 0.8000, no loss, on 45 rows", "few rows"]),
         (("max_drop 0.02",), 0.3, 0.01, ["for a loss of at most 0.02", "0.0100 below the last exit", "threshold 0.3"]),
     ],
