@@ -32,6 +32,7 @@ from mebert.models.heads import ExitHead
 from mebert.models.hf_classifier import classifier_class, classifier_state, set_classifier_options
 from mebert.runtime.torch_state import plain_torch_state
 from mebert.sharing.card import CARD, model_card
+from mebert.sharing.examples import example_texts
 from mebert.sharing.facts import CardFacts
 from mebert.sharing.upload import Target, check_licence, check_repo, upload
 from mebert.storage.atomic import atomic_files, write_text
@@ -173,13 +174,15 @@ class PretrainedModel(nn.Module, ABC):
         check_licence(license)
         with TemporaryDirectory() as made:
             self.save_pretrained(made, tokenizer, policy, **extra)
+            spec = ModelSpec.read(made)
             facts = CardFacts(
                 repo=repo_id,
-                spec=ModelSpec.read(made),
+                spec=spec,
                 encoder=self.encoder_in_words(),
                 licence=license,
                 policy=None if policy is None else (policy.name, policy.threshold),
                 pipeline_fault=self.hugging_face_fault(),
+                example=example_texts(tokenizer, spec.num_texts),
             )
             write_text(model_card(facts), Path(made) / CARD)
             return upload(Path(made), Target(repo_id, private, update, token), f"Model of mebert {mebert.__version__}")

@@ -52,7 +52,7 @@ def write_files(
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     folder = run_folder(trainer)
-    title = f"{folder.parent.name}: accuracy against speed-up"  # runs/<experiment>/<version>
+    title = "accuracy against speed-up"  # no name of a run, which may be a file's: `push` publishes the picture
     write_evaluation(evaluation, folder, title, suffix, checkpoint=str(trainer.ckpt_path or ""))
     about = {
         "split": evaluation.split,

@@ -5,12 +5,15 @@ No text of a user's data gets into it; label names do, as plain text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
+from mebert.sharing.examples import in_json, in_python
 from mebert.sharing.facts import BUILT_IN, CardFacts, Point
 from mebert.sharing.metadata import card_metadata
 from mebert.storage.markdown import markdown_table, plain_markdown
+from mebert.storage.operating_point import MAX_DROP
 from mebert.storage.thresholds import threshold_text
 
 CARD = "README.md"
@@ -51,16 +54,20 @@ def _summary(facts: CardFacts) -> Iterator[str]:
 
 def _usage(facts: CardFacts) -> Iterator[str]:
     repo, pair = facts.repo, facts.spec.num_texts == 2
-    text = '("A text.", "Another.")' if pair else '"A text."'
-    named = [one for one in facts.points if one.name != "default"][:3]
-    lines = [f"classify({text}, {one.call})  # {one.name}, {one.layers:.2f}x by layers in the test" for one in named]
+    text, before = in_python(facts.example, pair)
+    calls = {one.call: f"{one.layers:.2f}x by layers in the test" for one in facts.points}
+    calls |= {one.call: f"{one.expected.speedup:.2f}x by layers on validation data" for one in facts.untested_points}
+    calls |= {"speedup=1": "full depth"} if "speedup=1" in calls else {}
+    named = sorted((call for call in calls if call.startswith("speedup=")), key=lambda call: float(call[8:]))[:4]
+    lines = [f"classify({text}, {call})  # {calls[call]}" for call in named]
     default = f"classify({text})  # label, probabilities, exit"
-    yield "With mebert (`pip install mebert`):"
+    yield "With mebert (from a clone of it: `pip install -e .`):"
     yield _code(
         "python",
         "from mebert import EarlyExitClassifier",
         "",
         f'classify = EarlyExitClassifier.from_pretrained("{repo}")',
+        *before,
         default,
         *lines,
     )
@@ -70,22 +77,23 @@ def _usage(facts: CardFacts) -> Iterator[str]:
             f"With ONNX Runtime ({facts.onnx}; `backend` fetches the folder `onnx` alone), or without PyTorch and "
             "mebert by the runner in it (onnxruntime, tokenizers and numpy):"
         )
-        yield _code(
-            "python", f'classify = EarlyExitClassifier.from_pretrained("{repo}", backend="onnx")', f"classify({text})"
-        )
-        words = '"A text."'
-        yield _code(
-            "sh",
-            f'hf download {repo} --include "onnx/*" --local-dir model',
-            f"python model/onnx/runner.py model/onnx {words}",
-        )
+        opened = f'EarlyExitClassifier.from_pretrained("{repo}", backend="onnx")'
+        yield _code("python", f"classify = {opened}", *before, f"classify({text})")
+        words = json.dumps(facts.example[0] if facts.example else "...")
+        fetch = f'hf download {repo} --include "onnx/*" --local-dir model'
+        if pair:
+            yield _code("sh", fetch)
+            imports = ("import sys", "", 'sys.path.insert(0, "model/onnx")', "from runner import OnnxClassifier", "")
+            yield _code("python", *imports, *before, f'OnnxClassifier("model/onnx")({text})')
+        else:
+            yield _code("sh", fetch, f"python model/onnx/runner.py model/onnx {words}")
     else:
         yield (
             "With ONNX Runtime: there is no export in this repository; "
             f"`python -m mebert export {repo} --out exported` writes one."
         )
-    body = '{"pair": ["A text.", "Another."]}' if pair else '{"text": "A text."}'
-    yield "Over HTTP (`pip install 'mebert[serve]'`):"
+    body = in_json(facts.example, pair)
+    yield "Over HTTP (`pip install -e '.[serve]'`):"
     yield _code(
         "sh",
         f"python -m mebert serve {repo} --port 8000{'  # --backend onnx: without PyTorch' * bool(facts.onnx)}",
@@ -104,7 +112,10 @@ def _pipeline(facts: CardFacts, pair: bool) -> Iterator[str]:
     spec = facts.spec
     cut = ", truncation=True" + (f", max_length={spec.max_length}" if spec.max_length else "")
     several = ", top_k=None" if spec.problem_type == "multi_label_classification" else ""
-    text = '{"text": "A text.", "text_pair": "Another."}' if pair else '"A text."'
+    text, before = in_python(facts.example, pair)
+    if pair:
+        both = [json.dumps(one) for one in facts.example] or ["pair[0]", "pair[1]"]
+        text = f'{{"text": {both[0]}, "text_pair": {both[1]}}}'
     windows = " Longer texts are cut there, and read in windows by mebert." if spec.stride is not None else ""
     yield f"With transformers alone, at full depth (no text leaves early):{windows}"
     yield _code(
@@ -112,6 +123,7 @@ def _pipeline(facts: CardFacts, pair: bool) -> Iterator[str]:
         "from transformers import pipeline",
         "",
         f'classify = pipeline("text-classification", model="{facts.repo}"{several})',
+        *before,
         f"classify({text}{cut})",
     )
 
@@ -125,10 +137,13 @@ def _results(facts: CardFacts) -> Iterator[str]:
     full = test["full_model"]["metric"]
     yield (
         f"{_upper(facts.metric)} on {test['samples']:,} rows of the {_split(facts)}, with 95 % bootstrap intervals. "
-        "Drop: against full depth. Speed-ups are counted, by layers and by FLOPs, not measured on a clock."
+        "Drop: against full depth. Speed-ups are counted, by layers and by FLOPs, not measured on a clock; FLOPs are "
+        "those of the encoder with one classifier, so that full depth with all exits may be a little below 1x."
     )
+    if 0 < test["samples"] * MAX_DROP < 1:
+        yield f"Few rows: one of {test['samples']:,} is {1 / test['samples']:.2g}, so that these figures are rough."
     header = ["operating point", "in a call", facts.metric, "95 % interval", "drop", "layers", "FLOPs"]
-    yield markdown_table(header, [_row(point, full) for point in facts.points])
+    yield markdown_table(header, [_row(point, full, test["samples"]) for point in facts.points])
     if facts.policy is not None:
         name, threshold = facts.policy
         where = "at full depth" if threshold == 0.0 else f"below the threshold {threshold_text(threshold)}"
@@ -136,9 +151,7 @@ def _results(facts: CardFacts) -> Iterator[str]:
             f"By default texts leave {where} by the exit policy `{plain_markdown(name)}`"
             + (f" (chosen by {plain_markdown(facts.spec.chosen_by)})." if facts.spec.chosen_by else ".")
         )
-        if facts.in_use is None:
-            yield "This default was chosen after the test, which was at another one."
-            yield from _expected(facts)
+        yield from _expected(facts)
     if facts.curve:
         yield f"![{_upper(facts.metric)} against the speed-up by layers](curve.png)"
 
@@ -152,14 +165,20 @@ def _split(facts: CardFacts) -> str:
     return f"{plain_markdown(facts.evaluation['split']) if facts.evaluation else ''} split, which chose nothing"
 
 
-def _row(point: Point, full: float) -> list[str]:
-    interval = "" if point.interval is None else "{:.4f} to {:.4f}".format(*point.interval)
+def _digits(rows: int) -> int:
+    """Decimals of a figure of so many rows: as many as a row makes a difference in."""
+    return 4 if rows >= 1000 else 3 if rows >= 100 else 2
+
+
+def _row(point: Point, full: float, rows: int) -> list[str]:
+    digits = _digits(rows)
+    interval = "" if point.interval is None else " to ".join(f"{end:.{digits}f}" for end in point.interval)
     flops = "" if point.flops is None else f"{point.flops:.2f}x"
-    drop = "" if point.name == "full depth" else f"{full - point.metric:.4f}"
+    drop = "" if point.name == "full depth" else f"{full - point.metric:.{digits}f}"
     return [
         point.name,
         point.call if point.name == "default" else f"`{point.call}`",
-        f"{point.metric:.4f}",
+        f"{point.metric:.{digits}f}",
         interval,
         drop,
         f"{point.layers:.2f}x",
@@ -168,20 +187,24 @@ def _row(point: Point, full: float) -> list[str]:
 
 
 def _expected(facts: CardFacts) -> Iterator[str]:
-    """What the validation data expect, where no test is known."""
-    if not facts.expected or facts.policy is None:
+    """What validation data expect of the operating points that no test has measured."""
+    points = facts.untested_points
+    if not points:
         return
-    yield "Expected, on rows on which thresholds were chosen (better than on new ones):"
+    since = "" if facts.evaluation is None else "Not tested, since chosen after the test or by another rule: "
+    yield _upper(f"{since}expected on validation rows, on which thresholds were chosen (better than on new ones):")
     rows = []
-    for one in facts.expected:
-        own = " (default)" if one.threshold == facts.policy[1] else ""
-        value, drop = ("undefined" if number is None else f"{number:.4f}" for number in (one.value, one.drop))
+    for point in points:
+        one = point.expected
+        digits = _digits(one.samples)
+        value, drop = ("undefined" if number is None else f"{number:.{digits}f}" for number in (one.value, one.drop))
         layers = f"{one.speedup:.2f}x"
         if one.speedup_interval is not None:
             layers += " ({:.2f} to {:.2f})".format(*one.speedup_interval)
-        data = f"{one.samples:,} of {plain_markdown(one.data)}"
-        rows.append([threshold_text(one.threshold) + own, value, drop, layers, data])
-    yield markdown_table(["threshold", facts.expected[0].metric, "drop", "layers (95 %)", "rows"], rows)
+        call = point.call if point.name == "default" else f"`{point.call}`"
+        rows.append([point.name, call, value, drop, layers, f"{one.samples:,} of {plain_markdown(one.data)}"])
+    header = ["operating point", "in a call", facts.metric, "drop", "layers (95 %)", "rows"]
+    yield markdown_table(header, rows)
 
 
 def _classes(facts: CardFacts) -> Iterator[str]:

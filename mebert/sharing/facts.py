@@ -50,14 +50,24 @@ class Training:
 
 @dataclass(frozen=True)
 class Point:
-    """An operating point and its figures: the metric with its 95 % interval, the speed-ups by layers and FLOPs."""
+    """An operating point and the test's figures: the metric with its 95 % interval, speed-ups by layers and FLOPs."""
 
     name: str
     call: str  # how it is asked for
+    threshold: Threshold
     metric: float
     interval: tuple[float, float] | None
     layers: float
     flops: float | None
+
+
+@dataclass(frozen=True)
+class Untested:
+    """An operating point that the test did not measure, and what validation data expect of it."""
+
+    name: str
+    call: str
+    expected: Expected
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class CardFacts:
         pipeline_fault: Why transformers' pipeline cannot open it; None: it can.
         onnx: Precision of the export beside it; None: there is none.
         curve: Whether the picture `curve.png` is beside it.
+        example: A text that the model's tokenizer knows, or a pair; empty: none.
     """
 
     repo: str
@@ -93,6 +104,7 @@ class CardFacts:
     pipeline_fault: str | None = None
     onnx: str | None = None
     curve: bool = False
+    example: tuple[str, ...] = ()
 
     @property
     def in_use(self) -> Mapping[str, Any] | None:
@@ -108,7 +120,7 @@ class CardFacts:
         if self.evaluation is None:
             return []
         full = self.evaluation["full_model"]
-        found = [_point("full depth", "speedup=1", full)]
+        found = [_point("full depth", "speedup=1", full | {"threshold": 0.0})]
         if self.policy is None:
             return found
         name, threshold = self.policy
@@ -122,6 +134,29 @@ class CardFacts:
         return found
 
     @property
+    def untested_points(self) -> list[Untested]:
+        """The operating points without figures of the test: all without one, else those calibrated since, and drops."""
+        if self.policy is None:
+            return []
+        name, threshold = self.policy
+        places: list[tuple[str, str, Threshold]] = [
+            ("full depth", "speedup=1", 0.0),
+            ("default", "no setting", threshold),
+            *((f"{k:g}x", f"speedup={k:g}", t) for k, t in self.spec.operating_points.get(name, {}).items()),
+            *(
+                (f"drop {k:g}", f"max_drop={k:g}", t)
+                for k, t in self.spec.thresholds_for_max_drop().get(name, {}).items()
+            ),
+        ]
+        known, found = [point.threshold for point in self.points], list[Untested]()
+        for label, call, value in places:
+            expected = next((one for one in self.expected if same_threshold(one.threshold, value)), None)
+            if expected is not None and not any(same_threshold(value, one) for one in known):
+                known.append(value)
+                found.append(Untested(label, call, expected))
+        return found
+
+    @property
     def expected(self) -> list[Expected]:
         """What validation data expect of the policy at its thresholds."""
         return [] if self.policy is None else list(self.spec.expected.get(self.policy[0], []))
@@ -130,4 +165,5 @@ class CardFacts:
 def _point(name: str, call: str, point: Mapping[str, Any]) -> Point:
     interval = point.get("interval")
     ends = None if interval is None else (interval[0], interval[1])
-    return Point(name, call, point["metric"], ends, point["speedup_layers"], point.get("speedup_flops"))
+    threshold = as_threshold(point["threshold"])
+    return Point(name, call, threshold, point["metric"], ends, point["speedup_layers"], point.get("speedup_flops"))

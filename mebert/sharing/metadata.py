@@ -47,7 +47,7 @@ def _results(facts: CardFacts) -> list[EvalResult]:
             dataset_config=config,
             dataset_split="validation" if training.validated_on_test else test["split"],
             metric_type=METRIC_IDS.get(test["metric"], test["metric"]),
-            metric_name=f"{facts.metric}, {point.name} ({point.layers:.2f}x by layers)",
+            metric_name=f"{facts.metric}, {point.name}",
             metric_value=round(point.metric, 4),
         )
         for point in facts.points

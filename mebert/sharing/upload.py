@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,6 +128,10 @@ def push_errors(repo: str) -> Iterator[None]:
     try:
         yield
     except UserError:
+        raise
+    except KeyboardInterrupt:
+        told = f"push to {repo} was interrupted: either none of the model was published or all of it"
+        print(f"mebert: {told}; give the same command again, with --update if it says so", file=sys.stderr)
         raise
     except Exception as error:
         if not is_of_files(error):

@@ -20,5 +20,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    """A text without what Markdown or HTML reads as markup."""
-    return re.sub(r"([\\`*~&\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", escape_control_chars(text))
+    """A text in one line, without what Markdown or HTML reads as markup."""
+    text = re.sub(r"\s*[\r\n\v\f\x85\u2028\u2029]\s*", " ", text)
+    return re.sub(r"([\\`*~$&\[\]<>|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", escape_control_chars(text))

@@ -1,6 +1,7 @@
 """`push`: what is uploaded, what the card says, and what goes wrong on the way; the Hub is one of this process."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from tiny import tiny_model, words_tokenizer
 
 from mebert import EarlyExitClassifier, Entropy
 from mebert.cli.main import main
+from mebert.commands.push.training import training_of
 from mebert.errors import UserError
+from mebert.sharing.card import model_card
+from mebert.sharing.facts import CardFacts, Training
 
 RUN = "runs/tiny/version_0"
 PAIR = ("anna likes dogs", "anna likes animals")
@@ -53,48 +57,64 @@ def test_a_run_is_pushed_and_opened_from_an_empty_cache(hub, in_trained_run, cap
     assert fetched(PAIR) == own(PAIR)
     assert fetched.operating_point == own.operating_point
 
-
-def test_the_card_says_what_the_run_knows(hub, in_trained_run):
-    pushed(RUN, "me/tiny", "--license", "mit")
-    card, test = card_of(hub.files("me/tiny")), json.loads(Path(RUN, "evaluation.json").read_text())
+    card, test = card_of(files), json.loads(Path(RUN, "evaluation.json").read_text())
     data = card.data
-    assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "mebert", "text-classification")
+    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "mebert", "text-classification")
     assert data.get("base_model") is None, "random weights"
     assert data.eval_results[0].metric_type == "accuracy"
     assert data.eval_results[0].metric_value == round(test["full_model"]["metric"], 4)
-    assert len(data.eval_results) == card.text.count("` | ") + card.text.count("| default |")
+    assert data.eval_results[0].metric_name == "accuracy, full depth"
     for part in ("DE3-BERT: joint training", "arxiv.org/abs/2402.05948", "built-in entailment task", "curve.png"):
         assert part in card.text
     low, high = test["full_model"]["interval"]
-    assert f"{low:.4f} to {high:.4f}" in card.text
+    assert any(f"{low:.{digits}f} to {high:.{digits}f}" in card.text for digits in (2, 3, 4))
+    assert 'classify(("anna likes dogs", "anna likes animals"))' in card.text, "words that its tokenizer knows"
     assert "| entailment |" in card.text
     assert "mebert serve me/tiny" in card.text
     assert "pipeline" in card.text
 
 
-def test_another_operating_point_than_the_tested_one_is_not_given_its_figures(hub, in_trained_run):
+def collected(*args):
+    """The card of what would be uploaded, and all of its bytes."""
+    shutil.rmtree("out", ignore_errors=True)
+    pushed(*args, "--out", "out")
+    files = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    return card_of(files), b"".join(files.values())
+
+
+def test_figures_of_other_operating_points_than_the_tested_ones_are_marked(hub, in_trained_run, capsys):
     spec = json.loads(Path(RUN, "model/exits.json").read_text())
-    spec["policy"]["init_args"]["threshold"] = 0.987654
-    spec["expected"]["edr"][0] |= {"threshold": 0.987654, "data": "/home/me/secret rows.csv"}
+    stored = spec["operating_points"]["edr"]
+    spec["policy"]["init_args"]["threshold"], stored["2"] = 0.987654, 0.876543
+    one = spec["expected"]["edr"][0]
+    other = one | {"threshold": 0.876543, "speedup": 2.2, "data": "the run, val"}
+    spec["expected"]["edr"] += [one | {"threshold": 0.987654, "data": "/home/me/secret rows.csv"}, other]
     Path(RUN, "model/exits.json").write_text(json.dumps(spec))
-    pushed(RUN, "me/tiny")
-    text = card_of(hub.files("me/tiny")).text
-    assert "| default |" not in text
-    assert "This default was chosen after the test" in text
-    assert "0.9877 (default)" in text
-    assert b"secret" not in b"".join(hub.files("me/tiny").values())
+    card, content = collected(RUN, "me/tiny")
+    tested, _, untested = card.text.partition("Not tested, since chosen after the test")
+    assert "| default |" not in tested
+    assert "| 2x |" not in tested
+    assert "| default | no setting |" in untested
+    assert "| 2x | `speedup=2` |" in untested
+    assert "speedup=2)  # 2.20x by layers on validation data" in card.text
+    assert "2 chosen since have figures of validation rows alone" in capsys.readouterr().out
+    assert not re.search(rb"secret|/home/me|the run", content)
 
 
 def test_before_a_test_and_without_a_run(hub, in_trained_run, capsys):
     Path(RUN, "evaluation.json").unlink()
-    pushed(RUN, "me/tiny")
-    card = card_of(hub.files("me/tiny"))
+    card, _ = collected(RUN, "me/tiny")
     assert "**Not tested.** The run that trained it has not been tested." in card.text
-    assert "Expected, on rows on which thresholds were chosen" in card.text
+    assert "Expected on validation rows, on which thresholds were chosen" in card.text
+    assert "| default | no setting |" in card.text
     assert card.data.eval_results is None
     assert card.data.license is None
     assert "*to be filled in*: none was given" in card.text
     assert "--license NAME" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_without_its_run(hub, in_trained_run):
     shutil.copytree(f"{RUN}/model", "alone")
     pushed("alone", "lab/alone")
     assert "pushed without the run that trained it" in card_of(hub.files("lab/alone")).text
@@ -106,87 +126,51 @@ def test_own_rows_stay_here(hub, in_trained_run):
     config["model"]["class_path"] = "my_recipes.Mine"
     config["model"]["init_args"] |= {"encoder_config": None, "encoder": "org/name", "teacher": "/home/me/teacher"}
     Path(RUN, "config.yaml").write_text(yaml.safe_dump(config))
-    pushed(RUN, "me/tiny")
-    card = card_of(hub.files("me/tiny"))
+    assert training_of(Path(RUN, "config.yaml"))[1] is None, (
+        "a folder that is gone, such as models/mine, for all we know"
+    )
+    hub.repos["org/name"] = [{"config.json": b"{}"}]
+    card, content = collected(RUN, "me/tiny")
     assert card.data.base_model == "org/name"
     assert "rows of the author's own" in card.text
     assert "- recipe: `Mine`\n" in card.text
-    assert "/home/me" not in card.content
-    assert "customers" not in card.content
-
-
-def test_replacing_and_refusing_to(hub, in_trained_run, capsys):
-    pushed(RUN, "me/tiny")
-    hub.repos["me/tiny"][-1]["old.bin"] = b"of an older model"
-    pushed(RUN, "me/tiny", status=2)
-    assert "exists and holds files: give --update" in capsys.readouterr().err
-    pushed(RUN, "me/tiny", "--update", "--private", status=2)
-    assert "exists and is public" in capsys.readouterr().err
-    pushed(RUN, "me/tiny", "--update")
-    assert len(hub.repos["me/tiny"]) == 3
-    assert "old.bin" not in hub.files("me/tiny")
-
-
-def test_an_interrupted_push_is_repeated(hub, in_trained_run, capsys):
-    hub.fails = {"/commit/": 503}
-    pushed(RUN, "me/tiny", status=2)
-    error = capsys.readouterr().err
-    assert "overloaded or out of order (HTTP 503)" in error
-    assert "no part of the model was published" in error
-    assert set(hub.files("me/tiny")) == {".gitattributes"}
-    hub.fails = {}
-    pushed(RUN, "me/tiny")
-    assert "exits.json" in hub.files("me/tiny")
+    assert b"/home/me" not in content
+    assert b"customers" not in content
 
 
 @pytest.mark.parametrize(
-    ("args", "token", "fails", "says"),
+    ("args", "says"),
     [
-        ((RUN, "me/tiny"), None, {}, "log in with hf auth login (or set HF_TOKEN)"),
-        ((RUN, "me/tiny"), "bad", {}, "does not accept the token: log in anew with hf auth login"),
-        ((RUN, "other/tiny"), "good", {}, "is that of me, who may not write to other; give one of me/..., lab/..."),
-        ((RUN, "me/tiny"), "good", {"/repos/create": 403}, "make one with write access"),
-        ((RUN, "tiny"), "good", {}, "repo 'tiny' must be user/name"),
-        ((RUN, "me/a b"), "good", {}, "repo 'me/a b' is no name for the Hub"),
-        ((RUN, "me/tiny", "--license", "My Licence"), "good", {}, "give one such as apache-2.0"),
-        ((RUN, "me/tiny", "--license", "wrong"), "good", {}, "the Hub refuses the card"),
-        ((RUN, "me/tiny", "--onnx", "nowhere"), "good", {}, "onnx nowhere is no exported model"),
-        ((RUN,), "good", {}, "repo is missing"),
-        (("unfinished", "me/tiny"), "good", {}, "--ckpt_path unfinished/checkpoints/last.ckpt"),
-        (("someone/tiny", "me/tiny"), "good", {}, "is on the Hub; push takes a run"),
+        ((RUN, "tiny"), "repo 'tiny' must be user/name"),
+        ((RUN, "me/a b"), "repo 'me/a b' is no name for the Hub"),
+        ((RUN, "me/tiny", "--license", "My Licence"), "give one such as apache-2.0"),
+        ((RUN, "me/tiny", "--onnx", "nowhere"), "onnx nowhere is no exported model"),
+        ((RUN,), "repo is missing"),
+        (("unfinished", "me/tiny"), "--ckpt_path unfinished/checkpoints/last.ckpt"),
+        (("someone/tiny", "me/tiny"), "is on the Hub; push takes a run"),
     ],
     ids=lambda value: value[-1] if isinstance(value, tuple) else None,
 )
-def test_one_line_says_what_to_do(args, token, fails, says, hub, in_trained_run, monkeypatch, capsys):
+def test_one_line_says_what_to_do(args, says, hub, in_trained_run, capsys):
     Path("unfinished").mkdir()
     shutil.copy(f"{RUN}/config.yaml", "unfinished")
     hub.repos["someone/tiny"] = [{"exits.json": Path(RUN, "model/exits.json").read_bytes()}]
-    hub.fails = fails
-    monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
     pushed(*args, status=2)
     error = capsys.readouterr().err.splitlines()
     assert [line for line in error if line.startswith("mebert: error:")] == [error[-1]]
     assert says in error[-1]
-    assert not any("exits.json" in files for files in hub.repos.get(args[-1], []))
+    assert "me/tiny" not in hub.repos
 
 
-def test_a_hub_that_is_not_there(hub, in_trained_run, monkeypatch, capsys):
+def test_nothing_is_uploaded_with_out(hub, in_trained_run, capsys):
     config = yaml.safe_load(Path(RUN, "config.yaml").read_text())
     config["data"] = {"class_path": "mebert.TextDataModule", "init_args": {"task": "sst2"}}
     Path(RUN, "config.yaml").write_text(yaml.safe_dump(config))
     with against(None):
-        pushed(RUN, "me/tiny", "--out", "pushed")
-        assert "licence of the data: *to be filled in*" in Path("pushed/README.md").read_text()
-        pushed(RUN, "me/tiny", status=2)
-    error = capsys.readouterr().err.splitlines()
-    assert len(error) == 1
-    assert "cannot be reached; check the network and HF_ENDPOINT; no part of the model was published" in error[0]
-
-
-def test_nothing_is_uploaded_with_out(hub, in_trained_run, capsys):
-    pushed(RUN, "me/tiny", "--out", "pushed")
+        pushed(RUN, "me/tiny", "--out", "pushed", "--private")
     assert hub.repos == {}
-    assert (Path("pushed/README.md").read_text()).startswith("---\n")
+    assert f"python -m mebert push {RUN} me/tiny --private\n" in capsys.readouterr().out
+    assert "licence of the data: *to be filled in*" in Path("pushed/README.md").read_text()
     assert EarlyExitClassifier.from_pretrained("pushed").exit_layers == (1, 2, 3)
     pushed(RUN, "me/tiny", "--out", "pushed", status=2)
     assert "out pushed is not empty" in capsys.readouterr().err
@@ -233,8 +217,26 @@ def test_a_model_is_pushed_from_python(hub):
     assert EarlyExitClassifier.from_pretrained("me/tiny").operating_point.threshold == 0.3
 
 
-def test_labels_with_markup_are_plain_text(hub, tmp_path):
-    model = tiny_model(label_names=["<b>bold</b>", "a|b", "[x](http://y)"])
-    model.push_to_hub("me/tiny", words_tokenizer(), Entropy(0.3))
-    text = card_of(hub.files("me/tiny")).text
-    assert r"\<b\>bold\</b\>, a\|b, \[x\](http://y)" in text
+def test_labels_with_markup_are_plain_text():
+    names = ["<script>x</script>", "a|b\n# c: d", "`q` 'r' \"s\"", "[x](http://y)", "$$e$$", "---"]
+    rows = [{"label": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 9} for name in names]
+    test = {
+        "split": names[1],
+        "samples": 45,
+        "metric": "acc",
+        "full_model": {"metric": 0.8444, "interval": [0.7111, 0.9555], "speedup_layers": 1.0},
+        "operating_points": {},
+        "per_class": {"full_depth": {"classes": rows}},
+    }
+    trained = Training(names[2], names[1], names[0], {"head": names[1]}, names[1], names[1], None, names[0], False)
+    spec = tiny_model(num_labels=6, label_names=names).spec()
+    facts = CardFacts("me/tiny", spec, names[1], evaluation=test, training=trained)
+    card = ModelCard(model_card(facts))
+    assert card.data.eval_results[0].dataset_name == names[1]
+    assert r"\<script\>x\</script\>, a\|b" in card.text
+    assert r"\`q\` 'r' " in card.text
+    assert r"\[x\](http://y), \$\$e\$\$" in card.text
+    assert not re.search(r"<script>|^# c|[^\\]\|b", card.text, re.MULTILINE)
+    assert "| 0.84 | 0.71 to 0.96 |" in card.text, "no more digits than 45 rows have"
+    assert "Few rows: one of 45 is 0.022" in card.text
+    assert 'text = input("Text: ")' in card.text, "an example of which no word is known to the tokenizer"

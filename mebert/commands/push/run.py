@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from mebert.commands.push.command import push
 from mebert.commands.push.training import ENDINGS, training_of
+from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel
@@ -21,6 +23,7 @@ from mebert.policies.stored_thresholds import load_policy
 from mebert.report.layout import print_pairs
 from mebert.report.plots import metric_title
 from mebert.sharing.card import CARD, model_card
+from mebert.sharing.examples import example_texts
 from mebert.sharing.facts import CardFacts
 from mebert.sharing.upload import Target, upload
 from mebert.storage.atomic import atomic_files, write_text
@@ -56,13 +59,16 @@ def run_push(settings: push) -> None:
             raise UserError(f"out {out} is not empty; give a new folder")
         with quiet_loading(), atomic_files(out) as unfinished:
             facts = _collect(folder, named, settings, unfinished)
-        pairs = {"card": _card_words(facts), "pipeline": facts.pipeline_fault or "opens it at full depth"}
+        unlike = facts.pipeline_fault
+        pipeline = "opens it at full depth" if unlike is None else f"cannot open it: {unlike} (docs/sharing.md)"
+        pairs = {"card": _card_words(facts), "transformers.pipeline": pipeline}
         if facts.onnx is not None:
             pairs["onnx"] = f"the export, {facts.onnx}, in the folder {ONNX}"
         if settings.license is None:
             pairs["licence"] = "not given: --license NAME, or fill it in at the head of the card"
         if settings.out is not None:
             print_pairs(f"Written to {out}, not uploaded:", pairs)
+            print_pairs("Next:", {"look at the card": out / CARD, "upload": _upload_command(settings)})
             return
         target = Target(repo, settings.private, settings.update)
         address = upload(out, target, f"Model of mebert {facts.spec.mebert_version}")
@@ -70,8 +76,18 @@ def run_push(settings: push) -> None:
     print_pairs("Next:", {"use it anywhere": f"python -m mebert predict {repo} texts.csv"})
 
 
+def _upload_command(settings: push) -> str:
+    options = [f"--{name} {shlex.quote(text)}" for name in ("license", "onnx") if (text := getattr(settings, name))]
+    options += [f"--{name}" for name in ("private", "update") if getattr(settings, name)]
+    return " ".join(["python -m mebert push", shlex.quote(str(settings.model)), str(settings.repo), *options])
+
+
 def _card_words(facts: CardFacts) -> str:
-    return facts.untested or f"{len(facts.points)} operating points of the test"
+    if facts.untested is not None:
+        return facts.untested
+    own = [one for one in facts.untested_points if not one.call.startswith("max_drop")]
+    since = f"; {len(own)} chosen since have figures of validation rows alone" if own else ""
+    return f"{len(facts.points)} operating points of the test{since}"
 
 
 def _collect(folder: Path, named: NamedModel, settings: push, out: Path) -> CardFacts:
@@ -121,6 +137,7 @@ def _facts(
         metric=metric_title(str(metric)),
         pipeline_fault=model.hugging_face_fault(),
         onnx=None if onnx is None else str(read_json(onnx / MANIFEST)["precision"]),
+        example=example_texts(load_tokenizer(named.saved), spec.num_texts),
         curve=test is not None and named.run is not None and (named.run.path / CURVE).is_file(),
     )
 
@@ -160,7 +177,7 @@ def _export_beside(folder: Path, name: str, given: str | None) -> Path | None:
 
 
 def _without_paths(spec: ModelSpec) -> ModelSpec:
-    """A spec whose thresholds say no file's name: that of rows on which they were calibrated."""
+    """A spec whose thresholds name no file and no run here: those of rows on which they were calibrated."""
     expected = {
         name: [one.model_copy(update={"data": _no_file(one.data)}) for one in points]
         for name, points in spec.expected.items()
@@ -169,7 +186,8 @@ def _without_paths(spec: ModelSpec) -> ModelSpec:
 
 
 def _no_file(words: str) -> str:
-    return "rows of the author's own" if Path(words).suffix.lower() in ENDINGS else words
+    named = Path(words).suffix.lower() in ENDINGS or Path(words).name != words
+    return "rows of the author's own" if named else words.replace("the run, val", "validation data")
 
 
 def _remove_places(path: Path) -> None:

@@ -57,8 +57,21 @@ def training_of(config: Path) -> tuple[Training, str | None]:
         dataset_licence=None if task is None else _licence(task.hub_id),
     )
     encoder = own.get("encoder")
-    from_hub = own.get("encoder_config") is None and isinstance(encoder, str) and not Path(encoder).exists()
-    return training, encoder if from_hub and HUB_ID.fullmatch(str(encoder)) else None
+    return training, encoder if own.get("encoder_config") is None and _on_hub(encoder) else None
+
+
+def _on_hub(encoder: Any) -> bool:
+    """Whether the cache or the Hub has such an encoder, so that its name is no folder of this machine."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if not isinstance(encoder, str) or Path(encoder).exists() or not HUB_ID.fullmatch(encoder):
+        return False
+    if isinstance(try_to_load_from_cache(encoder, "config.json"), str):
+        return True
+    with suppress(UserError), hub_errors(f"the encoder {encoder}"):
+        HfApi().model_info(encoder, timeout=5)
+        return True
+    return False
 
 
 def _test_is_validation(task: Task | None, rows: Mapping[str, Any]) -> bool:
