@@ -79,14 +79,13 @@ def _usage(facts: CardFacts) -> Iterator[str]:
         )
         opened = f'EarlyExitClassifier.from_pretrained("{repo}", backend="onnx")'
         yield _code("python", f"classify = {opened}", *before, f"classify({text})")
-        words = json.dumps(facts.example[0] if facts.example else "...")
-        fetch = f'hf download {repo} --include "onnx/*" --local-dir model'
-        if pair:
-            yield _code("sh", fetch)
-            imports = ("import sys", "", 'sys.path.insert(0, "model/onnx")', "from runner import OnnxClassifier", "")
-            yield _code("python", *imports, *before, f'OnnxClassifier("model/onnx")({text})')
-        else:
-            yield _code("sh", fetch, f"python model/onnx/runner.py model/onnx {words}")
+        given = [json.dumps(one) for one in facts.example or ("...", "...")]
+        words = f"--pair {given[0]} {given[1]}" if pair else given[0]
+        yield _code(
+            "sh",
+            f'hf download {repo} --include "onnx/*" --local-dir model',
+            f"python model/onnx/runner.py model/onnx {words}",
+        )
     else:
         yield (
             "With ONNX Runtime: there is no export in this repository; "

@@ -200,7 +200,7 @@ def test_an_export_goes_beside_the_weights(hub, in_trained_run, capsys):
     Path(RUN, "model/exits.json").write_text(json.dumps(spec))
     capsys.readouterr()
     pushed(RUN, "me/tiny", "--update", status=2)
-    assert f"export it again, python -m mebert export {RUN} --precision float32; or remove" in capsys.readouterr().err
+    assert f"export it again, python -m mebert export {RUN}; or remove" in capsys.readouterr().err
     assert main(["export", RUN, "--precision", "float32"]) == 0
     pushed(RUN, "me/tiny", "--update")
 

@@ -16,8 +16,8 @@ from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
 from mebert.models.multi_exit import MultiExitModel
-from mebert.onnx.backend import OnnxBackend, is_exported
-from mebert.onnx.up_to_date import MANIFEST, what_changed
+from mebert.onnx.backend import is_exported
+from mebert.onnx.up_to_date import MANIFEST, export_command, what_changed
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy
 from mebert.report.layout import print_pairs
@@ -165,13 +165,12 @@ def _export_beside(folder: Path, name: str, given: str | None) -> Path | None:
                 f"onnx {given} is no exported model; write one: python -m mebert export {name}, and leave out --onnx"
             )
         return None
-    onnx = OnnxBackend(found)
     if changed := what_changed(found, folder):
         out = "" if own is not None and found.resolve() == own.resolve() else f" --out {found}"
         instead = "" if given is not None else f"; or remove {found} and push without it"
         raise UserError(
-            f"onnx {found} is not of this model as it is now, and has {changed}: export "
-            f"it again, python -m mebert export {name}{out} --precision {onnx.precision}{instead}"
+            f"onnx {found} has {changed} than the model has now: export it again, {export_command(found, folder)}{out}"
+            f"{instead}"
         )
     return found
 
