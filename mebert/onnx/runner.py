@@ -1,22 +1,17 @@
 """Classify with an exported early-exit model: ONNX Runtime, tokenizers and NumPy alone, no PyTorch.
 
-    from runner import OnnxClassifier           # this file lies in the exported folder
-    OnnxClassifier("folder")(["Fine.", "Dull."], speedup=2)
-
-or, from a shell, `python runner.py FOLDER TEXT ...`. Each exit has a graph, which gives its logits and how unsure it
-is: a text leaves at the first exit whose score is below the threshold. `manifest.json` has all else.
-Shapes: B texts, n windows of them (B where texts are cut), C labels.
+In Python, beside this file, `OnnxClassifier("folder")(["Fine.", "Dull."], speedup=2)`; from a shell `python runner.py
+FOLDER TEXT ...`. Each exit has a graph, which gives its logits and how unsure it is: a text leaves at the first exit
+whose score is below the threshold. Shapes: B texts, n windows of them (B where texts are cut), C labels.
 """
 
-from __future__ import annotations
-
+import argparse
 import hashlib
 import json
 import re
-import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +22,8 @@ from tokenizers import Tokenizer
 FORMAT = 1
 Threshold = float | Sequence[float]  # for all exits, or for each but the last
 Graph = tuple[Any, list[str]]  # a session and the names of its inputs
+OTHER = "the model was trained on {}, and the inputs are none; its answers may mean nothing"
+_pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 Windows = list[tuple[list[int], list[int]]]  # token ids and segment ids of each window of a text
 
 
@@ -56,46 +53,35 @@ class OnnxClassifier:
         self._tokenizer.encode_special_tokens = bool(self.manifest["split_special_tokens"])
         self._unsplit = re.compile("|".join(map(re.escape, self.manifest["unsplit"])) or "(?!)")
 
-    def threshold_of(
-        self, threshold: Threshold | None = None, speedup: float | None = None, max_drop: float | None = None
-    ) -> Threshold:
+    def threshold_of(self, threshold: Any = None, speedup: Any = None, max_drop: Any = None) -> Threshold:
         """The threshold that these settings ask for; without any the model's own."""
         asked: dict[str, Any] = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
-        given = {name: value for name, value in asked.items() if value is not None}
+        given = [(name, value) for name, value in asked.items() if value is not None]
         if len(given) > 1:
-            raise ExportError(f"{' and '.join(given)} were both given; give one of them")
-        listed = isinstance(threshold, list | tuple) and len(threshold) == len(self._graphs) - 2
-        for name, value in [*given.items()][listed:]:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise ExportError(f"{' and '.join(name for name, _ in given)} were both given; give one of them")
+        for name, value in given:
+            listed = value is threshold and isinstance(value, list | tuple) and len(value) == len(self._graphs) - 2
+            if not listed and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
                 raise ExportError(f"{name} must be a number of at least 0, got {value!r}")
-        if threshold is not None or speedup == 1:
-            return threshold or 0.0
-        for name, section in (("speedup", "operating_points"), ("max_drop", "max_drops")):
-            stored = {float(key): value for key, value in self.manifest[section].items()}
-            if name in given and given[name] not in stored:
+            if value is threshold or given == [("speedup", 1)]:
+                return threshold or 0.0
+            section = self.manifest["operating_points" if name == "speedup" else "max_drops"]
+            stored = {float(key): limit for key, limit in section.items()}
+            if value not in stored:
                 known = ", ".join(f"{key:g}" for key in stored) or "none"
-                raise ExportError(f"{name} {given[name]:g} is not stored with this model (stored: {known})")
-            if name in given:
-                return stored[given[name]]
+                raise ExportError(f"{name} {value:g} is not stored with this model (stored: {known})")
+            return stored[value]
         return self.manifest["policy"]["threshold"]
 
     def __call__(
-        self,
-        texts: Any,
-        *,
-        threshold: Threshold | None = None,
-        speedup: float | None = None,
-        max_drop: float | None = None,
-        batch_size: int = 32,
-        max_length: int | None = None,
-        window: int | None = None,
+        self, texts: Any, *, batch_size: int = 32, max_length: int | None = None, window: int | None = None, **at: Any
     ) -> Any:
         """Classify: a `Prediction` for a text or a pair (a, b), a list for a list, a generator for any other iterable.
 
-        Texts leave at the stored threshold, or at `threshold`, or at that stored for a `speedup` (1: the full depth) or
-        for a largest `max_drop`. `window` texts (None: 32 batches) are read ahead and sorted by length together.
+        Texts leave at the stored threshold, or at `threshold=`, or at that stored for a `speedup=` (1: the full depth)
+        or for a largest `max_drop=`. `window` texts (None: 32 batches) are read ahead and sorted by length together.
         """
-        limit = self.threshold_of(threshold, speedup, max_drop)
+        limit = self.threshold_of(**at)
         longest = self.manifest["max_length"] if max_length is None else max_length
         for name, value in (("batch_size", batch_size), ("max_length", longest), ("window", window or 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -108,6 +94,14 @@ class OnnxClassifier:
         found = self._stream([texts] if single else texts, limit, batch_size, longest, window or 32 * batch_size)
         return next(found) if single else list(found) if isinstance(texts, Sequence) else found
 
+    def in_words(self, answer: Prediction) -> str:
+        """A line for people, as `mebert predict --text` prints it."""
+        shares, chosen = answer.probabilities, (answer.label,) if answer.labels is None else answer.labels
+        what = ", ".join(f"{name} ({shares[name]:.4f})" for name in chosen if name is not None)
+        if not what and shares:
+            what = "none of the labels (the nearest: {}, {:.4f})".format(*max(shares.items(), key=lambda one: one[1]))
+        return f"{what or f'{answer.score:.4f}'}, exit {answer.exit} of {len(self.manifest['exits'])}"
+
     def encode(self, texts: Sequence[Any], max_length: int | None = None) -> list[Windows]:
         """Token ids and segment ids of some texts or pairs: of each its windows, one where it is cut."""
         stride, longest = self.manifest["stride"], self.manifest["max_length"] if max_length is None else max_length
@@ -115,8 +109,7 @@ class OnnxClassifier:
         side = self.manifest["truncation_side"]
         self._tokenizer.enable_truncation(longest, stride=stride or 0, strategy=how, direction=side)
         rows = self._tokenizer.encode_batch([*map(self._plain, texts)])
-        every = [[row] if stride is None else [row, *row.overflowing] for row in rows]
-        return [[(window.ids, window.type_ids) for window in windows] for windows in every]
+        return [[(w.ids, w.type_ids) for w in ([row] if stride is None else [row, *row.overflowing])] for row in rows]
 
     def run(self, texts: Sequence[Windows], threshold: Threshold) -> tuple[np.ndarray, np.ndarray]:
         """Logits (B, C), of several labels (B, C, 2), and exits (B,), from 0, of texts as `encode` gives them."""
@@ -131,15 +124,17 @@ class OnnxClassifier:
 
     def _stream(self, texts: Iterable[Any], threshold: Threshold, batch_size: int, max_length: int, window: int) -> Any:
         iterator, first = iter(texts), 1
-        while part := list(islice(iterator, window)):
+        while part := [text for _, text in zip(range(window), iterator, strict=False)]:
             for place, text in enumerate(part, start=first):
                 if not isinstance(text, str) and not _is_pair(text):
                     raise ExportError(f"input {place} is {text!r:.80}; give a text or a pair of texts (a, b)")
+            kind, wanted = 1 + _is_pair(part[0]), self.manifest["num_texts"] or 0  # 0: not known
+            if first == 1 and kind + wanted == 3:
+                warnings.warn(OTHER.format("pairs of texts" if wanted == 2 else "single texts"), stacklevel=3)
             rows = self.encode(part, max_length)
             order = sorted(range(len(rows)), key=lambda place: sum(len(ids) for ids, _ in rows[place]))
             answers: dict[int, Prediction] = {}
-            for start in range(0, len(order), batch_size):
-                places = order[start : start + batch_size]
+            for places in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
                 logits, exits = self.run([rows[place] for place in places], threshold)
                 answers |= {place: self._answer(*row) for place, *row in zip(places, logits, exits, strict=True)}
             yield from (answers[place] for place in range(len(part)))
@@ -191,8 +186,7 @@ def run_chain(graphs: Sequence[Graph], feed: dict[str, Any], text_of: Any, thres
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The content of `manifest.json`, once all files that it lists are there and whole."""
-    path = folder / "manifest.json"
-    if not path.is_file():
+    if not (path := folder / "manifest.json").is_file():
         raise ExportError(f"{folder} is no exported model: it has no manifest.json; python -m mebert export writes one")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -201,8 +195,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{path} is damaged ({type(error).__name__}); export the model anew") from error
     if written != FORMAT:
         raise ExportError(f"{path} has format {written!r:.40}, this reads format {FORMAT}; use the runner.py beside it")
-    for name, digest in files.items():
-        file = folder / name
+    for file, digest in ((folder / name, digest) for name, digest in files.items()):
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             what = "damaged (its checksum is another)" if file.is_file() else "missing"
             raise ExportError(f"{file} is {what}; export the model anew, or copy the folder whole")
@@ -211,9 +204,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def _is_pair(text: Any) -> bool:
     return isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
-
-
-_pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 
 
 def session_options(threads: int | None) -> Any:
@@ -227,8 +217,7 @@ def session_options(threads: int | None) -> Any:
         except RuntimeError:  # the process has run another model before
             _pool.append(False)
     options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.use_per_session_threads = not _pool[0]
+    options.log_severity_level, options.use_per_session_threads = 3, not _pool[0]
     options.intra_op_num_threads = 0 if _pool[0] else threads or 0
     own = ("session.use_env_allocators", "1") if _pool[0] else ("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry(*own)
@@ -245,6 +234,17 @@ def open_graph(path: Path, threads: int | None) -> Graph:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        raise SystemExit("usage: python runner.py FOLDER TEXT [TEXT ...]")
-    print(*OnnxClassifier(sys.argv[1])(sys.argv[2:]), sep="\n")
+    parser = argparse.ArgumentParser("runner.py", argparse.SUPPRESS, "runner.py FOLDER TEXT [TEXT ...] or --pair A B")
+    parser.add_argument("folder", help="as `python -m mebert export` wrote it")
+    parser.add_argument("text", nargs="*", help="a text, in quotes")
+    parser.add_argument("--pair", nargs=2, action="append", default=[], metavar=("A", "B"), help="for a model of pairs")
+    parser.add_argument("--speedup", type=float, metavar="S", help="a stored one; 1: the full depth")
+    asked = parser.parse_intermixed_args()
+    if bool(asked.text) == bool(asked.pair):
+        parser.error("give TEXT ... or --pair A B, one of them")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        run = OnnxClassifier(asked.folder)
+        print(*map(run.in_words, run(asked.text or [*map(tuple, asked.pair)], speedup=asked.speedup)), sep="\n")
+    except ExportError as error:
+        parser.error(str(error))

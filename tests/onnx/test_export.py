@@ -239,6 +239,27 @@ def test_texts_in_windows():
     agree(model, Stacked().bind(model), inputs, windows=True)
 
 
+def said_by_the_runner(capsys):
+    """The folder's own program: what `predict --text` prints; one line for a mistake; a warning for another kind."""
+
+    def said(*words, folder="exported"):
+        words = [sys.executable, "exported/runner.py", folder, *words]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.stderr.count("\n") <= 1
+        return done.returncode, done.stdout, done.stderr
+
+    both = [word for pair in PAIRS[:2] for word in ("--pair", *pair)]
+    assert main(["predict", "exported", "--pair", *PAIRS[0], *PAIRS[1]]) == 0
+    assert said(*both) == (0, capsys.readouterr().out, "")
+    with pytest.warns(UserWarning, match="was trained on pairs of texts, and the inputs are none"):
+        EarlyExitClassifier.from_pretrained("exported", backend="onnx")("A fine film.")
+    status, out, err = said("--speedup", "1", "A fine film.")
+    assert (status, out.count("\n"), err.startswith("warning: the model was trained on pairs")) == (0, 1, True)
+    status, _, err = said("a", "--speedup", "17")
+    assert (status, err.split(" (")[0]) == (2, "runner.py: error: speedup 17 is not stored with this model")
+    assert "nowhere is no exported model" in said("a", folder="nowhere")[2]
+
+
 WITHOUT = """
 import sys
 from runner import OnnxClassifier
@@ -254,6 +275,7 @@ def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
     printed = capsys.readouterr().out
     assert "on 20 of the run's validation rows: logits within" in printed
     assert "the same exits" in printed
+    assert 'exported/runner.py exported --pair "A text." "Another."' in " ".join(printed.split())
     ours = EarlyExitClassifier.from_pretrained(f"{RUN}/model", precision="float32")
     theirs = EarlyExitClassifier.from_pretrained("exported", backend="onnx")
     for settings in ({}, {"threshold": 0.9}, {"speedup": 1}, {"batch_size": 1}, {"max_length": 4}):
@@ -279,6 +301,7 @@ def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
         line.rsplit(",")[-1] for line in torchs.splitlines()
     ]
 
+    said_by_the_runner(capsys)
     refusals(capsys)
 
 
@@ -308,6 +331,9 @@ def refusals(capsys):
 
     one = ["--pair", *PAIRS[0]]
     assert "python -m mebert export" in told("predict", f"{RUN}/model", *one, "--backend", "onnx")
+    assert "which runs on ONNX Runtime alone" in told("predict", "exported", *one, "--backend", "torch")
+    write_rows(Path("one.csv"), [{"text": "a"}])
+    assert "one.csv has the column 'text' alone, and the model reads pairs" in told("predict", "exported", "one.csv")
     assert "has its own; leave it out" in told("predict", "exported", *one, "--precision", "int8")
     assert "has shrink alone" in told("predict", "exported", *one, "--engine", "refill")
     assert "is not in this export" in told("predict", "exported", *one, "--policy", "patience", "--threshold", "0.5")
