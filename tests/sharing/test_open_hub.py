@@ -102,6 +102,7 @@ def test_commands_take_an_id_with_a_revision(hub, here, capsys):
     assert "is on the Hub, where nothing can be stored" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_cascade_is_opened(hub, tmp_path):
     model = CascadeModel([tiny_model(), tiny_model()])
     model.save_pretrained(tmp_path, policy=Entropy(0.3))
