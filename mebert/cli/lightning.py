@@ -38,6 +38,7 @@ from mebert.cli.interruption import ends_cleanly
 from mebert.cli.settings import Command, experiment_folder, prepare
 from mebert.commands.parser import UserErrorParser
 from mebert.data.label_names import fill_in_labels
+from mebert.data.model_rows import columns_of
 from mebert.errors import UserError, error_chain
 from mebert.exit_predictor import save_predictors
 from mebert.loggers.wandb_logger import describe_runs, end_runs
@@ -247,6 +248,7 @@ class MebertCLI(LightningCLI):
         if trainer.is_global_zero:
             folder, read = run_folder(trainer), getattr(self.datamodule, "text_settings", {})
             separator = getattr(getattr(self.datamodule, "label_form", None), "separator", None)
+            columns = columns_of(self.datamodule)
             self.model.model.save_pretrained(
                 folder / "model",
                 getattr(self.datamodule, "tokenizer", None),
@@ -258,6 +260,7 @@ class MebertCLI(LightningCLI):
                 **{name: read.get(name) for name in ("max_length", "num_texts")},
                 **({} if read.get("stride") is None else {"stride": read["stride"]}),
                 **({} if separator is None else {"label_separator": separator}),
+                **({} if columns is None else {"columns": columns.model_dump()}),
             )
             save_predictors(folder / "model", self.model.exit_predictors)
             self._store_once(RunFolder(folder), Path(best))

@@ -46,6 +46,8 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
         raise UserError(f"the models of a cascade must read long texts alike (data.stride); they read them: {of_each}")
     if specs[-1].label_separator is not None:
         read["label_separator"] = specs[-1].label_separator
+    if specs[-1].columns is not None:
+        read["columns"] = specs[-1].columns.model_dump()
     if specs[-1].stride is not None:
         read["stride"] = specs[-1].stride
     if read["max_length"] is not None:

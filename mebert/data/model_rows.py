@@ -18,7 +18,7 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.data.tokenizers import check_vocabulary, load_tokenizer, saved_in, tell_unknown_length
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
-from mebert.storage.model_spec import ModelSpec
+from mebert.storage.model_spec import ModelSpec, TrainedColumns
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
@@ -108,6 +108,14 @@ def run_data(folder: str, model: MultiExitModel, max_length: int | None = None) 
     if not isinstance(data, SplitLoaders):
         raise UserError(f"{config}: {type(data).__name__} has no splits of texts; give task or file")
     return _fitting(data, model, str(config))
+
+
+def columns_of(data: object) -> TrainedColumns | None:
+    """The columns that a data module reads; None where it has no texts by column."""
+    texts, label = getattr(data, "text_columns", None), getattr(data, "label_column", None)
+    if not texts or not label:
+        return None
+    return TrainedColumns(text_columns=list(texts), label_column=label)
 
 
 def _own_rows(class_path: Any) -> type[SplitLoaders] | None:

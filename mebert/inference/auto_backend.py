@@ -95,8 +95,9 @@ class AutoBackend(Generic[Torch]):
 
     def __init__(self, torch: Torch, onnx: OnnxBackend) -> None:
         self.torch, self.onnx = torch, onnx
-        words = " ".join(["a"] * WORDS)
-        text: Any = words if onnx.num_texts != 2 else (words[:WORDS], words[:WORDS])
+        words = ["a"] * WORDS
+        half = " ".join(words[: WORDS // 2])
+        text: Any = " ".join(words) if onnx.num_texts != 2 else (half, half)
 
         def run(backend: Callable[..., Any], size: int) -> None:
             backend([text] * size, batch_size=size, speedup=1)

@@ -12,7 +12,8 @@ from mebert.choices import ProblemType
 from mebert.errors import UserError
 from mebert.onnx.up_to_date import MANIFEST, export_command, what_changed
 from mebert.storage.hub_folder import ONNX, check_no_revision, hub_folder
-from mebert.storage.model_spec import Expected
+from mebert.storage.json_values import check_values
+from mebert.storage.model_spec import Expected, TrainedColumns
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.run_folder import export_folder, find_model
 from mebert.storage.thresholds import Threshold, as_threshold
@@ -111,6 +112,9 @@ class OnnxBackend:
         manifest = self.runner.manifest
         self.exit_layers = tuple(manifest["exit_layers"])
         self.max_length, self.num_texts = manifest["max_length"], manifest["num_texts"]
+        stored = manifest.get("columns")
+        self.columns = None if stored is None else check_values(TrainedColumns, stored, f"{folder}/{MANIFEST}: columns")
+        self.label_separator: str | None = manifest.get("label_separator")
         self.precision = manifest["precision"]
         self.problem_type: ProblemType = manifest["problem_type"]
         self.multi_label = self.problem_type == "multi_label_classification"

@@ -161,6 +161,8 @@ def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
         "longest": source.longest,
         "stride": spec.stride,
         "num_texts": spec.num_texts,
+        "columns": None if spec.columns is None else spec.columns.model_dump(),
+        "label_separator": spec.label_separator,
         "pad_token_id": tokenizer.pad_token_id or 0,
         "truncation_side": tokenizer.truncation_side,
         "split_special_tokens": bool(tokenizer.split_special_tokens),

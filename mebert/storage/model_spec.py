@@ -62,6 +62,13 @@ class PrototypeSpec(_Values):
     gamma: Annotated[Finite, Field(gt=0, le=1)]
 
 
+class TrainedColumns(_Values):
+    """Columns of the files of the training: of the one or two texts, in the model's order, and of the label."""
+
+    text_columns: Annotated[list[str], Field(min_length=1, max_length=2)]
+    label_column: str = "label"
+
+
 class Guarantee(_Values):
     """A threshold with a bound on the loss, and how it was found (`mebert.calibration`)."""
 
@@ -146,6 +153,7 @@ class ModelSpec(_Values):
         max_length: Tokens to which the model's texts were cut in training and calibration; None where it is not known.
         stride: Tokens by which the windows overlap in which longer texts are read; None: they are cut.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
+        columns: Of the files of the training, by whose names other files are read; None where they are not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
     """
 
@@ -173,6 +181,7 @@ class ModelSpec(_Values):
     max_length: Size | None = None
     stride: NonNegativeInt | None = None
     num_texts: Literal[1, 2] | None = None
+    columns: TrainedColumns | None = None
     mebert_version: str | None = None
 
     @field_validator("exit_layers")

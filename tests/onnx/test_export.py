@@ -291,18 +291,28 @@ def test_from_a_run_to_answers_without_pytorch(in_trained_run, capsys):
     done = subprocess.run(words, cwd="exported", capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([(p.label, p.exit) for p in ours(PAIRS)])
 
-    write_rows(Path("own.csv"), [{"hypothesis": a, "premise": b} for a, b in PAIRS[:2]])
-    columns = ["--text_column", "hypothesis", "--text_pair_column", "premise"]
-    assert main(["predict", "exported", "own.csv", *columns]) == 0
-    onnx = capsys.readouterr().out
-    assert main(["predict", RUN, "own.csv", *columns, "--precision", "float32"]) == 0
-    torchs = capsys.readouterr().out
-    assert [line.rsplit(",")[-1] for line in onnx.splitlines()] == [
-        line.rsplit(",")[-1] for line in torchs.splitlines()
-    ]
-
+    shutil.copytree("exported", f"{RUN}/exported")
+    rows = [{"premise": b, "hypothesis": a, "label": "neutral"} for a, b in PAIRS[:2]]
+    write_rows(Path("own.csv"), rows)
+    by_name(capsys, *(("exported",), (RUN, "--backend", "onnx"), (RUN, "--backend", "auto", "--precision", "float32")))
     said_by_the_runner(capsys)
     refusals(capsys)
+
+
+def by_name(capsys, *models):
+    """A file's columns are found by the names of the training, in its order, whatever runs the model."""
+    exits, points = [], []
+    for words in ([RUN, "--precision", "float32"], *models):
+        assert main(["predict", words[0], "own.csv", *words[1:]]) == 0
+        printed = capsys.readouterr()
+        header, *rows = printed.out.splitlines()
+        assert header.startswith("index,hypothesis,premise,label,"), words
+        assert [row.split(",")[1:3] for row in rows] == [[*pair] for pair in PAIRS[:2]]
+        exits.append([row.rsplit(",")[-1] for row in rows])
+        points.append(re.search("column 'label': .*", printed.err)[0])
+    assert exits == exits[:1] * len(exits)
+    assert points == points[:1] * len(points)
+    shutil.rmtree(f"{RUN}/exported")
 
 
 def alone_as_all(ours, runner):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from mebert.commands.export.check import TOLERANCE, Compared, Way, check_tokens, compare, rows_of
 from mebert.commands.export.command import export
-from mebert.data.model_rows import trained_length
+from mebert.data.model_rows import columns_of, run_data, trained_length
 from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
@@ -39,6 +40,9 @@ def run_export(settings: export) -> None:
     policy, tokenizer = load_policy(folder, model), load_tokenizer(folder)
     if policy is None:
         raise UserError(f"{settings.model} was saved without a policy; calibrate it first, with --use NAME")
+    if spec.columns is None:  # of an earlier mebert, whose run may say them
+        with suppress(UserError):
+            spec.columns = columns_of(run_data(folder, model))
     longest = min(model.adapter.max_length, int(min(tokenizer.model_max_length, 2**31)))
     source = Source(folder, model, policy, tokenizer, spec, trained_length(folder, model), longest)
     int8 = settings.precision == "int8"

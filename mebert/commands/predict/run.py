@@ -23,6 +23,7 @@ from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.classifier import EarlyExitClassifier, Prediction
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
+from mebert.models.multi_exit import MultiExitModel
 from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
 from mebert.report.prediction_files import Chunk, check_prediction_path, label_cells, print_table, write_table
 from mebert.report.prediction_score import PredictionScore
@@ -49,7 +50,7 @@ def run_predict(settings: PredictSettings) -> None:
     classifier = _for_batches(opened, settings) if isinstance(opened, AutoBackend) else opened
     numbers = settings.threshold, settings.speedup, settings.max_drop
     point = classifier.point_of(settings.policy, *numbers)
-    trained = _trained_on(named, classifier, required=settings.own_rows)
+    trained = _trained_on(named, opened, required=settings.own_rows)
     form = _label_form(named, classifier, trained)
     texts = open_texts(settings, trained, classifier.num_texts, form)
     answers = classifier(
@@ -136,18 +137,27 @@ def _label_form(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend
     """How labels stand in a file: as in that of the training."""
     if not classifier.multi_label:
         return ONE_LABEL
-    if trained is not None:
-        return LabelForm(True, trained.label_form.separator)
-    stored = None if named.model is None else ModelSpec.read(named.model).label_separator
+    if (form := getattr(trained, "label_form", None)) is not None:
+        return LabelForm(True, form.separator)
+    if isinstance(classifier, OnnxBackend):
+        stored = classifier.label_separator
+    else:
+        stored = None if named.model is None else ModelSpec.read(named.model).label_separator
     return LabelForm(True, stored or DEFAULT_SEPARATOR)
 
 
-def _trained_on(named: NamedModel, classifier: EarlyExitClassifier | OnnxBackend, required: bool) -> Any:
-    """The data of the run, for its rows or the names of its columns; None where it is not known."""
+def _trained_on(named: NamedModel, opened: Any, required: bool) -> Any:
+    """The data of the run, for its rows and the names of its columns; else the names stored with the model, or None.
+
+    Whatever backend answers: a model of pairs that reads the columns in another order gives other answers.
+    """
     with nullcontext() if required else suppress(UserError):
-        if isinstance(classifier, EarlyExitClassifier) and named.run is not None and named.model is not None:
-            return run_data(named.model, classifier.model)
-    return None
+        if named.run is not None and named.model is not None:
+            exported = isinstance(opened, OnnxBackend)
+            return run_data(named.model, MultiExitModel.from_pretrained(named.model) if exported else opened.model)
+    if isinstance(opened, OnnxBackend):
+        return opened.columns
+    return None if named.model is None else ModelSpec.read(named.model).columns
 
 
 def _chunks(

@@ -19,6 +19,7 @@ from mebert.metrics.curve import replay, speedup_layers
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_value
 from mebert.report.layout import print_pairs, print_table, report_table
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import find_model
 from mebert.storage.stored_weights import trained_folder
 
@@ -31,7 +32,8 @@ def run_test(settings: TestSettings) -> None:
     numbers = settings.threshold, settings.speedup, settings.max_drop
     policy = classifier.choose_policy(settings.policy, *numbers)
     point = classifier.point_of(settings.policy, *numbers)
-    model, trained = classifier.model, None
+    model = classifier.model
+    trained: Any = ModelSpec.read(folder).columns
     if named.run is not None:
         with suppress(UserError):  # its data is not here: names of columns are found, and the metric is the usual one
             trained = run_data(folder, model)
