@@ -7,6 +7,7 @@ Nothing here imports PyTorch.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -109,13 +110,18 @@ class PredictRequest(BaseModel):
 
     @property
     def speed(self) -> Speed:
-        """What it asks for."""
-        threshold = tuple(self.threshold) if isinstance(self.threshold, list) else self.threshold
-        return Speed(self.speedup, self.max_drop, threshold)
+        """What it asks for; -0 is 0."""
+        given = self.threshold
+        threshold = tuple(one + 0.0 for one in given) if isinstance(given, list) else _positive(given)
+        return Speed(self.speedup, _positive(self.max_drop), threshold)
 
     def field_of(self, place: int) -> str:
         """The key of one of its inputs."""
         return f"texts.{place}" if self.texts is not None else "pair" if self.pair is not None else "text"
+
+
+def _positive(number: float | None) -> float | None:
+    return None if number is None else number + 0.0
 
 
 def example_request(texts_per_input: int | None, many: bool = False) -> dict[str, Any]:
@@ -201,6 +207,10 @@ def parse_request(body: bytes | bytearray, limits: Limits) -> PredictRequest:
     if (unknown := next((key for key in values if key not in PredictRequest.model_fields), None)) is not None:
         known = ", ".join(PredictRequest.model_fields)
         raise Refused(422, f"{brief(unknown)} is no key of a request; known: {known}", unknown[:80])
+    names = [name for name, _ in json.loads(body, object_pairs_hook=list, parse_int=float)]
+    if len(names) > len(values):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise Refused(422, f"{twice} is given twice; give it once", twice)
     given = [name for name in ("text", "pair", "texts") if values.get(name) is not None]
     if len(given) != 1:
         what = f"{' and '.join(given)} were both given; give one of them" if given else "give text, pair or texts"
@@ -231,6 +241,7 @@ def _refused(error: ValidationError) -> Refused:
     if name == "texts" and inner:
         message = "must be a text, or a pair of texts [a, b]"
     if name == "pair":
+        field = "pair"
         message = "must be two texts [a, b]"
     if name == "threshold":
         message = "must be a number in [0, 1], or a list with one for each exit but the last"

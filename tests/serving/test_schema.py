@@ -28,6 +28,9 @@ def test_a_text_a_pair_and_a_list():
     assert request(pair=["a", "b"], text=None).inputs == [("a", "b")]
     assert request(texts=["a", ["b", "c"]], speedup=2).inputs == ["a", ("b", "c")]
     assert request(text="a", threshold=[0, 0.5]).speed == Speed(threshold=(0.0, 0.5))
+    assert request(text="a", threshold=-0.0).speed.name == "threshold"
+    assert str(request(text="a", threshold=[-0.0, 0.5]).speed.threshold) == "(0.0, 0.5)"
+    assert str(request(text="a", max_drop=-0.0).speed.max_drop) == "0.0"
     assert [Speed(speedup=2.0).name, Speed(max_drop=0.01).name, Speed().name] == [
         "speedup 2",
         "max_drop 0.01",
@@ -52,7 +55,9 @@ REFUSED = {
     b'{"text": 5}': (422, "text"),
     b'{"text": {"a": 1}}': (422, "text"),
     b'{"text": "a", "texts": ["b"]}': (422, "texts"),
-    b'{"pair": ["a"]}': (422, "pair.1"),
+    b'{"pair": ["a"]}': (422, "pair"),
+    b'{"text": "a", "text": "b"}': (422, "text"),
+    b'{"text": "a", "speedup": ' + b"9" * 4000 + b', "text": "b"}': (422, "text"),
     b'{"pair": "ab"}': (422, "pair"),
     b'{"texts": []}': (422, "texts"),
     b'{"texts": ["a", 5]}': (422, "texts.1"),

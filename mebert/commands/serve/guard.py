@@ -20,6 +20,7 @@ OPEN = frozenset({"/health"})  # while the server stops, too
 KEYLESS = OPEN | {"/", "/docs", "/openapi.json"}  # describe the API, which is no secret
 DISCARD_BYTES, DISCARD_SECONDS = 2**24, 5.0  # of a body that is not wanted, so that its sender reads the answer
 BUSY_RETRY = 1  # seconds
+START_RETRY = 5  # while no worker can start
 
 
 class Guard:

@@ -14,7 +14,7 @@ from litserve.server import BaseRequestHandler
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mebert.commands.serve.guard import BUSY_RETRY, discard, read_body, refusal_response
+from mebert.commands.serve.guard import BUSY_RETRY, START_RETRY, discard, read_body, refusal_response
 from mebert.commands.serve.metrics import Metrics
 from mebert.commands.serve.shared import Shared
 from mebert.serving.control import TICK, PointControl
@@ -126,6 +126,8 @@ class PredictHandler(BaseRequestHandler):
         return answer
 
     def _check_room(self, more: int) -> None:
+        if self.shared.none_can_start:
+            raise _nobody()
         if self.texts + more > self.max_queue:
             raise Refused(503, f"{self.texts:,} texts wait already, of {self.max_queue:,}", retry_after=BUSY_RETRY)
 
@@ -184,6 +186,9 @@ class PredictHandler(BaseRequestHandler):
                 self._last_death = now
                 _end([one for one in self.waiting.values() if one.worker == worker])
         self._deaths = deaths
+        if self.shared.none_can_start:
+            for one in self.waiting.values():
+                one.end(_nobody())
         if now - self._last_death < self.timeout + EMPTY_FOR:
             # A request can be lost on its way to a worker that is killed: none has it, though nothing waits.
             queue = self.server._get_request_queue(self.lit_api.api_path)
@@ -191,6 +196,10 @@ class PredictHandler(BaseRequestHandler):
             self._empty_since = min(self._empty_since, now) if old and queue.empty() else float("inf")
             if now - self._empty_since > EMPTY_FOR:
                 _end(old)
+
+
+def _nobody() -> Refused:
+    return Refused(503, "no worker can start: the log of the server says why", retry_after=START_RETRY)
 
 
 def _end(lost: list[Waiting]) -> None:

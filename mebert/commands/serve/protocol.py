@@ -15,9 +15,11 @@ from mebert.serving.schema import Refused
 CONNECTIONS = 800  # below the usual limit of open files
 HEAD_SECONDS = 10.0  # from the first byte of a head (or the connection) to its end
 HEAD_BYTES = 2**16
+PIECE = 2**12  # bytes, by which heads are measured
 MESSAGE_BYTES = 2**25  # head, body and what chunks and trailers add
 PIPELINED = 32  # requests of one connection that were sent before the answer to the first
 READ_SECONDS = 10.0  # for a client to read its answer before the connection is cut
+CUT_SHORT = Refused(400, "the connection was closed before the whole request was there")
 LATE_HEAD = Refused(408, f"no whole head came within {HEAD_SECONDS:.0f} s")
 
 
@@ -27,7 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: TimerHandle | None = None
-        self._message_bytes = 0
+        self._message_bytes = self._piece = 0
         self._in_head = True
         self._unread_timer: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
@@ -47,7 +49,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """A client that sends no more may still read its answer."""
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle or self.cycle.more_body:
+            answering = not idle and (self.cycle is not self._running or self.cycle.response_started)
+            if not answering and (self._message_bytes or not idle):  # else it is between two requests
+                self._refuse(CUT_SHORT)
             return None
         self.cycle.keep_alive = False
         return True
@@ -56,7 +62,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """As uvicorn's, unless the head or the pipeline is too long."""
         if self.transport.is_closing():
             return
-        self._message_bytes += len(data)
+        for begin in range(0, len(data), PIECE):  # as much can come at once as the system keeps
+            self._piece_received(data[begin : begin + PIECE])
+            if self.transport.is_closing():
+                return
+
+    def _piece_received(self, data: bytes) -> None:
+        self._piece = len(data)
+        self._message_bytes += self._piece
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -72,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """As uvicorn's."""
         super().on_message_begin()
-        self._in_head, self._message_bytes = True, 0
+        self._in_head, self._message_bytes = True, self._piece
 
     def on_headers_complete(self) -> None:
         """As uvicorn's."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from functools import partial
-from pathlib import Path
 
 from mebert.commands.serve.command import serve
 from mebert.errors import UserError
@@ -40,26 +38,23 @@ def run_serve(settings: serve) -> None:
     if key is not None and not key.strip():
         raise UserError(f"{API_KEY} is set, but empty: give it a key, or unset it")
     control = _control(settings)
-    server.free_port(settings.host, settings.port)
+    listener = server.bound_socket(settings.host, settings.port)
     threads = settings.threads or max(1, _cores() // settings.workers)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # of the workers: libraries read them at their start
         os.environ.setdefault(name, str(threads))
-    with tempfile.TemporaryDirectory(prefix="mebert-serve-") as folder:
-        opened = worker.ModelSettings(
-            model, settings.backend, settings.precision, settings.device, threads, settings.batch_size
-        )
-        shared = Shared(settings.workers)
-        server.ModelServer(
-            worker.ClassifierAPI(opened, settings.batch_wait_ms / 1000, Path(folder), shared),
-            settings.workers,
-            Limits(settings.max_request_bytes, settings.max_texts, settings.max_text_chars),
-            settings.max_queue,
-            settings.timeout,
-            settings.drain,
-            key,
-            control,
-            lambda info: print(start_line(settings, info, key is not None), flush=True),
-        ).serve(settings.host, settings.port)
+    backend = "onnx" if settings.backend == "auto" and is_exported(model) else settings.backend  # of each restart, too
+    opened = worker.ModelSettings(model, backend, settings.precision, settings.device, threads, settings.batch_size)
+    server.ModelServer(
+        worker.ClassifierAPI(opened, settings.batch_wait_ms / 1000, Shared(settings.workers)),
+        settings.workers,
+        Limits(settings.max_request_bytes, settings.max_texts, settings.max_text_chars),
+        settings.max_queue,
+        settings.timeout,
+        settings.drain,
+        key,
+        control,
+        lambda info: print(start_line(settings, info, key is not None), flush=True),
+    ).serve(settings.host, listener)
 
 
 def _control(settings: serve) -> MakeControl:

@@ -13,7 +13,9 @@ import threading
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from http.client import HTTPConnection
+from http.client import HTTPException as NoHTTP
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -32,7 +34,7 @@ from mebert.commands.serve.metrics import Metrics
 from mebert.commands.serve.openapi import with_the_models_facts
 from mebert.commands.serve.protocol import BoundedProtocol
 from mebert.commands.serve.shared import DRAINING, SERVING, STOPPING
-from mebert.commands.serve.worker import FAILURE, INFO, WARNINGS, ClassifierAPI
+from mebert.commands.serve.worker import INFO, WARNINGS, ClassifierAPI
 from mebert.errors import UserError
 from mebert.serving.control import MakeControl
 from mebert.serving.model import ModelInfo
@@ -41,6 +43,7 @@ from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, Predi
 MONITOR_SECONDS = 0.25
 PAUSE = 5.0  # seconds before a worker that died within as many after its start is started again
 TELL_SECONDS = 0.5  # for clients with an open connection to learn that the server stops
+BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 CLOSE_SECONDS = 5  # for connections, once every request is answered
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorAnswer, "description": what}
@@ -52,6 +55,9 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "No room, no answer in time, or the worker died: send it again after `Retry-After` seconds.",
     }.items()
 }
+
+
+logger = logging.getLogger(__name__)
 
 
 class ServerInfo(ModelInfo):
@@ -102,6 +108,7 @@ class ModelServer(litserve.LitServer):
         self.failure: str | None = None
         self.inference_workers: list[Any] = []
         self._started: dict[int, float] = {}
+        self._told: dict[int, str] = {}  # of each worker, the last line on why it is started again
         self._predict = (max_queue, timeout)
         super().__init__(
             api,
@@ -116,6 +123,7 @@ class ModelServer(litserve.LitServer):
         )
         self.monitor_internal = MONITOR_SECONDS
         self.uvicorn_graceful_timeout = CLOSE_SECONDS
+        self.app.router.redirect_slashes = False  # FastAPI would redirect to whatever host the request names
         usual = self.app.openapi
         self.app.openapi = lambda: with_the_models_facts(usual(), self.info, key is not None)
         self.app.title, self.app.version = "mebert", mebert.__version__
@@ -123,12 +131,17 @@ class ModelServer(litserve.LitServer):
             "An early-exit classifier: `POST /predict` with a text, a pair or a list, and a speed if wanted."
         )
 
-    def serve(self, host: str, port: int) -> None:
+    def serve(self, host: str, listener: socket.socket) -> None:
         """Answer until SIGTERM or Ctrl-C.
 
+        Args:
+            host: Where to listen.
+            listener: Of `bound_socket`; it listens once a worker can answer.
+
         Raises:
-            UserError: The model cannot be opened, or the process that speaks HTTP has died.
+            UserError: The model cannot be opened, another process took the port, or the one that speaks HTTP has died.
         """
+        self._listener, port = listener, listener.getsockname()[1]
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.shared.on_signal)
         self._address = ("127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host, port)
@@ -136,6 +149,7 @@ class ModelServer(litserve.LitServer):
             self.run(
                 host=host,
                 port=port,
+                fd=listener.fileno(),  # nothing is bound again
                 num_api_servers=1,
                 log_level="error",
                 generate_client_file=False,
@@ -167,6 +181,8 @@ class ModelServer(litserve.LitServer):
             serving = self.shared.phase == SERVING and ready > 0
             found = Health(status="ok" if serving else "not ready", workers_ready=ready, workers=len(states))
             return JSONResponse(found.model_dump(), 200 if serving else 503)
+
+        app.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
 
         @app.get("/info", response_model=ServerInfo)
         async def info() -> ServerInfo:
@@ -238,13 +254,13 @@ class ModelServer(litserve.LitServer):
         while not any(state == WorkerSetupStatus.READY for state in self.workers_setup_status.values()):
             failed = any(state == WorkerSetupStatus.ERROR for state in self.workers_setup_status.values())
             if failed or not all(worker.is_alive() for worker in self.inference_workers):
-                self._stop_all()
-                file = self.api.folder / FAILURE
                 said = "a worker could not start: is there enough memory? (--workers, and what it printed above)"
-                raise UserError(file.read_text(encoding="utf-8") if file.is_file() else said)
+                why = next(iter(self.api.failures.values()), said)
+                self._stop_all()
+                raise UserError(why)
             time.sleep(0.05)
-        self.info = ModelInfo.model_validate_json((self.api.folder / INFO).read_bytes())
-        for line in (self.api.folder / WARNINGS).read_text(encoding="utf-8").splitlines():
+        self.info = ModelInfo.model_validate_json(self.api.opened[INFO])
+        for line in self.api.opened[WARNINGS]:
             warnings.warn(line, stacklevel=2)
         try:
             self.handler.control = self.make_control(self.info.operating_points)
@@ -255,17 +271,38 @@ class ModelServer(litserve.LitServer):
     def _init_manager(self, num_api_servers: int) -> Any:
         self._manager: Any = super()._init_manager(num_api_servers)
         self.shared.tell_manager(self._manager._process.pid)
+        self.api.opened, self.api.failures = self._manager.dict(), self._manager.dict()
         return self._manager
 
     def launch_single_inference_worker(self, lit_api: Any, worker_id: int) -> Any:
         """Start a worker again, in the thread that watches them; not while the server stops, and not in a hurry."""
         while self.shared.phase != SERVING:
             time.sleep(1.0)
-        self.shared.count_death(worker_id)
+        self._tell_of_death(worker_id)
         if time.monotonic() - self._started.get(worker_id, -PAUSE) < PAUSE:
             time.sleep(PAUSE)
         self._started[worker_id] = time.monotonic()
         return super().launch_single_inference_worker(lit_api, worker_id)
+
+    def _tell_of_death(self, worker: int) -> None:
+        """Count it, and log it; why a worker cannot be started is said once for each reason."""
+        name, code = f"predict_{worker}", self.inference_workers[worker].exitcode
+        had_started = self.workers_setup_status[name] == WorkerSetupStatus.READY
+        self.workers_setup_status[name] = WorkerSetupStatus.STARTING
+        self.shared.count_death(worker, had_started)
+        ended = f"by signal {-code}" if code < 0 else f"with status {code}"
+        line = f"worker {worker + 1} has died, {ended}, and is started again"
+        if not had_started:
+            why = self.api.failures.pop(worker, f"it ended {ended}")
+            line = f"worker {worker + 1} cannot start, which is tried again every {PAUSE:g} s: {why}"
+        if had_started or line != self._told.get(worker):
+            logger.warning(line)
+        self._told[worker] = line
+
+    def _start_server(self, port: Any, servers: Any, level: Any, sockets: Any, kind: Any, **settings: Any) -> Any:
+        """As LitServe's, with the socket that was bound first; another process may listen there meanwhile."""
+        listen(self._listener)
+        return super()._start_server(port, servers, level, [self._listener], kind, **settings)
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: Any) -> None:
         super()._start_worker_monitoring(manager, uvicorn_workers)
@@ -280,7 +317,9 @@ class ModelServer(litserve.LitServer):
 
         threading.Thread(target=watch, daemon=True, name="watch-http").start()
         while speaker.is_alive():
-            with suppress(OSError), socket.create_connection(self._address, timeout=1.0):
+            with suppress(OSError, NoHTTP), closing(HTTPConnection(*self._address, timeout=1.0)) as connection:
+                connection.request("GET", "/health")
+                connection.getresponse()
                 self.announce(self.info)
                 return
             time.sleep(0.05)
@@ -308,17 +347,35 @@ class ModelServer(litserve.LitServer):
             process.join()
 
 
-def free_port(host: str, port: int) -> None:
-    """Refuse a port that something else listens on.
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket of a port on which nothing listens; it does not yet listen itself.
 
     Raises:
-        UserError: It is in use.
+        UserError: The port is in use.
     """
-    family = socket.AF_INET6 if host == "::" else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise UserError(f"port {port} of {host}: {why}; give another one, such as --port {port + 1}") from None
+    found = socket.socket(socket.AF_INET6 if host == "::" else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        raise _port_error(host, port, error) from None
+    return found
+
+
+def listen(bound: socket.socket) -> None:
+    """Let a socket listen: of several that are bound to one port, the first to do so has it.
+
+    Raises:
+        UserError: Another one has.
+    """
+    try:
+        bound.listen(BACKLOG)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _port_error(host, port, error) from None
+
+
+def _port_error(host: str, port: int, error: OSError) -> UserError:
+    why = error.strerror or str(error)
+    return UserError(f"port {port} of {host}: {why}; give another one, such as --port {port + 1}")

@@ -30,6 +30,9 @@ class Shared:
         self._phase: Any = context.RawValue("i", SERVING)  # written by the main process
         self._manager: Any = context.RawValue("i", 0)  # by it, too: the process id of that with the queues
         self._deaths: Any = context.RawArray("i", workers)  # by it, too: how often each worker has died
+        self._failed: Any = context.RawArray(
+            "i", workers
+        )  # 1 by it where one could not start; 0 by the worker once it could
         self._unanswered: Any = context.RawValue("i", 0)  # by that which speaks HTTP
         self._point: Any = context.RawValue("i", 0)  # by that, too: place of the default operating point
         self.main = os.getpid()
@@ -66,9 +69,20 @@ class Shared:
         """Of each worker."""
         return list(self._deaths)
 
-    def count_death(self, worker: int) -> None:
-        """Tell that a worker has died."""
+    @property
+    def none_can_start(self) -> bool:
+        """Whether each worker has died, and could not start when that was tried last."""
+        return all(self._failed)
+
+    def count_death(self, worker: int, had_started: bool) -> None:
+        """Tell that a worker has died, or could not start."""
         self._deaths[worker] += 1
+        self._failed[worker] |= not had_started
+
+    def tell_start(self, worker: int) -> bool:
+        """Tell that a worker can answer; returns whether it had died before."""
+        self._failed[worker] = 0
+        return self._deaths[worker] > 0
 
     def tell_manager(self, pid: int) -> None:
         """Tell which process holds the queues."""

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import warnings
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -18,11 +19,13 @@ from litserve.loops import LitLoop
 from mebert.choices import PrecisionName
 from mebert.commands.serve.shared import Shared
 from mebert.errors import UserError
+from mebert.onnx.backend import OnnxBackend
+from mebert.onnx.up_to_date import SAME, state_of
 from mebert.serving.model import Answered, BackendName, ServedModel
 from mebert.serving.schema import PredictRequest, Refused, example_request
-from mebert.storage.atomic import write_text
+from mebert.storage.run_folder import find_model
 
-INFO, FAILURE, WARNINGS = "info.json", "failure.txt", "warnings.txt"
+INFO, STATE, WARNINGS = "info", "state", "warnings"
 IDLE = 1.0  # seconds for which an idle worker waits for a request at a time
 
 
@@ -44,37 +47,72 @@ class ClassifierAPI(LitAPI):
     Args:
         settings: Of the model.
         batch_wait: Seconds for which more texts are awaited after the first.
-        folder: Where a worker leaves what the model is (`INFO`) and what it was warned of as it was opened
-            (`WARNINGS`), or why it could not be opened (`FAILURE`).
         shared: With the other processes.
+
+    Attributes:
+        opened: Shared by all processes: what the first worker has opened (`INFO`), in which state it was (`STATE`), and
+            what was warned of (`WARNINGS`).
+        failures: Shared, too: why a worker could not open the model.
     """
 
-    def __init__(self, settings: ModelSettings, batch_wait: float, folder: Path, shared: Shared) -> None:
+    opened: MutableMapping[str, Any]
+    failures: MutableMapping[int, str]
+
+    def __init__(self, settings: ModelSettings, batch_wait: float, shared: Shared) -> None:
         super().__init__(max_batch_size=settings.batch_size, batch_timeout=batch_wait, loop=BatchLoop())
-        self.settings, self.folder, self.shared = settings, folder, shared
+        self.settings, self.shared = settings, shared
+        self._is_local = Path(settings.model).exists()
 
     def setup(self, device: str) -> None:
         """Open the model, in the worker."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.shared.on_signal)
         self.shared.end_with_main()
+        worker = int(os.environ["LITSERVE_WORKER_ID"])
         try:
+            if self._is_local and not Path(self.settings.model).exists():  # else its name may be asked for on the Hub
+                raise UserError(f"{self.settings.model} is not there any more: put it back, or start another server")
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", UserWarning)
                 self.model = ServedModel.open(**vars(self.settings))
+            state = state_now(self.settings.model, self.model)
+            refuse_another(self.settings.model, self.opened.setdefault(STATE, state), state)
         except UserError as error:
-            write_text(str(error), self.folder / FAILURE)
+            self.failures[worker] = str(error)
             logging.getLogger("litserve").setLevel(logging.CRITICAL)  # the main process says it in one line
             raise
         warnings.simplefilter("ignore")  # of empty or odd texts: they are the clients'
         self.model.answer([PredictRequest(**example_request(self.model.classify.num_texts))])  # the first takes longer
         lines = dict.fromkeys(" ".join(str(one.message).split()) for one in told)
-        write_text("\n".join(lines), self.folder / WARNINGS)
-        write_text(self.model.info.model_dump_json(), self.folder / INFO)
+        self.opened.setdefault(WARNINGS, list(lines))
+        self.opened.setdefault(INFO, self.model.info.model_dump_json())
+        if self.shared.tell_start(worker):
+            logging.getLogger(__name__).warning("worker %d is ready again", worker + 1)
 
     def predict(self, x: list[PredictRequest], **kwargs: Any) -> list[Answered | Refused | Exception]:
         """Answers of a batch; those that name no speed are answered at the point that is shared."""
         return self.model.answer(x, self.model.points[self.shared.point].speed)
+
+
+def state_now(model: str, served: ServedModel) -> dict[str, Any]:
+    """What must be the same in every worker: of an export its manifest, which has the digests of its files."""
+    if isinstance(served.classify, OnnxBackend):
+        return dict(served.classify.runner.manifest)
+    return state_of(find_model(model).saved, served.classify.point_of().policy)
+
+
+def refuse_another(model: str, first: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse a model that has been changed since the server was started.
+
+    Raises:
+        UserError: It has; the text says how.
+    """
+    changed = [SAME.get(name, f"another {name}") for name in (first | now) if first.get(name) != now.get(name)]
+    if changed:
+        raise UserError(
+            f"{model} has {' and '.join(changed)} than when the server was started; start the server again to serve "
+            "it as it is now, or put back what was there"
+        )
 
 
 BROKEN = Refused(500, "the text could not be classified")

@@ -7,6 +7,7 @@ import pytest
 from served import free_port
 
 from mebert.cli.main import main
+from mebert.errors import UserError
 
 
 def said(capsys, *args: str) -> str:
@@ -35,6 +36,16 @@ def test_a_port_in_use(export, capsys):
         error = said(capsys, ".", "--port", str(port))
     assert f"port {port} of 127.0.0.1: Address already in use" in error
     assert f"--port {port + 1}" in error
+
+
+def test_of_two_servers_on_one_port_that_start_together_one_has_it():
+    from mebert.commands.serve import server
+
+    port = free_port()
+    with server.bound_socket("127.0.0.1", port) as first, server.bound_socket("127.0.0.1", port) as second:
+        server.listen(first)
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1: Address already in use; .*--port {port + 1}"):
+            server.listen(second)
 
 
 def test_a_key_that_is_empty(export, capsys, monkeypatch):

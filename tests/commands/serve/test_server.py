@@ -124,6 +124,8 @@ def test_other_requests_that_are_none(server):
     assert server.send(b'{"pair": ["\\u0000\\u202e", "\\u001b[31m"]}')[0] == 200
     for head, status in {
         b"GET /health HTTP/1.1\r\nX: " + b"a" * 200_000: 431,
+        b"GET /health HTTP/1.1\r\nX: " + b"a" * 90_000 + b"\r\n\r\n": 431,  # whole, and read at once
+        b"GET /health HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\nBad\r\n\r\n": 400,
         b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n": 431,
         os.urandom(1000): 400,
         b"POST /predict HTTP/1.1\r\nContent-Length: -5\r\n\r\n": 400,
@@ -134,6 +136,12 @@ def test_other_requests_that_are_none(server):
         answer = server.raw(head)
         assert answer.split()[1] == b"%d" % status, head[:60]
         assert json.loads(answer.partition(b"\r\n\r\n")[2]).keys() == {"detail", "field"}
+    for cut in (HEAD[:30], HEAD % 500 + BODY):  # by a client that sends no more, but reads
+        answer = server.raw(cut, half_close=True)
+        assert answer.startswith(b"HTTP/1.1 400 "), cut
+        assert b'"detail": "the connection was closed before the whole request was there"' in answer
+    assert server.raw(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+    assert server.send(BODY, "/predict/", Host="evil.example")[0] == 404, "no redirect to where the client says"
     assert b"200 OK" in server.raw(WHOLE, half_close=True)  # of a client that sends no more, but reads
     assert server.raw(WHOLE * 5).startswith(b"HTTP/1.1 200 OK")  # pipelined
     for _ in range(20):  # clients that go before their answer

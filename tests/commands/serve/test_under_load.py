@@ -213,6 +213,42 @@ def test_an_export_is_served_without_pytorch_and_sigterm_answers_what_it_has(run
     assert server.said.count("\n") == 2
 
 
+def test_a_worker_serves_the_model_of_the_start_or_none(run, tmp_path):
+    done = run_process("export", str(run), "--out", "exported", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    manifest = tmp_path / "exported" / "manifest.json"
+    first = manifest.read_text(encoding="utf-8")
+    with Served(tmp_path / "exported", log=tmp_path / "log.txt") as server:
+        before = server.send(PAIR)[1]
+
+        def kill() -> None:
+            os.kill(server.workers()[0], signal.SIGKILL)
+            wait_until(lambda: server.send(None, "/health", "GET")[0] == 503, 10)
+
+        kill()
+        wait_until(lambda: server.get("/metrics") and server.send(PAIR)[0] == 200)
+        assert "worker 1 has died, by signal 9, and is started again\n" in server.said
+        values = json.loads(first)
+        manifest.write_text(json.dumps(values | {"labels": values["labels"][::-1]}), encoding="utf-8")
+        kill()
+        wait_until(lambda: "no worker can start" in str(server.send(PAIR)[1]))
+        begin = time.monotonic()
+        assert server.send(PAIR)[2]["Retry-After"] == "5"
+        assert time.monotonic() - begin < 1
+        assert "exported has other labels than when the server was started; start the server again" in server.said
+        manifest.parent.rename(tmp_path / "moved")
+        wait_until(lambda: server.said.count("worker 1 cannot start") == 2)
+        time.sleep(10)
+        assert server.said.count("worker 1 cannot start") == 2, "each reason once"
+        assert server.send(None, "/health", "GET")[0] == 503
+        assert "exported is not there any more: put it back, or start another server\n" in server.said
+        (tmp_path / "moved").rename(manifest.parent)
+        manifest.write_text(first, encoding="utf-8")
+        wait_until(lambda: server.send(PAIR)[0] == 200)
+        assert server.send(PAIR)[1] == before
+        assert server.said.count("worker 1 is ready again\n") == 2
+
+
 def test_the_server_ends_with_one_line_when_it_cannot_go_on(run, tmp_path):
     server = Served(run, log=tmp_path / "log.txt")
     speaker = max(set(server.children()) - set(server.workers()))  # the last to be started
