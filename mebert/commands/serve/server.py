@@ -42,6 +42,7 @@ from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, Predi
 
 MONITOR_SECONDS = 0.25
 PAUSE = 5.0  # seconds before a worker that died within as many after its start is started again
+LONGEST_PAUSE = 60.0  # before one that could not start; doubles from PAUSE on, as each try takes time from the others
 TELL_SECONDS = 0.5  # for clients with an open connection to learn that the server stops
 BACKLOG = 2048  # connections that wait to be accepted, as uvicorn has it
 CLOSE_SECONDS = 5  # for connections, once every request is answered
@@ -108,6 +109,8 @@ class ModelServer(litserve.LitServer):
         self.failure: str | None = None
         self.inference_workers: list[Any] = []
         self._started: dict[int, float] = {}
+        self._failed_starts: dict[int, int] = {}  # of each worker, since it ran
+        self._due: dict[int, float] = {}  # when those that are dead are started again
         self._told: dict[int, str] = {}  # of each worker, the last line on why it is started again
         self._predict = (max_queue, timeout)
         super().__init__(
@@ -275,17 +278,28 @@ class ModelServer(litserve.LitServer):
         return self._manager
 
     def launch_single_inference_worker(self, lit_api: Any, worker_id: int) -> Any:
-        """Start a worker again, in the thread that watches them; not while the server stops, and not in a hurry."""
-        while self.shared.phase != SERVING:
-            time.sleep(1.0)
-        self._tell_of_death(worker_id)
-        if time.monotonic() - self._started.get(worker_id, -PAUSE) < PAUSE:
-            time.sleep(PAUSE)
-        self._started[worker_id] = time.monotonic()
+        """Start a worker again when it is time to; until then it is asked again, in the thread that watches them."""
+        dead = self.inference_workers[worker_id]
+        if self.shared.phase != SERVING:
+            return dead
+        now = time.monotonic()
+        if worker_id not in self._due:
+            self._due[worker_id] = now + self._pause(worker_id, self._tell_of_death(worker_id), now)
+        if now < self._due[worker_id]:
+            return dead
+        del self._due[worker_id]
+        self._started[worker_id] = now
         return super().launch_single_inference_worker(lit_api, worker_id)
 
-    def _tell_of_death(self, worker: int) -> None:
-        """Count it, and log it; why a worker cannot be started is said once for each reason."""
+    def _pause(self, worker: int, had_started: bool, now: float) -> float:
+        if had_started:
+            self._failed_starts[worker] = 0
+            return PAUSE if now - self._started.get(worker, -PAUSE) < PAUSE else 0.0
+        failed = self._failed_starts[worker] = self._failed_starts.get(worker, 0) + 1
+        return min(PAUSE * 2 ** min(failed - 1, 10), LONGEST_PAUSE)
+
+    def _tell_of_death(self, worker: int) -> bool:
+        """Count and log it, why a worker cannot start once for each reason; returns whether it had started."""
         name, code = f"predict_{worker}", self.inference_workers[worker].exitcode
         had_started = self.workers_setup_status[name] == WorkerSetupStatus.READY
         self.workers_setup_status[name] = WorkerSetupStatus.STARTING
@@ -294,10 +308,12 @@ class ModelServer(litserve.LitServer):
         line = f"worker {worker + 1} has died, {ended}, and is started again"
         if not had_started:
             why = self.api.failures.pop(worker, f"it ended {ended}")
-            line = f"worker {worker + 1} cannot start, which is tried again every {PAUSE:g} s: {why}"
+            again = f"tried again {PAUSE:g} to {LONGEST_PAUSE:g} s later"
+            line = f"worker {worker + 1} cannot start ({again}): {why}"
         if had_started or line != self._told.get(worker):
             logger.warning(line)
         self._told[worker] = line
+        return had_started
 
     def _start_server(self, port: Any, servers: Any, level: Any, sockets: Any, kind: Any, **settings: Any) -> Any:
         """As LitServe's, with the socket that was bound first; another process may listen there meanwhile."""
