@@ -80,6 +80,7 @@ class PretrainedModel(nn.Module, ABC):
     exit_temperatures: tuple[float, ...] = ()
     score_bounds: Mapping[float, tuple[tuple[float, float], ...]] = MappingProxyType({})
     window: int | None = None  # tokens of the windows in which it reads long texts; None: they are cut
+    base_model: str | None = None  # Hub id of the encoder from which it was trained; None as in `ModelSpec`
 
     @abstractmethod
     def spec(self) -> ModelSpec:
@@ -111,6 +112,8 @@ class PretrainedModel(nn.Module, ABC):
         folder = Path(folder)
         if self.exit_temperatures:
             extra["exit_temperatures"] = list(self.exit_temperatures)
+        if self.base_model is not None:
+            extra.setdefault("base_model", self.base_model)
         if self.score_bounds:
             extra["score_bounds"] = {share: [list(b) for b in bounds] for share, bounds in self.score_bounds.items()}
         spec = self.spec().with_values(policy=None if policy is None else policy.spec(), **extra)
@@ -240,7 +243,7 @@ class PretrainedModel(nn.Module, ABC):
         """The model of a folder or Hub id whose `exits.json` has been read; `from_pretrained` finds the class."""
         model = cls.build(path, settings)
         model.exit_temperatures = tuple(settings.exit_temperatures) or model.exit_temperatures
-        model.window = settings.window
+        model.window, model.base_model = settings.window, settings.base_model
         model.score_bounds = {c: tuple((b[0], b[1]) for b in bounds) for c, bounds in settings.score_bounds.items()}
         if Path(path).is_dir() and not (Path(path) / EXITS_FILE).is_file():
             raise UserError(f"{path} has no {EXITS_FILE}; {SAVE_ANEW}")

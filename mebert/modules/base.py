@@ -6,6 +6,7 @@ Shapes: B batch, C classes, E exits, F feature.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -159,6 +160,8 @@ class MultiExitModule(EarlyExitModule):
         )
         pretrained = hp["encoder"] if hp["encoder_config"] is None else None
         self.starts_from_pooler = start_from_pooler(model, pretrained, hp["pretrained_pooler"])
+        if pretrained is not None and not Path(pretrained).exists():  # known here alone: such a path may be relative
+            model.base_model = pretrained
         return model
 
     def exit_layers(self, num_layers: int) -> list[int] | None:

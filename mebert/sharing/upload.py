@@ -78,7 +78,7 @@ def upload(folder: Path, target: Target, message: str) -> str:
     if not token:
         raise UserError(f"push needs a token with write access, and there is none: log in with {LOG_IN}")
     api = HfApi(token=token, library_name="mebert")
-    with push_errors(target.repo):
+    with push_errors(target.repo), _quiet_retries():
         owner = api.whoami()
         names = [owner["name"], *(one["name"] for one in owner.get("orgs", []))]
         if (user := target.repo.partition("/")[0]) not in names:
@@ -93,6 +93,19 @@ def upload(folder: Path, target: Target, message: str) -> str:
         added = [CommitOperationAdd(name, path) for name, path in new.items()]
         api.create_commit(target.repo, [*gone, *added], commit_message=message)
     return f"{api.endpoint}/{target.repo}"
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Hide what huggingface_hub says of each attempt; the last one's fault is an error."""
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _files_there(api: HfApi, target: Target) -> list[str]:

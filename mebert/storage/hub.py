@@ -80,6 +80,8 @@ def connection_fault(chain: list[BaseException], instead: str = "", besides: str
         besides: What else is wrong where the Hub cannot be reached.
     """
     hub, status = hub_address(), _status(chain)
+    if any(isinstance(link, UnicodeEncodeError) and link.encoding == "ascii" for link in chain):  # of its header
+        return "the token has a character that no token of the Hub has: hf auth login, or set HF_TOKEN anew"
     if status == 429 or status >= 500:
         return f"the Hub at {hub} is overloaded or out of order (HTTP {status}); try again later{instead}"
     if any(type(link).__name__.endswith("Timeout") for link in chain):

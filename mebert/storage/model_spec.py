@@ -154,6 +154,7 @@ class ModelSpec(_Values):
         stride: Tokens by which the windows overlap in which longer texts are read; None: they are cut.
         num_texts: Texts that the model reads at a time, 1 or 2 (pairs); None where it is not known.
         columns: Of the files of the training, by whose names other files are read; None where they are not known.
+        base_model: Hub id of the encoder from which it was trained; None: a folder, random weights, or not known.
         mebert_version: The version that wrote the file; None of 0.1.0.
     """
 
@@ -182,6 +183,7 @@ class ModelSpec(_Values):
     stride: NonNegativeInt | None = None
     num_texts: Literal[1, 2] | None = None
     columns: TrainedColumns | None = None
+    base_model: str | None = None
     mebert_version: str | None = None
 
     @field_validator("exit_layers")
