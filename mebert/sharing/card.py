@@ -235,7 +235,7 @@ def _training(facts: CardFacts) -> Iterator[str]:
     items = {
         "data": f"{plain_markdown(training.data)}{dataset}",
         **({} if training.dataset_type == BUILT_IN else {"licence of the data": licence}),
-        "encoder": plain_markdown(facts.base_model or facts.encoder),
+        "encoder": plain_markdown(facts.spec.base_model or facts.encoder),
         "recipe": recipe,
         **({} if training.source is None else {"paper": _linked(plain_markdown(training.source))}),
         "settings": ", ".join(f"{name} {plain_markdown(value)}" for name, value in training.settings.items()),

@@ -78,7 +78,6 @@ class CardFacts:
         repo: `user/name`.
         spec: Of the model.
         encoder: In words: family, layers, width.
-        base_model: The Hub id of the encoder from which it was trained; None: another one.
         licence: As the Hub names it; None: it is to be filled in.
         policy: Name of the exit policy and its threshold; None: it has none.
         training: None where it is not known.
@@ -94,7 +93,6 @@ class CardFacts:
     repo: str
     spec: ModelSpec
     encoder: str
-    base_model: str | None = None
     licence: str | None = None
     policy: tuple[str, Threshold] | None = None
     training: Training | None = None

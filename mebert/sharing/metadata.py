@@ -24,7 +24,7 @@ def card_metadata(facts: CardFacts) -> ModelCardData:
         library_name=LIBRARY,
         pipeline_tag=TASK,
         tags=["early-exit", "bert", *(["onnx"] if facts.onnx else [])],
-        base_model=facts.base_model,
+        base_model=facts.spec.base_model,
         datasets=None if training is None or training.dataset is None else [training.dataset[0]],
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=facts.repo.rpartition("/")[2],

@@ -14,7 +14,6 @@ from tiny import tiny_model, words_tokenizer
 
 from mebert import EarlyExitClassifier, Entropy
 from mebert.cli.main import main
-from mebert.commands.push.training import training_of
 from mebert.errors import UserError
 from mebert.sharing.card import model_card
 from mebert.sharing.facts import CardFacts, Training
@@ -124,18 +123,20 @@ def test_own_rows_stay_here(hub, in_trained_run):
     config = yaml.safe_load(Path(RUN, "config.yaml").read_text())
     config["data"] = {"class_path": "mebert.TextDataModule", "init_args": {"train_file": "/home/me/customers.csv"}}
     config["model"]["class_path"] = "my_recipes.Mine"
-    config["model"]["init_args"] |= {"encoder_config": None, "encoder": "org/name", "teacher": "/home/me/teacher"}
+    config["model"]["init_args"] |= {"encoder_config": None, "encoder": "acme/secret", "teacher": "/home/me/teacher"}
     Path(RUN, "config.yaml").write_text(yaml.safe_dump(config))
-    assert training_of(Path(RUN, "config.yaml"))[1] is None, (
-        "a folder that is gone, such as models/mine, for all we know"
-    )
-    hub.repos["org/name"] = [{"config.json": b"{}"}]
+    Path(RUN, "model", "tokenizer_customers.csv").touch()
     card, content = collected(RUN, "me/tiny")
-    assert card.data.base_model == "org/name"
+    assert card.data.get("base_model") is None, "a folder, for all that is known here"
     assert "rows of the author's own" in card.text
     assert "- recipe: `Mine`\n" in card.text
     assert b"/home/me" not in content
     assert b"customers" not in content
+    assert b"secret" not in content
+    assert not list(Path("out").glob("*customers*"))
+    spec = json.loads(Path(RUN, "model/exits.json").read_text())
+    Path(RUN, "model/exits.json").write_text(json.dumps(spec | {"base_model": "org/name"}))
+    assert collected(RUN, "me/tiny")[0].data.base_model == "org/name"
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_a_model_is_pushed_from_python(hub):
 
 
 def test_labels_with_markup_are_plain_text():
-    names = ["<script>x</script>", "a|b\n# c: d", "`q` 'r' \"s\"", "[x](http://y)", "$$e$$", "---"]
+    names = ["<script>x</script>", "a|b\n# c: d", "`q` 'r' \"s\"", "[x](http://y)", "$$e$$ @me :smile:", "---"]
     rows = [{"label": name, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 9} for name in names]
     test = {
         "split": names[1],
@@ -235,7 +236,7 @@ def test_labels_with_markup_are_plain_text():
     assert card.data.eval_results[0].dataset_name == names[1]
     assert r"\<script\>x\</script\>, a\|b" in card.text
     assert r"\`q\` 'r' " in card.text
-    assert r"\[x\](http://y), \$\$e\$\$" in card.text
+    assert r"\[x\](http\://y), \$\$e\$\$ \@me \:smile:" in card.text
     assert not re.search(r"<script>|^# c|[^\\]\|b", card.text, re.MULTILINE)
     assert "| 0.84 | 0.71 to 0.96 |" in card.text, "no more digits than 45 rows have"
     assert "Few rows: one of 45 is 0.022" in card.text

@@ -1,5 +1,7 @@
 """The upload of a folder: what is replaced and what is refused, and one line for what goes wrong on the way."""
 
+import logging
+
 import pytest
 from faults.hub_server import against
 from sharing.writable_hub import writable_hub
@@ -55,6 +57,17 @@ def test_an_interrupted_push_is_repeated(hub, folder, monkeypatch, capsys):
     assert "exits.json" in hub.files("me/tiny")
 
 
+def test_the_hub_fails_without_a_word_of_its_library(hub, folder, monkeypatch):
+    told, handler = [], logging.Handler()
+    handler.emit = told.append
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [handler])
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    hub.fails = {"preupload": 500}
+    with pytest.raises(UserError, match=r"out of order \(HTTP 500\)"):
+        send(folder)
+    assert not told
+
+
 def stopped(*_, **__):
     raise KeyboardInterrupt
 
@@ -64,6 +77,7 @@ def stopped(*_, **__):
     [
         ("me/tiny", None, {}, r"log in with hf auth login \(or set HF_TOKEN\)"),
         ("me/tiny", "bad", {}, "does not accept the token: log in anew with hf auth login"),
+        ("me/tiny", "go\u00e9d", {}, "the token has a character that no token of the Hub has: hf auth login, or set"),
         ("other/tiny", "good", {}, "is that of me, who may not write to other; give one of me/..., lab/..."),
         ("me/tiny", "good", {"/repos/create": 403}, "make one with write access"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from contextlib import nullcontext
@@ -11,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mebert.commands.push.command import push
-from mebert.commands.push.training import ENDINGS, training_of
+from mebert.commands.push.published import copy_export, copy_model_files, remove_places, without_paths
+from mebert.commands.push.training import training_of
 from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
 from mebert.models.families import quiet_loading
@@ -35,10 +35,6 @@ from mebert.storage.run_folder import NamedModel, export_folder, find_model
 from mebert.storage.stored_weights import trained_folder
 
 CURVE = "curve.png"
-MODEL_FILES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "special_tokens_map.json", "added_tokens.json")
-PREDICTOR_FILES = ("exit_predictor.json", "exit_predictor.safetensors")
-PLACES = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file", "vocab_file", "auto_map")
-"""Keys of configuration files in which older versions of transformers kept paths."""
 
 
 def run_push(settings: push) -> None:
@@ -96,18 +92,16 @@ def _collect(folder: Path, named: NamedModel, settings: push, out: Path) -> Card
     policy = load_policy(folder, model)
     onnx = _export_beside(folder, named.name, settings.onnx)
     model.save_parts(out)
-    for pattern in (*MODEL_FILES, *PREDICTOR_FILES):
-        for path in folder.glob(pattern):
-            shutil.copyfile(path, out / path.name)
-    spec = _without_paths(spec)
+    copy_model_files(folder, out)
+    spec = without_paths(spec)
     spec.write(out)
     if onnx is not None:
-        shutil.copytree(onnx, out / ONNX, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        copy_export(onnx, folder, out / ONNX)
     facts = _facts(named, settings, model, policy, spec, onnx)
     if facts.curve and named.run is not None:
         shutil.copyfile(named.run.path / CURVE, out / CURVE)
     for path in out.rglob("*.json"):
-        _remove_places(path)
+        remove_places(path)
     write_text(model_card(facts), out / CARD)
     return facts
 
@@ -121,17 +115,15 @@ def _facts(
     onnx: Path | None,
 ) -> CardFacts:
     test, untested = _test_of(named)
-    training, base = (None, None) if named.run is None else training_of(named.run.config)
     expected = [] if policy is None else spec.expected.get(policy.name, [])
     metric = test["metric"] if test is not None else expected[0].metric if expected else ""
     return CardFacts(
         repo=str(settings.repo),
         spec=spec,
         encoder=model.encoder_in_words(),
-        base_model=base,
         licence=settings.license,
         policy=None if policy is None else (policy.name, policy.threshold),
-        training=training,
+        training=None if named.run is None else training_of(named.run.config),
         evaluation=test,
         untested=untested,
         metric=metric_title(str(metric)),
@@ -173,29 +165,3 @@ def _export_beside(folder: Path, name: str, given: str | None) -> Path | None:
             f"{instead}"
         )
     return found
-
-
-def _without_paths(spec: ModelSpec) -> ModelSpec:
-    """A spec whose thresholds name no file and no run here: those of rows on which they were calibrated."""
-    expected = {
-        name: [one.model_copy(update={"data": _no_file(one.data)}) for one in points]
-        for name, points in spec.expected.items()
-    }
-    return spec.with_values(expected=expected) if expected else spec
-
-
-def _no_file(words: str) -> str:
-    named = Path(words).suffix.lower() in ENDINGS or Path(words).name != words
-    return "rows of the author's own" if named else words.replace("the run, val", "validation data")
-
-
-def _remove_places(path: Path) -> None:
-    """Remove from a JSON file what is a path of this machine, or the name of a file here."""
-    content = read_json(path)
-    kept = {name: value for name, value in content.items() if name not in PLACES}
-    if path.name == MANIFEST:
-        for one in ((content.get("policy") or {}).get("expected"), *(content.get("expected") or [])):
-            if one is not None:
-                one["data"] = _no_file(str(one.get("data", "")))
-    if kept != content or path.name == MANIFEST:
-        write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", path)

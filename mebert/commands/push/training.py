@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mebert
+from mebert.commands.push.published import OWN_ROWS
 from mebert.data.model_rows import read_run_config
 from mebert.data.tasks import Task, find_task
 from mebert.errors import UserError
@@ -20,12 +21,11 @@ WORDS = ("exit_weights", "pooling", "head", "dar", "class_weights", "max_drop", 
 DATA = ("batch_size", "max_length", "stride", "seed")
 TRAINER = ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
 ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 SOURCE = re.compile(r"Source: (.*?)(?:;|, and (?:its|the) released| \(docs/|\.(?: |$))", re.DOTALL)
 
 
-def training_of(config: Path) -> tuple[Training, str | None]:
-    """How a run was trained, and the Hub id of the encoder from which it was; None: there is none."""
+def training_of(config: Path) -> Training:
+    """How a run was trained."""
     content = read_run_config(config)
     model, data = content.get("model") or {}, content["data"]
     recipe, own = str(model.get("class_path", "")).rpartition(".")[2], model.get("init_args") or {}
@@ -42,9 +42,9 @@ def training_of(config: Path) -> tuple[Training, str | None]:
         words, kind = "mebert's built-in entailment task, whose texts are made from a grammar", BUILT_IN
     else:
         endings = (ENDINGS.get(Path(one).suffix.lower()) for one in files)
-        words, kind = "rows of the author's own", next(filter(None, endings), "text")
+        words, kind = OWN_ROWS, next(filter(None, endings), "text")
     method, source = _paper(recipe) if str(model.get("class_path", "")).startswith("mebert.") else ("", None)
-    training = Training(
+    return Training(
         recipe=recipe,
         method=method,
         source=source,
@@ -56,22 +56,6 @@ def training_of(config: Path) -> tuple[Training, str | None]:
         validated_on_test=_test_is_validation(task, rows),
         dataset_licence=None if task is None else _licence(task.hub_id),
     )
-    encoder = own.get("encoder")
-    return training, encoder if own.get("encoder_config") is None and _on_hub(encoder) else None
-
-
-def _on_hub(encoder: Any) -> bool:
-    """Whether the cache or the Hub has such an encoder, so that its name is no folder of this machine."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    if not isinstance(encoder, str) or Path(encoder).exists() or not HUB_ID.fullmatch(encoder):
-        return False
-    if isinstance(try_to_load_from_cache(encoder, "config.json"), str):
-        return True
-    with suppress(UserError), hub_errors(f"the encoder {encoder}"):
-        HfApi().model_info(encoder, timeout=5)
-        return True
-    return False
 
 
 def _test_is_validation(task: Task | None, rows: Mapping[str, Any]) -> bool:
