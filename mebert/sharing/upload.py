@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -98,14 +99,14 @@ def upload(folder: Path, target: Target, message: str) -> str:
 @contextmanager
 def _quiet_retries() -> Iterator[None]:
     """Hide what huggingface_hub says of each attempt; the last one's fault is an error."""
-    from huggingface_hub.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
 
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        hub_logging.set_verbosity(before)
 
 
 def _files_there(api: HfApi, target: Target) -> list[str]:
