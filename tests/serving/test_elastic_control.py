@@ -55,3 +55,12 @@ def test_update_gives_the_place_among_the_points_of_the_server():
 def test_a_model_without_such_points_is_refused_with_the_command_that_stores_some(points, words):
     with pytest.raises(UserError, match=words):
         ElasticControl(points, 50, model="runs/a")
+
+
+@pytest.mark.parametrize(
+    ("drop", "words"),
+    [(0.006, "drop 0.0060"), (-0.0444, "no loss (0.0444 above the last exit)"), (-1e-9, "drop 0.0000")],
+)
+def test_a_negative_drop_is_said_as_no_loss(drop, words):
+    points = [FULL, point("speedup 2", 0.4, 2.0, drop)]
+    assert f"to 2.00x by layers (expected {words})" in ElasticControl(points, 50).describe()
