@@ -12,11 +12,11 @@ from mebert.choices import ProblemType
 from mebert.errors import UserError
 from mebert.onnx.up_to_date import MANIFEST, export_command, what_changed
 from mebert.storage.hub_folder import ONNX, check_no_revision, hub_folder
-from mebert.storage.json_values import check_values
-from mebert.storage.model_spec import Expected, TrainedColumns
+from mebert.storage.json_values import check_values, faults_in
+from mebert.storage.model_spec import Expected, ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.run_folder import export_folder, find_model
-from mebert.storage.thresholds import Threshold, as_threshold
+from mebert.storage.thresholds import as_threshold, check_exits, numbers_of
 
 if TYPE_CHECKING:
     from mebert.onnx.runner import OnnxClassifier
@@ -105,22 +105,36 @@ class OnnxBackend:
         token: str | bool | None = None,
     ) -> None:
         folder = exported_folder(folder, revision, token)
-        with runner_errors():
+        with faults_in(str(folder), "export the model anew"), runner_errors():
             from mebert.onnx.runner import OnnxClassifier
 
             self.runner: OnnxClassifier = OnnxClassifier(folder, threads)
-        manifest = self.runner.manifest
-        self.exit_layers = tuple(manifest["exit_layers"])
-        self.max_length, self.num_texts = manifest["max_length"], manifest["num_texts"]
-        stored = manifest.get("columns")
-        self.columns = None if stored is None else check_values(TrainedColumns, stored, f"{folder}/{MANIFEST}: columns")
-        self.label_separator: str | None = manifest.get("label_separator")
+            self._read(self.runner.manifest)
+
+    def _read(self, manifest: Mapping[str, Any]) -> None:
+        """Take what the manifest says; what does not fit the schema of a saved model is refused."""
+        own = {name: manifest[name] for name in ("problem_type", "stride", "num_texts", "max_length", "exit_layers")}
+        own |= {"label_names": manifest["labels"], "num_labels": len(manifest["labels"])}
+        policy = manifest["policy"]
+        name = policy["name"]
+        points = {"operating_points": {name: manifest["operating_points"]}, "max_drops": {name: manifest["max_drops"]}}
+        others = {"columns": manifest.get("columns"), "label_separator": manifest.get("label_separator")}
+        spec = check_values(ModelSpec, own | points | others, MANIFEST)
+        answers, exits = self.runner._graphs[-1][0].get_outputs()[1].shape[1], len(spec.exit_layers)
+        if exits != len(manifest["exits"]) or (isinstance(answers, int) and answers != spec.num_labels):
+            raise UserError(f"{MANIFEST} has {exits} exit_layers and {spec.num_labels} labels, the graphs have others")
+        for limit in (policy["threshold"], *spec.operating_points[name].values(), *spec.max_drops[name].values()):
+            check_exits(as_threshold(limit), exits, f"{MANIFEST}: threshold")
+            if not all(number >= 0 for number in numbers_of(as_threshold(limit))):
+                raise UserError(f"{MANIFEST}: threshold {limit} is no number of at least 0")
+        self.exit_layers = tuple(spec.exit_layers)
+        self.max_length, self.num_texts = manifest["max_length"], spec.num_texts
+        self.columns, self.label_separator = spec.columns, spec.label_separator
         self.precision = manifest["precision"]
         self.problem_type: ProblemType = manifest["problem_type"]
         self.multi_label = self.problem_type == "multi_label_classification"
-        name = manifest["policy"]["name"]
-        self.operating_points = {name: _by_number(manifest["operating_points"])}
-        self.max_drops = {name: _by_number(manifest["max_drops"])}
+        self.operating_points, self.max_drops = spec.operating_points, spec.max_drops
+        self.point_of()
 
     @property
     def label_names(self) -> list[str]:
@@ -158,10 +172,6 @@ class OnnxBackend:
         with runner_errors():
             found = self.runner(texts, **settings)
         return _with_errors(found) if isinstance(found, Iterator) else found
-
-
-def _by_number(stored: Mapping[str, Any]) -> dict[float, Threshold]:
-    return {float(number): as_threshold(threshold) for number, threshold in stored.items()}
 
 
 def _with_errors(found: Iterator[Any]) -> Iterator[Any]:

@@ -1,8 +1,7 @@
 """Classify with an exported early-exit model: ONNX Runtime, tokenizers and NumPy alone, no PyTorch.
 
-In Python, beside this file, `OnnxClassifier("folder")(["Fine.", "Dull."], speedup=2)`; from a shell `python runner.py
-FOLDER TEXT ...`. Each exit has a graph, which gives its logits and how unsure it is: a text leaves at the first exit
-whose score is below the threshold. Shapes: B texts, n windows of them (B where texts are cut), C labels.
+`OnnxClassifier("folder")(["Fine.", "Dull."], speedup=2)`, or `python runner.py FOLDER TEXT ...`. A text leaves at the
+first exit whose score is below the threshold. Shapes: B texts, n windows of them (B where texts are cut), C labels.
 """
 
 import argparse
@@ -21,7 +20,6 @@ from tokenizers import Tokenizer
 
 FORMAT = 1
 Threshold = float | Sequence[float]  # for all exits, or for each but the last
-Graph = tuple[Any, list[str]]  # a session and the names of its inputs
 OTHER = "the model was trained on {}, and the inputs are none; its answers may mean nothing"
 _pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
 Windows = list[tuple[list[int], list[int]]]  # token ids and segment ids of each window of a text
@@ -55,16 +53,16 @@ class OnnxClassifier:
 
     def threshold_of(self, threshold: Any = None, speedup: Any = None, max_drop: Any = None) -> Threshold:
         """The threshold that these settings ask for; without any the model's own."""
-        asked: dict[str, Any] = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
-        given = [(name, value) for name, value in asked.items() if value is not None]
-        if len(given) > 1:
+        asked = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}.items()
+        if len(given := [(name, value) for name, value in asked if value is not None]) > 1:
             raise ExportError(f"{' and '.join(name for name, _ in given)} were both given; give one of them")
         for name, value in given:
-            listed = value is threshold and isinstance(value, list | tuple) and len(value) == len(self._graphs) - 2
-            if not listed and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-                raise ExportError(f"{name} must be a number of at least 0, got {value!r}")
-            if value is threshold or given == [("speedup", 1)]:
-                return threshold or 0.0
+            most, size = (1, len(self.manifest["exits"]) - 1) if name == "threshold" else (np.inf, -1)
+            at, what = np.asarray(value), f"in [0, 1], or a list of {size}" if size >= 0 else "a number of at least 0"
+            if at.dtype.kind not in "fiu" or at.shape not in ((), (size,)) or not all(0 <= n <= most for n in at.flat):
+                raise ExportError(f"{name} must be {what}, got {value!r:.80}")
+            if name == "threshold" or given == [("speedup", 1)]:
+                return at.tolist() if name == "threshold" else 0.0
             section = self.manifest["operating_points" if name == "speedup" else "max_drops"]
             stored = {float(key): limit for key, limit in section.items()}
             if value not in stored:
@@ -81,17 +79,18 @@ class OnnxClassifier:
         Texts leave at the stored threshold, or at `threshold=`, or at that stored for a `speedup=` (1: the full depth)
         or for a largest `max_drop=`. `window` texts (None: 32 batches) are read ahead and sorted by length together.
         """
-        limit = self.threshold_of(**at)
+        limit, ahead = self.threshold_of(**at), 1 if window is None else window
         longest = self.manifest["max_length"] if max_length is None else max_length
-        for name, value in (("batch_size", batch_size), ("max_length", longest), ("window", window or 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ExportError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if longest > self.manifest["longest"]:
-            raise ExportError(f"max_length must be at most {self.manifest['longest']} for this model, got {longest}")
+        for name, value in (("batch_size", batch_size), ("max_length", longest), ("window", ahead)):
+            if np.ndim(value) or np.asarray(value).dtype.kind not in "fiu" or not value >= 1 or value % 1:
+                raise ExportError(f"{name} must be a whole number of at least 1, got {value!r:.80}")
+        if longest > (most := self.manifest["longest"]):
+            raise ExportError(f"max_length must be at most {most} for this model, got {longest}")
         single = isinstance(texts, str) or (isinstance(texts, tuple) and _is_pair(texts))
         if not single and (isinstance(texts, dict | bytes) or not isinstance(texts, Iterable)):
             raise ExportError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
-        found = self._stream([texts] if single else texts, limit, batch_size, longest, window or 32 * batch_size)
+        sizes = int(batch_size), int(longest), int(window or 32 * batch_size)
+        found = self._stream([texts] if single else texts, limit, *sizes)
         return next(found) if single else list(found) if isinstance(texts, Sequence) else found
 
     def in_words(self, answer: Prediction) -> str:
@@ -123,17 +122,16 @@ class OnnxClassifier:
         return run_chain(self._graphs, feed, text_of, threshold)
 
     def _stream(self, texts: Iterable[Any], threshold: Threshold, batch_size: int, max_length: int, window: int) -> Any:
-        iterator, first = iter(texts), 1
+        iterator, first, kind, wanted = iter(texts), 1, 0, self.manifest["num_texts"] or 0  # 0: not known
         while part := [text for _, text in zip(range(window), iterator, strict=False)]:
+            kind = kind or 1 + _is_pair(part[0])
             for place, text in enumerate(part, start=first):
-                if not isinstance(text, str) and not _is_pair(text):
-                    raise ExportError(f"input {place} is {text!r:.80}; give a text or a pair of texts (a, b)")
-            kind, wanted = 1 + _is_pair(part[0]), self.manifest["num_texts"] or 0  # 0: not known
+                if not (_is_pair(text) if kind == 2 else isinstance(text, str)):
+                    raise ExportError(f"input {place} is {text!r:.70}; give texts, or pairs of texts (a, b)")
             if first == 1 and kind + wanted == 3:
                 warnings.warn(OTHER.format("pairs of texts" if wanted == 2 else "single texts"), stacklevel=3)
             rows = self.encode(part, max_length)
-            order = sorted(range(len(rows)), key=lambda place: sum(len(ids) for ids, _ in rows[place]))
-            answers: dict[int, Prediction] = {}
+            order, answers = sorted(range(len(rows)), key=lambda n: sum(len(w[0]) for w in rows[n])), dict[int, Any]()
             for places in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
                 logits, exits = self.run([rows[place] for place in places], threshold)
                 answers |= {place: self._answer(*row) for place, *row in zip(places, logits, exits, strict=True)}
@@ -144,8 +142,7 @@ class OnnxClassifier:
         labels, number = self.manifest["labels"], int(exit_index) + 1
         if self.manifest["problem_type"] == "regression":
             return Prediction(None, {}, number, float(logits[0]))
-        weights = np.exp((logits - logits.max(-1, keepdims=True)).astype(np.float64))
-        shares = weights / weights.sum(-1, keepdims=True)
+        shares = (w := np.exp((logits - logits.max(-1, keepdims=True)).astype(np.float64))) / w.sum(-1, keepdims=True)
         if shares.ndim == 2:  # several labels: no and yes of each
             chosen = tuple(name for name, (no, yes) in zip(labels, logits, strict=True) if yes > no)
             return Prediction(None, dict(zip(labels, shares[:, 1].tolist(), strict=True)), number, labels=chosen)
@@ -156,7 +153,7 @@ class OnnxClassifier:
         return self._unsplit.sub(lambda m: f"{m[0][0]} {m[0][1:]}", text) if one else tuple(map(self._plain, text))
 
 
-def run_chain(graphs: Sequence[Graph], feed: dict[str, Any], text_of: Any, threshold: Threshold) -> tuple[Any, Any]:
+def run_chain(graphs: Sequence[Any], feed: dict[str, Any], text_of: Any, threshold: Threshold) -> tuple[Any, Any]:
     """`OnnxClassifier.run` on arrays of windows, (n, S) int64 each; `text_of` (n,) is the text of each, from 0 up."""
     (embed, names), *exits = graphs
     limits = [threshold] * len(exits) if isinstance(threshold, int | float) else [*threshold, 0.0]
@@ -190,11 +187,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ExportError(f"{folder} is no exported model: it has no manifest.json; python -m mebert export writes one")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        written, files = manifest["format"], dict(manifest["files"])
+        written, files, exits = manifest["format"], dict(manifest["files"]), manifest.get("exits", [])
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} is damaged ({type(error).__name__}); export the model anew") from error
     if written != FORMAT:
         raise ExportError(f"{path} has format {written!r:.40}, this reads format {FORMAT}; use the runner.py beside it")
+    names = [f"exit_{number + 1}.onnx" for number in range(len(files) - 2)]
+    if not names or exits != names or files.keys() != {"embed.onnx", "tokenizer.json", *names}:
+        raise ExportError(f"{path}: exits and files do not fit each other; export the model anew")
     for file, digest in ((folder / name, digest) for name, digest in files.items()):
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             what = "damaged (its checksum is another)" if file.is_file() else "missing"
@@ -214,7 +214,7 @@ def session_options(threads: int | None) -> Any:
             ort.set_global_thread_pool_sizes(threads or 0, 1)
             ort.create_and_register_allocator(memory, None)
             _pool.append(True)
-        except RuntimeError:  # the process has run another model before
+        except Exception:  # of several kinds: the process has run another model before
             _pool.append(False)
     options = ort.SessionOptions()
     options.log_severity_level, options.use_per_session_threads = 3, not _pool[0]
@@ -224,7 +224,7 @@ def session_options(threads: int | None) -> Any:
     return options
 
 
-def open_graph(path: Path, threads: int | None) -> Graph:
+def open_graph(path: Path, threads: int | None) -> tuple[Any, list[str]]:
     """Load a graph; `threads` as in `OnnxClassifier`."""
     try:
         session = ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])

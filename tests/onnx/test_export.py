@@ -330,6 +330,14 @@ def alone_as_all(ours, runner):
         run.answer([texts[0][0], texts[1][0]], 0.5)
 
 
+def edit(file, **values):
+    """Change values of a manifest; None takes one out."""
+    content = json.loads(file.read_text()) | values
+    file.write_text(
+        json.dumps({name: value for name, value in content.items() if name not in values or value is not None})
+    )
+
+
 def refusals(capsys):
     """What is wrong with a folder or a call, in one line each."""
 
@@ -354,6 +362,21 @@ def refusals(capsys):
         ("exit_2.onnx", Path.unlink, "is missing; export the model anew"),
         ("manifest.json", lambda file: file.write_text("{"), "is damaged (JSONDecodeError)"),
         ("manifest.json", lambda file: file.write_text(json.dumps({"format": 9, "files": {}})), "has format 9"),
+        (
+            "manifest.json",
+            lambda file: edit(file, exits=["exit_2.onnx", "exit_1.onnx", "exit_3.onnx"]),
+            "exits and files",
+        ),
+        ("manifest.json", lambda file: edit(file, exits=["exit_1.onnx", "exit_2.onnx"]), "exits and files do not fit"),
+        ("manifest.json", lambda file: edit(file, files={}), "exits and files do not fit each other"),
+        ("manifest.json", lambda file: edit(file, labels=["a"]), "1 labels, the graphs have others"),
+        ("manifest.json", lambda file: edit(file, labels=None), "other: KeyError: 'labels'; export the model anew"),
+        ("manifest.json", lambda file: edit(file, stride=None), "other: KeyError: 'stride'; export the model anew"),
+        (
+            "manifest.json",
+            lambda file: edit(file, policy={"name": "edr", "threshold": -1}),
+            "threshold -1 is no number",
+        ),
     ):
         shutil.copytree("exported", "other")
         change(Path("other", name))
@@ -381,17 +404,28 @@ def test_int8_is_measured_and_refused_where_it_costs_too_much(in_trained_run, ca
     ("settings", "words"),
     [
         ({"speedup": 2, "threshold": 0.1}, "were both given"),
-        ({"threshold": "low"}, "threshold must be a number"),
+        ({"threshold": "low"}, r"threshold must be in \[0, 1\], or a list of 2, got 'low'"),
+        ({"threshold": 2}, r"threshold must be in \[0, 1\]"),
+        ({"threshold": [float("nan")] * 2}, "got .nan, nan"),
+        ({"threshold": ["x", "y"]}, "threshold must be in"),
+        ({"threshold": [-1, 0.5]}, "threshold must be in"),
+        ({"threshold": [0.5]}, "or a list of 2"),
+        ({"window": 0}, "window must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
         ({"batch_size": 0}, "batch_size must be a whole number"),
         ({"max_length": 10_000}, "max_length must be at most"),
     ],
 )
 def test_a_call_with_a_wrong_setting(settings, words):
     classify = object.__new__(OnnxClassifier)
-    classify.manifest = {"max_length": 16, "longest": 64, "policy": {"threshold": 0.5}}
+    classify.manifest = {"exits": ["exit_1.onnx", "exit_2.onnx", "exit_3.onnx"], "num_texts": None}
+    classify.manifest |= {"max_length": 16, "longest": 64, "policy": {"threshold": 0.5}}
     classify.manifest |= {"operating_points": {}, "max_drops": {}}
     with pytest.raises(ExportError, match=words):
         classify(["a"], **settings)
+    assert classify.threshold_of(np.float32(0.5)) == 0.5
+    with pytest.raises(ExportError, match="input 2 is 'c'; give texts, or pairs of texts"):
+        classify([("a", "b"), "c"], batch_size=np.int64(2))
 
 
 def test_an_export_needs_onnxruntime(tmp_path, monkeypatch):

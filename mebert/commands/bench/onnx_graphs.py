@@ -26,7 +26,7 @@ from mebert.models.windows import flat_windows, mean_of_windows
 from mebert.storage.thresholds import Threshold
 
 if TYPE_CHECKING:
-    from mebert.onnx.runner import Graph
+    Graph = tuple[Any, list[str]]  # a session and the names of its inputs
 
 OnnxPrecision = Literal["float32", "int8"]
 PRECISIONS: tuple[OnnxPrecision, ...] = ("float32", "int8")
