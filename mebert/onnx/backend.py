@@ -79,6 +79,10 @@ def runner_errors() -> Iterator[None]:
         yield
     except ExportError as error:
         raise UserError(str(error)) from error
+    except TypeError as error:
+        if "Input" not in str(error):
+            raise
+        raise UserError("a text holds half a character (a lone surrogate); take it out") from error
 
 
 class OnnxBackend:
@@ -120,8 +124,9 @@ class OnnxBackend:
         points = {"operating_points": {name: manifest["operating_points"]}, "max_drops": {name: manifest["max_drops"]}}
         others = {"columns": manifest.get("columns"), "label_separator": manifest.get("label_separator")}
         spec = check_values(ModelSpec, own | points | others, MANIFEST)
-        answers, exits = self.runner._graphs[-1][0].get_outputs()[1].shape[1], len(spec.exit_layers)
-        if exits != len(manifest["exits"]) or (isinstance(answers, int) and answers != spec.num_labels):
+        shape, exits = self.runner._graphs[-1][0].get_outputs()[1].shape or [], len(spec.exit_layers)
+        known = [size for size in shape[1:2] if isinstance(size, int)]
+        if exits != len(manifest["exits"]) or known not in ([], [spec.num_labels]):
             raise UserError(f"{MANIFEST} has {exits} exit_layers and {spec.num_labels} labels, the graphs have others")
         for limit in (policy["threshold"], *spec.operating_points[name].values(), *spec.max_drops[name].values()):
             check_exits(as_threshold(limit), exits, f"{MANIFEST}: threshold")

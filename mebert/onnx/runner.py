@@ -214,8 +214,8 @@ def session_options(threads: int | None) -> Any:
             ort.set_global_thread_pool_sizes(threads or 0, 1)
             ort.create_and_register_allocator(memory, None)
             _pool.append(True)
-        except Exception:  # of several kinds: the process has run another model before
-            _pool.append(False)
+        except Exception as error:  # another copy of this file has made the pool; or another model has run before it
+            _pool.append("already been created" in str(error))
     options = ort.SessionOptions()
     options.log_severity_level, options.use_per_session_threads = 3, not _pool[0]
     options.intra_op_num_threads = 0 if _pool[0] else threads or 0

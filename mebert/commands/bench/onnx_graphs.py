@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,9 +25,7 @@ from mebert.inference import Engine, Finished
 from mebert.models.windows import flat_windows, mean_of_windows
 from mebert.storage.thresholds import Threshold
 
-if TYPE_CHECKING:
-    Graph = tuple[Any, list[str]]  # a session and the names of its inputs
-
+Graph = tuple[Any, list[str]]  # a session and the names of its inputs
 OnnxPrecision = Literal["float32", "int8"]
 PRECISIONS: tuple[OnnxPrecision, ...] = ("float32", "int8")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
