@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -21,8 +22,9 @@ from tiny import tiny_batch, tiny_model
 
 from mebert import EarlyExitClassifier
 from mebert.cli.main import main
+from mebert.data.tokenizers import load_tokenizer
 from mebert.errors import UserError
-from mebert.models import SUPPORTED_FAMILIES
+from mebert.models import SUPPORTED_FAMILIES, MultiExitModel, build_encoder
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows
@@ -258,6 +260,18 @@ def said_by_the_runner(capsys):
     status, _, err = said("a", "--speedup", "17")
     assert (status, err.split(" (")[0]) == (2, "runner.py: error: speedup 17 is not stored with this model")
     assert "nowhere is no exported model" in said("a", folder="nowhere")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ["HF_HUB_OFFLINE"] == "1", reason="needs a Hub: HF_HUB_OFFLINE=0 (HF_ENDPOINT: which)")
+def test_real_weights():
+    """all-MiniLM-L6-v2 with heads of random weights, on texts of two lengths."""
+    torch.manual_seed(0)
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    model = MultiExitModel(build_encoder(name), num_labels=3, pooling="mean").eval()
+    texts = ["A man plays a guitar on a stage, and somebody listens.", "It rains."]
+    inputs = load_tokenizer(name)(texts, padding=True, return_tensors="pt")
+    agree(model, policy_by_name("entropy")().bind(model), dict(inputs))
 
 
 WITHOUT = """
