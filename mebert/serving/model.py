@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -176,7 +176,7 @@ class ServedModel:
         taken: dict[int, tuple[str, str]] = getattr(classify, "taken", {})
         own = f"{classify.backend} {classify.precision}"
         used = {name for name, _ in taken.values()} | {classify.backend} - {"auto"}
-        versions = {name: import_module(name).__version__ for name in sorted(LIBRARIES[one] for one in used)}
+        versions = {name: version(name) for name in sorted(LIBRARIES[one] for one in used)}
         return ModelInfo(
             model=self.name,
             labels=classify.label_names,

@@ -63,7 +63,7 @@ def test_only_what_is_needed_is_fetched(hub, monkeypatch):
 def test_a_slow_download_shows_one_bar(hub, monkeypatch):
     monkeypatch.setattr("mebert.storage.download_bar.SECONDS", 0.01)
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    hub.delay = 0.05
+    hub.delay = 0.2
     model_folder("me/whole")
     shown = [line for line in re.split(r"[\r\n]|\x1b\[A", terminal.getvalue()) if line.strip()]
     assert shown
