@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import pytest
 from sharing.writable_hub import writable_hub
@@ -61,6 +62,8 @@ def test_only_what_is_needed_is_fetched(hub, monkeypatch):
 
 
 def test_a_slow_download_shows_one_bar(hub, monkeypatch):
+    bars = sys.modules["huggingface_hub.utils.tqdm"]  # which a command of another test has told to show none
+    monkeypatch.setattr(bars, "are_progress_bars_disabled", lambda name=None: False)
     monkeypatch.setattr("mebert.storage.download_bar.SECONDS", 0.01)
     monkeypatch.setattr("sys.stderr", terminal := Terminal())
     hub.delay = 0.2
