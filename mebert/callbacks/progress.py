@@ -16,7 +16,8 @@ from typing_extensions import override
 
 from mebert.metrics.task import score_to_choose
 from mebert.runtime.messages import rank_zero_info
-from mebert.runtime.progress import REFRESH_SECONDS, bars_wanted, duration, send_logs_to_current_stderr
+from mebert.runtime.progress import REFRESH_SECONDS, duration, send_logs_to_current_stderr
+from mebert.runtime.terminal import bars_wanted
 
 SILENCE_SECONDS = 300.0
 SHOWN_METRIC = "val/score"

@@ -76,7 +76,7 @@ def run_command(name: str, args: Sequence[str]) -> int:
     )
     if isclass(function):
         from mebert.runtime.log_filters import silence_library_bars
-        from mebert.runtime.progress import bars_wanted
+        from mebert.runtime.terminal import bars_wanted
 
         if not bars_wanted():
             silence_library_bars()

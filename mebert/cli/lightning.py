@@ -46,7 +46,7 @@ from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
 from mebert.runtime.log_filters import silence_library_bars, warn_in_one_line
 from mebert.runtime.messages import rank_zero_info
-from mebert.runtime.progress import bars_wanted
+from mebert.runtime.terminal import bars_wanted
 from mebert.storage.atomic import clear_unfinished
 from mebert.storage.checkpoint_io import AtomicCheckpointIO
 from mebert.storage.checkpoints import read_checkpoint

@@ -7,7 +7,6 @@ advanced: no thread runs beside what is measured.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from typing import Any, Self
@@ -15,13 +14,9 @@ from typing import Any, Self
 import rich
 from rich import progress as bars
 
+from mebert.runtime.terminal import bars_wanted
+
 REFRESH_SECONDS = 0.1
-
-
-def bars_wanted() -> bool:
-    """Whether standard error is a terminal that a person looks at: no file, no pipe, no CI, no dumb terminal."""
-    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
-    return sys.stderr.isatty() and not in_ci and os.environ.get("TERM") != "dumb"
 
 
 def shown_by(trainer: Any) -> bool:

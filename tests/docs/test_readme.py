@@ -100,7 +100,6 @@ def test_every_line_of_the_training_page_runs(hf_cache, encoder, monkeypatch, ca
         if given[0] == "fit":
             given += TINY_FIT.split()
             given += ["--encoder", encoder] if given[1] == "reviews.csv" else []
-            given += ["--model.stage1_epochs=1"] if "--recipe" not in given else []
         elif given[0] == "study":
             given = [re.sub(r"\[16, 32\]", "[16]", word) for word in given] + ["--threads", "1"]
         status = main(given)

@@ -18,7 +18,8 @@ from terminal import at_a_terminal
 
 from mebert.callbacks.progress import ExitProgressBar, ProgressLines
 from mebert.cli.main import main
-from mebert.runtime.progress import Progress, bars_wanted
+from mebert.runtime.progress import Progress
+from mebert.runtime.terminal import bars_wanted
 
 LINE = re.compile(r"epoch (\d)/2: loss (\d\.\d{4}), val score (\d\.\d{4})(?: \(best \d\.\d{4}\))?, \d+ s")
 BEST = "runs/tiny/version_0/checkpoints/best.ckpt"
