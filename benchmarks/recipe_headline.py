@@ -77,6 +77,16 @@ def headline(results: Sequence[dict[str, Any]]) -> str:
     return table([*header, "first 3 layers alone (2x)", "first 2 layers alone (3x)"], rows)
 
 
+def standard_errors(results: Sequence[dict[str, Any]]) -> str:
+    """One standard error of the test rows at full depth, a task each, in words."""
+    found = []
+    for (task, _), arms in complete(results).items():
+        right, rows = full_depth(arms), arms[RECOMMENDED]["test_rows"]
+        error = 100 * (right * (1 - right) / rows) ** 0.5
+        found.append(f"{ALL_TASKS[task]} {error:.1f} points ({rows:,} rows)")
+    return f"One standard error of the test rows: {', '.join(found)}."
+
+
 def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
     """Accuracy as a share of full depth's against the speed-up, a panel a task; bands are one standard error."""
     import matplotlib.pyplot as plt

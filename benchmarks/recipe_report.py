@@ -13,7 +13,7 @@ from typing import Any
 
 from page import fill, replace_between, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
-from recipe_headline import ALL_TASKS, MARKS, aims, complete, headline, liked, picture, points
+from recipe_headline import ALL_TASKS, MARKS, aims, complete, headline, liked, picture, points, standard_errors
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
@@ -110,7 +110,7 @@ def rules_table(results: Sequence[dict[str, Any]]) -> str:
 def full_sizes() -> str:
     """The part on more rows: the headline, the aims, and the tables of the tasks that have results."""
     results = load("recipe_full")
-    parts = [headline(results)]
+    parts = [headline(results), standard_errors(results)]
     if found := aims(results):
         parts += [f"On average the recommended recipe keeps {found}.", "![Accuracy against speed-up](recipe.png)"]
     for task, name in ALL_TASKS.items():
@@ -143,7 +143,7 @@ def write_report(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "REA
     if complete(more):
         picture(more, folder / "recipe.png")
     if readme is not None:
-        replace_between(readme, MARKS, headline(more))
+        replace_between(readme, MARKS, f"{headline(more)}\n\n{standard_errors(more)}")
 
 
 def missing(results: Sequence[dict[str, Any]]) -> str:

@@ -121,10 +121,11 @@ def test_html_is_shown_as_text(opened):
     assert opened.title() == "mebert: runs/tiny/version_0"
 
 
-def test_missing_and_long_texts_are_told(opened):
+def test_a_missing_text_is_told(opened):
     opened.get_by_label("Text 1").fill("anna likes dogs")
     opened.get_by_role("button", name="Classify").click()
     opened.get_by_text("Type both texts.").wait_for()
+    assert opened.locator(".exits li").count() == 0
 
 
 def test_an_example_is_answered_by_a_click(opened):
