@@ -19,7 +19,7 @@ def verdict(rows: Sequence[Row], known: Accuracies | None = None, full_depth: st
     """One line: does early exit pay here? That of a single round, which a busy machine can turn, says so.
 
     For each batch size, the fastest engine against the fastest whole model without exits, each in its best precision.
-    Without trained exits (`known` is None) at the smallest speed-up. Of a trained model at the fastest point whose
+    Without trained exits (`known` is None) at the smallest speed-up above 1. Of a trained model at the fastest point whose
     accuracy holds, else at the slowest; int8, which changes the model's answers, and `predicted`, whose predictor is
     fitted to the texts that are measured, are left out where there are others. `full_depth` is what made the full depth
     the model's default operating point.
@@ -32,6 +32,7 @@ def _verdict(rows: Sequence[Row], known: Accuracies | None, full_depth: str | No
     early = [row for row in rows if row.target is not None]
     if not early:
         return "No engine leaves early here: nothing to say about early exit."
+    early = [row for row in early if row.target is not None and row.target > 1.0] or early  # 1x is the full depth
     if known is None:
         target = min(row.target for row in early if row.target is not None)
         gains, losses = _compared(rows, [row for row in early if row.target == target])

@@ -27,6 +27,15 @@ def test_the_verdict_names_the_best_of_both_sides():
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("known", [None, {}])
+def test_full_depth_among_the_speed_ups_is_no_early_exit(known):
+    rows = [row("plain", [4, 4, 4]), row("refill", [4.1] * 3, target=1.0), row("refill", [2, 2, 2], target=2.0)]
+    line = verdict(rows, known)
+    assert line.startswith("Early exit pays here")
+    assert "gives 2.00x the samples/s" in line
+    assert verdict(rows[:2], known).startswith("Early exit does not pay here")
+
+
 def test_the_caption_explains_the_rows_that_are_shown_and_no_others():
     few = explained([row("plain", [1, 1, 1]), row("shrink", [1, 1, 1], target=2.0)], trained=True)
     assert few.startswith("plain: ")
