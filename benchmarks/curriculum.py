@@ -2,7 +2,7 @@
 
     python benchmarks/curriculum.py tune     # settings of the distillation, and the curriculum, on validation data
     python benchmarks/curriculum.py run      # every task, training, curriculum and seed that has no result yet
-    python benchmarks/curriculum_report.py   # the part of docs/results.md and the plot
+    python benchmarks/curriculum_report.py   # the part of docs/results_small.md and the plot
 
 Sizes are in `DATA` and `EPOCHS` below; `DISTILLATION` and `CURRICULA` are what `tune` compares. Data sets and
 weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in benchmarks/results/curriculum/; a run that

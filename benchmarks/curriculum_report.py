@@ -1,4 +1,4 @@
-"""The part of docs/results.md on curriculum learning and distillation, and its plot."""
+"""The part of docs/results_small.md on curriculum learning and distillation, and its plot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import curriculum as bench
-from page import difference, fill, percent, table, write_part
+from page import difference, fill, table, write_part
 
 Run = dict[str, Any]
 Results = dict[tuple[str, str, str | None, int], Run]
@@ -95,25 +95,6 @@ class Comparison:
             metric = self.main_metric(task)
             found += [value(left[s], metric) - value(right[s], metric) for s in sorted(left.keys() & right.keys())]
         return found
-
-    def exits_table(self, task: str, metric: str) -> str:
-        """Every training: each exit, the mean of the early ones, and the area under the curve."""
-        rows = []
-        for curriculum in self.curricula:
-            for kind in KINDS:
-                runs = list(self.group(task, kind, curriculum).values())
-                if not runs:
-                    continue
-                exits = [[r["splits"]["test"]["exits"][metric][e] for r in runs] for e in range(6)]
-                cells = [percent(values) for values in exits]
-                cells.append(percent([early(r, metric) for r in runs]))
-                if metric == self.main_metric(task):
-                    cells.append(percent([area(r, metric) for r in runs]))
-                rows.append([kind, "yes" if curriculum else "no", *cells])
-        columns = [*(f"exit {e}" for e in range(1, 7)), "mean of 1-5"]
-        if metric == self.main_metric(task):
-            columns.append("area")
-        return table(["distillation", "curriculum", *columns], rows)
 
     def against_joint(self) -> str:
         """Every training against joint training without a curriculum, paired by seed."""
@@ -244,7 +225,7 @@ def plot(comparison: Comparison, path: Path) -> None:
 
 
 def write_report(docs: Path) -> None:
-    """Write the part of docs/results.md and docs/results_curriculum.png."""
+    """Write the part of docs/results_small.md and docs/results_curriculum.png."""
     results = bench.load()
     if not results:
         raise SystemExit(f"no results in {bench.RESULTS}; run: python benchmarks/curriculum.py tune, then run")
@@ -276,10 +257,6 @@ def write_report(docs: Path) -> None:
         "at_equal_speed": comparison.at_equal_speed(),
         "snli_2x": difference(comparison.paired(at_speed(2.0), ("vanilla", None), ("joint", None), ("snli",))),
     }
-    for task in bench.TASKS:
-        for metric in first[task]["metrics"]:
-            if metric in METRICS:
-                values[f"{task}_{metric}"] = comparison.exits_table(task, metric)
     chosen = comparison.chosen["curriculum"]
     for name, a, b in (
         ("layerwise_vanilla", ("layerwise", None), ("vanilla", None)),
@@ -291,8 +268,8 @@ def write_report(docs: Path) -> None:
         values[f"curriculum_{n}"] = difference(pairs)
     plot(comparison, docs / "results_curriculum.png")
     text = fill(Path(__file__).parent / "curriculum_report.md", values)
-    write_part(docs / "results.md", "curriculum", text)
-    print(f"wrote its part of {docs / 'results.md'}, and {docs / 'results_curriculum.png'}")
+    write_part(docs / "results_small.md", "curriculum", text)
+    print(f"wrote its part of {docs / 'results_small.md'}, and {docs / 'results_curriculum.png'}")
 
 
 FIGURES = {"early": early, "last": last, "area": area}

@@ -2,7 +2,7 @@
 
     python benchmarks/geep.py run      # every task, recipe and seed that has no result yet
     python benchmarks/geep.py run --recipes geep --seeds 1 --save models    # keep the models, for `mebert bench`
-    python benchmarks/geep_report.py   # the part of docs/results.md and the plot
+    python benchmarks/geep_report.py   # the part of docs/results_small.md and the plot
 
 ChnSentiCorp has no pretrained Chinese encoder here: one of the same size is trained from scratch, on characters. Sizes
 are in `DATA` and `EPOCHS`. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in

@@ -1,4 +1,4 @@
-"""The part of docs/results.md on GEEP, FastBERT and joint training, and its plot."""
+"""The part of docs/results_small.md on GEEP, FastBERT and joint training, and its plot."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def plot(comparison: Comparison, path: Path) -> None:
 
 
 def write_report(docs: Path) -> None:
-    """Write the part of docs/results.md and docs/results_geep.png."""
+    """Write the part of docs/results_small.md and docs/results_geep.png."""
     results = bench.load()
     if not results:
         raise SystemExit(f"no results in {bench.RESULTS}; run: python benchmarks/geep.py run")
@@ -226,8 +226,8 @@ def write_report(docs: Path) -> None:
         "differences": comparison.differences(PAIRS),
     }
     plot(comparison, docs / "results_geep.png")
-    write_part(docs / "results.md", "geep", fill(Path(__file__).parent / "geep_report.md", values))
-    print(f"wrote its part of {docs / 'results.md'}, and {docs / 'results_geep.png'}")
+    write_part(docs / "results_small.md", "geep", fill(Path(__file__).parent / "geep_report.md", values))
+    print(f"wrote its part of {docs / 'results_small.md'}, and {docs / 'results_geep.png'}")
 
 
 if __name__ == "__main__":

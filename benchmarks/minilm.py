@@ -1,8 +1,8 @@
-"""Train and compare multi-exit all-MiniLM-L6-v2 on MNLI, SNLI, SST-2 and MRPC; write docs/results.md and its plot.
+"""Train and compare multi-exit all-MiniLM-L6-v2 on MNLI, SNLI, SST-2 and MRPC; write its part of the appendix.
 
     python benchmarks/minilm.py run                 # every task, variant and seed that has no result yet
     python benchmarks/minilm.py run --tasks mrpc --seeds 1
-    python benchmarks/minilm.py report              # docs/results.md and docs/results.png from the results
+    python benchmarks/minilm.py report              # docs/results_small.md and docs/results_de3.png from the results
 
 Settings come from configs/de3/minilm_<task>.yaml, sizes from `DATA` and `EPOCHS` below; a variant changes only what
 `VARIANTS` says. Data sets and weights come from the Hub (HF_ENDPOINT decides which one). One JSON a run in

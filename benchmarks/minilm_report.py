@@ -1,4 +1,4 @@
-"""The part of docs/results.md on DE3-BERT, and docs/results.png, from the results of benchmarks/minilm.py."""
+"""The part of docs/results_small.md on DE3-BERT, and docs/results_de3.png, from the results of benchmarks/minilm.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from page import fill, percent, table, write_part
+from page import difference, fill, percent, table, write_part
 
 Result = dict[str, Any]
 TARGETS = ("1.5", "2.0", "3.0")
@@ -101,20 +101,18 @@ def dar_table(runs: dict[tuple[str, str], list[Result]], tasks: list[str]) -> st
     return table(["task", "DAR", "seeds", "area, entropy", "area, DR", "area, EDR", "lambda chosen"], rows)
 
 
-def difference(
+def areas_apart(
     runs: dict[tuple[str, str], list[Result]], tasks: list[str], a: tuple[str, str], b: tuple[str, str]
-) -> str:
-    """Paired differences a - b of the areas over all tasks and seeds, in points of accuracy."""
-    deltas = []
+) -> list[float]:
+    """Differences a - b of the areas of (variant, policy) over all tasks and seeds."""
+    found = []
     for task in tasks:
         left = {run["seed"]: run for run in runs.get((task, a[0]), [])}
         right = {run["seed"]: run for run in runs.get((task, b[0]), [])}
         for seed in sorted(left.keys() & right.keys()):
             areas = [first(r[seed])["policies"][p]["area"] for r, p in ((left, a[1]), (right, b[1]))]
-            deltas.append(100 * (areas[0] - areas[1]))
-    wins = sum(d > 0 for d in deltas)
-    spread = statistics.stdev(deltas) if len(deltas) > 1 else 0.0
-    return f"{statistics.mean(deltas):+.2f} ± {spread:.2f} points, better in {wins} of {len(deltas)} runs"
+            found.append(areas[0] - areas[1])
+    return found
 
 
 def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path) -> None:
@@ -166,13 +164,13 @@ def plot(runs: dict[tuple[str, str], list[Result]], tasks: list[str], path: Path
 
 
 def write_report(results: Path, docs: Path) -> None:
-    """Write the part of docs/results.md and docs/results.png."""
+    """Write the part of docs/results_small.md and docs/results_de3.png."""
     runs = load(results)
     tasks = [task for task in NAMES if (task, "de3") in runs]
     if not tasks:
         raise SystemExit(f"no results in {results}; run: python benchmarks/minilm.py run")
     docs.mkdir(exist_ok=True)
-    plot(runs, tasks, docs / "results.png")
+    plot(runs, tasks, docs / "results_de3.png")
     one = runs[tasks[0], "de3"][0]
     seeds = sorted({run["seed"] for group in runs.values() for run in group})
     values = {
@@ -185,12 +183,12 @@ def write_report(results: Path, docs: Path) -> None:
         "policies_table": policies_table(runs, tasks),
         "pooling_table": pooling_table(runs, tasks),
         "dar_table": dar_table(runs, tasks),
-        "edr_vs_entropy": difference(runs, tasks, ("de3", "edr"), ("de3", "entropy")),
-        "edr_vs_entropy_no_dar": difference(runs, tasks, ("de3", "edr"), ("no_dar", "entropy")),
-        "dr_vs_entropy": difference(runs, tasks, ("de3", "dr"), ("de3", "entropy")),
-        "dar_effect": difference(runs, tasks, ("de3", "edr"), ("no_dar", "edr")),
-        "softmax_vs_hinge": difference(runs, tasks, ("dar_softmax", "edr"), ("de3", "edr")),
-        "mean_vs_cls": difference(runs, tasks, ("de3", "edr"), ("de3_cls", "edr")),
+        "edr_vs_entropy": difference(areas_apart(runs, tasks, ("de3", "edr"), ("de3", "entropy")), 2),
+        "edr_vs_entropy_no_dar": difference(areas_apart(runs, tasks, ("de3", "edr"), ("no_dar", "entropy")), 2),
+        "dr_vs_entropy": difference(areas_apart(runs, tasks, ("de3", "dr"), ("de3", "entropy")), 2),
+        "dar_effect": difference(areas_apart(runs, tasks, ("de3", "edr"), ("no_dar", "edr")), 2),
+        "softmax_vs_hinge": difference(areas_apart(runs, tasks, ("dar_softmax", "edr"), ("de3", "edr")), 2),
+        "mean_vs_cls": difference(areas_apart(runs, tasks, ("de3", "edr"), ("de3_cls", "edr")), 2),
     }
-    write_part(docs / "results.md", "de3", fill(Path(__file__).parent / "minilm_report.md", values))
-    print(f"wrote its part of {docs / 'results.md'}, and {docs / 'results.png'}")
+    write_part(docs / "results_small.md", "de3", fill(Path(__file__).parent / "minilm_report.md", values))
+    print(f"wrote its part of {docs / 'results_small.md'}, and {docs / 'results_de3.png'}")

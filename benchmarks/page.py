@@ -1,4 +1,4 @@
-"""The page of results is made of parts: each comparison writes its own and leaves the others alone."""
+"""Pages of results: the appendix is made of parts, of which each comparison writes its own."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PARTS = ("study", "de3", "curriculum", "geep")
-HEAD = """# Results
+HEAD = """# Comparisons on small samples
 
-*Made by the commands named in each part; every figure comes from there. Four comparisons:
+*An appendix of [results.md](results.md). Training sets here are small (1,000 to 9,000 rows, one to three epochs), so
+the figures compare methods with each other, and at more rows some verdicts turn round. Made by
+the commands named in each part:
 [all recipes with all exit policies](#all-recipes-with-all-exit-policies),
 [DE3-BERT](#de3-bert-with-all-minilm-l6-v2),
 [curriculum learning and distillation between exits](#curriculum-learning-and-distillation-between-exits), and
-[GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training). The speed of the engines:
-[speed.md](speed.md). What to train, measured on more rows: [recipe.md](recipe.md). Training sets here are
-small, so these figures compare methods with each other.*
+[GEEP, FastBERT and joint training](#geep-fastbert-and-joint-training).*
 """
 
 
@@ -75,10 +75,18 @@ def percent(values: Sequence[float]) -> str:
     return f"{statistics.mean(points):.1f} ± {spread:.1f}"
 
 
-def difference(values: Sequence[float]) -> str:
-    """Mean and standard deviation of paired differences, in points, and how many are gains."""
+def difference(values: Sequence[float], digits: int = 1) -> str:
+    """Mean and standard deviation of paired differences, in points, how many are gains, and the p-value.
+
+    That is of Wilcoxon's signed-rank test (two-sided, over tasks and seeds), from six pairs on: fewer cannot be told
+    from chance by it.
+    """
+    from scipy.stats import wilcoxon
+
     points = [100 * value for value in values]
     if not points:
         return "-"
     spread = statistics.stdev(points) if len(points) > 1 else 0.0
-    return f"{statistics.mean(points):+.1f} ± {spread:.1f} ({sum(p > 0 for p in points)} of {len(points)} up)"
+    p_value = f", p {float(wilcoxon(points).pvalue):.3f}" if len(points) >= 6 and any(points) else ""
+    gains = f"{sum(p > 0 for p in points)} of {len(points)} up{p_value}"
+    return f"{statistics.mean(points):+.{digits}f} ± {spread:.{digits}f} ({gains})"

@@ -3,7 +3,7 @@
     python benchmarks/recipe.py run                    # the screen: configs/study/recipe_screen.yaml
     python benchmarks/recipe.py run --only recipe=joint,self task=snli
     python benchmarks/recipe.py run --config configs/study/recipe_full.yaml
-    python benchmarks/recipe.py report                 # docs/recipe.md
+    python benchmarks/recipe.py report                 # docs/results.md, docs/recipe.md, README's table
 
 Run it from the repository's root; it may be stopped at any time, and the same command goes on. A cell is a run of
 `mebert study` (a process of its own, which resumes) in runs/studies/<study>; afterwards its figures go to
@@ -35,7 +35,7 @@ def cells(config: Path, only: Sequence[str] | None) -> list[Any]:
 
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
     parts = {key: content.get(key) for key in ("base", "tasks", "recipes")}
-    study = Study.checked(content["name"], None, content["seeds"], list(SPEEDS), "all", **parts)
+    study = Study.checked(content["name"], None, content["seeds"], content["base"]["curve"]["points"], "all", **parts)
     found = select(cells_of(study), only)
     arms = list(study.recipes)
     return sorted(found, key=lambda cell: (cell.seed, arms.index(cell.recipe)))  # stable: tasks stay in their order
@@ -117,7 +117,7 @@ def figures(cell: Any, done: Any) -> dict[str, Any]:
         "device": f"CPU ({platform.machine()}), 1 thread",
         "torch": torch.__version__,
         "seconds": round(done.seconds),
-        **rules(MultiExitModel.from_pretrained(str(place)), *records(done)),
+        **rules(MultiExitModel.from_pretrained(str(place)), *records(done), cell.config["curve"]["points"]),
     }
 
 
@@ -134,12 +134,14 @@ def records(done: Any) -> tuple[Any, Any]:
     return load_record(folder.outputs)[0], load_record(kept)[0]
 
 
-def rules(model: Any, test: Any, validation: Any) -> dict[str, Any]:
-    """The exits' accuracies, and every rule's at `SPEEDS` by layers and its area, on validation and on test rows.
+def rules(model: Any, test: Any, validation: Any, speeds: Sequence[float] = SPEEDS) -> dict[str, Any]:
+    """The exits' accuracies, and every rule's at speed-ups by layers and its area, on validation and on test rows.
 
-    A threshold is the one that gives the speed on the rows themselves, which needs no labels.
+    A threshold is the one that gives the speed on the rows themselves, which needs no labels. Of the rules that are
+    read later, `right` keeps each test row's answer, for paired tests.
     """
-    from recipe_rules import per_exit_figures
+    from recipe_paired import KEPT, liked, pack
+    from recipe_rules import per_exit_figures, right, right_at
 
     from mebert.policies import Entropy
     from mebert.report.comparison import compare_policies
@@ -149,16 +151,22 @@ def rules(model: Any, test: Any, validation: Any) -> dict[str, Any]:
 
     found: dict[str, Any] = {"test_rows": len(test.labels), "val_rows": len(validation.labels)}
     found |= {"exits": exits(test), "val_exits": exits(validation), "layers": list(model.exit_layers), "rules": {}}
+    found["right"] = {"last": pack(right(test, test.index * 0 + len(model.exit_layers) - 1))}
     if len(model.exit_layers) == 1:
         return found
-    own = Entropy().bind(model)
-    on_test = compare_policies(model, test, "acc", SPEEDS, own, validation)
-    on_val = compare_policies(model, validation, "acc", SPEEDS, own, validation)
+    own, per_exit = Entropy().bind(model), {}
+    on_test = compare_policies(model, test, "acc", speeds, own, validation)
+    on_val = compare_policies(model, validation, "acc", speeds, own, validation)
     for name, result in on_test.items():
         both = {"area": result.area, "at": result.as_dict()["at"]}
         found["rules"][name] = both | {"val_area": result.val_area, "val_at": on_val[name].as_dict()["at"]}
     for name in PER_EXIT:
-        found["rules"][f"{name}, per exit"] = per_exit_figures(name, validation, test, model.exit_layers, SPEEDS)
+        figures, rows = per_exit_figures(name, validation, test, model.exit_layers, speeds)
+        found["rules"][f"{name}, per exit"], per_exit[f"{name}, per exit"] = figures, rows
+    for speed in speeds:
+        for name in sorted({*KEPT, liked(found, speed)} & found["rules"].keys()):
+            likely = per_exit[name][speed] if name in per_exit else right_at(test, name, model.exit_layers, speed)
+            found["right"].setdefault(name, {})[f"{speed:g}"] = pack(likely)
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 5))  # type: ignore[no-any-return]
 
 
@@ -173,9 +181,9 @@ def main() -> None:
     if given.command == "run":
         run(given.config, given.only, given.threads)
     else:
-        from recipe_report import write_report
+        from results_page import write_page
 
-        write_report()
+        write_page()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""The recommended recipe against full depth, published recipes and the first layers alone: a table and a picture."""
+"""The recommended recipe against full depth, published recipes and the first layers alone: tables and a picture."""
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from page import table
-from recipe import SPEEDS
+from page import replace_between, table
+from recipe import RESULTS, SPEEDS
+from recipe_paired import RECOMMENDED, Against, Result, against, at_speed
 
 ALL_TASKS = {"snli": "SNLI", "sst2": "SST-2", "qqp": "QQP", "ag_news": "AG's News", "imdb": "IMDB"}
-RECOMMENDED, OWN_RULE = "self_heads_10", "stacked"
 PUBLISHED = {"de3": "DE3-BERT", "fastbert": "FastBERT", "romebert": "RomeBERT"}
 CURVES = {
     RECOMMENDED: ("recommended", "#d62728"),
@@ -21,14 +21,10 @@ CURVES = {
 }
 FULL_DEPTH = ("single", "hf_trainer", "joint")
 FIRST_LAYERS = {2.0: "first_3", 3.0: "first_2"}  # of 6 layers, as bounds at these speed-ups by layers
-AIMS = {2.0: 0.99, 3.0: 0.965}  # of full depth
-MARKS = "<!-- headline: benchmarks/recipe_report.py writes this -->", "<!-- end of headline -->"
+AIMS = {1.0: 1.0, 2.0: 0.99, 3.0: 0.965}  # of full depth, by speed-up
+MARKS = "<!-- headline: benchmarks/results_page.py writes this -->", "<!-- end of headline -->"
 
-
-def liked(result: dict[str, Any], speed: float) -> str:
-    """The rule with the best accuracy on validation rows at a speed-up."""
-    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items()}
-    return str(max((name for name, value in values.items() if value is not None), key=lambda name: values[name]))
+Arms = dict[str, list[Result]]  # arm to its results, a seed each
 
 
 def points(value: float | None) -> str:
@@ -36,75 +32,138 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def at_speed(result: dict[str, Any], speed: float) -> float:
-    """The accuracy on test rows at a speed-up: the recommended recipe by its own rule, others by the one `liked`."""
-    rule = OWN_RULE if result["arm"] == RECOMMENDED else liked(result, speed)
-    return float(result["rules"][rule]["at"][f"{speed:g}"])
-
-
-def complete(results: Sequence[dict[str, Any]]) -> dict[tuple[str, int], dict[str, dict[str, Any]]]:
-    """Task and seed to the results by arm, of those that have what the comparison needs."""
-    found: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
-    for task in ALL_TASKS:
-        for result in results:
-            if result["task"] == task:
-                found.setdefault((task, result["seed"]), {})[result["arm"]] = result
+def complete(results: Sequence[Result]) -> dict[str, Arms]:
+    """Task to the results by arm, of those seeds that have what the comparison needs."""
     needed = {RECOMMENDED, "single", "joint", "fastbert", "de3", *FIRST_LAYERS.values()}
-    return {key: arms for key, arms in found.items() if needed <= arms.keys()}
+    found: dict[str, Arms] = {}
+    for task in ALL_TASKS:
+        own = [result for result in results if result["task"] == task]
+        for seed in sorted({result["seed"] for result in own}):
+            arms = {result["arm"]: result for result in own if result["seed"] == seed}
+            for arm, result in arms.items() if needed <= arms.keys() else ():
+                found.setdefault(task, {}).setdefault(arm, []).append(result)
+    return found
 
 
-def full_depth(arms: dict[str, dict[str, Any]]) -> float:
-    """The best last exit of what is trained for it."""
-    return float(max(arms[arm]["exits"][-1] for arm in FULL_DEPTH if arm in arms))
+def mean_at(results: Sequence[Result], speed: float) -> float:
+    """The mean accuracy over the seeds at a speed-up; at 1, of the last exit."""
+    return statistics.mean(result["exits"][-1] if speed == 1 else at_speed(result, speed) for result in results)
 
 
-def headline(results: Sequence[dict[str, Any]]) -> str:
-    """One row a task and seed: full depth, the recommended recipe, the best published one, the first layers alone."""
+def full_depth(arms: Arms) -> float:
+    """The best last exit of what is trained for it, mean over the seeds."""
+    return max(mean_at(arms[arm], 1.0) for arm in FULL_DEPTH if len(arms.get(arm, ())) == len(arms[RECOMMENDED]))
+
+
+def published(arms: Arms) -> list[str]:
+    """The published recipes that have run with every seed."""
+    return [arm for arm in PUBLISHED if len(arms.get(arm, ())) == len(arms[RECOMMENDED])]
+
+
+def headline(results: Sequence[Result]) -> str:
+    """One row a task: full depth, the recommended recipe, the best published one, the first layers alone, the clock."""
     rows = []
-    for (task, _), arms in complete(results).items():
-        full, row = full_depth(arms), [ALL_TASKS[task], points(full_depth(arms))]
-        own = [at_speed(arms[RECOMMENDED], speed) for speed in FIRST_LAYERS]
-        row += [f"{points(value)} ({100 * value / full:.1f} %)" for value in own]
+    for task, arms in complete(results).items():
+        full = full_depth(arms)
+        row = [ALL_TASKS[task], points(full)]
         for speed in FIRST_LAYERS:
-            best = max((arm for arm in PUBLISHED if arm in arms), key=lambda arm: at_speed(arms[arm], speed))
-            row.append(f"{points(at_speed(arms[best], speed))} ({PUBLISHED[best]})")
-        rows.append([*row, *(points(arms[bound]["exits"][-1]) for bound in FIRST_LAYERS.values())])
+            own = mean_at(arms[RECOMMENDED], speed)
+            row.append(f"**{points(own)}** ({100 * own / full:.1f} %)")
+        for speed in FIRST_LAYERS:
+            best = max(published(arms), key=lambda arm: mean_at(arms[arm], speed))
+            row.append(f"{points(mean_at(arms[best], speed))} ({PUBLISHED[best]})")
+        rows.append([*row, *(points(mean_at(arms[bound], 1.0)) for bound in FIRST_LAYERS.values()), clock(task)])
     if not rows:
         return "No task is complete yet."
     speeds = [f"{speed:g}x" for speed in FIRST_LAYERS]
     header = ["task", "full depth", *(f"recommended, {speed} (of full depth)" for speed in speeds)]
     header += [f"best published, {speed}" for speed in speeds]
-    return table([*header, "first 3 layers alone (2x)", "first 2 layers alone (3x)"], rows)
+    return table([*header, "first 3 layers (2x)", "first 2 layers (3x)", "wall clock at 2x, 3x"], rows)
 
 
-def standard_errors(results: Sequence[dict[str, Any]]) -> str:
+def clock(task: str) -> str:
+    """How much faster than full depth the recommended recipe's answers came; "-" where it was not measured."""
+    path = RESULTS / "recipe_clock" / f"{task}.json"
+    if not path.exists():
+        return "-"
+    found = json.loads(path.read_text(encoding="utf-8"))["over_full_depth"]
+    return ", ".join(f"{found[f'{speed:g}']:.1f}x" for speed in FIRST_LAYERS)
+
+
+def standard_errors(results: Sequence[Result]) -> str:
     """One standard error of the test rows at full depth, a task each, in words."""
     found = []
-    for (task, _), arms in complete(results).items():
-        right, rows = full_depth(arms), arms[RECOMMENDED]["test_rows"]
+    for task, arms in complete(results).items():
+        right, rows = full_depth(arms), arms[RECOMMENDED][0]["test_rows"]
         error = 100 * (right * (1 - right) / rows) ** 0.5
         found.append(f"{ALL_TASKS[task]} {error:.1f} points ({rows:,} rows)")
     return f"One standard error of the test rows: {', '.join(found)}."
 
 
-def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
+def seeds(results: Sequence[Result]) -> str:
+    """Which seeds the tasks have, in words."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    for task, arms in complete(results).items():
+        found.setdefault(tuple(result["seed"] for result in arms[RECOMMENDED]), []).append(ALL_TASKS[task])
+    return "; ".join(
+        f"{', '.join(tasks)}: {'seed' if len(key) == 1 else 'seeds'} {', '.join(map(str, key))}"
+        for key, tasks in sorted(found.items(), reverse=True)
+    )
+
+
+def paired(results: Sequence[Result]) -> dict[tuple[float, str], Against]:
+    """The recommended recipe against joint training, the published recipes and the first layers, at 2x and at 3x.
+
+    In words, by speed-up and arm; over all tasks and seeds that have both.
+    """
+    found = {}
+    for speed, bound in FIRST_LAYERS.items():
+        for other, name in (PUBLISHED | {"joint": "joint training", bound: f"the first {bound[-1]} layers"}).items():
+            pairs = [
+                (own, theirs)
+                for arms in complete(results).values()
+                for own in arms[RECOMMENDED]
+                for theirs in arms.get(other, ())
+                if own["seed"] == theirs["seed"]
+            ]
+            if pairs:
+                found[speed, name] = against(pairs, speed)
+    return found
+
+
+def paired_table(found: dict[tuple[float, str], Against]) -> str:
+    """`paired` as a table."""
+    rows = []
+    for (speed, name), one in found.items():
+        gains = sum(value > 0 for value in one.differences.values())
+        p_value = "-" if one.p_value is None else f"{one.p_value:.3f}"
+        rows.append([f"{speed:g}x", name, interval_words(one), f"{gains} of {len(one.differences)}", p_value])
+    header = ["speed", "recommended against", "points, mean over tasks (95 %)", "ahead in", "p (Wilcoxon)"]
+    return table(header, rows) if rows else "No task is complete yet."
+
+
+def interval_words(one: Against) -> str:
+    """A difference in points with its interval."""
+    return f"{100 * one.mean:+.1f} ({100 * one.interval.low:+.1f} to {100 * one.interval.high:+.1f})"
+
+
+def picture(results: Sequence[Result], path: Path) -> None:
     """Accuracy as a share of full depth's against the speed-up, a panel a task; bands are one standard error."""
     import matplotlib.pyplot as plt
     import numpy as np
 
     found = complete(results)
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(4.6 * len(found), 3.6), layout="constrained", squeeze=False, sharey=True
-    )
-    for axis, ((task, _), arms) in zip(axes[0], found.items(), strict=True):
+    size = (min(3.4 * len(found) + 0.6, 16), 3.4)
+    figure, axes = plt.subplots(1, len(found), figsize=size, layout="constrained", squeeze=False, sharey=True)
+    for axis, (task, arms) in zip(axes[0], found.items(), strict=True):
         full = full_depth(arms)
         for arm, (name, colour) in CURVES.items():
-            right = np.asarray([arms[arm]["exits"][-1], *(at_speed(arms[arm], speed) for speed in SPEEDS)])
-            y, error = 100 * right / full, 100 * np.sqrt(right * (1 - right) / arms[arm]["test_rows"]) / full
+            right = np.asarray([mean_at(arms[arm], speed) for speed in (1.0, *SPEEDS)])
+            y, error = 100 * right / full, 100 * np.sqrt(right * (1 - right) / arms[arm][0]["test_rows"]) / full
             axis.plot((1.0, *SPEEDS), y, "o-", color=colour, label=name, markersize=4)
             if arm == RECOMMENDED:
                 axis.fill_between((1.0, *SPEEDS), y - error, y + error, color=colour, alpha=0.15, linewidth=0)
-        alone = [100 * arms[bound]["exits"][-1] / full for bound in FIRST_LAYERS.values()]
+        alone = [100 * mean_at(arms[bound], 1.0) / full for bound in FIRST_LAYERS.values()]
         axis.plot(list(FIRST_LAYERS), alone, "kx", label="first 3, first 2 layers alone")
         axis.axhline(100, color="black", linestyle=":", linewidth=1, label="full depth")
         axis.set_title(f"{ALL_TASKS[task]} (full depth: {points(full)} %)", fontsize=10)
@@ -116,14 +175,18 @@ def picture(results: Sequence[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def aims(results: Sequence[dict[str, Any]]) -> str:
+def aims(results: Sequence[Result]) -> str:
     """Whether the recommended recipe keeps the shares of full depth that were aimed at, on average over the tasks."""
     sentences = []
     for speed, aim in AIMS.items():
-        shares = [at_speed(arms[RECOMMENDED], speed) / full_depth(arms) for arms in complete(results).values()]
+        shares = [mean_at(arms[RECOMMENDED], speed) / full_depth(arms) for arms in complete(results).values()]
         if shares:
             reached = "reached" if statistics.mean(shares) >= aim else "missed"
-            sentences.append(
-                f"{100 * statistics.mean(shares):.1f} % of full depth at {speed:g}x (aim {100 * aim:g} %: {reached})"
-            )
-    return " and ".join(sentences)
+            where = "with its last exit" if speed == 1 else f"at {speed:g}x"
+            sentences.append(f"{100 * statistics.mean(shares):.1f} % {where} (aim {100 * aim:g} %: {reached})")
+    return ", ".join(sentences)
+
+
+def write_headline(readme: Path, results: Sequence[Result]) -> None:
+    """Put the table into the README."""
+    replace_between(readme, MARKS, f"{headline(results)}\n\n{standard_errors(results)} {seeds(results)}.")

@@ -1,7 +1,4 @@
-"""docs/recipe.md from the results of benchmarks/recipe.py.
-
-python benchmarks/recipe_report.py
-"""
+"""docs/recipe.md from the results of benchmarks/recipe.py; `results_page.py` calls it."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from page import fill, replace_between, table
+from page import fill, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
-from recipe_headline import ALL_TASKS, MARKS, aims, complete, headline, liked, picture, points, standard_errors
+from recipe_headline import ALL_TASKS, complete, picture, points
+from recipe_paired import liked
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
@@ -63,26 +61,27 @@ def area(result: dict[str, Any]) -> float:
 
 
 def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
-    """One row an arm: accuracy of the exits, of the rules that validation rows liked best, and the area."""
+    """One row an arm, means over the seeds: accuracy of the exits, of the rules that were liked, the area."""
     rows = []
     for name, meaning in (ARMS | BOUNDS).items():
-        for result in results:
-            if (result["task"], result["arm"]) != (task, name):
-                continue
-            exits = dict(zip(result["layers"], result["exits"], strict=True))
-            row = [meaning, *(points(exits.get(layer)) for layer in range(1, 7))]
-            if result["rules"]:
-                row += [
-                    f"{points(result['rules'][rule]['at'][f'{speed:g}'])} ({rule})"
-                    for speed in (2.0, 3.0)
-                    for rule in [liked(result, speed)]
-                ]
-                row.append(points(area(result)))
-            else:
-                row += ["-"] * 3
-            rows.append(row)
+        found = [result for result in results if (result["task"], result["arm"]) == (task, name)]
+        if not found:
+            continue
+        exits = [dict(zip(result["layers"], result["exits"], strict=True)) for result in found]
+        means = [_mean([each.get(layer) for each in exits]) for layer in range(1, 7)]
+        row = [meaning, *map(points, means)]
+        for speed in (2.0, 3.0) if found[0]["rules"] else ():
+            rules = [liked(result, speed) for result in found]
+            at = [result["rules"][rule]["at"][f"{speed:g}"] for result, rule in zip(found, rules, strict=True)]
+            row.append(f"{points(_mean(at))} ({'; '.join(dict.fromkeys(rules))})")
+        rows.append([*row, points(_mean(list(map(area, found))))] if found[0]["rules"] else [*row, *["-"] * 3])
     header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"]
     return table(header, rows) if rows else "No cell has been run yet."
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if len(known) == len(values) else None
 
 
 def rules_table(results: Sequence[dict[str, Any]]) -> str:
@@ -108,11 +107,8 @@ def rules_table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def full_sizes() -> str:
-    """The part on more rows: the headline, the aims, and the tables of the tasks that have results."""
-    results = load("recipe_full")
-    parts = [headline(results), standard_errors(results)]
-    if found := aims(results):
-        parts += [f"On average the recommended recipe keeps {found}.", "![Accuracy against speed-up](recipe.png)"]
+    """The part on more rows: the tables of the tasks that have results."""
+    results, parts = load("recipe_full"), []
     for task, name in ALL_TASKS.items():
         own = [result for result in results if result["task"] == task]
         if own:
@@ -120,12 +116,13 @@ def full_sizes() -> str:
             sizes = "; ".join(
                 f"{train:,} training, {val:,} validation, {test:,} test rows" for train, val, test in rows
             )
-            parts.append(f"### {name}\n\n{sizes}.\n\n{arms_table(own, task)}")
+            seeds = ", ".join(str(seed) for seed in sorted({result["seed"] for result in own}))
+            parts.append(f"### {name}\n\n{sizes}; seed {seeds}.\n\n{arms_table(own, task)}")
     return "\n\n".join(parts)
 
 
-def write_report(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "README.md") -> None:
-    """The page, its picture and the table of the README."""
+def write_report(folder: Path = ROOT / "docs") -> None:
+    """The page, and the picture of the headline."""
     results = load()
 
     def seen(key: str, task: str | None = None) -> str:
@@ -142,8 +139,6 @@ def write_report(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "REA
     more = load("recipe_full")
     if complete(more):
         picture(more, folder / "recipe.png")
-    if readme is not None:
-        replace_between(readme, MARKS, f"{headline(more)}\n\n{standard_errors(more)}")
 
 
 def missing(results: Sequence[dict[str, Any]]) -> str:
@@ -154,7 +149,3 @@ def missing(results: Sequence[dict[str, Any]]) -> str:
         if (cell.task, cell.recipe) not in done:
             left.setdefault(cell.recipe, []).append(TASKS[cell.task])
     return ", ".join(f"{arm} ({', '.join(tasks)})" for arm, tasks in left.items()) or "none"
-
-
-if __name__ == "__main__":
-    write_report()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mebert.metrics.at_speed import bracket_speedup
 from mebert.metrics.curve import ExitRecord
 
 PRICES = (0.0, *(10 ** (step / 12 - 2) for step in range(37)))  # 0, and 0.01 to 10, of running all layers
@@ -65,48 +66,67 @@ def fit_thresholds(
     return thresholds
 
 
+def right_at(record: ExitRecord, name: str, layers: Sequence[int], speed: float) -> Tensor:
+    """How likely each row (N,) is answered rightly by a rule with one threshold at a speed-up by layers.
+
+    Where no threshold gives the speed exactly, rows that leave between the two nearest ones stay with one probability.
+    """
+    found = bracket_speedup(record.scores[name], layers, speed)
+    if found is None:
+        raise ValueError(f"{name} does not reach {speed:g}x")
+    faster, slower, share = found
+    answers = record.answered_by(name)
+    fast, slow = (right(answers, exits) for exits in (faster, slower))
+    return fast + share * (slow - fast)
+
+
+def right(record: ExitRecord, exits: Tensor) -> Tensor:
+    """1 for each row (N,) that is right at its exit, else 0."""
+    return (record.logits_at(exits).argmax(-1) == record.labels).double()
+
+
 def per_exit_points(
     name: str, chosen_on: ExitRecord, record: ExitRecord, layers: Sequence[int]
-) -> list[tuple[float, float]]:
-    """(share of the layers run, accuracy) of a rule with a threshold an exit, chosen on one pass, for all `PRICES`."""
-    right = chosen_on.logits.argmax(-1) == chosen_on.labels
+) -> list[tuple[float, Tensor]]:
+    """(share of the layers run, rows (N,) that are right), with a threshold an exit chosen on one pass."""
+    on_chosen = chosen_on.logits.argmax(-1) == chosen_on.labels
     cost = torch.tensor(layers, dtype=torch.float64) / layers[-1]
-    points, thresholds = [(1.0, accuracy(record, torch.full_like(record.index, len(layers) - 1)))], None
+    points, thresholds = [(1.0, right(record, torch.full_like(record.index, len(layers) - 1)))], None
     for price in PRICES:
-        thresholds = fit_thresholds(chosen_on.scores[name], right, layers, price, thresholds)
+        thresholds = fit_thresholds(chosen_on.scores[name], on_chosen, layers, price, thresholds)
         exits = leave(record.scores[name].double(), thresholds)
-        points.append((float(cost[exits].mean()), accuracy(record, exits)))
-    return [*points, (float(cost[0]), accuracy(record, torch.zeros_like(record.index)))]
+        points.append((float(cost[exits].mean()), right(record, exits)))
+    return [*points, (float(cost[0]), right(record, torch.zeros_like(record.index)))]
 
 
-def accuracy(record: ExitRecord, exits: Tensor) -> float:
-    """The accuracy of a record's rows at some exits (N,)."""
-    return float((record.logits_at(exits).argmax(-1) == record.labels).double().mean())
+def at_cost(points: Sequence[tuple[float, Tensor]], cost: float) -> Tensor:
+    """How likely each row (N,) is right at a cost, on the line between the two nearest points: a draw for each row."""
 
+    def place(point: tuple[float, Tensor]) -> tuple[float, float]:
+        return point[0], float(point[1].mean())
 
-def at_cost(points: Sequence[tuple[float, float]], cost: float) -> float:
-    """The accuracy at a cost, on the line between the two nearest points that a draw for each row attains."""
-    below = max((point for point in points if point[0] <= cost), default=min(points))
-    above = min((point for point in points if point[0] >= cost), default=max(points))
+    below = max((point for point in points if point[0] <= cost), default=min(points, key=place), key=place)
+    above = min((point for point in points if point[0] >= cost), default=max(points, key=place), key=place)
     if above[0] - below[0] < 1e-12:
-        return max(below[1], above[1]) if below[0] == above[0] else below[1]
+        return max(below, above, key=place)[1] if below[0] == above[0] else below[1]
     share = (cost - below[0]) / (above[0] - below[0])
     return below[1] + share * (above[1] - below[1])
 
 
 def per_exit_figures(
     name: str, validation: ExitRecord, record: ExitRecord, layers: Sequence[int], speeds: Sequence[float]
-) -> dict[str, Any]:
-    """Accuracies at speed-ups of a rule with a threshold an exit; each half of validation is judged by the other."""
+) -> tuple[dict[str, Any], dict[float, Tensor]]:
+    """A rule with a threshold an exit, at speed-ups: its accuracies, and how likely each test row (N,) is right.
+
+    On validation each half of the rows is judged by the thresholds of the other half.
+    """
     points = per_exit_points(name, validation, record, layers)
     even = torch.arange(len(validation.labels)) % 2 == 0
     halves = [validation.select(rows.nonzero().squeeze(-1)) for rows in (even, ~even)]
     crossed = [per_exit_points(name, a, b, layers) for a, b in (halves, halves[::-1])]
-
-    def mean(speed: float) -> float:
-        return sum(at_cost(half, 1 / speed) for half in crossed) / 2
-
-    return {
-        "at": {f"{speed:g}": at_cost(points, 1 / speed) for speed in speeds},
-        "val_at": {f"{speed:g}": mean(speed) for speed in speeds},
+    rows = {speed: at_cost(points, 1 / speed) for speed in speeds}
+    figures = {
+        "at": {f"{speed:g}": float(rows[speed].mean()) for speed in speeds},
+        "val_at": {f"{s:g}": sum(float(at_cost(half, 1 / s).mean()) for half in crossed) / 2 for s in speeds},
     }
+    return figures, rows

@@ -2,7 +2,7 @@
 
 python -m mebert study --config configs/study/minilm.yaml --jobs 2 --out runs/studies/minilm    # hours
 python benchmarks/study.py collect runs/studies/minilm      # into benchmarks/results/study/
-python benchmarks/study_report.py                           # docs/results.md and its picture
+python benchmarks/study_report.py                           # docs/results_small.md and its picture
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The part of docs/results.md on the whole family, and its plot."""
+"""The part of docs/results_small.md on the whole family, and its plot."""
 
 from __future__ import annotations
 
@@ -43,20 +43,6 @@ class Study:
 
     # ---- tables ---------------------------------------------------------------------------------------------
 
-    def task_table(self, task: str, choice: str) -> str:
-        """Recipes by speed-up."""
-        best = {}
-        for at in COLUMNS:
-            known = [m for r in self.recipes if (m := self.mean(task, r, choice, at)) is not None]
-            best[at] = max(known, default=None)
-        body = []
-        for recipe in self.recipes:
-            found = [self.figure(task, recipe, choice, at) for at in COLUMNS]
-            if any(found):
-                rule = next(row["policies"] for row in found if row).replace(" ", ", ")
-                body.append([recipe, rule, *(_cell(row, best[at]) for row, at in zip(found, COLUMNS, strict=True))])
-        return table(["recipe", "exit policy", *COLUMNS], body)
-
     def bound_table(self) -> str:
         """The first k layers alone, every task."""
         body = []
@@ -64,7 +50,7 @@ class Study:
             cells = []
             for task in self.tasks:
                 rows = [r for r in self.rows if (r["task"], r["recipe"], r["choice"]) == (task, recipe, OWN)]
-                cells.append(_cell(next((r for r in rows if r["mean"] is not None), None), None))
+                cells.append(_cell(next((r for r in rows if r["mean"] is not None), None)))
             layers = self._layers(recipe)
             body.append([recipe, str(layers), f"{6 / layers:.3g}x", *cells])
         return table(["recipe", "layers", "speed-up", *(NAMES[t] for t in self.tasks)], body)
@@ -119,11 +105,10 @@ class Study:
         return {r: 100 * statistics.mean(v or 0.0 for v in values) for r, values in found.items() if None not in values}
 
 
-def _cell(row: Row | None, best: float | None) -> str:
+def _cell(row: Row | None) -> str:
     if row is None:
         return "-"
-    mean = f"{100 * row['mean']:.1f}"
-    text = f"**{mean}**" if best is not None and row["mean"] == best else mean
+    text = f"{100 * row['mean']:.1f}"
     return text if row["low"] is None else f"{text} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
@@ -133,24 +118,10 @@ def _signed(values: list[float]) -> str:
 
 
 def write_report(folder: Path) -> None:
-    """Write the part of results.md and results_study.png into a folder."""
+    """Write the part of results_small.md and results_study.png into a folder."""
     found = Study()
     root = bench.ROOT
     learnt = [task for task in found.tasks if task in LEARNT]
-    blocks = []
-    for task in found.tasks:
-        first = next(row for row in found.rows if row["task"] == task)
-        rows = next(run["rows"] for run in found.runs if run["task"] == task)
-        seeds = sorted({run["seed"] for run in found.runs if run["task"] == task})
-        metric = METRICS.get(first["metric"], first["metric"])
-        blocks += [
-            f"#### {NAMES[task]}",
-            f"{metric[0].upper()}{metric[1:]} on {rows:,} test rows, seed{'s' * (len(seeds) > 1)} "
-            f"{', '.join(map(str, seeds))}. Own exit policy:",
-            found.task_table(task, OWN),
-            "The exit policy that was best on validation data (one per seed):",
-            found.task_table(task, BEST),
-        ]
     gains = found.policy_gains(learnt)
     fitted = found.policy_gains(learnt, without="de3")["edr"]  # DE3-BERT trains its prototypes
     values = {
@@ -163,14 +134,13 @@ def write_report(folder: Path) -> None:
         "ranks_own": found.rank_table(OWN, learnt),
         "ranks_best": found.rank_table(BEST, learnt),
         "bound_table": found.bound_table(),
-        "tables": "\n\n".join(blocks),
         "gain_edr": _signed(fitted),
         "edr_up": str(sum(value > 0 for value in fitted)),
         "edr_runs": str(len(fitted)),
         **_stacked(found, learnt),
         **_sentences(found, learnt),
     }
-    write_part(folder / "results.md", "study", fill(root / "benchmarks" / "study_report.md", values))
+    write_part(folder / "results_small.md", "study", fill(root / "benchmarks" / "study_report.md", values))
     _plot(found, folder / "results_study.png")
 
 

@@ -1,19 +1,26 @@
-"""The search for a recipe: thresholds of each exit's own, and the start for shallow exits."""
+"""The search for a recipe: thresholds of each exit's own, paired comparisons, and the start for shallow exits."""
 
+import math
 import sys
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from modules.recipes import labelled, make
 from torch.nn import functional as F
 
+from mebert.metrics.at_speed import bracket_speedup
+from mebert.metrics.curve import ExitRecord
 from mebert.models import model_inputs
 from mebert.modules import MultiExitModule
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 rules = pytest.importorskip("recipe_rules")
+paired = pytest.importorskip("recipe_paired")
 recipe_heads = pytest.importorskip("recipe_heads")
 recipe_start = pytest.importorskip("recipe_start")
 
@@ -45,8 +52,55 @@ def test_no_other_threshold_of_one_exit_is_better(seed):
 
 
 def test_the_accuracy_at_a_cost_lies_between_its_neighbours():
-    points = [(1.0, 0.9), (0.75, 0.88), (0.25, 0.5)]
-    assert [rules.at_cost(points, cost) for cost in (1.0, 0.5, 0.25)] == pytest.approx([0.9, 0.69, 0.5])
+    points = [
+        (cost, torch.tensor([right], dtype=torch.float64)) for cost, right in ((1, 0.9), (0.75, 0.88), (0.25, 0.5))
+    ]
+    assert [float(rules.at_cost(points, cost)) for cost in (1.0, 0.5, 0.25)] == pytest.approx([0.9, 0.69, 0.5])
+
+
+def test_rows_at_a_speed_are_those_of_the_two_nearest_thresholds():
+    """Also where equal scores leave no exact threshold."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(3, 200, 2, generator=generator)
+    scores = torch.randint(0, 4, (3, 200), generator=generator) / 4
+    labels = torch.randint(0, 2, (200,), generator=generator)
+    record = ExitRecord(logits, labels, torch.arange(200), torch.full((200,), 9), {"rule": scores})
+    for speed in (1.2, 1.5, 2.0, 2.5):
+        rows = rules.right_at(record, "rule", [1, 2, 3], speed)
+        fast, slow, share = bracket_speedup(scores, [1, 2, 3], speed)
+        layers = (1 + fast).double() * (1 - share) + (1 + slow).double() * share
+        assert 3 / float(layers.mean()) == pytest.approx(speed)
+        right = [(record.logits_at(exits).argmax(-1) == labels).double().mean() for exits in (fast, slow)]
+        assert float(rows.mean()) == pytest.approx(float(right[0] + share * (right[1] - right[0])))
+    with pytest.raises(ValueError, match="4x"):
+        rules.right_at(record, "rule", [1, 2, 3], 4.0)
+
+
+def cell(task, seed, rows, arm="joint"):
+    """A result of one exit."""
+    right = {"last": paired.pack(rows)}
+    return {"task": task, "seed": seed, "arm": arm, "rules": {}, "exits": [float(np.mean(rows))], "right": right}
+
+
+def test_pairs_are_compared_row_by_row_task_by_task():
+    generator = np.random.default_rng(0)
+    first, second = (generator.random((2, 300)) < share for share in (0.8, 0.7))
+    pairs = [(cell(f"task {i}", 1, first[i]), cell(f"task {i}", 1, second[i])) for i in range(2)]
+    found = paired.against(pairs, 2.0)
+    assert found.mean == pytest.approx(first.mean() - second.mean())
+    exact = [float(d) for d in (first.astype(float) - second).mean(1)]
+    assert list(found.differences.values()) == pytest.approx(exact)
+    # The normal interval of a mean of two tasks' means.
+    error = math.sqrt(sum((first[i].astype(float) - second[i]).var() / 300 for i in range(2)) / 4)
+    assert found.interval.high - found.interval.low == pytest.approx(2 * 1.96 * error, rel=0.08)
+    assert found.p_value is None, "two pairs say nothing"
+    many = [(cell(f"task {i}", seed, [1, 1]), cell(f"task {i}", seed, [1, 0])) for i in range(3) for seed in (1, 2)]
+    assert paired.against(many, 2.0).p_value == pytest.approx(2 / 2**6), "all six the same way"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
+def test_kept_rows_come_back(rows):
+    np.testing.assert_allclose(paired.unpack(paired.pack(rows)), rows, atol=0.5 / 255 + 1e-9)
 
 
 def test_the_start_learns_the_final_sentence_vector():

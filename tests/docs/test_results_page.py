@@ -1,12 +1,10 @@
-"""The figures in docs/results.md and docs/speed.md are those of the benchmarks' results."""
+"""The figures in the pages of results and in README.md are those of the benchmarks' results."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -20,25 +18,34 @@ REPORTS = {
     "speed_report": "write_report(Path({folder!r}) / 'speed.md')",
     "speed_onnx": "write_report(Path({folder!r}) / 'speed.md')",
     "compiled": "write_report(Path({folder!r}) / 'speed.md')",
-    "recipe_report": "write_report(Path({folder!r}), Path({folder!r}) / 'README.md')",
+    "results_page": "write_page(Path({folder!r}), Path({folder!r}) / 'README.md')",
     "exit_prediction_report": "write_report(Path({folder!r}))",
 }
-PAGES = {"speed_report": "speed.md", "speed_onnx": "speed.md", "compiled": "speed.md", "recipe_report": "recipe.md"}
-PAGES |= {"exit_prediction_report": "exit_prediction.md"}
+PAGES = {"speed_report": ["speed.md"], "speed_onnx": ["speed.md"], "compiled": ["speed.md"]}
+PAGES |= {"results_page": ["results.md", "recipe.md", "README.md"], "exit_prediction_report": ["exit_prediction.md"]}
+PICTURES = {"results_page": 2, "study_report": 1, "minilm_report": 1, "curriculum_report": 1, "geep_report": 1}
 
 
-@pytest.mark.parametrize("report", REPORTS)
+def shipped(name):
+    return (ROOT / name if name == "README.md" else ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+FAST = "results_page"
+
+
+@pytest.mark.parametrize(
+    "report", [pytest.param(name, marks=[] if name == FAST else pytest.mark.slow) for name in REPORTS]
+)
 def test_the_page_is_what_the_report_writes(report, tmp_path):
-    name = PAGES.get(report, "results.md")
-    shipped = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    (tmp_path / name).write_text(shipped, encoding="utf-8")
-    (tmp_path / "README.md").write_text(readme := (ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    names = PAGES.get(report, ["results_small.md"])
+    for name in {*names, "README.md"}:
+        (tmp_path / name).write_text(shipped(name), encoding="utf-8")
     call = REPORTS[report].format(folder=str(tmp_path))
     code = f"import sys; from pathlib import Path; sys.path.insert(0, 'benchmarks'); from {report} import *; {call}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    assert (tmp_path / name).read_text(encoding="utf-8") == shipped
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
-    assert report in PAGES or list(tmp_path.glob("*.png")), "with its picture"
+    for name in names:
+        assert (tmp_path / name).read_text(encoding="utf-8") == shipped(name)
+    assert len(list(tmp_path.glob("*.png"))) == PICTURES.get(report, 0)
 
 
 def test_a_part_leaves_the_others_alone(tmp_path):
@@ -60,3 +67,4 @@ def test_a_sentence_without_its_figure_is_an_error(tmp_path):
 def test_mean_and_spread():
     assert page.percent([0.5, 0.7]) == "60.0 ± 14.1"
     assert page.difference([0.01, 0.03, -0.01]) == "+1.0 ± 2.0 (2 of 3 up)"
+    assert page.difference([0.01] * 6, 2) == "+1.00 ± 0.00 (6 of 6 up, p 0.031)", "Wilcoxon, exact: 2 / 2**6"

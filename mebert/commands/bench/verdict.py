@@ -19,10 +19,10 @@ def verdict(rows: Sequence[Row], known: Accuracies | None = None, full_depth: st
     """One line: does early exit pay here? That of a single round, which a busy machine can turn, says so.
 
     For each batch size, the fastest engine against the fastest whole model without exits, each in its best precision.
-    Without trained exits (`known` is None) at the smallest speed-up above 1. Of a trained model at the fastest point whose
-    accuracy holds, else at the slowest; int8, which changes the model's answers, and `predicted`, whose predictor is
-    fitted to the texts that are measured, are left out where there are others. `full_depth` is what made the full depth
-    the model's default operating point.
+    Without trained exits (`known` is None) at the smallest speed-up above 1. Of a trained model at the fastest point
+    whose accuracy holds, else at the slowest; int8, which changes the model's answers, and `predicted`, whose
+    predictor is fitted to the texts that are measured, are left out where there are others. `full_depth` is what made
+    the full depth the model's default operating point.
     """
     line = _verdict(rows, known, full_depth)
     return line if min(len(row.seconds) for row in rows) > 1 else f"{line} {ONE_ROUND}"

@@ -1,0 +1,94 @@
+"""Two trainings row by row: which of them answers the test rows better, over tasks and seeds.
+
+Shapes: N test rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import statistics
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mebert.metrics.bootstrap import Interval, bootstrap_values, percentiles
+
+Result = dict[str, Any]  # of one cell, as `recipe.py` writes it
+RECOMMENDED, OWN_RULE = "self_heads_10", "stacked"
+KEPT = (OWN_RULE, "entropy", "edr")  # rules whose answers are kept row by row, beside the one that is liked
+ROUNDS, LEVELS = 2000, 255
+
+
+@dataclass(frozen=True)
+class Against:
+    """The first training's accuracy minus the second's, at one speed-up."""
+
+    mean: float  # over the tasks
+    interval: Interval  # 95 %, bootstrap over test rows; rows of a task are drawn together for both and for all seeds
+    differences: dict[tuple[str, int], float]  # of each task and seed
+    p_value: float | None  # Wilcoxon's signed-rank test over tasks and seeds, two-sided; None below six pairs
+
+
+def pack(rows: Any) -> str:
+    """How likely each row (N,) is answered rightly, from 0 to 1 in steps of 1/255, as text."""
+    levels = np.rint(LEVELS * np.asarray(rows)).astype(np.uint8)
+    return base64.b64encode(zlib.compress(levels.tobytes(), 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """What `pack` made a text of, (N,)."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8) / LEVELS
+
+
+def liked(result: Result, speed: float) -> str:
+    """The rule with the best accuracy on validation rows at a speed-up."""
+    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items()}
+    return str(max((name for name, value in values.items() if value is not None), key=lambda name: values[name]))
+
+
+def rule_of(result: Result, speed: float) -> str:
+    """How a training is read: the recommended one by its own rule, others by the one that validation rows liked."""
+    return OWN_RULE if result["arm"] == RECOMMENDED else liked(result, speed)
+
+
+def at_speed(result: Result, speed: float, rule: str | None = None) -> float:
+    """The accuracy on test rows at a speed-up, by a rule (None: `rule_of`); with one exit, that exit's."""
+    if not result["rules"]:
+        return float(result["exits"][-1])
+    return float(result["rules"][rule or rule_of(result, speed)]["at"][f"{speed:g}"])
+
+
+def rows_at(result: Result, speed: float, rule: str | None = None) -> np.ndarray:
+    """How likely each test row (N,) is answered rightly at a speed-up; with one exit, there. As `at_speed`."""
+    right = result["right"]
+    return unpack(right[rule or rule_of(result, speed)][f"{speed:g}"] if result["rules"] else right["last"])
+
+
+def against(
+    pairs: Sequence[tuple[Result, Result]], speed: float, rules: tuple[str | None, str | None] = (None, None)
+) -> Against:
+    """Compare two trainings on the cells that both have, in pairs of one task and seed, at a speed-up.
+
+    `rules` are those that the first and the second are read by, as in `at_speed`.
+    """
+    from scipy.stats import wilcoxon
+
+    rows: dict[str, list[np.ndarray]] = {}
+    differences = {}
+    for first, second in pairs:
+        rows.setdefault(first["task"], []).append(rows_at(first, speed, rules[0]) - rows_at(second, speed, rules[1]))
+        found = at_speed(first, speed, rules[0]) - at_speed(second, speed, rules[1])
+        differences[first["task"], first["seed"]] = found
+    drawn = []
+    for number, each in enumerate(rows.values()):
+        mean = np.mean(each, axis=0)
+        drawn.append(bootstrap_values([lambda n, mean=mean: n @ mean / n.sum(1)], len(mean), ROUNDS, number)[0])
+    interval = percentiles(np.mean(drawn, axis=0))
+    assert interval is not None
+    by_task = [statistics.mean(v for (task, _), v in differences.items() if task == name) for name in rows]
+    values = list(differences.values())
+    p_value = float(wilcoxon(values).pvalue) if len(values) >= 6 and any(values) else None
+    return Against(statistics.mean(by_task), interval, differences, p_value)

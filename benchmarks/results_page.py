@@ -1,0 +1,114 @@
+"""docs/results.md, its pictures, docs/recipe.md and README's table, from benchmarks/results/: one command.
+
+python benchmarks/results_page.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import claims
+import recipe_headline as top
+import recipe_report
+import twelve_layers
+from page import fill
+from recipe import RESULTS, ROOT, cells
+from recipe_paired import RECOMMENDED, Against, Result
+
+TEMPLATE = ROOT / "benchmarks" / "results_page.md"
+FULL = ROOT / "configs" / "study" / "recipe_full.yaml"
+TWELVE = ROOT / "configs" / "study" / "twelve_layers.yaml"
+NAMES = top.ALL_TASKS | twelve_layers.TASKS
+BOUNDS = {"single": "the single-exit model", "hf_trainer": "transformers' own Trainer", "joint": "joint training"}
+
+
+def train_rows(results: Sequence[Result]) -> str:
+    """Training rows, in words."""
+    by_rows: dict[int, list[str]] = {}
+    for task, arms in top.complete(results).items():
+        by_rows.setdefault(arms[RECOMMENDED][0]["train_rows"], []).append(top.ALL_TASKS[task])
+    return "; ".join(f"{rows:,} ({', '.join(tasks)})" for rows, tasks in sorted(by_rows.items(), reverse=True))
+
+
+def full_depth_of(results: Sequence[Result]) -> str:
+    """What full depth is the best of."""
+    every = top.complete(results).values()
+    names = [name for arm, name in BOUNDS.items() if every and all(arm in arms for arms in every)]
+    return ", ".join(names[:-1]) + f" and {names[-1]}"
+
+
+def clock_words() -> str:
+    """How the wall clock was measured."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "recipe_clock").glob("*.json"))]
+    if not found:
+        return "not measured yet."
+    one = found[0]
+    over = [value for each in found for value in each["over_hf"].values()]
+    return (
+        "`mebert bench` (`python benchmarks/recipe_clock.py`), engine `refill` over this package's full depth, at 2x "
+        f"and 3x by FLOPs, "
+        f"{one['device']}, {one['threads']} thread, {one['precision']}, batches of {one['batch_size']}; over "
+        "Hugging Face's own classifier the same is "
+        f"{min(over):.1f}x to {max(over):.1f}x."
+    )
+
+
+def sides(found: dict[tuple[float, str], Against]) -> dict[str, str]:
+    """Against which others the recommended recipe is ahead, tied or behind, by the interval of the mean."""
+    words: dict[str, list[str]] = {"ahead": [], "tied": [], "behind": []}
+    for (speed, name), one in found.items():
+        side = "ahead" if one.interval.low > 0 else "behind" if one.interval.high < 0 else "tied"
+        words[side].append(f"{name} at {speed:g}x")
+    return {side: ", ".join(names) or "none" for side, names in words.items()}
+
+
+def missing(config: Path, results: Sequence[Result], arms: Sequence[str]) -> str:
+    """The tasks and seeds of a study that have not got all of some arms yet, in words."""
+    done = {(result["task"], result["arm"], result["seed"]) for result in results}
+    left: dict[int, dict[str, int]] = {}
+    for cell in cells(config, None):
+        if (cell.task, cell.recipe, cell.seed) not in done and cell.recipe in arms:
+            tasks = left.setdefault(cell.seed, {})
+            tasks[NAMES[cell.task]] = tasks.get(NAMES[cell.task], 0) + 1
+    if not left:
+        return ""
+    words = "; ".join(
+        f"seed {seed}: {', '.join(f'{task} ({count} of {len(arms)})' for task, count in tasks.items())}"
+        for seed, tasks in left.items()
+    )
+    return (
+        f"*Trainings that have not been run yet: {words}. "
+        f"`python benchmarks/recipe.py run --config configs/study/{config.name}` goes on.*"
+    )
+
+
+def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "README.md") -> None:
+    """Write everything."""
+    results, deep = recipe_report.load("recipe_full"), recipe_report.load("twelve_layers")
+    recipe_report.write_report(folder)
+    found = top.paired(results)
+    values = {
+        "train_rows": train_rows(results),
+        "seeds": top.seeds(results),
+        "headline": top.headline(results),
+        "standard_errors": top.standard_errors(results),
+        "full_depth_of": full_depth_of(results),
+        "clock": clock_words(),
+        "aims": top.aims(results),
+        "paired": top.paired_table(found),
+        "left": missing(FULL, results, [RECOMMENDED, "single", "joint", "de3", "fastbert", *top.FIRST_LAYERS.values()]),
+        **sides(found),
+        **twelve_layers.values(deep),
+        "twelve_left": missing(TWELVE, deep, list(twelve_layers.ARMS)),
+        "claims": claims.table_of(results, deep),
+    }
+    (folder / "results.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
+    twelve_layers.picture(deep, folder / "results_twelve.png")
+    if readme is not None:
+        top.write_headline(readme, results)
+
+
+if __name__ == "__main__":
+    write_page()
