@@ -23,7 +23,7 @@ from mebert.onnx import runner
 from mebert.onnx.asked import load_plain, with_question
 from mebert.onnx.graphs import embedding_graph, exit_graphs
 from mebert.onnx.single_graph import NAME, single_graph
-from mebert.onnx.up_to_date import MANIFEST, state_of
+from mebert.onnx.up_to_date import MANIFEST, NOT_ON_TOP, state_of
 from mebert.policies.base import ExitPolicy
 from mebert.policies.stored_thresholds import stored_point
 from mebert.storage.atomic import write_text
@@ -147,7 +147,7 @@ def _manifest(source: Source, exits: list[str], int8: bool) -> dict[str, Any]:
         "problem_type": source.model.problem_type,
         "exits": exits,
         "exit_layers": state["exit_layers"],
-        "model": {"weights": state["weights"], "policy": state["policy"]},
+        "model": {name: state[name] for name in NOT_ON_TOP},
         "policy": {
             "name": policy.name,
             "threshold": policy.threshold,

@@ -19,6 +19,10 @@ import onnxruntime as ort
 from tokenizers import Tokenizer
 
 FORMAT = 1
+NEEDED = frozenset({
+    "labels", "longest", "max_drops", "max_length", "num_texts", "operating_points", "pad_token_id", "policy",
+    "problem_type", "split_special_tokens", "stride", "truncation_side", "unsplit",
+})  # fmt: skip
 Threshold = float | Sequence[float]  # for all exits, or for each but the last
 OTHER = "the model was trained on {}, and the inputs are none; its answers may mean nothing"
 _pool: list[bool] = []  # whether all sessions of the process share one pool of threads, which this module has made
@@ -190,6 +194,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         written, files, exits = manifest["format"], dict(manifest["files"]), manifest.get("exits", [])
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(f"{path} is damaged ({type(error).__name__}); export the model anew") from error
+    lacking = sorted(NEEDED - manifest.keys()) if written == FORMAT else []
+    if lacking or not isinstance(manifest.get("policy", {}), dict):
+        raise ExportError(f"{path} is damaged: it has no {', '.join(lacking) or 'policy'}; export the model anew")
     if written != FORMAT:
         raise ExportError(f"{path} has format {written!r:.40}, this reads format {FORMAT}; use the runner.py beside it")
     names = [f"exit_{number + 1}.onnx" for number in range(len(files) - 2)]

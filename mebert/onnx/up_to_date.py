@@ -19,11 +19,14 @@ SAME = {
     "labels": "other labels",
     "exit_layers": "other exits",
     "weights": "other weights",
+    "max_length": "another length to which texts are cut",
+    "stride": "other windows of long texts",
     "policy": "another policy or threshold",
     "operating_points": "other stored speed-ups",
     "max_drops": "other stored drops",
 }
 """What must be the same, and what to call it where it is not."""
+NOT_ON_TOP = ("weights", "max_length", "policy")  # a manifest has them in `model`: of the model, not of the export
 
 
 def state_of(folder: str | Path, policy: str) -> dict[str, Any]:
@@ -38,6 +41,8 @@ def state_of(folder: str | Path, policy: str) -> dict[str, Any]:
         "labels": spec.label_names,
         "exit_layers": spec.exit_layers,
         "weights": weights_digest(folder),
+        "max_length": spec.max_length,
+        "stride": spec.stride,
         "policy": spec.policy,
         "operating_points": _by_text(spec.operating_points.get(policy, {})),
         "max_drops": _by_text(spec.thresholds_for_max_drop().get(policy, {})),
@@ -57,7 +62,7 @@ def what_changed(export: str | Path, folder: str | Path) -> str | None:
     manifest = read_json(Path(export) / MANIFEST)
     own = manifest.get("policy") or {}
     now = state_of(folder, own.get("name", ""))
-    then = {name: manifest[name] for name in SAME if name in manifest and name != "policy"}
+    then = {name: manifest[name] for name in SAME if name in manifest and name not in NOT_ON_TOP}
     then |= manifest.get("model", {})
     if "policy" not in then:
         threshold = (now["policy"] or {}).get("init_args", {}).get("threshold")

@@ -103,6 +103,12 @@ def changed(capsys):
         assert isinstance(EarlyExitClassifier.from_pretrained(f"{RUN}/model", backend="auto"), EarlyExitClassifier)
     weights.write_bytes(before)
     manifest = Path(RUN, "exported/manifest.json")
+    with ModelSpec.change(f"{RUN}/model") as spec:
+        longest, spec.max_length = spec.max_length, 7
+    assert what_changed(manifest.parent, f"{RUN}/model") == "another length to which texts are cut"
+    with ModelSpec.change(f"{RUN}/model") as spec:
+        spec.max_length = longest
+    assert what_changed(manifest.parent, f"{RUN}/model") is None
     content = json.loads(manifest.read_text())
     del content["model"]
     manifest.write_text(json.dumps(content))

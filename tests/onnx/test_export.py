@@ -155,8 +155,8 @@ def refusals(capsys):
         ("manifest.json", lambda file: edit(file, exits=["exit_1.onnx", "exit_2.onnx"]), "exits and files do not fit"),
         ("manifest.json", lambda file: edit(file, files={}), "exits and files do not fit each other"),
         ("manifest.json", lambda file: edit(file, labels=["a", "b"]), "2 labels, the graphs have others"),
-        ("manifest.json", lambda file: edit(file, labels=None), "other: KeyError: 'labels'; export the model anew"),
-        ("manifest.json", lambda file: edit(file, stride=None), "other: KeyError: 'stride'; export the model anew"),
+        ("manifest.json", lambda file: edit(file, labels=None), "is damaged: it has no labels; export the model anew"),
+        ("manifest.json", lambda file: edit(file, stride=None), "is damaged: it has no stride; export the model anew"),
         (
             "manifest.json",
             lambda file: edit(file, policy={"name": "edr", "threshold": -1}),
