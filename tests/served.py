@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -83,7 +84,8 @@ class Served:
         return next((float(value) for key, value in lines if key == name), 0.0)
 
     def raw(self, *parts: bytes, pause: float = 0.0, half_close: bool = False) -> bytes:
-        """What the server says to bytes on a connection, until it closes it or has answered."""
+        """What the server says to bytes on a connection, until it closes it or has answered a request whole."""
+        answer = b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             try:
                 for part in parts:
@@ -91,6 +93,12 @@ class Served:
                     time.sleep(pause)
                 if half_close:
                     connection.shutdown(socket.SHUT_WR)
-                return connection.recv(1_000_000)
+                while piece := connection.recv(1_000_000):
+                    answer += piece
+                    head, whole, body = answer.partition(b"\r\n\r\n")
+                    length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+                    if whole and (parts[0].startswith(b"HEAD ") or (length and len(body) >= int(length[1]))):
+                        break
+                return answer
             except ConnectionError:
-                return b"cut"
+                return answer or b"cut"
