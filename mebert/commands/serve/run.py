@@ -23,7 +23,7 @@ EXTRA = "serve needs litserve and prometheus-client, which are not installed: pi
 def run_serve(settings: serve) -> None:
     """Serve a model until the process is told to stop."""
     try:
-        from mebert.commands.serve import server, worker
+        from mebert.commands.serve import listening, server, worker
     except ModuleNotFoundError as error:
         raise UserError(EXTRA) from error
     from mebert.commands.serve.guard import API_KEY
@@ -38,7 +38,7 @@ def run_serve(settings: serve) -> None:
     if key is not None and not key.strip():
         raise UserError(f"{API_KEY} is set, but empty: give it a key, or unset it")
     control = _control(settings)
-    listener = server.bound_socket(settings.host, settings.port)
+    listener = listening.bound_socket(settings.host, settings.port)
     threads = settings.threads or max(1, _cores() // settings.workers)
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # of the workers: libraries read them at their start
         os.environ.setdefault(name, str(threads))

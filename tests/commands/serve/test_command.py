@@ -39,13 +39,13 @@ def test_a_port_in_use(export, capsys):
 
 
 def test_of_two_servers_on_one_port_that_start_together_one_has_it():
-    from mebert.commands.serve import server
+    from mebert.commands.serve import listening
 
     port = free_port()
-    with server.bound_socket("127.0.0.1", port) as first, server.bound_socket("127.0.0.1", port) as second:
-        server.listen(first)
+    with listening.bound_socket("127.0.0.1", port) as first, listening.bound_socket("127.0.0.1", port) as second:
+        listening.listen(first)
         with pytest.raises(UserError, match=f"port {port} of 127.0.0.1: Address already in use; .*--port {port + 1}"):
-            server.listen(second)
+            listening.listen(second)
 
 
 def test_a_key_that_is_empty(export, capsys, monkeypatch):
