@@ -10,6 +10,7 @@ import statistics
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,15 @@ def against(
     drawn = []
     for number, each in enumerate(rows.values()):
         mean = np.mean(each, axis=0)
-        drawn.append(bootstrap_values([lambda n, mean=mean: n @ mean / n.sum(1)], len(mean), ROUNDS, number)[0])
+        drawn.append(bootstrap_values([partial(_mean_of_drawn, mean)], len(mean), ROUNDS, number)[0])
     interval = percentiles(np.mean(drawn, axis=0))
     assert interval is not None
     by_task = [statistics.mean(v for (task, _), v in differences.items() if task == name) for name in rows]
     values = list(differences.values())
     p_value = float(wilcoxon(values).pvalue) if len(values) >= 6 and any(values) else None
     return Against(statistics.mean(by_task), interval, differences, p_value)
+
+
+def _mean_of_drawn(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The means (R,) of values (N,) drawn so often, (R, N)."""
+    return np.asarray(counts @ values / counts.sum(1))

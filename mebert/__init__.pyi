@@ -14,7 +14,7 @@ from mebert.exit_predictor import FrequencyExitPredictor as FrequencyExitPredict
 from mebert.exit_predictor import LinearExitPredictor as LinearExitPredictor
 from mebert.exit_predictor import TokenExitPredictor as TokenExitPredictor
 from mebert.inference.classifier import EarlyExitClassifier as EarlyExitClassifier
-from mebert.inference.classifier import Prediction as Prediction
+from mebert.inference.prediction import Prediction as Prediction
 from mebert.inference.reranker import EarlyExitReranker as EarlyExitReranker
 from mebert.loggers import EarlyExitWandbLogger as EarlyExitWandbLogger
 from mebert.models import CascadeModel as CascadeModel

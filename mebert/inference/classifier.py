@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
@@ -22,18 +19,20 @@ from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.batching import MOST_ROWS
+from mebert.inference.prediction import Prediction, prediction_of
+from mebert.inference.settings import chosen_policy, whole_number
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
 from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
 from mebert.onnx.up_to_date import export_command, what_changed
-from mebert.policies import ExitPolicy, policy_by_name
-from mebert.policies.stored_thresholds import load_policy, stored_point, stored_threshold
+from mebert.policies import ExitPolicy
+from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.hub_folder import model_folder
 from mebert.storage.model_spec import Expected, ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.run_folder import export_folder
-from mebert.storage.thresholds import Threshold, as_threshold, check_threshold
+from mebert.storage.thresholds import Threshold
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,26 +40,6 @@ if TYPE_CHECKING:
     from mebert.exit_predictor import ExitPredictor
 
 LONG_INPUT = 1000  # texts from which on a progress bar is shown
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one text.
-
-    Attributes:
-        label: The most probable label; None for regression, and where a text may have several.
-        probabilities: Probability of each label; empty for regression.
-        exit: The exit at which the text left, from 1.
-        score: The predicted value, for regression; None for classification.
-        labels: Where a text may have several labels, those with a probability above 0.5, in the model's order; else
-            None.
-    """
-
-    label: str | None
-    probabilities: dict[str, float]
-    exit: int
-    score: float | None = None
-    labels: tuple[str, ...] | None = None
 
 
 class EarlyExitClassifier:
@@ -335,7 +314,7 @@ class EarlyExitClassifier:
         if not single and (isinstance(texts, dict | bytes) or not isinstance(texts, Iterable)):
             raise UserError(f"texts must be a text, a pair, or an iterable of such, got {type(texts).__name__}")
         results = classify_stream(runner, encoder, [texts] if single else texts, plan, window)
-        found = (self._prediction(logits, index + 1) for logits, index in results)
+        found = (prediction_of(logits, index + 1, self.label_names, self.multi_label) for logits, index in results)
         if single:
             return next(found)
         if isinstance(texts, Sequence):
@@ -351,29 +330,8 @@ class EarlyExitClassifier:
         max_drop: float | None = None,
     ) -> ExitPolicy:
         """The policy at the threshold that these settings ask for, bound to the model; arguments as in a call."""
-        numbers = {"threshold": threshold, "speedup": speedup, "max_drop": max_drop}
-        given = [name for name, value in numbers.items() if value is not None]
-        for name in given:
-            if not (name == "threshold" and isinstance(threshold, list | tuple)):
-                _check_number(name, numbers[name])
-        check_threshold("threshold", threshold)
-        if len(given) > 1:
-            raise UserError(f"{' and '.join(given)} were both given; give one of them")
-        if isinstance(policy, ExitPolicy):
-            chosen = policy.bind(self.model)
-        elif policy is None or (self.policy is not None and policy == self.policy.name):
-            if self.policy is None:
-                known = ", ".join(self.operating_points) or "entropy"
-                raise UserError(f"this model was saved without a policy; give policy (for example {known})")
-            chosen = self.policy
-        else:
-            chosen = policy_by_name(policy)().bind(self.model)
-            if not given:
-                raise UserError(f"policy {policy!r} is not the model's own: give a threshold or a speedup for it")
-        if threshold is not None:
-            return chosen.with_threshold(as_threshold(threshold)).bind(self.model)
-        stored = stored_threshold(chosen.name, self.operating_points, self.max_drops, speedup, max_drop)
-        return chosen if stored is None else chosen.with_threshold(stored).bind(self.model)
+        stored = (self.operating_points, self.max_drops)
+        return chosen_policy(self.model, self.policy, *stored, policy, threshold, speedup, max_drop)
 
     def text_encoder(self, max_length: int | None = None) -> TextEncoder:
         """What makes batches of one input's texts; `max_length` as in a call."""
@@ -381,38 +339,6 @@ class EarlyExitClassifier:
             raise UserError(f"max_length must be from 1 to {self._most_tokens} for this model, got {max_length}")
         longest = self.max_length if max_length is None else max_length
         return TextEncoder(self._own_tokenizer, longest, self.device, self.num_texts, self.stride)
-
-    def _prediction(self, logits: list[Any], exit_number: int) -> Prediction:
-        names = self.label_names
-        if self.model.multi_label:
-            # 1 / (1 + e^-z) in a form that does not overflow; e^-|z| is at most 1.
-            margins = [yes - no for no, yes in logits]
-            shares = [(1.0 if z >= 0 else math.exp(z)) / (1.0 + math.exp(-abs(z))) for z in margins]
-            chosen = tuple(name for name, z in zip(names, margins, strict=True) if z > 0)
-            return Prediction(None, dict(zip(names, shares, strict=True)), exit_number, labels=chosen)
-        if len(names) == 1:
-            return Prediction(None, {}, exit_number, logits[0])
-        largest = max(logits)
-        weights = [math.exp(value - largest) for value in logits]
-        total = sum(weights)
-        probabilities = {name: weight / total for name, weight in zip(names, weights, strict=True)}
-        return Prediction(names[logits.index(largest)], probabilities, exit_number)
-
-
-def whole_number(name: str, value: Any) -> int:
-    """The value as an integer, also of 7.0 or NumPy's; a UserError for what is none."""
-    with suppress(TypeError, ValueError, OverflowError):
-        if not isinstance(value, str | bytes) and int(value) == value:
-            return int(value)
-    raise UserError(f"{name} must be a whole number, got {brief(value)}")
-
-
-def _check_number(name: str, value: Any) -> None:
-    with suppress(TypeError, ValueError, OverflowError):
-        if not isinstance(value, str | bytes):
-            float(value)
-            return
-    raise UserError(f"{name} must be a number, got {brief(value)}")
 
 
 def _with_bar(found: Iterator[Prediction], total: int | None) -> Iterator[Prediction]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from mebert.choices import PrecisionName
 from mebert.errors import UserError, brief, check_range
 from mebert.inference.batching import MOST_ROWS, plan_batches
-from mebert.inference.classifier import EarlyExitClassifier, whole_number
+from mebert.inference.classifier import EarlyExitClassifier
 from mebert.inference.engine import Finished
+from mebert.inference.settings import whole_number
 from mebert.inference.stream import TextEncoder
 from mebert.inference.whole_batch import ShrinkEngine
 from mebert.metrics.ranking import ranking_scores

@@ -20,7 +20,8 @@ from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
 from mebert.inference.auto_backend import AutoBackend
-from mebert.inference.classifier import EarlyExitClassifier, Prediction
+from mebert.inference.classifier import EarlyExitClassifier
+from mebert.inference.prediction import Prediction
 from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import USUAL_METRICS
 from mebert.models.multi_exit import MultiExitModel
