@@ -1,4 +1,4 @@
-"""Curriculum learning and distillation between exits, with all-MiniLM-L6-v2 on RTE, SNLI, MRPC and WikiQA.
+"""Curriculum learning and distillation between exits, with all-MiniLM-L6-v2 on entailment and answer selection.
 
     python benchmarks/curriculum.py tune     # settings of the distillation, and the curriculum, on validation data
     python benchmarks/curriculum.py run      # every task, training, curriculum and seed that has no result yet
@@ -20,17 +20,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "curriculum"
 ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-TASKS = ("rte", "snli", "mrpc", "wikiqa")
+TASKS = ("rte", "snli", "mrpc", "wikiqa", "scitail", "qnli")
 SEEDS = (1, 2, 3)
+FEWER_SEEDS = {"scitail": (1, 2), "qnli": (1, 2)}
 TARGETS = (1.5, 2.0, 3.0)
 
 # Small enough for a hundred runs on two cores. Rows are held out of training for choices where the public test labels
-# are hidden (RTE).
+# are hidden (RTE, SciTail, QNLI).
 DATA: dict[str, dict[str, Any]] = {
     "rte": {"max_train_samples": 1200, "holdout": 0.1, "max_length": 64},
     "snli": {"max_train_samples": 4500, "max_eval_samples": 2000, "max_length": 64},
     "mrpc": {"max_train_samples": 1500, "max_length": 64},
     "wikiqa": {"max_train_samples": 306, "max_eval_samples": 204, "max_length": 64},  # questions: 3,002 and 2,018 rows
+    "scitail": {"max_train_samples": 1800, "max_length": 64, "holdout": 0.12},
+    "qnli": {"max_train_samples": 2500, "max_length": 64, "holdout": 0.1},
 }
 EPOCHS = 2
 MODEL: dict[str, Any] = {"encoder": ENCODER, "pooling": "mean", "learning_rate": 1e-4, "warmup_ratio": 0.06}
@@ -217,7 +220,7 @@ def run(tasks: list[str], seeds: list[int]) -> None:
     for seed in seeds:
         for curriculum in (None, chosen["curriculum"]):
             for training in ("joint", chosen["vanilla"], chosen["layerwise"], chosen["both"]):
-                for task in tasks:
+                for task in (task for task in tasks if seed in FEWER_SEEDS.get(task, SEEDS)):
                     once(task, training, curriculum, seed)
 
 

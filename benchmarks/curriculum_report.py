@@ -12,7 +12,9 @@ from page import difference, fill, table, write_part
 
 Run = dict[str, Any]
 Results = dict[tuple[str, str, str | None, int], Run]
-NAMES = {"rte": "RTE", "snli": "SNLI", "mrpc": "MRPC", "wikiqa": "WikiQA"}
+NAMES = {
+    "rte": "RTE", "snli": "SNLI", "mrpc": "MRPC", "wikiqa": "WikiQA", "scitail": "SciTail", "qnli": "QNLI",
+}  # fmt: skip
 METRICS = {"acc": "accuracy", "map": "MAP", "mrr": "MRR"}
 KINDS = ("joint", "vanilla", "layerwise", "both")
 SPLITS = {
@@ -20,6 +22,8 @@ SPLITS = {
     "snli": "the test split (choices: the validation split)",
     "mrpc": "the test split (choices: the validation split)",
     "wikiqa": "the test split (choices: the validation split), whole questions",
+    "scitail": "the validation split (choices: rows held out of training, which are the published test rows)",
+    "qnli": "the GLUE validation split (choices: rows held out of training)",
 }
 
 
@@ -70,6 +74,7 @@ class Comparison:
         self.results = results
         self.chosen = chosen
         self.trainings = {kind: chosen.get(kind, "joint") for kind in KINDS}
+        self.tasks = tuple(task for task in bench.TASKS if self.group(task, "joint", None))
         self.curricula: tuple[str | None, ...] = (None, chosen["curriculum"])
 
     def group(self, task: str, kind: str, curriculum: str | None) -> dict[int, Run]:
@@ -86,11 +91,11 @@ class Comparison:
         value: Callable[[Run, str], float],
         a: tuple[str, str | None],
         b: tuple[str, str | None],
-        tasks: tuple[str, ...] = bench.TASKS,
+        tasks: tuple[str, ...] = (),
     ) -> list[float]:
-        """Differences a - b of one figure, by task and seed."""
+        """Differences a - b of one figure, by task and seed; without `tasks` of all."""
         found = []
-        for task in tasks:
+        for task in tasks or self.tasks:
             left, right = self.group(task, *a), self.group(task, *b)
             metric = self.main_metric(task)
             found += [value(left[s], metric) - value(right[s], metric) for s in sorted(left.keys() & right.keys())]
@@ -104,10 +109,10 @@ class Comparison:
                 if (kind, curriculum) == ("joint", None):
                     continue
                 ours, base = (kind, curriculum), ("joint", None)
-                by_task = [difference(self.paired(early, ours, base, (task,))) for task in bench.TASKS]
+                by_task = [difference(self.paired(early, ours, base, (task,))) for task in self.tasks]
                 every = [difference(self.paired(value, ours, base)) for value in (early, last, area)]
                 rows.append([kind, "yes" if curriculum else "no", *by_task, *every])
-        tasks = [f"{NAMES[task]}, 1-5" for task in bench.TASKS]
+        tasks = [f"{NAMES[task]}, 1-5" for task in self.tasks]
         return table(["distillation", "curriculum", *tasks, "all, 1-5", "all, last exit", "all, area"], rows)
 
     def at_equal_speed(self) -> str:
@@ -118,12 +123,12 @@ class Comparison:
                 if (kind, curriculum) == ("joint", None):
                     continue
                 cells = []
-                for tasks in (*((task,) for task in bench.TASKS), bench.TASKS):
+                for tasks in (*((task,) for task in self.tasks), self.tasks):
                     for target in (2.0, 3.0):
                         pairs = self.paired(at_speed(target), (kind, curriculum), ("joint", None), tasks)
                         cells.append(f"{100 * statistics.mean(pairs):+.1f}" if pairs else "-")
                 rows.append([kind, "yes" if curriculum else "no", *cells])
-        names = [*(NAMES[task] for task in bench.TASKS), "all"]
+        names = [*(NAMES[task] for task in self.tasks), "all"]
         return table(["distillation", "curriculum", *(f"{n}, {x}x" for n in names for x in (2, 3))], rows)
 
     def halves(self) -> str:
@@ -131,12 +136,12 @@ class Comparison:
         rows = []
         for kind in KINDS[1:]:
             cells = []
-            for tasks in (*((task,) for task in bench.TASKS), bench.TASKS):
+            for tasks in (*((task,) for task in self.tasks), self.tasks):
                 for value in (shallow, deep):
                     pairs = self.paired(value, (kind, None), ("joint", None), tasks)
                     cells.append(f"{100 * statistics.mean(pairs):+.1f}" if pairs else "-")
             rows.append([kind, *cells])
-        names = [*(NAMES[task] for task in bench.TASKS), "all"]
+        names = [*(NAMES[task] for task in self.tasks), "all"]
         return table(["distillation", *(f"{n}, {part}" for n in names for part in ("1-3", "4-6"))], rows)
 
 
@@ -170,11 +175,11 @@ def tune_tables(results: Results) -> tuple[str, str]:
 def _missing(comparison: Comparison) -> str:
     """In words, which cells have fewer seeds than the others."""
     found: dict[tuple[str, str], list[str]] = {}
-    for task in bench.TASKS:
+    for task in comparison.tasks:
         for curriculum in comparison.curricula:
             for kind in KINDS:
                 seeds = sorted(comparison.group(task, kind, curriculum))
-                if len(seeds) < len(bench.SEEDS):
+                if len(seeds) < len(bench.FEWER_SEEDS.get(task, bench.SEEDS)):
                     name = f"{NAMES[task]} {'with' if curriculum else 'without'} the curriculum"
                     found.setdefault((name, ", ".join(map(str, seeds)) or "none"), []).append(kind)
     if not found:
@@ -197,9 +202,9 @@ def plot(comparison: Comparison, path: Path) -> None:
     import numpy as np
 
     grid = np.linspace(1.0, 4.0, 61)
-    figure, axes = plt.subplots(2, 2, figsize=(10, 8))
+    figure, axes = plt.subplots(2, -(-len(comparison.tasks) // 2), figsize=(5 * -(-len(comparison.tasks) // 2), 8))
     styles = {"joint": "tab:gray", "vanilla": "tab:orange", "layerwise": "tab:blue", "both": "tab:green"}
-    for axis, task in zip(axes.flat, bench.TASKS, strict=True):
+    for axis, task in zip(axes.flat, comparison.tasks, strict=True):
         for curriculum in comparison.curricula:
             for kind, colour in styles.items():
                 lines = []
@@ -230,9 +235,9 @@ def write_report(docs: Path) -> None:
     if not results:
         raise SystemExit(f"no results in {bench.RESULTS}; run: python benchmarks/curriculum.py tune, then run")
     comparison = Comparison(results, bench.choose(results))
-    groups = [comparison.group(t, k, c) for c in comparison.curricula for k in KINDS for t in bench.TASKS]
+    groups = [comparison.group(t, k, c) for c in comparison.curricula for k in KINDS for t in comparison.tasks]
     runs = [run for group in groups for run in group.values()]
-    first = {task: next(iter(comparison.group(task, "joint", None).values())) for task in bench.TASKS}
+    first = {task: next(iter(comparison.group(task, "joint", None).values())) for task in comparison.tasks}
     distillation, curricula = tune_tables(results)
     settings = {kind: bench.trainings()[comparison.trainings[kind]] for kind in KINDS}
     pacing = bench.CURRICULA[comparison.chosen["curriculum"]]

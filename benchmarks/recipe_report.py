@@ -23,6 +23,8 @@ ARMS = {
     "self": "own last exit teaches",
     "self_heads_10": "own last exit teaches, heads learn at 1e-3",
     "teacher": "single-exit model teaches",
+    "teacher_heads_10": "single-exit model teaches, heads learn at 1e-3",
+    "self_curriculum": "own last exit teaches, heads learn at 1e-3, easy rows first",
     "chain": "each exit learns from the next",
     "chain_heads_10": "each exit learns from the next, heads learn at 1e-3",
     "features": "own last exit's features teach",
