@@ -5,8 +5,8 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
-import time
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -317,23 +317,26 @@ def test_two_predicts_with_one_table(in_trained_run, capsys):
     assert read_csv("out.csv") == read_csv("a-alone.csv")
 
 
-def test_a_claim_ends_with_its_process(tmp_path):
-    def claim():
-        lock = prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x")
-        (tmp_path / "claimed").touch()
-        time.sleep(60)
-        prediction_shards.release_shards(lock)
+CLAIM = """
+import sys, time
+from pathlib import Path
+from mebert.report.prediction_shards import claim_shards
+lock = claim_shards(Path(sys.argv[1]), Path(sys.argv[2]))
+print("claimed", flush=True)
+time.sleep(600)
+"""
 
-    process = multiprocessing.get_context("fork").Process(target=claim)
-    process.start()
-    while not (tmp_path / "claimed").exists():
-        time.sleep(0.01)
+
+def test_a_claim_ends_with_its_process(tmp_path):
+    names = tmp_path / "x.shards", tmp_path / "x"
+    process = subprocess.Popen([sys.executable, "-c", CLAIM, *map(str, names)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "claimed\n"
     with pytest.raises(UserError, match="another predict"):
-        prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x")
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    prediction_shards.release_shards(prediction_shards.claim_shards(tmp_path / "x.shards", tmp_path / "x"))
-    assert not (tmp_path / "x.shards").exists()
+        prediction_shards.claim_shards(*names)
+    process.kill()
+    process.communicate()
+    prediction_shards.release_shards(prediction_shards.claim_shards(*names))
+    assert not names[0].exists()
 
 
 WAYS = {
