@@ -87,6 +87,12 @@ def difference(values: Sequence[float], digits: int = 1) -> str:
     if not points:
         return "-"
     spread = statistics.stdev(points) if len(points) > 1 else 0.0
-    p_value = f", p {float(wilcoxon(points).pvalue):.3f}" if len(points) >= 6 and any(points) else ""
-    gains = f"{sum(p > 0 for p in points)} of {len(points)} up{p_value}"
+    gains = f"{sum(p > 0 for p in points)} of {len(points)} up"
+    if len(points) >= 6 and any(points):
+        gains += f", {p_words(float(wilcoxon(points).pvalue))}"
     return f"{statistics.mean(points):+.{digits}f} ± {spread:.{digits}f} ({gains})"
+
+
+def p_words(p_value: float) -> str:
+    """A p-value, as in `p 0.031` or `p < 0.001`."""
+    return "p < 0.001" if p_value < 0.001 else f"p {p_value:.3f}"

@@ -137,10 +137,10 @@ def records(done: Any) -> tuple[Any, Any]:
 def rules(model: Any, test: Any, validation: Any, speeds: Sequence[float] = SPEEDS) -> dict[str, Any]:
     """The exits' accuracies, and every rule's at speed-ups by layers and its area, on validation and on test rows.
 
-    A threshold is the one that gives the speed on the rows themselves, which needs no labels. Of the rules that are
-    read later, `right` keeps each test row's answer, for paired tests.
+    A threshold is the one that gives the speed on the rows themselves, which needs no labels. Of the rules in
+    `KEPT`, `right` keeps each test row's answer, for paired tests.
     """
-    from recipe_paired import KEPT, liked, pack
+    from recipe_paired import KEPT, pack
     from recipe_rules import per_exit_figures, right, right_at
 
     from mebert.policies import Entropy
@@ -154,19 +154,18 @@ def rules(model: Any, test: Any, validation: Any, speeds: Sequence[float] = SPEE
     found["right"] = {"last": pack(right(test, test.index * 0 + len(model.exit_layers) - 1))}
     if len(model.exit_layers) == 1:
         return found
-    own, per_exit = Entropy().bind(model), {}
+    own = Entropy().bind(model)
     on_test = compare_policies(model, test, "acc", speeds, own, validation)
     on_val = compare_policies(model, validation, "acc", speeds, own, validation)
     for name, result in on_test.items():
         both = {"area": result.area, "at": result.as_dict()["at"]}
         found["rules"][name] = both | {"val_area": result.val_area, "val_at": on_val[name].as_dict()["at"]}
     for name in PER_EXIT:
-        figures, rows = per_exit_figures(name, validation, test, model.exit_layers, speeds)
-        found["rules"][f"{name}, per exit"], per_exit[f"{name}, per exit"] = figures, rows
-    for speed in speeds:
-        for name in sorted({*KEPT, liked(found, speed)} & found["rules"].keys()):
-            likely = per_exit[name][speed] if name in per_exit else right_at(test, name, model.exit_layers, speed)
-            found["right"].setdefault(name, {})[f"{speed:g}"] = pack(likely)
+        found["rules"][f"{name}, per exit"] = per_exit_figures(name, validation, test, model.exit_layers, speeds)
+    for name in KEPT:
+        if name in on_test:
+            rows = {f"{speed:g}": right_at(test, name, model.exit_layers, speed) for speed in speeds}
+            found["right"][name] = {speed: pack(likely) for speed, likely in rows.items()}
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 5))  # type: ignore[no-any-return]
 
 

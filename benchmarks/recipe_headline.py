@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from page import replace_between, table
+from page import p_words, replace_between, table
 from recipe import RESULTS, SPEEDS
-from recipe_paired import RECOMMENDED, Against, Result, against, at_speed
+from recipe_paired import LAST, OWN_RULE, RECOMMENDED, Against, Result, against, at_speed, liked
 
 ALL_TASKS = {"snli": "SNLI", "sst2": "SST-2", "qqp": "QQP", "ag_news": "AG's News", "imdb": "IMDB"}
 PUBLISHED = {"de3": "DE3-BERT", "fastbert": "FastBERT", "romebert": "RomeBERT"}
@@ -50,9 +50,15 @@ def mean_at(results: Sequence[Result], speed: float) -> float:
     return statistics.mean(result["exits"][-1] if speed == 1 else at_speed(result, speed) for result in results)
 
 
+def full_depth_arm(arms: Arms) -> str:
+    """The arm with the best last exit of those that are trained for it, mean over the seeds."""
+    having = [arm for arm in FULL_DEPTH if len(arms.get(arm, ())) == len(arms[RECOMMENDED])]
+    return max(having, key=lambda arm: mean_at(arms[arm], 1.0))
+
+
 def full_depth(arms: Arms) -> float:
-    """The best last exit of what is trained for it, mean over the seeds."""
-    return max(mean_at(arms[arm], 1.0) for arm in FULL_DEPTH if len(arms.get(arm, ())) == len(arms[RECOMMENDED]))
+    """Its accuracy."""
+    return mean_at(arms[full_depth_arm(arms)], 1.0)
 
 
 def published(arms: Arms) -> list[str]:
@@ -61,18 +67,21 @@ def published(arms: Arms) -> list[str]:
 
 
 def headline(results: Sequence[Result]) -> str:
-    """One row a task: full depth, the recommended recipe, the best published one, the first layers alone, the clock."""
+    """One row a task: full depth, the recommended recipe, the best published one, the first layers alone, the clock.
+
+    Of each speed-up the largest is bold.
+    """
     rows = []
     for task, arms in complete(results).items():
-        full = full_depth(arms)
-        row = [ALL_TASKS[task], points(full)]
-        for speed in FIRST_LAYERS:
-            own = mean_at(arms[RECOMMENDED], speed)
-            row.append(f"**{points(own)}** ({100 * own / full:.1f} %)")
-        for speed in FIRST_LAYERS:
+        full, own, others, alone = full_depth(arms), [], [], []
+        for speed, bound in FIRST_LAYERS.items():
             best = max(published(arms), key=lambda arm: mean_at(arms[arm], speed))
-            row.append(f"{points(mean_at(arms[best], speed))} ({PUBLISHED[best]})")
-        rows.append([*row, *(points(mean_at(arms[bound], 1.0)) for bound in FIRST_LAYERS.values()), clock(task)])
+            values = [mean_at(arms[arm], speed) for arm in (RECOMMENDED, best, bound)]
+            words = [f"**{points(v)}**" if points(v) == points(max(values)) else points(v) for v in values]
+            own.append(f"{words[0]} ({100 * values[0] / full:.1f} %)")
+            others.append(f"{words[1]} ({PUBLISHED[best]})")
+            alone.append(words[2])
+        rows.append([ALL_TASKS[task], points(full), *own, *others, *alone, clock(task)])
     if not rows:
         return "No task is complete yet."
     speeds = [f"{speed:g}x" for speed in FIRST_LAYERS]
@@ -97,7 +106,7 @@ def standard_errors(results: Sequence[Result]) -> str:
         right, rows = full_depth(arms), arms[RECOMMENDED][0]["test_rows"]
         error = 100 * (right * (1 - right) / rows) ** 0.5
         found.append(f"{ALL_TASKS[task]} {error:.1f} points ({rows:,} rows)")
-    return f"One standard error of the test rows: {', '.join(found)}."
+    return f"One standard error of an accuracy: {', '.join(found)}."
 
 
 def seeds(results: Sequence[Result]) -> str:
@@ -111,35 +120,53 @@ def seeds(results: Sequence[Result]) -> str:
     )
 
 
-def paired(results: Sequence[Result]) -> dict[tuple[float, str], Against]:
-    """The recommended recipe against joint training, the published recipes and the first layers, at 2x and at 3x.
+def pairs_of(results: Sequence[Result], other: str) -> list[tuple[Result, Result]]:
+    """The recommended recipe's cells and another arm's, of the same task and seed; `LAST` is full depth's."""
+    return [
+        (own, theirs)
+        for arms in complete(results).values()
+        for own in arms[RECOMMENDED]
+        for theirs in arms.get(full_depth_arm(arms) if other == LAST else other, ())
+        if own["seed"] == theirs["seed"]
+    ]
 
-    In words, by speed-up and arm; over all tasks and seeds that have both.
+
+def paired(results: Sequence[Result]) -> dict[tuple[float, str], tuple[Against, float | None]]:
+    """The recommended recipe against full depth and every other arm of the headline, at 2x and at 3x.
+
+    By speed-up and arm in words; over all tasks and seeds that have both. All are read by `Stacked`; the second value
+    is the mean difference where each is read by the rule that validation rows liked best (None: there is no rule).
     """
-    found = {}
+    found: dict[tuple[float, str], tuple[Against, float | None]] = {}
     for speed, bound in FIRST_LAYERS.items():
-        for other, name in (PUBLISHED | {"joint": "joint training", bound: f"the first {bound[-1]} layers"}).items():
-            pairs = [
-                (own, theirs)
-                for arms in complete(results).values()
-                for own in arms[RECOMMENDED]
-                for theirs in arms.get(other, ())
-                if own["seed"] == theirs["seed"]
-            ]
-            if pairs:
-                found[speed, name] = against(pairs, speed)
+        names = {LAST: "full depth", "joint": "joint training", **PUBLISHED, bound: f"the first {bound[-1]} layers"}
+        for other, name in names.items():
+            pairs = pairs_of(results, other)
+            if not pairs:
+                continue
+            one = against(pairs, speed, (OWN_RULE, LAST if other in (LAST, bound) else OWN_RULE))
+            by_task: dict[str, list[float]] = {}
+            for own, theirs in pairs if other not in (LAST, bound) else ():
+                difference = [at_speed(each, speed, liked(each, speed)) for each in (own, theirs)]
+                by_task.setdefault(own["task"], []).append(difference[0] - difference[1])
+            means = [statistics.mean(values) for values in by_task.values()]
+            found[speed, name] = one, statistics.mean(means) if means else None
     return found
 
 
-def paired_table(found: dict[tuple[float, str], Against]) -> str:
-    """`paired` as a table."""
+def paired_table(found: dict[tuple[float, str], tuple[Against, float | None]]) -> str:
+    """`paired` as a table, with the difference of each task."""
+    tasks = list(dict.fromkeys(task for one, _ in found.values() for task, _ in one.differences))
+    tested = any(one.p_value is not None for one, _ in found.values())
     rows = []
-    for (speed, name), one in found.items():
-        gains = sum(value > 0 for value in one.differences.values())
-        p_value = "-" if one.p_value is None else f"{one.p_value:.3f}"
-        rows.append([f"{speed:g}x", name, interval_words(one), f"{gains} of {len(one.differences)}", p_value])
-    header = ["speed", "recommended against", "points, mean over tasks (95 %)", "ahead in", "p (Wilcoxon)"]
-    return table(header, rows) if rows else "No task is complete yet."
+    for (speed, name), (one, by_liked) in found.items():
+        by_task = [[v for (task, _), v in one.differences.items() if task == wanted] for wanted in tasks]
+        row = [f"{speed:g}x", name, interval_words(one), *(f"{100 * statistics.mean(v):+.1f}" for v in by_task)]
+        row += ["-" if one.p_value is None else p_words(one.p_value)] if tested else []
+        rows.append([*row, "" if by_liked is None else f"{100 * by_liked:+.1f}"])
+    header = ["speed", "recommended against", "mean over tasks (95 %)", *(ALL_TASKS[task] for task in tasks)]
+    header += ["Wilcoxon"] if tested else []
+    return table([*header, "mean, each by its best rule"], rows) if rows else "No task is complete yet."
 
 
 def interval_words(one: Against) -> str:

@@ -19,7 +19,8 @@ from mebert.metrics.bootstrap import Interval, bootstrap_values, percentiles
 
 Result = dict[str, Any]  # of one cell, as `recipe.py` writes it
 RECOMMENDED, OWN_RULE = "self_heads_10", "stacked"
-KEPT = (OWN_RULE, "entropy", "edr")  # rules whose answers are kept row by row, beside the one that is liked
+KEPT = (OWN_RULE, "entropy", "edr")  # rules whose answers are kept row by row
+LAST = "last"  # no rule: every row runs to the last exit
 ROUNDS, LEVELS = 2000, 255
 
 
@@ -45,31 +46,26 @@ def unpack(text: str) -> np.ndarray:
 
 
 def liked(result: Result, speed: float) -> str:
-    """The rule with the best accuracy on validation rows at a speed-up."""
-    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items()}
+    """The rule, of those with one threshold for all exits, with the best accuracy on validation rows at a speed-up."""
+    values = {name: rule["val_at"][f"{speed:g}"] for name, rule in result["rules"].items() if "per exit" not in name}
     return str(max((name for name, value in values.items() if value is not None), key=lambda name: values[name]))
 
 
-def rule_of(result: Result, speed: float) -> str:
-    """How a training is read: the recommended one by its own rule, others by the one that validation rows liked."""
-    return OWN_RULE if result["arm"] == RECOMMENDED else liked(result, speed)
-
-
-def at_speed(result: Result, speed: float, rule: str | None = None) -> float:
-    """The accuracy on test rows at a speed-up, by a rule (None: `rule_of`); with one exit, that exit's."""
-    if not result["rules"]:
+def at_speed(result: Result, speed: float, rule: str = OWN_RULE) -> float:
+    """The accuracy on test rows at a speed-up by a rule (`LAST`: of the last exit); with one exit, that exit's."""
+    if not result["rules"] or rule == LAST:
         return float(result["exits"][-1])
-    return float(result["rules"][rule or rule_of(result, speed)]["at"][f"{speed:g}"])
+    return float(result["rules"][rule]["at"][f"{speed:g}"])
 
 
-def rows_at(result: Result, speed: float, rule: str | None = None) -> np.ndarray:
-    """How likely each test row (N,) is answered rightly at a speed-up; with one exit, there. As `at_speed`."""
+def rows_at(result: Result, speed: float, rule: str = OWN_RULE) -> np.ndarray:
+    """How likely each test row (N,) is answered rightly, as `at_speed`; of the rules in `KEPT` and `LAST`."""
     right = result["right"]
-    return unpack(right[rule or rule_of(result, speed)][f"{speed:g}"] if result["rules"] else right["last"])
+    return unpack(right[rule][f"{speed:g}"] if result["rules"] and rule != LAST else right[LAST])
 
 
 def against(
-    pairs: Sequence[tuple[Result, Result]], speed: float, rules: tuple[str | None, str | None] = (None, None)
+    pairs: Sequence[tuple[Result, Result]], speed: float, rules: tuple[str, str] = (OWN_RULE, OWN_RULE)
 ) -> Against:
     """Compare two trainings on the cells that both have, in pairs of one task and seed, at a speed-up.
 
@@ -81,8 +77,8 @@ def against(
     differences = {}
     for first, second in pairs:
         rows.setdefault(first["task"], []).append(rows_at(first, speed, rules[0]) - rows_at(second, speed, rules[1]))
-        found = at_speed(first, speed, rules[0]) - at_speed(second, speed, rules[1])
-        differences[first["task"], first["seed"]] = found
+        difference = at_speed(first, speed, rules[0]) - at_speed(second, speed, rules[1])
+        differences[first["task"], first["seed"]] = difference
     drawn = []
     for number, each in enumerate(rows.values()):
         mean = np.mean(each, axis=0)

@@ -11,7 +11,7 @@ from typing import Any
 from page import fill, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
 from recipe_headline import ALL_TASKS, complete, picture, points
-from recipe_paired import liked
+from recipe_paired import OWN_RULE, liked
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
@@ -56,14 +56,8 @@ def load(study: str = "recipe_screen") -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / study).glob("*.json"))]
 
 
-def area(result: dict[str, Any]) -> float:
-    """The area on test rows, of the rule with the largest area on validation rows."""
-    rules = [rule for rule in result["rules"].values() if rule.get("val_area") is not None]
-    return float(max(rules, key=lambda rule: rule["val_area"])["area"])
-
-
 def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
-    """One row an arm, means over the seeds: accuracy of the exits, of the rules that were liked, the area."""
+    """One row an arm, means over the seeds: accuracy of the exits, then by `Stacked` at 2x and 3x, and its area."""
     rows = []
     for name, meaning in (ARMS | BOUNDS).items():
         found = [result for result in results if (result["task"], result["arm"]) == (task, name)]
@@ -72,11 +66,12 @@ def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
         exits = [dict(zip(result["layers"], result["exits"], strict=True)) for result in found]
         means = [_mean([each.get(layer) for each in exits]) for layer in range(1, 7)]
         row = [meaning, *map(points, means)]
-        for speed in (2.0, 3.0) if found[0]["rules"] else ():
-            rules = [liked(result, speed) for result in found]
-            at = [result["rules"][rule]["at"][f"{speed:g}"] for result, rule in zip(found, rules, strict=True)]
-            row.append(f"{points(_mean(at))} ({'; '.join(dict.fromkeys(rules))})")
-        rows.append([*row, points(_mean(list(map(area, found))))] if found[0]["rules"] else [*row, *["-"] * 3])
+        if found[0]["rules"]:
+            own = [result["rules"][OWN_RULE] for result in found]
+            row += [points(_mean([rule["at"][speed] for rule in own])) for speed in ("2", "3")]
+            rows.append([*row, points(_mean([rule["area"] for rule in own]))])
+        else:
+            rows.append([*row, *["-"] * 3])
     header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"]
     return table(header, rows) if rows else "No cell has been run yet."
 
@@ -104,7 +99,7 @@ def rules_table(results: Sequence[dict[str, Any]]) -> str:
         row.append(str(sum(liked(result, 2.0) == name for result in having)))
         rows.append(row)
     rows.sort(key=lambda row: row[2], reverse=True)
-    header = ["rule", *(f"{speed:g}x" for speed in SPEEDS), "area", f"liked best at 2x, of {len(having)}"]
+    header = ["rule", *(f"{speed:g}x" for speed in SPEEDS), "area", f"best on validation rows at 2x, of {len(having)}"]
     return table(header, rows)
 
 

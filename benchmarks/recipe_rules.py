@@ -87,46 +87,46 @@ def right(record: ExitRecord, exits: Tensor) -> Tensor:
 
 def per_exit_points(
     name: str, chosen_on: ExitRecord, record: ExitRecord, layers: Sequence[int]
-) -> list[tuple[float, Tensor]]:
-    """(share of the layers run, rows (N,) that are right), with a threshold an exit chosen on one pass."""
-    on_chosen = chosen_on.logits.argmax(-1) == chosen_on.labels
+) -> list[tuple[float, float]]:
+    """(share of the layers run, accuracy) of a rule with a threshold an exit, chosen on one pass, for all `PRICES`."""
+    right = chosen_on.logits.argmax(-1) == chosen_on.labels
     cost = torch.tensor(layers, dtype=torch.float64) / layers[-1]
-    points, thresholds = [(1.0, right(record, torch.full_like(record.index, len(layers) - 1)))], None
+    points, thresholds = [(1.0, accuracy(record, torch.full_like(record.index, len(layers) - 1)))], None
     for price in PRICES:
-        thresholds = fit_thresholds(chosen_on.scores[name], on_chosen, layers, price, thresholds)
+        thresholds = fit_thresholds(chosen_on.scores[name], right, layers, price, thresholds)
         exits = leave(record.scores[name].double(), thresholds)
-        points.append((float(cost[exits].mean()), right(record, exits)))
-    return [*points, (float(cost[0]), right(record, torch.zeros_like(record.index)))]
+        points.append((float(cost[exits].mean()), accuracy(record, exits)))
+    return [*points, (float(cost[0]), accuracy(record, torch.zeros_like(record.index)))]
 
 
-def at_cost(points: Sequence[tuple[float, Tensor]], cost: float) -> Tensor:
-    """How likely each row (N,) is right at a cost, on the line between the two nearest points: a draw for each row."""
+def accuracy(record: ExitRecord, exits: Tensor) -> float:
+    """The accuracy of a record's rows at some exits (N,)."""
+    return float(right(record, exits).mean())
 
-    def place(point: tuple[float, Tensor]) -> tuple[float, float]:
-        return point[0], float(point[1].mean())
 
-    below = max((point for point in points if point[0] <= cost), default=min(points, key=place), key=place)
-    above = min((point for point in points if point[0] >= cost), default=max(points, key=place), key=place)
+def at_cost(points: Sequence[tuple[float, float]], cost: float) -> float:
+    """The accuracy at a cost, on the line between the two nearest points that a draw for each row attains."""
+    below = max((point for point in points if point[0] <= cost), default=min(points))
+    above = min((point for point in points if point[0] >= cost), default=max(points))
     if above[0] - below[0] < 1e-12:
-        return max(below, above, key=place)[1] if below[0] == above[0] else below[1]
+        return max(below[1], above[1]) if below[0] == above[0] else below[1]
     share = (cost - below[0]) / (above[0] - below[0])
     return below[1] + share * (above[1] - below[1])
 
 
 def per_exit_figures(
     name: str, validation: ExitRecord, record: ExitRecord, layers: Sequence[int], speeds: Sequence[float]
-) -> tuple[dict[str, Any], dict[float, Tensor]]:
-    """A rule with a threshold an exit, at speed-ups: its accuracies, and how likely each test row (N,) is right.
-
-    On validation each half of the rows is judged by the thresholds of the other half.
-    """
+) -> dict[str, Any]:
+    """Accuracies at speed-ups of a rule with a threshold an exit; each half of validation is judged by the other."""
     points = per_exit_points(name, validation, record, layers)
     even = torch.arange(len(validation.labels)) % 2 == 0
     halves = [validation.select(rows.nonzero().squeeze(-1)) for rows in (even, ~even)]
     crossed = [per_exit_points(name, a, b, layers) for a, b in (halves, halves[::-1])]
-    rows = {speed: at_cost(points, 1 / speed) for speed in speeds}
-    figures = {
-        "at": {f"{speed:g}": float(rows[speed].mean()) for speed in speeds},
-        "val_at": {f"{s:g}": sum(float(at_cost(half, 1 / s).mean()) for half in crossed) / 2 for s in speeds},
+
+    def mean(speed: float) -> float:
+        return sum(at_cost(half, 1 / speed) for half in crossed) / 2
+
+    return {
+        "at": {f"{speed:g}": at_cost(points, 1 / speed) for speed in speeds},
+        "val_at": {f"{speed:g}": mean(speed) for speed in speeds},
     }
-    return figures, rows

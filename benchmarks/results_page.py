@@ -29,7 +29,7 @@ def train_rows(results: Sequence[Result]) -> str:
     by_rows: dict[int, list[str]] = {}
     for task, arms in top.complete(results).items():
         by_rows.setdefault(arms[RECOMMENDED][0]["train_rows"], []).append(top.ALL_TASKS[task])
-    return "; ".join(f"{rows:,} ({', '.join(tasks)})" for rows, tasks in sorted(by_rows.items(), reverse=True))
+    return ", ".join(f"{rows:,} of {', '.join(tasks)}" for rows, tasks in sorted(by_rows.items(), reverse=True))
 
 
 def full_depth_of(results: Sequence[Result]) -> str:
@@ -55,10 +55,10 @@ def clock_words() -> str:
     )
 
 
-def sides(found: dict[tuple[float, str], Against]) -> dict[str, str]:
+def sides(found: dict[tuple[float, str], tuple[Against, float | None]]) -> dict[str, str]:
     """Against which others the recommended recipe is ahead, tied or behind, by the interval of the mean."""
     words: dict[str, list[str]] = {"ahead": [], "tied": [], "behind": []}
-    for (speed, name), one in found.items():
+    for (speed, name), (one, _) in found.items():
         side = "ahead" if one.interval.low > 0 else "behind" if one.interval.high < 0 else "tied"
         words[side].append(f"{name} at {speed:g}x")
     return {side: ", ".join(names) or "none" for side, names in words.items()}

@@ -66,6 +66,9 @@ def picture(results: Sequence[Result], path: Path) -> None:
                 continue
             y = [100 * value for value in (found["exits"][-1], *(at_speed(found, speed) for speed in SPEEDS))]
             axis.plot((1.0, *SPEEDS), y, "o-", color=colour, label=name, markersize=4)
+            error = [(share * (100 - share) / found["test_rows"]) ** 0.5 for share in y]
+            bounds = [[share + sign * one for share, one in zip(y, error, strict=True)] for sign in (-1, 1)]
+            axis.fill_between((1.0, *SPEEDS), *bounds, color=colour, alpha=0.12, linewidth=0)
         axis.set_title(TASKS[task], fontsize=10)
         axis.set_xlabel("speed-up by layers", fontsize=9)
         axis.grid(alpha=0.3)
