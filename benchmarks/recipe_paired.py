@@ -21,7 +21,7 @@ Result = dict[str, Any]  # of one cell, as `recipe.py` writes it
 RECOMMENDED, OWN_RULE = "self_heads_10", "stacked"
 KEPT = (OWN_RULE, "entropy", "edr")  # rules whose answers are kept row by row
 LAST = "last"  # no rule: every row runs to the last exit
-ROUNDS, LEVELS = 2000, 255
+ROUNDS, LEVELS = 1000, 255
 
 
 @dataclass(frozen=True)
