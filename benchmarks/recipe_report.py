@@ -10,8 +10,8 @@ from typing import Any
 
 from page import fill, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
-from recipe_headline import ALL_TASKS, complete, picture, points
-from recipe_paired import OWN_RULE, liked
+from recipe_headline import ALL_TASKS, complete, interval_words, picture, points
+from recipe_paired import OWN_RULE, RECOMMENDED, against, liked
 
 TEMPLATE = ROOT / "benchmarks" / "recipe_report.md"
 TASKS = {"snli": "SNLI", "sst2": "SST-2"}  # of the screen
@@ -42,6 +42,18 @@ ARMS = {
     "self_frozen_ce": "own last exit teaches, then the heads alone",
     "self_frozen_kd": "own last exit teaches, then the heads alone, taught",
     "self_frozen_past": "own last exit teaches, then heads that read all exits so far",
+}
+# Arm to what it changes of the recommended recipe.
+CHANGES = {
+    "self": "heads at the encoder's rate",
+    "heads_10": "no teacher",
+    "joint": "neither",
+    "teacher_heads_10": "a single-exit model teaches",
+    "chain_heads_10": "each exit learns from the next",
+    "self_curriculum": "easy rows first",
+    "self_heads_10_frozen_ce": "afterwards the heads alone, on labels",
+    "self_heads_10_frozen_kd": "afterwards the heads alone, taught by the last exit",
+    "self_heads_10_frozen_past": "afterwards heads that read all exits so far",
 }
 BOUNDS = {
     "single": "all 6 layers, one exit",
@@ -74,6 +86,20 @@ def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
             rows.append([*row, *["-"] * 3])
     header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"]
     return table(header, rows) if rows else "No cell has been run yet."
+
+
+def ablations(results: Sequence[dict[str, Any]]) -> str:
+    """Every arm that changes one thing of the recommended recipe against it, paired over tasks and seeds."""
+    rows = []
+    for arm, change in CHANGES.items():
+        cells = {(r["task"], r["seed"]): r for r in results if r["arm"] == arm}
+        own = [r for r in results if r["arm"] == RECOMMENDED and (r["task"], r["seed"]) in cells]
+        pairs = [(cells[r["task"], r["seed"]], r) for r in own]
+        if pairs:
+            tasks = ", ".join(name for task, name in ALL_TASKS.items() if any(r["task"] == task for r in own))
+            found = [against(pairs, speed) for speed in (1.5, 2.0, 3.0)]
+            rows.append([change, tasks, *map(interval_words, found)])
+    return table(["change", "tasks", "1.5x", "2x", "3x"], rows) if rows else "No cell has been run yet."
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -131,7 +157,7 @@ def write_report(folder: Path = ROOT / "docs") -> None:
     values |= {f"{rows}_{task}": seen(rows, task) for rows in ("test_rows", "val_rows") for task in TASKS}
     values |= {key: seen(key) for key in ("train_rows", "epochs", "precision", "device", "seed")}
     values |= {"rules": rules_table(results), "cells": str(len(results)), "missing": missing(results)}
-    values |= {"full_sizes": full_sizes()}
+    values |= {"full_sizes": full_sizes(), "ablations": ablations(load("recipe_full"))}
     (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
     more = load("recipe_full")
     if complete(more):
