@@ -10,6 +10,7 @@ import curriculum_report
 import geep
 import geep_report
 import minilm_report
+import study_report
 from page import difference, table
 from recipe import RESULTS
 from recipe_headline import interval_words
@@ -41,6 +42,12 @@ def small_de3(a: tuple[str, str], b: tuple[str, str]) -> str:
     return f"{difference(minilm_report.areas_apart(runs, tasks, a, b), 2)}, area"
 
 
+def small_fitted() -> str:
+    """EDR with prototypes fitted afterwards against entropy in the same run, by area, over the study's recipes."""
+    gains = study_report.Study().policy_gains(list(study_report.LEARNT), without="de3")["edr"]
+    return f"{difference([gain / 100 for gain in gains])}, area"
+
+
 def small_geep(a: str, b: str) -> str:
     """Two trainings of the GEEP part, by area."""
     return f"{difference(geep_report.Comparison(geep.load()).paired(geep_report.area, a, b))}, area"
@@ -65,6 +72,7 @@ def table_of(results: Sequence[Result], deep: Sequence[Result]) -> str:
     measured = {
         "edr": (small_de3(("de3", "edr"), ("de3", "entropy")),
                 apart(results, "de3", "de3", both), apart(deep, "de3", "de3", both, speeds)),
+        "fitted": (small_fitted(), apart(results, "joint", "joint", both), apart(deep, "joint", "joint", both, speeds)),
         "dar": (small_de3(("de3", "edr"), ("no_dar", "edr")),
                 apart(results, "de3", "joint", ("edr", "edr")), apart(deep, "de3", "joint", ("edr", "edr"), speeds)),
         "one_step": (small_geep("geep", "fastbert"), "not measured",
