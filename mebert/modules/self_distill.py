@@ -7,6 +7,7 @@ from typing import Any
 from mebert.choices import PoolingKind
 from mebert.losses import DistillationKind
 from mebert.modules.curriculum_distill import CurriculumDistillModule
+from mebert.modules.fitted_indicators import add_missing_parts
 from mebert.policies import ExitPolicy, Stacked
 
 HEADS_FASTER = 10.0
@@ -18,7 +19,8 @@ class SelfDistillModule(CurriculumDistillModule):
     Nothing in it is new: distillation from the own last exit is that of Zhang et al., "Be Your Own Teacher" (ICCV
     2019), and of DynaBERT; heads start from random weights and so take ten times the encoder's learning rate, as the
     students of FastBERT and DeeBERT do in their second stage; exits read the masked mean over tokens; a text leaves by
-    `Stacked`, which reads no features. What each part is worth: docs/recipe.md.
+    `Stacked`, with prototypes that are fitted to (at most 2,048) training rows before each validation; with loaders of
+    your own, without tokenised rows, it does without them. What each part is worth: docs/recipe.md.
 
     Args:
         distillation: As in `CurriculumDistillModule`.
@@ -37,6 +39,14 @@ class SelfDistillModule(CurriculumDistillModule):
         super().__init__(distillation=distillation, pooling=pooling, head_learning_rate=head_learning_rate, **kwargs)
         if head_learning_rate is None:
             self.head_learning_rate = HEADS_FASTER * self.learning_rate
+
+    def setup(self, stage: str) -> None:
+        """Give `Stacked` prototypes to read, where there are tokenised training rows to fit them to."""
+        super().setup(stage)
+        rows = hasattr(getattr(self.trainer, "datamodule", None), "collate_for")
+        if stage == "fit" and rows and isinstance(self.policy, Stacked) and self.model.num_exits > 1:
+            add_missing_parts(self.model, exit_scorer=False)
+            self.policy = self.policy.bind(self.model)  # now with the distance to them
 
     def default_policy(self) -> ExitPolicy:
         """`Stacked`, fitted on validation data, where a row has one class; elsewhere as in joint training."""

@@ -13,6 +13,7 @@ from tiny import REVIEW_WORDS as WORDS
 from mebert.cli.fit_file import RECIPES, expand
 from mebert.cli.main import main
 from mebert.errors import UserError
+from mebert.storage.model_spec import ModelSpec
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = ["--model.learning_rate", "1e-2", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
@@ -61,6 +62,9 @@ def test_from_the_file_to_answers(here, hf_cache, encoder, caplog, capsys):
     assert config["checkpoint"]["monitor"] == "val/auc"
     assert "early stopping: val/auc has not improved for 2 validation(s)" in caplog.text
     assert json.loads((first / "evaluation.json").read_text())["samples"] == 60
+    policy = ModelSpec.read(first / "model").policy
+    assert policy["class_path"].endswith("Stacked")
+    assert {len(row) for row in policy["init_args"]["weights"]} == {6}, "with the distance to fitted prototypes"
     write_rows(here / "new.csv", [{"opinion": "good film"}, {"opinion": "awful plot"}])
     assert main(["predict", "runs/reviews/version_0", "new.csv", "--out", "answers.csv"]) == 0
     assert [(row["opinion"], row["label"]) for row in read_csv("answers.csv")] == [

@@ -18,6 +18,13 @@ def test_it_is_its_parts_by_their_own_settings():
     torch.testing.assert_close(*trained, rtol=0, atol=0)
 
 
+def test_loaders_without_tokenised_rows_are_no_fault():
+    """The rule then does without prototypes, which are fitted to such rows."""
+    module = make(SelfDistillModule)
+    quiet_trainer().fit(module, loader(2, padded=True), loader(2, padded=True))
+    assert module.model.prototypes is None
+
+
 def test_a_rate_or_a_threshold_that_is_given_is_taken():
     assert make(SelfDistillModule, learning_rate=1e-4).own_rates()[0][1] == pytest.approx(1e-3)
     assert make(SelfDistillModule, head_learning_rate=2e-4).own_rates()[0][1] == 2e-4
