@@ -32,7 +32,8 @@ def apart(results: Sequence[Result], first: str, second: str, rules: Rules, spee
     if not pairs:
         return "not measured"
     words = [f"{interval_words(against(pairs, speed, rules))} at {speed:g}x" for speed in speeds]
-    return f"{', '.join(words)}; {len({one['task'] for one, _ in pairs})} tasks"
+    tasks = len({one["task"] for one, _ in pairs})
+    return f"{', '.join(words)}; {tasks} task{'s' * (tasks > 1)}"
 
 
 def small_de3(a: tuple[str, str], b: tuple[str, str]) -> str:
