@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from page import table
 from recipe_headline import points
@@ -73,6 +74,10 @@ def picture(results: Sequence[Result], path: Path) -> None:
         axis.set_xlabel("speed-up by layers", fontsize=9)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("accuracy, %", fontsize=9)
-    axes[0][0].legend(fontsize=8)
+    lines: dict[str, Any] = {}
+    for axis in axes[0]:  # a task may lack an arm
+        handles, names = axis.get_legend_handles_labels()
+        lines |= dict(zip(names, handles, strict=True))
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncol=len(ARMS), fontsize=8)
     figure.savefig(path, dpi=130, metadata={"Software": None})
     plt.close(figure)
