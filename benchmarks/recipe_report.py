@@ -102,6 +102,17 @@ def ablations(results: Sequence[dict[str, Any]]) -> str:
     return table(["change", "tasks", "1.5x", "2x", "3x"], rows) if rows else "No cell has been run yet."
 
 
+def prototypes_table() -> str:
+    """`Stacked` with the distance to fitted prototypes, and without, of `recipe_prototypes.py`."""
+    rows = []
+    for one in json.loads((RESULTS / "recipe_prototypes.json").read_text(encoding="utf-8")):
+        layers = "12" if one["study"] == "twelve_layers" else "6"
+        task, arm = (ALL_TASKS | TASKS)[one["task"]], ARMS[one["arm"]]
+        at = [f"{points(one['with'][s])} / {points(one['without'][s])}" for s in ("1.5", "2", "3")]
+        rows.append([layers, task, arm, *at])
+    return table(["layers", "task", "training", "1.5x", "2x", "3x"], rows)
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.mean(known) if len(known) == len(values) else None
@@ -158,6 +169,7 @@ def write_report(folder: Path = ROOT / "docs") -> None:
     values |= {key: seen(key) for key in ("train_rows", "epochs", "precision", "device", "seed")}
     values |= {"rules": rules_table(results), "cells": str(len(results)), "missing": missing(results)}
     values |= {"full_sizes": full_sizes(), "ablations": ablations(load("recipe_full"))}
+    values |= {"prototypes": prototypes_table()}
     (folder / "recipe.md").write_text(fill(TEMPLATE, values), encoding="utf-8")
     more = load("recipe_full")
     if complete(more):

@@ -91,11 +91,11 @@ class EarlyExitModule(L.LightningModule):
             given_one = threshold_text(self.threshold, 6)
             rank_zero_warn(f"target_speedup {self.target_speedup:g} chooses nothing: threshold is {given_one}")
 
-    def fit_indicators(self) -> None:
-        """Let prototypes and a learning-to-exit head be fitted before each validation, where the recipe trains none."""
+    def fit_indicators(self, exit_scorer: bool = True) -> None:
+        """Let prototypes and (`exit_scorer`) a learning-to-exit head be fitted before each validation, if untrained."""
         model = self.model
         one_class = model.problem_type == "single_label_classification"
-        add_missing_parts(model, prototypes=model.num_exits > 1 and one_class)
+        add_missing_parts(model, prototypes=model.num_exits > 1 and one_class, exit_scorer=exit_scorer)
         self.policy = self.policy.bind(model)  # it may read what was not there before
 
     def default_policy(self) -> ExitPolicy:

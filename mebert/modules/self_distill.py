@@ -7,7 +7,6 @@ from typing import Any
 from mebert.choices import PoolingKind
 from mebert.losses import DistillationKind
 from mebert.modules.curriculum_distill import CurriculumDistillModule
-from mebert.modules.fitted_indicators import add_missing_parts
 from mebert.policies import ExitPolicy, Stacked
 
 HEADS_FASTER = 10.0
@@ -44,9 +43,8 @@ class SelfDistillModule(CurriculumDistillModule):
         """Give `Stacked` prototypes to read, where there are tokenised training rows to fit them to."""
         super().setup(stage)
         rows = hasattr(getattr(self.trainer, "datamodule", None), "collate_for")
-        if stage == "fit" and rows and isinstance(self.policy, Stacked) and self.model.num_exits > 1:
-            add_missing_parts(self.model, exit_scorer=False)
-            self.policy = self.policy.bind(self.model)  # now with the distance to them
+        if stage == "fit" and rows and isinstance(self.policy, Stacked):
+            self.fit_indicators(exit_scorer=False)
 
     def default_policy(self) -> ExitPolicy:
         """`Stacked`, fitted on validation data, where a row has one class; elsewhere as in joint training."""

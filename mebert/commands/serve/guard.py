@@ -70,7 +70,7 @@ class Guard:
 
 
 def no_such_page(method: str, path: str, error: HTTPException) -> Refused:
-    """What is said of a path that is not there (404), or not with this method (405)."""
+    """The error for a path that is not there (404), or not with this method (405)."""
     detail = {
         404: f"there is no {path[:100]}: POST /predict, GET /info, /health, /metrics or /docs",
         405: f"{method[:20]} is not for {path[:100]}: use {(error.headers or {}).get('Allow', 'another method')}",

@@ -1,4 +1,4 @@
-"""When a worker that has died is started again, and what is said of it."""
+"""When a worker that has died is started again, and what is logged then."""
 
 from __future__ import annotations
 

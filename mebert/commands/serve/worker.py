@@ -90,7 +90,7 @@ class ClassifierAPI(LitAPI):
             logging.getLogger(__name__).warning("worker %d is ready again", worker + 1)
 
     def predict(self, x: list[PredictRequest], **kwargs: Any) -> list[Answered | Refused | Exception]:
-        """Answers of a batch; those that name no speed are answered at the point that is shared."""
+        """Answers of a batch; those that ask for no speed are answered at the shared operating point."""
         return self.model.answer(x, self.model.points[self.shared.point].speed)
 
 
