@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import BertTokenizer, PreTrainedModel
 
 from mebert.models import MultiExitModel, build_encoder
-from mebert.models.encoder import EncoderAdapter, LayerState
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.layer_state import LayerState
 
 SIZES: dict[str, dict[str, Any]] = {
     "bert": {"num_hidden_layers": 3},

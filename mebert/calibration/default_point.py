@@ -16,7 +16,7 @@ from mebert.metrics.bootstrap import speedup_interval
 from mebert.metrics.curve import ExitRecord, replay, speedup_layers
 from mebert.metrics.task import metric_value
 from mebert.policies import ExitPolicy, FixedExit
-from mebert.storage.model_spec import Expected
+from mebert.storage.spec_parts import Expected
 
 
 def default_threshold(record: ExitRecord, scores: Tensor, metric: str, max_drop: float) -> float:

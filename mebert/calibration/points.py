@@ -30,8 +30,8 @@ from mebert.calibration.risks import RISKS
 from mebert.errors import UserError
 from mebert.metrics.curve import CurvePoint, replay, speedup_layers
 from mebert.policies import ExitPolicy
-from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import check_max_drop
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold
 
 Kind = Literal["speedup", "speedup_flops", "layers", "gflops", "max_drop", "guarantee"]

@@ -21,7 +21,7 @@ from mebert.metrics.ranking import RANKING_METRICS
 from mebert.metrics.task import metric_input
 from mebert.modules.base import stage_prefix
 from mebert.runtime.messages import rank_zero_warn
-from mebert.storage.model_spec import checked_problem_type
+from mebert.storage.spec_parts import checked_problem_type
 
 
 class ExitAccuracy(SplitCallback):

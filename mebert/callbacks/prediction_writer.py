@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from mebert.callbacks.base import main_metrics
 from mebert.callbacks.threshold_check import warn_if_useless
-from mebert.data.columns import rename_taken, tell_renamed
 from mebert.errors import UserError, check_range
 from mebert.inference import EngineName
 from mebert.policies.stored_thresholds import checkpoint_threshold
 from mebert.report.glue_files import glue_splits, missing_files, submission_size_notes, write_glue_files
 from mebert.report.layout import print_pairs
+from mebert.report.prediction_columns import counted, prediction_columns, with_input
 from mebert.report.prediction_files import PredictionFormat, check_prediction_path, label_cells, write_table
 from mebert.report.prediction_score import PredictionScore
 from mebert.report.prediction_shards import PredictionShards, claim_shards, merged, release_shards, remove_shards
@@ -131,7 +130,7 @@ class PredictionWriter(L.Callback):
             module: Any = pl_module
             real = outputs["index"] >= 0
             rows = {name: outputs[name][real].cpu() for name in ("index", "label", "probabilities", "exit")}
-            self._shards_of(trainer).add(_columns(module.model, rows))
+            self._shards_of(trainer).add(prediction_columns(module.model, rows))
 
     def _shards_of(self, trainer: L.Trainer) -> PredictionShards:
         if self._shards is None:
@@ -168,7 +167,7 @@ class PredictionWriter(L.Callback):
             return
         depth = np.asarray(pl_module.model.exit_layers)
         at_exits = np.zeros(len(depth), dtype=np.int64)  # rows of each exit, (E,)
-        written = self._write(trainer, pl_module, _counted(merged(shards.folder, counts), at_exits), at_exits)
+        written = self._write(trainer, pl_module, counted(merged(shards.folder, counts), at_exits), at_exits)
         remove_shards(shards.folder)
         rows = at_exits.sum()
         written |= {
@@ -193,7 +192,7 @@ class PredictionWriter(L.Callback):
                 main_metrics(trainer, model.problem_type), model.label_names, query, model.multi_label
             )
             separator = getattr(getattr(data, "label_form", None), "separator", None)
-            chunks = label_cells(_chunks(data, tables, score), separator, place.suffix)
+            chunks = label_cells(with_input(data, tables, score), separator, place.suffix)
             if pretending:
                 deque(chunks, maxlen=0)
             else:
@@ -245,13 +244,6 @@ def _files_of(data: object) -> list[str]:
     return [str(value) for value in values if isinstance(value, str | Path) and os.path.isfile(value)]
 
 
-def _counted(tables: Iterator[pa.Table], at_exits: np.ndarray) -> Iterator[pa.Table]:
-    """The same tables, their rows added to those of each exit, (E,)."""
-    for table in tables:
-        at_exits += np.bincount(table["exit"].to_numpy() - 1, minlength=len(at_exits))
-        yield table
-
-
 def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
     """The GLUE task of the data, and the number of rows of each test split that is predicted."""
     data: Any = getattr(trainer, "datamodule", None)
@@ -262,42 +254,3 @@ def _glue_parts(trainer: L.Trainer) -> tuple[str, dict[str, int]]:
     given = getattr(data, "predict_split", None) or glue_splits(task).partition("+")[0]
     splits = glue_splits(task, given).split("+")
     return str(task), dict(zip(splits, data.predict_parts.values(), strict=True))
-
-
-def _columns(model: Any, rows: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The columns of the table but the texts."""
-    table: dict[str, Any] = {"index": rows["index"].numpy()}
-    if model.num_labels == 1:
-        table["score"] = rows["label"].float().numpy()
-    else:
-        if model.multi_label:
-            table["labels"] = _label_sets(model.label_names, rows["label"])
-        else:
-            table["label"] = [model.label_names[label] for label in rows["label"].tolist()]
-        for c, name in enumerate(model.label_names):
-            table[f"prob_{name}"] = rows["probabilities"][:, c].float().numpy()
-    return table | {"exit": rows["exit"].numpy()}
-
-
-def _label_sets(names: Sequence[str], chosen: Tensor) -> Any:
-    """The names of the labels (N, C), 0 or 1, of each row, as an Arrow array whose type is known without any."""
-    import pyarrow as pa
-
-    sets = [[names[number] for number in row.nonzero().flatten().tolist()] for row in chosen]
-    return pa.array(sets, pa.list_(pa.string()))
-
-
-def _chunks(data: Any, tables: Iterator[pa.Table], score: PredictionScore) -> Iterator[dict[str, list[Any]]]:
-    """The tables with what stands beside the predictions behind the number; known labels are added to the score."""
-    read_beside, read_labels = getattr(data, "predict_rows", None), getattr(data, "predict_labels", None)
-    names: dict[str, str] = {}
-    for table in tables:
-        columns = table.to_pydict()
-        index = columns.pop("index")
-        beside = {} if read_beside is None else read_beside(index)
-        if beside and not names:
-            names = rename_taken(beside, table.column_names)
-            tell_renamed(names)
-        if read_labels is not None and (labels := read_labels(index)) is not None:
-            score.add(labels, beside | columns)
-        yield {"index": index} | {names[name]: list(values) for name, values in beside.items()} | columns

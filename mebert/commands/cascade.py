@@ -27,7 +27,8 @@ def cascade(models: list[str] | None = None, out: str = "runs/cascade", threshol
     from mebert.policies import ExitPolicy, MaxProbability, ValueChange
     from mebert.report.layout import print_pairs
     from mebert.storage.atomic import write_text
-    from mebert.storage.model_spec import ModelSpec, saved_model_folder
+    from mebert.storage.model_folder import saved_model_folder
+    from mebert.storage.model_spec import ModelSpec
     from mebert.storage.operating_point import MAX_DROP, OperatingPoint
     from mebert.storage.paths import check_output
     from mebert.storage.run_folder import RunFolder

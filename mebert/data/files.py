@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mebert.data.file_rows import LINE_COLUMN, describe_place, file_rows, file_state, has_lines, parquet_rows
+from mebert.data.file_rows import LINE_COLUMN, file_rows, file_state, parquet_rows
 from mebert.data.file_state import FileState
 from mebert.data.label_names import (
     check_names,
@@ -23,6 +23,7 @@ from mebert.data.label_names import (
     option,
 )
 from mebert.data.tasks import TASKS
+from mebert.data.text_lines import describe_place, has_lines
 from mebert.errors import UserError
 from mebert.storage.atomic import atomic_path
 

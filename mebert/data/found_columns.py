@@ -9,9 +9,10 @@ from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 
-from mebert.data.file_rows import ENDINGS, column_names, file_rows, no_column
+from mebert.data.file_rows import ENDINGS, column_names, file_rows
 from mebert.data.files import ONE_LABEL, LabelForm
 from mebert.data.label_names import is_missing, label_text
+from mebert.data.row_formats import no_column
 from mebert.errors import UserError
 
 PAIRS = (

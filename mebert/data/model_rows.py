@@ -18,8 +18,9 @@ from mebert.data.tokenised import TokenisedSplit
 from mebert.data.tokenizers import check_vocabulary, load_tokenizer, saved_in, tell_unknown_length
 from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
-from mebert.storage.model_spec import ModelSpec, TrainedColumns
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.spec_parts import TrainedColumns
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 
 PLAIN: dict[str, type[SplitLoaders]] = {

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mebert.data.file_rows import describe_place, file_rows, file_state
+from mebert.data.file_rows import file_rows, file_state
 from mebert.data.files import as_text
+from mebert.data.text_lines import describe_place
 from mebert.data.text_warnings import TextCounts
 from mebert.data.tokenizers import encode_texts
 from mebert.errors import UserError

@@ -20,7 +20,7 @@ import transformers
 from mebert.errors import UserError, brief
 from mebert.runtime.messages import rank_zero_info
 from mebert.storage.hub import hub_errors
-from mebert.storage.model_spec import saved_model_folder
+from mebert.storage.model_folder import saved_model_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

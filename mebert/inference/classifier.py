@@ -29,9 +29,10 @@ from mebert.policies import ExitPolicy
 from mebert.policies.stored_thresholds import load_policy, stored_point
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.hub_folder import model_folder
-from mebert.storage.model_spec import Expected, ModelSpec
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.run_folder import export_folder
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold
 
 if TYPE_CHECKING:

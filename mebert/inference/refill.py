@@ -16,7 +16,7 @@ from mebert.inference.engine import Finished, join_states, select_state
 from mebert.inference.waiting import WaitingEngine
 
 if TYPE_CHECKING:
-    from mebert.models.encoder import LayerState
+    from mebert.models.layer_state import LayerState
     from mebert.models.multi_exit import MultiExitModel
     from mebert.policies import ExitPolicy
 

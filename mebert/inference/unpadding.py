@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges
-from mebert.models.encoder import EncoderAdapter, LayerState, joined_memory
+from mebert.models.encoder import EncoderAdapter
 from mebert.models.fastbert_pooling import FoldedFastBertPooling
 from mebert.models.heads import ClsPooling, MeanPooling
+from mebert.models.layer_state import LayerState, joined_memory
 
 if TYPE_CHECKING:
     from mebert.models.heads import ExitHead

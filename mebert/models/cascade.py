@@ -20,12 +20,14 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.models.encoder import EncoderAdapter, LayerState
+from mebert.models.encoder import EncoderAdapter
 from mebert.models.heads import ExitHead
+from mebert.models.layer_state import LayerState
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.windows import mean_of_windows
 from mebert.storage.hub import hub_errors
-from mebert.storage.model_spec import ModelSpec, saved_model_folder
+from mebert.storage.model_folder import saved_model_folder
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.trusted_classes import class_path_of
 
 

@@ -13,7 +13,8 @@ import transformers  # its classes by attribute: they are imported with the firs
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.models.encoder import EncoderAdapter, LayerState
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.layer_state import LayerState
 
 
 class DebertaAdapter(EncoderAdapter):

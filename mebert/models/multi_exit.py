@@ -19,15 +19,17 @@ from typing_extensions import override
 
 from mebert.choices import HeadKind, PoolingKind, ProblemType
 from mebert.errors import UserError
-from mebert.models.encoder import LayerState
 from mebert.models.families import adapter_for, build_encoder
 from mebert.models.heads import ExitHead, feature_size_of
 from mebert.models.hf_classifier import unlike_hugging_face
+from mebert.models.layer_state import LayerState
 from mebert.models.pretrained import PretrainedModel
 from mebert.models.prototypes import PrototypeBank
 from mebert.models.windows import flat_windows, mean_of_windows, places_of_windows
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec, PrototypeSpec, check_label_names, checked_problem_type
+from mebert.storage.model_folder import SPEC_FILE
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.spec_parts import PrototypeSpec, check_label_names, checked_problem_type
 from mebert.storage.trusted_classes import class_path_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from mebert.errors import UserError
-from mebert.models.encoder import LayerState
 from mebert.models.heads import ExitHead, per_label
+from mebert.models.layer_state import LayerState
 from mebert.models.multi_exit import MultiExitModel
 from mebert.models.windows import mean_of_windows
 

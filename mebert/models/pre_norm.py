@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from mebert.models.encoder import EncoderAdapter, LayerMask
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.layer_state import LayerMask
 
 LENGTH_BOUND = ("dynamic", "longrope")
 """Kinds of rotary positions that depend on the longest text of a batch."""

@@ -40,7 +40,8 @@ from mebert.storage.finite import check_finite, first_names
 from mebert.storage.hub import hub_errors
 from mebert.storage.hub_folder import model_folder
 from mebert.storage.json_values import SAVE_ANEW, faults_in
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec, only_writer
+from mebert.storage.model_folder import SPEC_FILE
+from mebert.storage.model_spec import ModelSpec, only_writer
 from mebert.storage.thresholds import Threshold
 from mebert.storage.trusted_classes import imported_class
 from mebert.storage.weight_files import EXITS_FILE

@@ -41,8 +41,8 @@ from mebert.policies.base import LOOSEST
 from mebert.policies.temperature import fit_temperatures
 from mebert.policies.top_k import final_score_bounds
 from mebert.runtime.messages import rank_zero_warn
-from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import OperatingPoint, asked_by
+from mebert.storage.spec_parts import Expected
 from mebert.storage.stored_weights import fill_weights, opening
 from mebert.storage.thresholds import Threshold, numbers_of, threshold_text
 

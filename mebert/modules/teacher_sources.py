@@ -31,7 +31,8 @@ from mebert.models.windows import flat_windows, mean_of_windows
 from mebert.modules.base import MultiExitModule
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.hub import hub_errors
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec
+from mebert.storage.model_folder import SPEC_FILE
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.run_folder import RunFolder
 from mebert.storage.stored_weights import opening
 

@@ -13,9 +13,10 @@ from mebert.errors import UserError
 from mebert.onnx.up_to_date import MANIFEST, export_command, what_changed
 from mebert.storage.hub_folder import ONNX, check_no_revision, hub_folder
 from mebert.storage.json_values import check_values, faults_in
-from mebert.storage.model_spec import Expected, ModelSpec
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
 from mebert.storage.run_folder import export_folder, find_model
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import as_threshold, check_exits, numbers_of
 
 if TYPE_CHECKING:

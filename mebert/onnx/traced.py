@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from mebert.errors import UserError
-from mebert.models.encoder import EncoderAdapter, LayerState
+from mebert.models.encoder import EncoderAdapter
+from mebert.models.layer_state import LayerState
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies.base import ExitPolicy
 from mebert.policies.uncertainty import of_rows

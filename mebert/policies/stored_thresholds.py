@@ -19,9 +19,11 @@ from mebert.errors import UserError
 from mebert.models.multi_exit import MultiExitModel
 from mebert.policies.base import ExitPolicy, policy_from_spec
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE, Expected, Guarantee, ModelSpec
+from mebert.storage.model_folder import SPEC_FILE
+from mebert.storage.model_spec import ModelSpec
 from mebert.storage.operating_point import OperatingPoint, check_max_drop
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.spec_parts import Expected, Guarantee
 from mebert.storage.thresholds import Threshold, numbers_of
 from mebert.storage.weight_files import EXITS_FILE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mebert.serving.model import ServedPoint
+from mebert.serving.model_info import ServedPoint
 
 
 class PointControl(Protocol):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from mebert.errors import UserError
 from mebert.serving.elastic import CalibratedPoint, ElasticController, allowed_points
-from mebert.serving.model import ServedPoint
-from mebert.storage.model_spec import drop_text
+from mebert.serving.model_info import ServedPoint
 from mebert.storage.operating_point import check_max_drop
+from mebert.storage.spec_parts import drop_text
 
 ELASTIC_MAX_DROP = 0.02
 """An elastic server may lose this much of the metric while there is no time for more, unless set."""

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
-from mebert.serving.model import Answered, BackendName, ServedModel
+from mebert.serving.model import ServedModel
+from mebert.serving.model_info import Answered, BackendName
 from mebert.serving.schema import Limits, PredictRequest, Refused, parse_request
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mebert.storage.model_spec import Expected, ModelSpec
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold, as_threshold, same_threshold
 
 BUILT_IN = "synthetic"

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, InstanceOf, N
 
 from mebert.errors import brief
 from mebert.storage.json_values import Finite
-from mebert.storage.model_spec import NamedClass, Size, Speedup, Threshold
 from mebert.storage.predictor_spec import PredictorSpec
+from mebert.storage.spec_parts import NamedClass, Size, Speedup, Threshold
 
 Tensor = InstanceOf[torch.Tensor]
 Tensors = dict[str, Tensor]

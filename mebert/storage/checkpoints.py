@@ -14,8 +14,8 @@ from mebert.storage.atomic import find_corruption
 from mebert.storage.checkpoint_parts import CheckpointParts
 from mebert.storage.finite import check_finite
 from mebert.storage.json_values import check_values
-from mebert.storage.model_spec import check_label_names
 from mebert.storage.run_folder import RunFolder, newest_run
+from mebert.storage.spec_parts import check_label_names
 from mebert.storage.stored_weights import fill_weights
 from mebert.storage.trusted_classes import check_named_classes, imported_class, strict_parsing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mebert.errors import UserError
 from mebert.storage.download_bar import DownloadBar
 from mebert.storage.hub import hub_errors
-from mebert.storage.model_spec import SPEC_FILE, saved_model_folder, split_revision
+from mebert.storage.model_folder import SPEC_FILE, saved_model_folder, split_revision
 
 ONNX = "onnx"
 """The folder of a pushed model that holds its export."""

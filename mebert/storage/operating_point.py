@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mebert.errors import UserError, check_range
-from mebert.storage.model_spec import Expected
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold, as_threshold, threshold_text
 
 MAX_DROP = 0.005

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, NonNegativeInt
 
-from mebert.storage.model_spec import Speedup, Threshold
+from mebert.storage.spec_parts import Speedup, Threshold
 
 
 @dataclass(frozen=True)

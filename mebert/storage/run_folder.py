@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mebert.errors import UserError
 from mebert.storage.hub_folder import model_folder
-from mebert.storage.model_spec import saved_model_folder
+from mebert.storage.model_folder import saved_model_folder
 
 if TYPE_CHECKING:
     from lightning import Trainer

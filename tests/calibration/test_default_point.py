@@ -21,8 +21,8 @@ from mebert.metrics.curve import ExitRecord, replay
 from mebert.metrics.task import metric_value
 from mebert.modules import GEEPModule, MultiExitModule, ProtoExitModule
 from mebert.policies import Entropy, FixedExit, MaxProbability, Patience
-from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import OperatingPoint
+from mebert.storage.spec_parts import Expected
 
 LAYERS = [1, 2, 3, 4]
 RECIPES = [m for _, m in sorted(vars(modules).items()) if inspect.isclass(m) and issubclass(m, MultiExitModule)]

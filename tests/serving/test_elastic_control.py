@@ -4,7 +4,7 @@ import pytest
 
 from mebert.errors import UserError
 from mebert.serving.elastic_control import ElasticControl
-from mebert.serving.model import ServedPoint
+from mebert.serving.model_info import ServedPoint
 from mebert.serving.schema import ExpectedMetric
 
 

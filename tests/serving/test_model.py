@@ -10,7 +10,8 @@ import pytest
 from mebert.cli.main import main
 from mebert.errors import UserError
 from mebert.inference.classifier import EarlyExitClassifier
-from mebert.serving.model import Answered, ServedModel
+from mebert.serving.model import ServedModel
+from mebert.serving.model_info import Answered
 from mebert.serving.schema import PredictRequest, Refused, Speed
 
 PAIRS = [("anna likes dogs", "anna likes animals"), ("bob likes dogs", "anna likes cats"), ("", "[SEP] anna")]

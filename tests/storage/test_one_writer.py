@@ -36,7 +36,8 @@ from mebert.report.prediction_files import write_table
 from mebert.runtime.slurm import note_job
 from mebert.storage import atomic, run_folder
 from mebert.storage.atomic import atomic_path, atomic_write, copy_whole, write_text
-from mebert.storage.model_spec import SPEC_FILE, ModelSpec
+from mebert.storage.model_folder import SPEC_FILE
+from mebert.storage.model_spec import ModelSpec
 
 MASK = os.umask(0)
 os.umask(MASK)

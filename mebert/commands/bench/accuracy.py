@@ -18,8 +18,8 @@ from mebert.metrics.record_files import load_record
 from mebert.metrics.task import metric_value
 from mebert.models import MultiExitModel
 from mebert.policies import ExitPolicy
-from mebert.storage.model_spec import Expected
 from mebert.storage.run_folder import RunFolder
+from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold
 
 

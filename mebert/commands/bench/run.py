@@ -6,22 +6,20 @@ import math
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 
 import torch
 
-from mebert.calibration import ExitCosts
-from mebert.commands.bench.accuracy import Accuracy, expected_accuracy
+from mebert.commands.bench.asked import Asked, asked_points, known_accuracies, operating_points
 from mebert.commands.bench.baselines import baselines_of
 from mebert.commands.bench.bench_model import BenchModel, open_bench_model
 from mebert.commands.bench.breakdown import RUNS, Shares, shares_of
 from mebert.commands.bench.command import BenchSettings, Grid
 from mebert.commands.bench.onnx_graphs import OnnxGraphs, OnnxPrecision, left_out, onnx_graphs
 from mebert.commands.bench.output import describe, explained, print_breakdown, print_rows, save_bars, write_files
-from mebert.commands.bench.points import OperatingPoint, simulated_points, trained_points
+from mebert.commands.bench.points import OperatingPoint
 from mebert.commands.bench.results import Row, results
 from mebert.commands.bench.texts import Texts, choose_texts
 from mebert.commands.bench.timing import estimate_seconds, run_pass, time_in_turn, timed_pass, within_budget
@@ -29,15 +27,13 @@ from mebert.commands.bench.variants import Variant, make_variants
 from mebert.commands.bench.verdict import verdict
 from mebert.data.tokenizers import DEFAULT_LENGTH, tell_unknown_length
 from mebert.errors import UserError
-from mebert.inference import PrecisionName, prepare_model, prepare_policy
+from mebert.inference import PrecisionName, prepare_model
 from mebert.models import MultiExitModel
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
 from mebert.runtime.progress import Progress
 from mebert.storage.model_spec import ModelSpec
-from mebert.storage.operating_point import MAX_DROP
-from mebert.storage.thresholds import Threshold
 
 DEFAULT_TOKENIZER = "google-bert/bert-base-uncased"
 
@@ -55,9 +51,9 @@ def run_bench(settings: BenchSettings) -> list[Row]:
     settings = replace(settings, max_length=longest)
     measured.model.to(device)
     models = {p: prepare_model(measured.model, p, settings.compile, device) for p in precisions}
-    asked = _asked(settings, grid, measured)
-    points, notes = _points(settings, grid, measured, texts, models, asked)
-    known = _accuracies(measured, points[precisions[0]], texts, asked) if measured.trained else None
+    asked = asked_points(settings, grid, measured)
+    points, notes = operating_points(settings, grid, measured, texts, models, asked)
+    known = known_accuracies(measured, points[precisions[0]], texts, asked) if measured.trained else None
     graphs, why = _onnx(settings, grid, measured, texts, points[precisions[0]], device)
     notes += [why] if why else []
     setting = describe(settings, measured, texts, device, precisions, notes)
@@ -130,60 +126,6 @@ def _texts(settings: BenchSettings, measured: BenchModel, longest: int) -> Texts
     return texts
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The operating points to measure: speed-ups by FLOPs, and before them a stored threshold of the model's policy.
-
-    `speedup` is what is expected at the threshold, by layers. `full_depth` is what made the full depth the model's
-    default, where the threshold is another, the slowest that is stored.
-    """
-
-    speedups: list[float]
-    threshold: Threshold | None = None
-    speedup: float | None = None
-    full_depth: str | None = None
-
-
-def _asked(settings: BenchSettings, grid: Grid, measured: BenchModel) -> Asked:
-    point = measured.point
-    if settings.speedups is not None or settings.policies is not None or point is None:
-        return Asked(grid.speedups)
-    more = grid.speedups if settings.thorough else []
-    if point.threshold:
-        return Asked(more, point.threshold, None if point.expected is None else point.expected.speedup)
-    slowest = min(((speedup, t) for speedup, t in measured.stored.items() if t), key=itemgetter(0), default=None)
-    if slowest is None:
-        return Asked(grid.speedups, full_depth=point.chosen_by)
-    return Asked(more, slowest[1], slowest[0], point.chosen_by)
-
-
-def _points(
-    settings: BenchSettings,
-    grid: Grid,
-    measured: BenchModel,
-    texts: Texts,
-    models: Mapping[PrecisionName, MultiExitModel],
-    asked: Asked,
-) -> tuple[dict[PrecisionName, list[OperatingPoint]], list[str]]:
-    """The operating points of each precision, and notes on those that are out of reach."""
-    policies, rows, predict = measured.policies, texts.rows, "predicted" in grid.engines
-    costs = ExitCosts(measured.model, torch.from_numpy(rows.lengths))
-    if not measured.trained:
-        drawn = {
-            p: simulated_points(m, policies, rows, costs, asked.speedups, settings.seed) for p, m in models.items()
-        }
-        return drawn, []
-    speedups, threshold = asked.speedups, asked.threshold
-    if threshold is not None and not texts.real and asked.speedup is not None:
-        # Where samples leave depends on the texts: random tokens leave as early as is expected of texts.
-        speedups, threshold = [round(asked.speedup, 2), *speedups], None
-    points, notes = trained_points(measured.model, policies, rows, costs, speedups, predict, threshold)
-    if not points:
-        raise UserError("speedups: none is reached on these texts; " + "; ".join(notes))
-    bound = {p: [replace(o, policy=prepare_policy(o.policy, m)) for o in points] for p, m in models.items()}
-    return bound, notes
-
-
 def _onnx(
     settings: BenchSettings,
     grid: Grid,
@@ -200,26 +142,6 @@ def _onnx(
         return onnx_graphs(settings, measured, texts.rows, points), ""
     except UserError as error:
         return {}, f"ONNX Runtime is not measured: {error}"
-
-
-def _accuracies(
-    measured: BenchModel, points: Sequence[OperatingPoint], texts: Texts, asked: Asked
-) -> dict[tuple[str, float], Accuracy | None]:
-    """What is known of the accuracy at each point: on random tokens only at the threshold that is stored."""
-    own, found = measured.point, dict[tuple[str, float], Accuracy | None]()
-    allowed = MAX_DROP if own is None else own.allowed_drop
-    policies = {policy.name: policy for policy in measured.policies}
-    for number, point in enumerate(points):
-        threshold: Threshold | None = point.policy.threshold
-        if not texts.real:
-            threshold = asked.threshold if number == 0 else None
-        accuracy = None
-        if threshold is not None and measured.last_test is not None:
-            accuracy = measured.last_test.accuracy(policies[point.name], threshold, allowed)
-        if accuracy is None and own is not None and (own.policy, own.threshold) == (point.name, threshold):
-            accuracy = expected_accuracy(own.expected, allowed)
-        found[point.name, point.target] = accuracy
-    return found
 
 
 def _measure(

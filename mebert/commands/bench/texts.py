@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.command import BenchSettings
-from mebert.data.file_rows import text_lines
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
+from mebert.data.text_lines import text_lines
 from mebert.data.text_splits import TextSplits
 from mebert.data.tokenised import TokenisedSplit, collate
 from mebert.data.tokenizers import encode_texts, load_tokenizer

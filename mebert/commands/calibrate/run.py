@@ -25,7 +25,7 @@ from mebert.report.comparison import family
 from mebert.report.layout import print_pairs
 from mebert.report.next_steps import bench_command
 from mebert.runtime.precision import inference_precision, pick_device, pick_precision
-from mebert.storage.model_spec import SPEC_FILE
+from mebert.storage.model_folder import SPEC_FILE
 from mebert.storage.run_folder import export_folder, find_model
 from mebert.storage.stored_weights import trained_folder
 from mebert.storage.thresholds import threshold_text

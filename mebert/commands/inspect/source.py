@@ -17,7 +17,7 @@ from mebert.policies.stored_thresholds import thresholds_beside
 from mebert.runtime.precision import pick_device
 from mebert.storage.checkpoints import read_checkpoint
 from mebert.storage.json_values import faults_in
-from mebert.storage.model_spec import SPEC_FILE
+from mebert.storage.model_folder import SPEC_FILE
 from mebert.storage.run_folder import RunFolder, find_model
 from mebert.storage.stored_weights import opening, trained_folder
 

@@ -11,9 +11,11 @@ from itertools import chain
 from typing import Any
 
 from mebert.commands.predict.command import PredictSettings
-from mebert.data.file_rows import column_names, decoded_lines, file_rows, no_column, text_lines
+from mebert.data.file_rows import column_names, file_rows
 from mebert.data.files import ONE_LABEL, LabelForm, as_text
 from mebert.data.found_columns import PAIRS, TEXTS
+from mebert.data.row_formats import no_column
+from mebert.data.text_lines import decoded_lines, text_lines
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info
 

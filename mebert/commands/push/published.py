@@ -16,7 +16,8 @@ from mebert.errors import UserError
 from mebert.onnx.up_to_date import MANIFEST, export_command
 from mebert.storage.atomic import write_text
 from mebert.storage.json_values import read_json
-from mebert.storage.model_spec import Expected, ModelSpec
+from mebert.storage.model_spec import ModelSpec
+from mebert.storage.spec_parts import Expected
 
 OWN_ROWS = "rows of the author's own"
 RUNNER = "runner.py"

@@ -18,7 +18,7 @@ from mebert.commands.serve.guard import BUSY_RETRY, START_RETRY, discard, read_b
 from mebert.commands.serve.metrics import Metrics
 from mebert.commands.serve.shared import Shared
 from mebert.serving.control import TICK, PointControl
-from mebert.serving.model import Answered, ModelInfo
+from mebert.serving.model_info import Answered, ModelInfo
 from mebert.serving.schema import Limits, PredictRequest, Refused, parse_request
 
 BODY_SECONDS = 10.0

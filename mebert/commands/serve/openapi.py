@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mebert.commands.serve.guard import KEYLESS
-from mebert.serving.model import ModelInfo
+from mebert.serving.model_info import ModelInfo
 from mebert.serving.schema import example_request
 
 KEYS = {

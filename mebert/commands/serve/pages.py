@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from mebert.commands.serve.guard import no_such_page, refusal_response
 from mebert.commands.serve.metrics import Metrics
 from mebert.commands.serve.shared import SERVING, Shared
-from mebert.serving.model import ModelInfo
+from mebert.serving.model_info import ModelInfo
 from mebert.serving.schema import Answer, ErrorAnswer, Limits, ListAnswer, PredictRequest, Refused
 
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ from mebert.errors import UserError
 from mebert.onnx.backend import exported_folder, is_exported
 from mebert.serving.control import DefaultPoint, MakeControl
 from mebert.serving.elastic_control import ELASTIC_MAX_DROP, ElasticControl
-from mebert.serving.model import ModelInfo
+from mebert.serving.model_info import ModelInfo
 from mebert.serving.schema import Limits, example_request
 from mebert.storage.operating_point import check_max_drop
 from mebert.storage.run_folder import find_model

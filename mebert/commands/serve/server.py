@@ -37,7 +37,7 @@ from mebert.commands.serve.shared import DRAINING, SERVING, STOPPING
 from mebert.commands.serve.worker import INFO, WARNINGS, ClassifierAPI
 from mebert.errors import UserError
 from mebert.serving.control import MakeControl
-from mebert.serving.model import ModelInfo
+from mebert.serving.model_info import ModelInfo
 from mebert.serving.schema import Limits
 
 MONITOR_SECONDS = 0.25

@@ -21,7 +21,8 @@ from mebert.commands.serve.shared import Shared
 from mebert.errors import UserError
 from mebert.onnx.backend import OnnxBackend
 from mebert.onnx.up_to_date import SAME, state_of
-from mebert.serving.model import Answered, BackendName, ServedModel
+from mebert.serving.model import ServedModel
+from mebert.serving.model_info import Answered, BackendName
 from mebert.serving.schema import PredictRequest, Refused, example_request
 from mebert.storage.run_folder import find_model
 

@@ -20,8 +20,8 @@ from mebert.commands.demo.speeds import Speed, stored_speeds
 from mebert.commands.demo.view import SHOWN, render_answer, render_note, render_speed
 from mebert.commands.inspect.trace import ExitStep, TextTrace
 from mebert.policies import Entropy
-from mebert.storage.model_spec import Expected
 from mebert.storage.operating_point import OperatingPoint
+from mebert.storage.spec_parts import Expected
 
 HOSTILE = '<img src=x onerror=alert(1)> & "quoted" ${alert(1)} {{value}}'
 
