@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from page import p_words, replace_between, table
+from panels import panels, save_with_legend
 from recipe import RESULTS, SPEEDS
 from recipe_paired import LAST, OWN_RULE, RECOMMENDED, Against, Result, against, at_speed, liked
 
@@ -176,13 +177,11 @@ def interval_words(one: Against) -> str:
 
 def picture(results: Sequence[Result], path: Path) -> None:
     """Accuracy as a share of full depth's against the speed-up, a panel a task; bands are one standard error."""
-    import matplotlib.pyplot as plt
     import numpy as np
 
     found = complete(results)
-    size = (min(3.4 * len(found) + 0.6, 16), 3.4)
-    figure, axes = plt.subplots(1, len(found), figsize=size, layout="constrained", squeeze=False, sharey=True)
-    for axis, (task, arms) in zip(axes[0], found.items(), strict=True):
+    figure, axes = panels(len(found), sharey=True)
+    for axis, (task, arms) in zip(axes, found.items(), strict=True):
         full = full_depth(arms)
         for arm, (name, colour) in CURVES.items():
             right = np.asarray([mean_at(arms[arm], speed) for speed in (1.0, *SPEEDS)])
@@ -196,10 +195,9 @@ def picture(results: Sequence[Result], path: Path) -> None:
         axis.set_title(f"{ALL_TASKS[task]} (full depth: {points(full)} %)", fontsize=10)
         axis.set_xlabel("speed-up by layers", fontsize=9)
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("accuracy, % of full depth's", fontsize=9)
-    axes[0][0].legend(fontsize=8)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    plt.close(figure)
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel("accuracy, % of full depth's", fontsize=9)
+    save_with_legend(figure, path)
 
 
 def aims(results: Sequence[Result]) -> str:

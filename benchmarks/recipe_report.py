@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import twelve_layers
 from page import fill, table
 from recipe import RESULTS, ROOT, SCREEN, SPEEDS, cells
 from recipe_headline import ALL_TASKS, complete, interval_words, picture, points
@@ -107,7 +108,7 @@ def prototypes_table() -> str:
     rows = []
     for one in json.loads((RESULTS / "recipe_prototypes.json").read_text(encoding="utf-8")):
         layers = "12" if one["study"] == "twelve_layers" else "6"
-        task, arm = (ALL_TASKS | TASKS)[one["task"]], ARMS[one["arm"]]
+        task, arm = (ALL_TASKS | twelve_layers.TASKS)[one["task"]], ARMS[one["arm"]]
         at = [f"{points(one['with'][s])} / {points(one['without'][s])}" for s in ("1.5", "2", "3")]
         rows.append([layers, task, arm, *at])
     return table(["layers", "task", "training", "1.5x", "2x", "3x"], rows)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from page import table
+from panels import panels, save_with_legend
 from recipe_headline import points
 from recipe_paired import RECOMMENDED, Result, at_speed
 
@@ -53,11 +53,9 @@ def values(results: Sequence[Result]) -> dict[str, str]:
 
 def picture(results: Sequence[Result], path: Path) -> None:
     """Accuracy against speed-up, a panel a task."""
-    import matplotlib.pyplot as plt
-
     tasks = [task for task in TASKS if any(result["task"] == task for result in results)] or ["snli"]
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4.4 * len(tasks), 3.6), layout="constrained", squeeze=False)
-    for axis, task in zip(axes[0], tasks, strict=True):
+    figure, axes = panels(len(tasks))
+    for axis, task in zip(axes, tasks, strict=True):
         for arm, (name, colour) in ARMS.items():
             found = of(results, task, arm)
             if found is None:
@@ -73,11 +71,6 @@ def picture(results: Sequence[Result], path: Path) -> None:
         axis.set_title(TASKS[task], fontsize=10)
         axis.set_xlabel("speed-up by layers", fontsize=9)
         axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("accuracy, %", fontsize=9)
-    lines: dict[str, Any] = {}
-    for axis in axes[0]:  # a task may lack an arm
-        handles, names = axis.get_legend_handles_labels()
-        lines |= dict(zip(names, handles, strict=True))
-    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncol=len(ARMS), fontsize=8)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    plt.close(figure)
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel("accuracy, %", fontsize=9)
+    save_with_legend(figure, path)
