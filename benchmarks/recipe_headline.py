@@ -20,7 +20,8 @@ CURVES = {
     "de3": ("DE3-BERT", "#1f77b4"),
     "fastbert": ("FastBERT", "#2ca02c"),
 }
-FULL_DEPTH = ("single", "hf_trainer", "joint")
+HF_TRAINER = "hf_trainer"
+FULL_DEPTH = ("single", HF_TRAINER, "joint")
 FIRST_LAYERS = {2.0: "first_3", 3.0: "first_2"}  # of 6 layers, as bounds at these speed-ups by layers
 AIMS = {1.0: 1.0, 2.0: 0.99, 3.0: 0.965}  # of full depth, by speed-up
 MARKS = "<!-- headline: benchmarks/results_page.py writes this -->", "<!-- end of headline -->"
@@ -34,7 +35,10 @@ def points(value: float | None) -> str:
 
 
 def complete(results: Sequence[Result]) -> dict[str, Arms]:
-    """Task to the results by arm, of those seeds that have what the comparison needs."""
+    """Task to the results by arm, of those seeds that have what the comparison needs.
+
+    transformers' Trainer is left out until it has run for all of them, so that full depth means the same everywhere.
+    """
     needed = {RECOMMENDED, "single", "joint", "fastbert", "de3", *FIRST_LAYERS.values()}
     found: dict[str, Arms] = {}
     for task in ALL_TASKS:
@@ -43,6 +47,9 @@ def complete(results: Sequence[Result]) -> dict[str, Arms]:
             arms = {result["arm"]: result for result in own if result["seed"] == seed}
             for arm, result in arms.items() if needed <= arms.keys() else ():
                 found.setdefault(task, {}).setdefault(arm, []).append(result)
+    if any(len(known.get(HF_TRAINER, ())) < len(known[RECOMMENDED]) for known in found.values()):
+        for known in found.values():
+            known.pop(HF_TRAINER, None)
     return found
 
 

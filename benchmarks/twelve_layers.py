@@ -7,8 +7,8 @@ from pathlib import Path
 
 from page import table
 from panels import panels, save_with_legend
-from recipe_headline import points
-from recipe_paired import RECOMMENDED, Result, at_speed
+from recipe_headline import interval_words, points
+from recipe_paired import LAST, OWN_RULE, RECOMMENDED, Result, against, at_speed
 
 TASKS = {"snli": "SNLI", "sst2": "SST-2", "mrpc": "MRPC", "rte": "RTE"}
 ARMS = {
@@ -44,11 +44,30 @@ def tables(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def paired_table(results: Sequence[Result]) -> str:
+    """The recommended recipe against every other training, on the tasks that both have: mean, interval, each task."""
+    rows = []
+    for arm in (arm for arm in ARMS if arm not in (RECOMMENDED, "single")):
+        cells = [(of(results, task, RECOMMENDED), of(results, task, arm)) for task in TASKS]
+        pairs = [(own, theirs) for own, theirs in cells if own is not None and theirs is not None]
+        for speed in (1.0, 2.0, 3.0, 4.0) if pairs else ():
+            one = against(pairs, speed, (LAST, LAST) if speed == 1 else (OWN_RULE, OWN_RULE))
+            known = {task: difference for (task, _), difference in one.differences.items()}
+            by_task = [f"{100 * known[task]:+.1f}" if task in known else "" for task in TASKS]
+            rows.append([ARMS[arm][0], f"{speed:g}x", interval_words(one), *by_task])
+    header = ["recommended against", "speed", "mean over tasks (95 %)", *TASKS.values()]
+    return table(header, rows) if rows else "No cell has been run yet."
+
+
 def values(results: Sequence[Result]) -> dict[str, str]:
     """What the page says of them."""
     about = sorted({(result["precision"], result["device"], result["seed"]) for result in results})
     words = "; ".join(f"{precision}, {device}, seed {seed}" for precision, device, seed in about)
-    return {"twelve_tables": tables(results) or "No cell has been run yet.", "twelve_about": words or "not run yet"}
+    return {
+        "twelve_tables": tables(results) or "No cell has been run yet.",
+        "twelve_paired": paired_table(results),
+        "twelve_about": words or "not run yet",
+    }
 
 
 def picture(results: Sequence[Result], path: Path) -> None:
