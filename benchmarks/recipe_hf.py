@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from recipe import SCREEN, cells, result_path
+from recipe_headline import HF_TRAINER
 from recipe_paired import pack
 
 from mebert.data import TextDataModule
@@ -44,7 +45,7 @@ def run(cell: Any) -> None:
     """One run, from the settings of a study's cell."""
     from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
 
-    path = result_path(cell).with_name(f"{cell.task}_hf_trainer_{cell.seed}.json")
+    path = result_path(cell).with_name(f"{cell.task}_{HF_TRAINER}_{cell.seed}.json")
     if path.exists():
         return
     model, given, trainer = cell.config["model"]["init_args"], cell.config["data"]["init_args"], cell.config["trainer"]
@@ -75,7 +76,7 @@ def run(cell: Any) -> None:
         test, validation = (answered(hf, rows_of(data, split)) for split in ("test", "val"))
         result = {
             "task": cell.task,
-            "arm": "hf_trainer",
+            "arm": HF_TRAINER,
             "seed": cell.seed,
             "epochs": trainer["max_epochs"],
             "train_rows": given["max_train_samples"],

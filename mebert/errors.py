@@ -86,7 +86,7 @@ def check_range(
         fits = (low < value if low_open else low <= value) and (value < high if high_open else value <= high)
         if fits and math.isfinite(value):
             return
-    except TypeError:  # no number at all: arguments from Python and from files have no types that anyone has checked
+    except TypeError:  # not a number: arguments from Python and from files have no types that anyone has checked
         wanted = f"a number {wanted}"
     except OverflowError:  # an integer that is no float
         wanted += " and finite"

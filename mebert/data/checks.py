@@ -60,7 +60,7 @@ def check_queries(query_column: str | None, num_labels: int, metrics: Sequence[s
             f" there are {num_labels} classes"
         )
     if query_column is None and (ranked := [name for name in metrics if name in RANKING]):
-        raise UserError(f"the metric {ranked[0]!r} ranks answers to a question: give query_column")
+        raise UserError(f"the metric {ranked[0]!r} ranks the documents of a query: give query_column")
 
 
 def check_rankable(split: TokenisedSplit, metrics: Sequence[str], origin: str) -> None:
@@ -68,8 +68,8 @@ def check_rankable(split: TokenisedSplit, metrics: Sequence[str], origin: str) -
     ranked = any(name in RANKING for name in metrics)
     if ranked and split.queries is not None and not np.any(split.queries >= 0):
         raise UserError(
-            f"{origin}: none of its questions ({len(split)} rows) has both a relevant and an irrelevant document, so"
-            " that no ranking can be measured; give more rows"
+            f"{origin}: no query ({len(split)} rows) has both a relevant and an irrelevant document, so that no ranking"
+            " can be measured; give more rows"
         )
 
 

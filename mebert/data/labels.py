@@ -35,8 +35,8 @@ def encode_labels(
     none, or names where these are numbers. In a regression values are numbers to be estimated (with
     `negative_is_hidden` a negative one stands for no label). A missing value has no label.
 
-    `where` says where row i is; the message for a label that is none of the classes, or no number, names the row and
-    the value.
+    `where` says where row i is; the message for a label that is not one of the classes, or not a number, names the row
+    and the value.
     """
     if regression:
         return _encode_numbers(values, where, negative_is_hidden)

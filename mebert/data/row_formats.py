@@ -102,7 +102,7 @@ def table_rows(path: str, rows: Iterator[tuple[int, list[str]]], wanted: Sequenc
 
 
 def csv_rows(path: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row of a CSV file with the line where it starts; none of its fields for a blank line."""
+    """Yield each row of a CSV file with the line where it starts; an empty list for a blank line."""
     csv.field_size_limit(LARGEST_FIELD)
     # Some files end their lines by a carriage return alone.
     split = (part for line in lines for part in LONE_CARRIAGE_RETURN.split(line) if part)
@@ -131,7 +131,7 @@ def _separator(header: str) -> str:
 
 
 def tsv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each line of a TSV file; none for a blank line.
+    """Yield the fields of each line of a TSV file; an empty list for a blank line.
 
     A quote is an ordinary character, as in GLUE's files, unless a whole field is quoted, as spreadsheets do it.
     """

@@ -105,7 +105,7 @@ def required_queries(name: str, queries: Tensor | None) -> Tensor:
     """The questions of the rows, which the ranking metric `name` needs."""
     if queries is None:
         raise UserError(
-            f"the metric {name!r} ranks the candidates of a question, but the data has no questions (query column)"
+            f"the metric {name!r} ranks the documents of a query, but the data has no queries (query_column)"
         )
     return queries
 

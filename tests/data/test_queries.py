@@ -83,7 +83,7 @@ def test_samples_and_holdout_take_whole_questions(write, tokenizer_folder, caplo
 
 
 def test_split_without_a_question_to_rank(write, tokenizer_folder):
-    with pytest.raises(UserError, match=r"val.csv: none of its questions \(4 rows\) has both"):
+    with pytest.raises(UserError, match=r"val.csv: no query \(4 rows\) has both"):
         own(write, tokenizer_folder, validation=1)
     data = own(write, tokenizer_folder, validation=1, metrics=["acc", "f1"])
     assert data.metrics == ("acc", "f1")
@@ -135,7 +135,7 @@ def test_trecqa_groups_by_the_text_of_the_question(hub, tokenizer_folder):
     [
         ({"task": "wikiqa", "query_column": "qid"}, r"query_column \(qid\) is for own files"),
         ({"labels": ["a", "b", "c"], "query_column": "qid"}, r"needs two classes.*there are 3"),
-        ({"task": "mrpc", "metrics": ["acc", "mrr"]}, r"'mrr' ranks answers"),
+        ({"task": "mrpc", "metrics": ["acc", "mrr"]}, r"'mrr' ranks the documents"),
     ],
 )
 def test_mistakes_are_named(settings, text):

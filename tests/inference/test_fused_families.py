@@ -15,7 +15,7 @@ OWN_LAYERS = ["deberta-v2", "modernbert", "eurobert"]
 
 
 @torch.no_grad()
-def compare(encoder, batch, precision="float32", **close):
+def assert_same_hidden_states(encoder, batch, precision="float32", **close):
     fast = prepare_model(MultiExitModel(encoder), precision)
     state = fast.adapter.advance(fast.start(**batch), fast.num_layers)
     hidden, mask = as_hugging_face(fast.adapter, state).padded()
@@ -50,14 +50,14 @@ def test_long_texts_and_padding_on_the_left(family):
         padded_left(tiny_batch(5, tokens=60)),
         tiny_batch(2, tokens=60, padded=False),
     ):
-        compare(tiny_encoder(family), batch, atol=1e-5, rtol=1e-5)
+        assert_same_hidden_states(tiny_encoder(family), batch, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("longest", [33, 40])
 def test_groups_wider_than_debertas_longest_text(longest):
     """In bfloat16 texts of one group are padded to multiples of 32."""
     encoder = tiny_encoder("deberta-v2", max_position_embeddings=longest)
-    compare(encoder, tiny_batch(6, tokens=longest), "bfloat16", atol=0.1, rtol=0.1)
+    assert_same_hidden_states(encoder, tiny_batch(6, tokens=longest), "bfloat16", atol=0.1, rtol=0.1)
 
 
 def test_a_prepared_deberta_does_not_project_its_table_again():

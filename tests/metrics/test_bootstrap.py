@@ -73,7 +73,7 @@ def test_questions_are_drawn_whole():
     logits = torch.stack([-scores, scores], 1)
     (interval,) = bootstrap_intervals("p_at_1", [logits], labels, queries)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 30), rel=0.15)
-    with pytest.raises(UserError, match="query column"):
+    with pytest.raises(UserError, match="query_column"):
         bootstrap_intervals("map", [logits], labels)
 
 

@@ -92,7 +92,7 @@ def test_mistakes_are_named():
     assert set(NAMES) < set(METRIC_NAMES)
     with pytest.raises(UserError, match=r"'map' needs two classes .* not 3"):
         make_metric("map", 3)
-    with pytest.raises(UserError, match="has no questions"):
+    with pytest.raises(UserError, match="has no queries"):
         metric_value("mrr", torch.zeros(2, 2), torch.tensor([0, 1]))
     assert math.isnan(metric_value("map", torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([-1, -1])))
 

@@ -96,7 +96,7 @@ def alone(embed, exits, inputs, problem, logits, scores):
 
 
 @torch.no_grad()
-def agree(model, policy, inputs, windows=False):
+def assert_agrees(model, policy, inputs, windows=False):
     outputs = model(**inputs)
     wanted = policy.score_exits(outputs.logits, outputs.features, inputs["attention_mask"].flatten(1))
     embed = embedding_graph(model, "token_type_ids" in inputs)
@@ -119,7 +119,7 @@ def agree(model, policy, inputs, windows=False):
 @pytest.mark.parametrize("family", SUPPORTED_FAMILIES)
 def test_every_family_gives_pytorchs_logits_and_scores(family):
     model = tiny_model(family, exit_layers=[1, tiny_model(family).num_layers], pooling="mean")
-    agree(model, Stacked().bind(model), tiny_batch(batch=4, tokens=11))
+    assert_agrees(model, Stacked().bind(model), tiny_batch(batch=4, tokens=11))
     fused = next(exit_graphs(model, Stacked().bind(model), False)).fused
     assert fused == (family not in ("deberta-v2", "modernbert", "eurobert"))
 
@@ -135,7 +135,7 @@ class Doubled(EncoderAdapter):
 def test_layers_that_a_subclass_runs_otherwise_are_not_fused():
     model = tiny_model(exit_layers=[1, 3])
     model.adapter = Doubled(model.encoder)
-    agree(model, policy_by_name("entropy")().bind(model), tiny_batch())
+    assert_agrees(model, policy_by_name("entropy")().bind(model), tiny_batch())
     assert not next(exit_graphs(model, policy_by_name("entropy")().bind(model), False)).fused
 
 
@@ -143,7 +143,7 @@ def test_layers_that_a_subclass_runs_otherwise_are_not_fused():
 @pytest.mark.parametrize("pooling", ["cls", "max", "attention", "fastbert"])
 def test_every_pooling(pooling):
     model = tiny_model(pooling=pooling)
-    agree(model, policy_by_name("entropy")().bind(model), tiny_batch())
+    assert_agrees(model, policy_by_name("entropy")().bind(model), tiny_batch())
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_every_policy_gives_its_scores(name):
         model.prototypes.seen.fill_(True)
     if name == "learned":
         model.exit_scorer = torch.nn.Linear(model.feature_size, 1)
-    agree(model, policy_by_name(name)().bind(model), tiny_batch())
+    assert_agrees(model, policy_by_name(name)().bind(model), tiny_batch())
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def test_an_exit_that_is_not_asked_gives_the_layers_alone():
 @pytest.mark.slow
 def test_a_policy_that_answers_for_several_exits():
     model = tiny_model()
-    agree(model, PatientEntropy(average=True).bind(model), tiny_batch())
+    assert_agrees(model, PatientEntropy(average=True).bind(model), tiny_batch())
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_a_single_graph_of_as_many_exits_as_there_may_be(tmp_path):
 def test_texts_in_windows():
     model, inputs = tiny_model(exit_layers=[1, 3]), tiny_batch(batch=3, tokens=12)
     inputs = {name: values.reshape(3, 2, 6) for name, values in inputs.items()}
-    agree(model, Stacked().bind(model), inputs, windows=True)
+    assert_agrees(model, Stacked().bind(model), inputs, windows=True)
 
 
 @pytest.mark.slow
@@ -239,4 +239,4 @@ def test_real_weights():
     model = MultiExitModel(build_encoder(name), num_labels=3, pooling="mean").eval()
     texts = ["A man plays a guitar on a stage, and somebody listens.", "It rains."]
     inputs = load_tokenizer(name)(texts, padding=True, return_tensors="pt")
-    agree(model, policy_by_name("entropy")().bind(model), dict(inputs))
+    assert_agrees(model, policy_by_name("entropy")().bind(model), dict(inputs))

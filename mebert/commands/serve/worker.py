@@ -91,7 +91,7 @@ class ClassifierAPI(LitAPI):
             logging.getLogger(__name__).warning("worker %d is ready again", worker + 1)
 
     def predict(self, x: list[PredictRequest], **kwargs: Any) -> list[Answered | Refused | Exception]:
-        """Answers of a batch; those that ask for no speed are answered at the shared operating point."""
+        """Predictions for a batch of requests; those that ask for no speed get the shared operating point."""
         return self.model.answer(x, self.model.points[self.shared.point].speed)
 
 
