@@ -37,7 +37,7 @@ def points(value: float | None) -> str:
 def complete(results: Sequence[Result]) -> dict[str, Arms]:
     """Task to the results by arm, of those seeds that have what the comparison needs.
 
-    transformers' Trainer is left out until it has run for all of them, so that full depth means the same everywhere.
+    transformers' Trainer is left out until it has run for all tasks, so that full depth means the same everywhere.
     """
     needed = {RECOMMENDED, "single", "joint", "fastbert", "de3", *FIRST_LAYERS.values()}
     found: dict[str, Arms] = {}
@@ -47,7 +47,7 @@ def complete(results: Sequence[Result]) -> dict[str, Arms]:
             arms = {result["arm"]: result for result in own if result["seed"] == seed}
             for arm, result in arms.items() if needed <= arms.keys() else ():
                 found.setdefault(task, {}).setdefault(arm, []).append(result)
-    if any(len(known.get(HF_TRAINER, ())) < len(known[RECOMMENDED]) for known in found.values()):
+    if any(HF_TRAINER not in known for known in found.values()):
         for known in found.values():
             known.pop(HF_TRAINER, None)
     return found
@@ -59,9 +59,8 @@ def mean_at(results: Sequence[Result], speed: float) -> float:
 
 
 def full_depth_arm(arms: Arms) -> str:
-    """The arm with the best last exit of those that are trained for it, mean over the seeds."""
-    having = [arm for arm in FULL_DEPTH if len(arms.get(arm, ())) == len(arms[RECOMMENDED])]
-    return max(having, key=lambda arm: mean_at(arms[arm], 1.0))
+    """The arm with the best last exit of those that are trained for it, mean over the seeds that it has."""
+    return max((arm for arm in FULL_DEPTH if arm in arms), key=lambda arm: mean_at(arms[arm], 1.0))
 
 
 def full_depth(arms: Arms) -> float:

@@ -2,7 +2,8 @@
 
     python benchmarks/recipe_prototypes.py     # seconds a cell; writes benchmarks/results/recipe_prototypes.json
 
-Reads the cells of the two studies that `recipe.py run` has left on this machine; nothing is trained.
+Reads the cells of the two studies that `recipe.py run` has left on this machine; nothing is trained. What was found of
+other cells stays.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ def compare(cell: Any, run: Path) -> dict[str, Any]:
     return found
 
 
+def known() -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What has been found before, by study, task, arm and seed."""
+    found = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
+    return {tuple(one[name] for name in ("study", "task", "arm", "seed")): one for one in found}
+
+
 if __name__ == "__main__":
-    results = []
+    results = known()
     for study in STUDIES:
         for each in cells(ROOT / "configs" / "study" / f"{study}.yaml", [f"recipe={RECOMMENDED},joint"]):
             runs = sorted(path.parent for path in each.folder.glob("version_*/validation.safetensors"))
             if runs and (each.folder / "model").exists():
-                results.append(compare(each, runs[-1]))
-                print(results[-1], flush=True)
-    OUT.write_text(json.dumps(results) + "\n", encoding="utf-8")
+                results[study, each.task, each.recipe, each.seed] = found = compare(each, runs[-1])
+                print(found, flush=True)
+    OUT.write_text(json.dumps(list(results.values())) + "\n", encoding="utf-8")

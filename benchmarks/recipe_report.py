@@ -70,8 +70,11 @@ def load(study: str = "recipe_screen") -> list[dict[str, Any]]:
 
 
 def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
-    """One row an arm, means over the seeds: accuracy of the exits, then by `Stacked` at 2x and 3x, and its area."""
-    rows = []
+    """One row an arm, means over the seeds: accuracy of the exits, then by `Stacked` at 2x and 3x, and its area.
+
+    A last column names the seeds, where the results have several.
+    """
+    rows, several = [], len({result["seed"] for result in results}) > 1
     for name, meaning in (ARMS | BOUNDS).items():
         found = [result for result in results if (result["task"], result["arm"]) == (task, name)]
         if not found:
@@ -82,10 +85,11 @@ def arms_table(results: Sequence[dict[str, Any]], task: str) -> str:
         if found[0]["rules"]:
             own = [result["rules"][OWN_RULE] for result in found]
             row += [points(_mean([rule["at"][speed] for rule in own])) for speed in ("2", "3")]
-            rows.append([*row, points(_mean([rule["area"] for rule in own]))])
+            row.append(points(_mean([rule["area"] for rule in own])))
         else:
-            rows.append([*row, *["-"] * 3])
-    header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area"]
+            row += ["-"] * 3
+        rows.append(row + [", ".join(str(result["seed"]) for result in found)] * several)
+    header = ["training", *(f"exit {i}" for i in range(1, 7)), "2x", "3x", "area", *["seeds"] * several]
     return table(header, rows) if rows else "No cell has been run yet."
 
 
@@ -104,14 +108,20 @@ def ablations(results: Sequence[dict[str, Any]]) -> str:
 
 
 def prototypes_table() -> str:
-    """`Stacked` with the distance to fitted prototypes, and without, of `recipe_prototypes.py`."""
-    rows = []
+    """`Stacked` with and without the distance to fitted prototypes, by `recipe_prototypes.py`; means over the seeds."""
+    cells: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for one in json.loads((RESULTS / "recipe_prototypes.json").read_text(encoding="utf-8")):
-        layers = "12" if one["study"] == "twelve_layers" else "6"
-        task, arm = (ALL_TASKS | twelve_layers.TASKS)[one["task"]], ARMS[one["arm"]]
-        at = [f"{points(one['with'][s])} / {points(one['without'][s])}" for s in ("1.5", "2", "3")]
-        rows.append([layers, task, arm, *at])
-    return table(["layers", "task", "training", "1.5x", "2x", "3x"], rows)
+        cells.setdefault((one["study"], one["arm"], one["task"]), []).append(one)
+    rows = []
+    for (study, arm, task), seeds in cells.items():
+        name, layers = (ALL_TASKS | twelve_layers.TASKS)[task], "12" if study == "twelve_layers" else "6"
+
+        def mean(kind: str, speed: str, seeds: list[dict[str, Any]] = seeds) -> str:
+            return points(statistics.mean(one[kind][speed] for one in seeds))
+
+        at = [f"{mean('with', speed)} / {mean('without', speed)}" for speed in ("1.5", "2", "3")]
+        rows.append([layers, name, ARMS[arm], ", ".join(str(one["seed"]) for one in seeds), *at])
+    return table(["layers", "task", "training", "seeds", "1.5x", "2x", "3x"], rows)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -152,7 +162,7 @@ def full_sizes() -> str:
                 f"{train:,} training, {val:,} validation, {test:,} test rows" for train, val, test in rows
             )
             seeds = ", ".join(str(seed) for seed in sorted({result["seed"] for result in own}))
-            parts.append(f"### {name}\n\n{sizes}; seed {seeds}.\n\n{arms_table(own, task)}")
+            parts.append(f"### {name}\n\n{sizes}; seed{'s' * (',' in seeds)} {seeds}.\n\n{arms_table(own, task)}")
     return "\n\n".join(parts)
 
 

@@ -40,9 +40,11 @@ def full_depth_of(results: Sequence[Result]) -> str:
 
 
 def trainer_left(results: Sequence[Result]) -> str:
-    """What is known of transformers' Trainer while it has not run for every task and does not count yet."""
-    if any(top.HF_TRAINER in arms for arms in top.complete(results).values()):
-        return ""
+    """How far transformers' Trainer has run: it counts once it has run for every task, with the seeds that it has."""
+    every = top.complete(results)
+    if any(top.HF_TRAINER in arms for arms in every.values()):
+        fewer = [NAMES[t] for t, arms in every.items() if len(arms[top.HF_TRAINER]) < len(arms[RECOMMENDED])]
+        return f" The Trainer has run with fewer seeds for {', '.join(fewer)}." if fewer else ""
     known = [f"{NAMES[r['task']]} {top.points(r['exits'][-1])}" for r in results if r["arm"] == top.HF_TRAINER]
     return f" transformers' own Trainer counts once it has run for all tasks; so far: {', '.join(known) or 'none'}."
 
