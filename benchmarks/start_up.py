@@ -24,7 +24,7 @@ IMPORTS = {
     "bench": "mebert.commands.bench.run",
     "inspect": "mebert.commands.inspect.run",
     "compare": "mebert.commands.compare.run",
-    "fit, test, validate": "mebert.cli.lightning, mebert; [getattr(mebert, name) for name in mebert.MODULE_OF]",
+    "fit, test, validate": "mebert.cli.lightning_command, mebert; [getattr(mebert, name) for name in mebert.MODULE_OF]",
 }
 
 

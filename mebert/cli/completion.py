@@ -48,7 +48,7 @@ def _plain_parser() -> argparse.ArgumentParser:
 
     from mebert.cli.fit_file import RECIPES as RECIPE_NAMES
     from mebert.cli.fit_file import SHORT
-    from mebert.cli.lightning import lightning_command
+    from mebert.cli.lightning_command import lightning_command
 
     parser = argparse.ArgumentParser("mebert")
     parser.add_argument("--version", action="store_true", help="Show the version")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +18,26 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from typing_extensions import override
 
-import mebert
 from mebert.callbacks.default_callbacks import CALLBACKS
 from mebert.callbacks.exact_resume import ExactResume
 from mebert.callbacks.exit_summary import ExitSummary
 from mebert.callbacks.last_checkpoint import ValidateLast
 from mebert.callbacks.progress import set_progress
-from mebert.callbacks.run_config import RunConfig
 from mebert.callbacks.stop_on_signal import StopOnSignal
 from mebert.choices import ProblemType
 from mebert.cli.checkpoint_match import check_match
-from mebert.cli.config_files import use_strict_loader
 from mebert.cli.errors import check_seed, convert_lightning_errors, trainer_errors
 from mebert.cli.fit_file import OPTIONS, expand
 from mebert.cli.help import arrange
 from mebert.cli.interruption import ends_cleanly
+from mebert.cli.saved_model import save_model
 from mebert.cli.settings import Command, experiment_folder, prepare
 from mebert.commands.parser import UserErrorParser
 from mebert.data.label_names import fill_in_labels
-from mebert.data.model_rows import columns_of
 from mebert.errors import UserError, error_chain
-from mebert.exit_predictor import save_predictors
 from mebert.loggers.wandb_logger import describe_runs, end_runs
-from mebert.modules import MultiExitModule
 from mebert.report.next_steps import print_next, print_saved
-from mebert.runtime.log_filters import silence_library_bars, warn_in_one_line
+from mebert.runtime.log_filters import silence_library_bars
 from mebert.runtime.messages import rank_zero_info
 from mebert.runtime.terminal import bars_wanted
 from mebert.storage.atomic import clear_unfinished
@@ -246,23 +239,8 @@ class MebertCLI(LightningCLI):
             self.model.load_state_dict(content["state_dict"])
             self._get(self.config_init, "curve").report_validation(trainer, self.model)
         if trainer.is_global_zero:
-            folder, read = run_folder(trainer), getattr(self.datamodule, "text_settings", {})
-            separator = getattr(getattr(self.datamodule, "label_form", None), "separator", None)
-            columns = columns_of(self.datamodule)
-            self.model.model.save_pretrained(
-                folder / "model",
-                getattr(self.datamodule, "tokenizer", None),
-                self.model.policy,
-                chosen_by=self.model.chosen_by,
-                expected=self.model.expected_points(),
-                operating_points=self.model.operating_points,
-                max_drops=self.model.max_drops,
-                **{name: read.get(name) for name in ("max_length", "num_texts")},
-                **({} if read.get("stride") is None else {"stride": read["stride"]}),
-                **({} if separator is None else {"label_separator": separator}),
-                **({} if columns is None else {"columns": columns.model_dump()}),
-            )
-            save_predictors(folder / "model", self.model.exit_predictors)
+            folder = run_folder(trainer)
+            save_model(folder / "model", self.model, self.datamodule)
             self._store_once(RunFolder(folder), Path(best))
             print_saved(folder, Path(best), self.datamodule)
 
@@ -282,44 +260,3 @@ class MebertCLI(LightningCLI):
             print_next(self._command.name, checkpoint, run_folder(self.trainer), self.datamodule, self.model, used)
 
     after_validate = after_test = after_predict = _print_next
-
-
-def _refuse_a_folder_as_class(words: Sequence[str]) -> None:
-    """`predict --model RUN`: our other commands take a trained model so, Lightning's a class."""
-    for option, value in zip_longest(words, words[1:], fillvalue=""):
-        name, _, own = option.partition("=")
-        folder = Path(own or value)
-        if name == "--model" and (own or value) and folder.is_dir():
-            raise UserError(
-                f"--model {folder} is a folder, and this command takes a class there: name the run first: "
-                f"python -m mebert {words[0]} {folder}{' my.csv' if words[0] == 'predict' else ''}"
-            )
-
-
-def lightning_command(given: ArgsType) -> None:
-    """Run `fit`, `validate`, `test` or `predict`; `--help_all` among the arguments is `--help` with every option."""
-    use_strict_loader()
-    warn_in_one_line()  # again: Lightning has a form of its own
-    for name in mebert.MODULE_OF:  # jsonargparse finds a class by its short name once it is imported
-        getattr(mebert, name)
-    whole_help = isinstance(given, list) and "--help_all" in given
-    if isinstance(given, list):
-        _refuse_a_folder_as_class(given)
-        given = ["--help" if word == "--help_all" else word for word in given]
-    MebertCLI(
-        MultiExitModule,
-        L.LightningDataModule,
-        RunConfig,
-        save_config_kwargs={"save_to_log_dir": False},
-        # The summary's FLOPs column says 0 for models that it cannot trace; `ExitSummary` says what matters.
-        trainer_defaults={"enable_model_summary": False},
-        seed_everything_default=42,
-        parser_class=MebertParser,
-        # An option cut short is a typing error, not an abbreviation.
-        parser_kwargs={"prog": "python -m mebert", "allow_abbrev": False},
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        args=given,
-        whole_help=whole_help,
-    )

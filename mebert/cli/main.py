@@ -112,7 +112,7 @@ def _run(given: Sequence[str]) -> int:
 
 
 def _run_lightning(given: Any) -> int:
-    from mebert.cli.lightning import lightning_command
+    from mebert.cli.lightning_command import lightning_command
 
     lightning_command(given)
     return 0

@@ -32,7 +32,7 @@ def free_port() -> int:
 def run_group(world: int, function: Callable[..., None], folder: Path, *args: Any) -> Ended:
     """Call `function(rank, world, folder, *args)` in each process of a group, as if a launcher had started it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mebert.cli.lightning"])
+    context.set_forkserver_preload(["mebert.cli.lightning_command"])
     port, since = free_port(), time.monotonic()
     given = [(function, rank, world, port, folder, args) for rank in range(world)]
     processes = [context.Process(target=_run, args=values) for values in given]

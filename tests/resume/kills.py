@@ -214,7 +214,7 @@ def main() -> int:
     import torch
     from resume.recipes import INTERVAL
 
-    import mebert.cli.lightning  # noqa: F401  # before the forks
+    import mebert.cli.lightning_command  # noqa: F401  # before the forks
 
     torch.set_num_threads(1)
     draw, begin = random.Random(given.seed), time.monotonic()

@@ -8,7 +8,6 @@ import torch
 from runs import experiment, newest, read_csv, run, write_config
 
 import mebert
-import mebert.cli.lightning
 from mebert.cli.main import main
 from mebert.errors import UserError
 from mebert.storage.checkpoints import read_checkpoint
@@ -162,7 +161,7 @@ def test_a_run_of_minilm_size(here):
     assert sum(path.stat().st_size for path in RUN.rglob("*") if path.is_file()) < 120e6
 
 
-@pytest.mark.parametrize("at", ["store_once", "save_predictors"])
+@pytest.mark.parametrize("at", ["mebert.cli.lightning.store_once", "mebert.cli.saved_model.save_predictors"])
 def test_a_kill_in_between_loses_nothing(here, monkeypatch, at):
     """The model folder is complete first, then the light checkpoint takes the place of the heavy one."""
     write_config(here)
@@ -173,7 +172,7 @@ def test_a_kill_in_between_loses_nothing(here, monkeypatch, at):
     def kill(*_):
         raise Killed
 
-    monkeypatch.setattr(mebert.cli.lightning, at, kill)
+    monkeypatch.setattr(at, kill)
     with pytest.raises(Killed):
         run("fit", "--config", "tiny.yaml", "--trainer.max_epochs", "1", "--test_after_fit", "false")
     assert (RUN / "model/exits.json").is_file()
