@@ -37,12 +37,15 @@ def points(value: float | None) -> str:
 def complete(results: Sequence[Result]) -> dict[str, Arms]:
     """Task to the results by arm, of those seeds that have what the comparison needs.
 
-    transformers' Trainer is left out until it has run for all tasks, so that full depth means the same everywhere.
+    Of bounds fewer seeds are enough, but one for each task: transformers' Trainer is left out until it has run for all
+    tasks, so that full depth means the same everywhere.
     """
-    needed = {RECOMMENDED, "single", "joint", "fastbert", "de3", *FIRST_LAYERS.values()}
+    needed = {RECOMMENDED, "single", "joint", "fastbert", "de3"}
     found: dict[str, Arms] = {}
     for task in ALL_TASKS:
         own = [result for result in results if result["task"] == task]
+        if not set(FIRST_LAYERS.values()) <= {result["arm"] for result in own}:
+            continue
         for seed in sorted({result["seed"] for result in own}):
             arms = {result["arm"]: result for result in own if result["seed"] == seed}
             for arm, result in arms.items() if needed <= arms.keys() else ():

@@ -40,13 +40,24 @@ def full_depth_of(results: Sequence[Result]) -> str:
 
 
 def trainer_left(results: Sequence[Result]) -> str:
-    """How far transformers' Trainer has run: it counts once it has run for every task, with the seeds that it has."""
-    every = top.complete(results)
-    if any(top.HF_TRAINER in arms for arms in every.values()):
-        fewer = [NAMES[t] for t, arms in every.items() if len(arms[top.HF_TRAINER]) < len(arms[RECOMMENDED])]
-        return f" The Trainer has run with fewer seeds for {', '.join(fewer)}." if fewer else ""
+    """What is known of transformers' Trainer while it has not run for every task and does not count yet."""
+    if any(top.HF_TRAINER in arms for arms in top.complete(results).values()):
+        return ""
     known = [f"{NAMES[r['task']]} {top.points(r['exits'][-1])}" for r in results if r["arm"] == top.HF_TRAINER]
     return f" transformers' own Trainer counts once it has run for all tasks; so far: {', '.join(known) or 'none'}."
+
+
+def fewer_seeds(results: Sequence[Result]) -> str:
+    """Which bounds have run with fewer seeds than the recommended recipe, in a sentence."""
+    found = []
+    for arm, name in {top.HF_TRAINER: "transformers' Trainer", "first_2": "the first layers alone"}.items():
+        tasks = [
+            NAMES[task]
+            for task, arms in top.complete(results).items()
+            if 0 < len(arms.get(arm, ())) < len(arms[RECOMMENDED])
+        ]
+        found += [f"{name} ({', '.join(tasks)})"] if tasks else []
+    return f" With seed 1 alone: {', '.join(found)}." if found else ""
 
 
 def clock_words() -> str:
@@ -106,6 +117,7 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
         "standard_errors": top.standard_errors(results),
         "full_depth_of": full_depth_of(results),
         "trainer_left": trainer_left(results),
+        "fewer_seeds": fewer_seeds(results),
         "clock": clock_words(),
         "aims": top.aims(results),
         "paired": top.paired_table(found),
