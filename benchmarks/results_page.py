@@ -124,7 +124,7 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
         "left": missing(FULL, results, [RECOMMENDED, "single", "joint", "de3", "fastbert", *top.FIRST_LAYERS.values()]),
         **sides(found),
         **twelve_layers.values(deep),
-        "twelve_left": missing(TWELVE, deep, list(twelve_layers.ARMS)),
+        "twelve_left": missing(TWELVE, deep, twelve_layers.EVERYWHERE),
         "claims": claims.table_of(results, deep),
     }
     (folder / "results.md").write_text(fill(TEMPLATE, values), encoding="utf-8")

@@ -19,6 +19,7 @@ ARMS = {
     "geep": ("GEEP", "#9467bd"),
     "curriculum": ("curriculum, layer by layer", "#2ca02c"),
 }
+EVERYWHERE = (RECOMMENDED, "joint", "de3")  # the others have run on SNLI and SST-2 alone
 SPEEDS = (1.5, 2.0, 3.0, 4.0, 6.0)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from mebert.data.file_rows import ENDINGS, column_names, file_rows
 from mebert.data.files import ONE_LABEL, LabelForm
@@ -77,6 +78,70 @@ def find_columns(path: str, text: str | None = None, pair: str | None = None, la
         if text is None:
             text = _only(path, "text", wordy or [name for name in rest if name != label], names)
     return Columns(text, pair, label)
+
+
+def find_as_trained(
+    path: str, trained: Any, text: str | None = None, pair: str | None = None, label: str | None = None
+) -> Columns:
+    """The columns of a file for a trained model: those given, else those of its training, else as `find_columns`.
+
+    `trained` has `text_columns` and `label_column` (a data module, or what is stored with a model); None: not known.
+    """
+    if trained is not None:
+        first, *second = trained.text_columns
+        own = [second[0] if second and text is None else None, trained.label_column]
+        with suppress(UserError):
+            return find_columns(path, text or first, pair or own[0], label or own[1])
+    return find_columns(path, text, pair, label)
+
+
+def find_texts(
+    path: str, trained: Sequence[str], num_texts: int | None, text: str | None = None, pair: str | None = None
+) -> list[str]:
+    """The one or two columns of texts of a file without labels: those given, else of the training, else by their names.
+
+    Args:
+        path: CSV, TSV, JSONL or Parquet.
+        trained: The columns of the training; empty: not known.
+        num_texts: Texts that the model reads at a time, 1 or 2; None: not known.
+        text: Column of the (first) texts.
+        pair: Column of the second texts.
+
+    Raises:
+        UserError: A column is not there, or several may be meant; it names the option that says which.
+    """
+    there = column_names(path)
+    for option, name in {"text_column": text, "text_pair_column": pair}.items():
+        if name is not None and name not in there:
+            likely = None
+            if option == "text_column":
+                with suppress(UserError):
+                    likely = find_texts(path, trained, num_texts, pair=pair)[0]
+            raise no_column(path, name, there, option, likely)
+    if text is None and pair is None:
+        if trained and all(name in there for name in trained):
+            return list(trained)
+        if num_texts == 2 and (usual := next((two for two in PAIRS if all(name in there for name in two)), None)):
+            return list(usual)
+    wanted = len(trained) or num_texts or 1
+    if text is None:
+        named = [name for name in dict.fromkeys((*trained[:1], *TEXTS)) if name in there]
+        text = there[0] if len(there) == 1 else next(iter(named), None)
+    if pair is None and wanted == 2:
+        pair = next((name for name in trained[1:] if name in there), None)
+    if text is None or (pair is None and wanted == 2):
+        missing = "text_column" if text is None else "text_pair_column"
+        others = [name for name in there if name not in (text, pair)]
+        if not others:
+            raise UserError(
+                f"{path} has the column {there[0]!r} alone, and the model reads pairs of texts: add a column "
+                "with the second ones"
+            )
+        raise UserError(
+            f"{path}: which column holds the {'texts' if text is None else 'second texts'}? "
+            f"Give --{missing}, one of {', '.join(others)}"
+        )
+    return [name for name in (text, pair) if name is not None]
 
 
 def read_columns(

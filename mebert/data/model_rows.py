@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from mebert.data.found_columns import find_as_trained
 from mebert.data.label_names import DEFAULT_SEPARATOR, check_label_order, fill_in_labels
 from mebert.data.loaders import SplitLoaders, open_split
 from mebert.data.synthetic_splits import SyntheticSplits
@@ -41,21 +42,26 @@ def file_data(
     folder: str,
     model: MultiExitModel,
     max_length: int,
-    text_column: str,
-    text_pair_column: str | None,
-    label_column: str,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    trained: Any = None,
 ) -> SplitLoaders:
-    """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens."""
+    """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens.
+
+    Columns that are None are those of `trained` (None: of the training that is stored with the model), else found.
+    """
     regression, spec = model.num_labels == 1, ModelSpec.read(folder)
-    warn_of_kind(spec.num_texts, 1 if text_pair_column is None else 2)
+    columns = find_as_trained(path, trained or spec.columns, text_column, text_pair_column, label_column)
+    warn_of_kind(spec.num_texts, len(columns.texts))
     data = TextSplits(
         tokenizer=folder,
         max_length=max_length,
         stride=spec.stride,
         validation_file=path,
-        text_column=text_column,
-        text_pair_column=text_pair_column,
-        label_column=label_column,
+        text_column=columns.text,
+        text_pair_column=columns.pair,
+        label_column=columns.label,
         labels=None if regression else model.label_names,
         regression=regression,
         label_separator=(spec.label_separator or DEFAULT_SEPARATOR) if model.multi_label else None,

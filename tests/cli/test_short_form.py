@@ -243,7 +243,7 @@ def test_commands_without_a_trainer_import_neither_lightning_nor_torchmetrics(in
         ["test", RUN, "own.csv"],
         ["inspect", RUN, "--pair", *PAIRS[0], "--out", "page.html"],
         ["calibrate", RUN, "--max_drop", "0.5"],
-        ["calibrate", RUN, "own.csv", "--text_column", "hypothesis", "--text_pair_column", "premise", "--speedup", "1"],
+        ["calibrate", RUN, "own.csv", "--speedup", "1"],
         ["bench", RUN, *quick, "--engines", "shrink", "--baselines", "sorted", "--precisions", "float32"],
     ]
     done = subprocess.run(
@@ -278,6 +278,21 @@ def test_columns_that_are_not_named_are_those_of_the_training(in_trained_run, ca
     wanted = capsys.readouterr().out
     assert main(["test", RUN, "gold.csv", "--label_column", "gold"]) == 0
     assert capsys.readouterr().out == wanted
+
+
+def test_the_columns_of_the_training_hold_for_calibrate_and_inspect_and_bench_too(in_trained_run, capsys):
+    write_rows(Path("gold.csv"), [{"text": "no", **row} for row in ROWS])
+    named = ["--text_column", "hypothesis", "--text_pair_column", "premise"]
+    calibrate = ["calibrate", RUN, "gold.csv", "--speedup", "1.2", "--save", "false"]
+    bench = ["bench", RUN, "--texts", "gold.csv", "--samples", "4", "--rounds", "1", "--batch_sizes", "4"]
+    bench += ["--engines", "shrink", "--baselines", "sorted", "--precisions", "float32", "--breakdown", "false"]
+    for words in (calibrate, ["inspect", RUN, "--file", "gold.csv", "--out", "page.html"], bench):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of texts where the model reads pairs
+            assert main(words) == 0, capsys.readouterr().err
+        assert "single" not in (mine := capsys.readouterr()).err
+        assert main([*words, *named]) == 0
+        assert words is bench or capsys.readouterr().out == mine.out
 
 
 def test_inspect_writes_onto_no_file_of_an_experiment(in_trained_run, capsys):

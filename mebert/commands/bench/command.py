@@ -57,8 +57,8 @@ class BenchSettings:
         task: Named task whose texts are measured; null: those of the run.
         split: Split of the task, or of the run's data: train, val or test.
         texts: File of own texts: .txt (one a line), .csv, .tsv, .jsonl or .parquet.
-        text_column: Column of the text in `texts`.
-        text_pair_column: Column of the second text of a pair in `texts`.
+        text_column: Column of the (first) text in `texts`; null for that of the training, else found.
+        text_pair_column: Column of the second text of a pair in `texts`; null for that of the training, else found.
         lengths: Instead of texts: random tokens as long as the texts of sst2, snli, mnli, mrpc, ag_news or imdb; or
             "mean,std" in tokens; or one length for all. Null: as the run's, or snli where there is none.
         tokenizer: Hub id or folder; null for the model's own (random weights: google-bert/bert-base-uncased).
@@ -98,7 +98,7 @@ class BenchSettings:
     task: str | None = None
     split: str = "test"
     texts: str | None = None
-    text_column: str = "text"
+    text_column: str | None = None
     text_pair_column: str | None = None
     lengths: str | None = None
     tokenizer: str | None = None

@@ -199,7 +199,7 @@ def _next(
     words = [settings.model]
     if settings.texts is not None and not settings.texts.endswith(".txt"):  # lines of text have no labels
         words += ["--file", settings.texts]
-        words += ["--text_column", settings.text_column] if settings.text_column != "text" else []
+        words += ["--text_column", settings.text_column] if settings.text_column else []
         words += ["--text_pair_column", settings.text_pair_column] if settings.text_pair_column else []
     calibrate = f"python -m mebert calibrate {shlex.join(words)}"
     if asked.threshold is None:

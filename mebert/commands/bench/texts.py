@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mebert.commands.bench.bench_model import BenchModel
 from mebert.commands.bench.command import BenchSettings
+from mebert.data.found_columns import find_texts
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import run_data
 from mebert.data.text_lines import text_lines
@@ -105,9 +106,9 @@ def choose_texts(settings: BenchSettings, measured: BenchModel, longest: int, to
     vocabulary, n, seed = int(measured.model.adapter.config.vocab_size), settings.samples, settings.seed
     if settings.task is not None or settings.texts is not None:
         origin = f"{settings.task} {settings.split}" if settings.task else str(settings.texts)
-        stride = ModelSpec.read(str(measured.tokenizer)).stride if measured.trained else None
-        measured.model.window = None if stride is None else longest
-        return Texts(_drawn(open_texts(settings, tokenizer, longest, stride), n, seed), origin)
+        spec = ModelSpec.read(str(measured.tokenizer)) if measured.trained else None
+        measured.model.window = None if spec is None or spec.stride is None else longest
+        return Texts(_drawn(open_texts(settings, tokenizer, longest, spec), n, seed), origin)
     lengths = settings.lengths or DEFAULT_LENGTHS
     drawn = random_texts(lengths, n, longest, vocabulary, seed)
     origin = f"random tokens, lengths {lengths}"
@@ -152,27 +153,33 @@ def _drawn(rows: TokenisedSplit, n: int, seed: int) -> TokenisedSplit:
     return TokenisedSplit(rows.tokens, rows.offsets, rows.token_types, np.arange(len(rows)), window=rows.window)
 
 
-def open_texts(settings: BenchSettings, tokenizer: str, longest: int, stride: int | None = None) -> TokenisedSplit:
+def open_texts(settings: BenchSettings, tokenizer: str, longest: int, spec: ModelSpec | None = None) -> TokenisedSplit:
     """Rows of the task, or of the file (.txt: one a line; .csv, .tsv, .jsonl, .parquet: by column).
+
+    `spec` is that of a trained model, whose texts are read in its way.
 
     Raises:
         UserError: There is no such task, split or column, or it cannot be opened.
     """
     path, n, seed = str(settings.texts), settings.samples, settings.seed
+    stride = None if spec is None else spec.stride
     if settings.task is not None:
         samples = partial(TextSplits, max_train_samples=n, max_eval_samples=n, seed=seed)
         data = samples(settings.task, tokenizer, longest, stride=stride)
         return open_split(data, settings.split)
     if Path(path).suffix.lower() == ".txt":
         return _lines(path, tokenizer, longest, stride)
+    trained = () if spec is None or spec.columns is None else spec.columns.text_columns
+    num_texts = None if spec is None else spec.num_texts
+    first, *second = find_texts(path, trained, num_texts, settings.text_column, settings.text_pair_column)
     data = TextSplits(
         tokenizer=tokenizer,
         max_length=longest,
         stride=stride,
         predict_file=path,
         streaming=False,  # rows are drawn from all
-        text_column=settings.text_column,
-        text_pair_column=settings.text_pair_column,
+        text_column=first,
+        text_pair_column=second[0] if second else None,
         labels=["unknown", "not known"],  # a data module of files must have labels; they are not used
     )
     data.setup("predict")

@@ -26,9 +26,9 @@ class CalibrationSettings:
         file: File of own rows: .csv, .tsv, .jsonl or .parquet.
         task: Named task whose rows calibrate; without task and file: the data of the run.
         split: Split of the task or the run: train, val, test, or such as val_mismatched.
-        text_column: Column of the text in `file`.
-        text_pair_column: Column of the second text of a pair in `file`.
-        label_column: Column of the label in `file`.
+        text_column: Column of the (first) text in `file`; null for that of the training, else found.
+        text_pair_column: Column of the second text of a pair in `file`; null for that of the training, else found.
+        label_column: Column of the label in `file`; null for that of the training, else found.
         max_length: Longest input in tokens, of a task or file; null for that of its training.
         policies: Names, such as entropy, stacked, edr; null for the model's own. What they have to choose besides the
             threshold (temperatures, weights, lambda, patience) is chosen on these rows, too; for a guarantee on a
@@ -62,9 +62,9 @@ class CalibrationSettings:
     file: str | None = None
     task: str | None = None
     split: str = "val"
-    text_column: str = "text"
+    text_column: str | None = None
     text_pair_column: str | None = None
-    label_column: str = "label"
+    label_column: str | None = None
     max_length: int | None = None
     policies: list[str] | None = None
     speedup: float | list[float] | None = None

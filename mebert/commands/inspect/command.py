@@ -36,9 +36,9 @@ class InspectSettings:
         task: Named task whose rows are shown beside the texts; without task and file: the data of the run.
         file: File of labelled rows to show: .csv, .tsv, .jsonl or .parquet.
         split: Split of the task or the run: train, val, test, or such as val_mismatched.
-        text_column: Column of the text in `file`.
-        text_pair_column: Column of the second text of a pair in `file`.
-        label_column: Column of the label in `file`.
+        text_column: Column of the (first) text in `file`; null for that of the training, else found.
+        text_pair_column: Column of the second text of a pair in `file`; null for that of the training, else found.
+        label_column: Column of the label in `file`; null for that of the training, else found.
         samples: Most rows to show, drawn with a fixed seed; 0 shows none.
         precision: float32, bfloat16 or int8; null for the default of EarlyExitClassifier on this machine.
         device: auto, cpu, cuda, cuda:1, mps.
@@ -57,9 +57,9 @@ class InspectSettings:
     task: str | None = None
     file: str | None = None
     split: str = "val"
-    text_column: str = "text"
+    text_column: str | None = None
     text_pair_column: str | None = None
-    label_column: str = "label"
+    label_column: str | None = None
     samples: int = 500
     precision: PrecisionName | None = None
     device: str = "auto"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from mebert.commands.predict.command import PredictSettings
 from mebert.data.file_rows import column_names, file_rows
 from mebert.data.files import ONE_LABEL, LabelForm, as_text
-from mebert.data.found_columns import PAIRS, TEXTS
+from mebert.data.found_columns import find_texts
 from mebert.data.row_formats import no_column
 from mebert.data.text_lines import decoded_lines, text_lines
 from mebert.errors import UserError
@@ -77,8 +75,11 @@ def open_texts(settings: PredictSettings, trained: Any, num_texts: int | None, f
         return Texts(_cells_of_lines(name, lines, len(names)), names, names)
     there = column_names(file)
     usual_texts = getattr(trained, "text_columns", ())
-    _check_named(settings, there, usual_texts, num_texts)
-    texts = _text_columns(settings, there, usual_texts, num_texts)
+    texts = find_texts(file, usual_texts, num_texts, settings.text_column, settings.text_pair_column)
+    named = [("label_column", settings.label_column), *(("id_columns", name) for name in settings.id_columns)]
+    for option, column in named:
+        if column is not None and column not in there:
+            raise no_column(file, column, there, option)
     columns = list(dict.fromkeys([*settings.id_columns, *texts]))
     label = settings.label_column
     if label is None and (usual := getattr(trained, "label_column", "label")) in there and usual not in texts:
@@ -145,48 +146,3 @@ def _cells_of_file(
             as_text(value, name, path, number, is_label=place == len(columns)) if checked[place] else value
             for place, (name, value) in enumerate(zip(wanted, values, strict=True))
         ]
-
-
-def _check_named(
-    settings: PredictSettings, there: Sequence[str], trained: Sequence[str], num_texts: int | None
-) -> None:
-    """Refuse a column that is not in the file by the option that names it."""
-    named = [(name, getattr(settings, name)) for name in ("text_column", "text_pair_column", "label_column")]
-    for option, name in [*named, *(("id_columns", name) for name in settings.id_columns)]:
-        if name is not None and name not in there:
-            likely = None
-            if option == "text_column":
-                with suppress(UserError):
-                    likely = _text_columns(replace(settings, text_column=None), there, trained, num_texts)[0]
-            raise no_column(str(settings.file), name, there, option, likely)
-
-
-def _text_columns(
-    settings: PredictSettings, there: Sequence[str], trained: Sequence[str], num_texts: int | None
-) -> list[str]:
-    """The one or two columns of texts: those given, else those of the training, else those with a usual name."""
-    first, second = settings.text_column, settings.text_pair_column
-    if first is None and second is None:
-        if trained and all(name in there for name in trained):
-            return list(trained)
-        if num_texts == 2 and (pair := next((two for two in PAIRS if all(name in there for name in two)), None)):
-            return list(pair)
-    wanted = len(trained) or num_texts or 1
-    if first is None:
-        usual = [name for name in dict.fromkeys((*trained[:1], *TEXTS)) if name in there]
-        first = there[0] if len(there) == 1 else next(iter(usual), None)
-    if second is None and wanted == 2:
-        second = next((name for name in trained[1:] if name in there), None)
-    if first is None or (second is None and wanted == 2):
-        missing = "text_column" if first is None else "text_pair_column"
-        others = [name for name in there if name not in (first, second)]
-        if not others:
-            raise UserError(
-                f"{settings.file} has the column {there[0]!r} alone, and the model reads pairs of texts: add a column "
-                "with the second ones"
-            )
-        raise UserError(
-            f"{settings.file}: which column holds the {'texts' if first is None else 'second texts'}? "
-            f"Give --{missing}, one of {', '.join(others)}"
-        )
-    return [name for name in (first, second) if name is not None]

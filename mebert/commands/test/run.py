@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from mebert.commands.test.command import TestSettings
-from mebert.data.found_columns import Columns, find_columns
 from mebert.data.loaders import open_split
 from mebert.data.model_rows import file_data, run_data
 from mebert.errors import UserError
@@ -37,9 +36,9 @@ def run_test(settings: TestSettings) -> None:
     if named.run is not None:
         with suppress(UserError):  # its data is not here: names of columns are found, and the metric is the usual one
             trained = run_data(folder, model)
-    columns = _columns(settings, trained)
     length = classifier.text_encoder(settings.max_length).max_length
-    data = file_data(str(settings.file), folder, model, length, columns.text, columns.pair, columns.label)
+    columns = settings.text_column, settings.text_pair_column, settings.label_column
+    data = file_data(str(settings.file), folder, model, length, *columns, trained)
     rows = open_split(data, "val")
     record = record_rows(model, [policy], rows, data.collate_for(), settings.batch_size)
 
@@ -63,16 +62,3 @@ def run_test(settings: TestSettings) -> None:
             + f", {speedup_layers(exits, layers):.2f}x by layers",
         },
     )
-
-
-def _columns(settings: TestSettings, trained: Any) -> Columns:
-    """The columns of the file: those given, else those of the training, else those that are found."""
-    texts, label = list(getattr(trained, "text_columns", ())), getattr(trained, "label_column", None)
-    given = [settings.text_column, settings.text_pair_column, settings.label_column]
-    usual = [*texts, *[None] * (2 - len(texts)), label]
-    path = str(settings.file)
-    if trained is not None:
-        own = [usual[1] if settings.text_column is None else None, usual[2]]
-        with suppress(UserError):
-            return find_columns(path, given[0] or usual[0], given[1] or own[0], given[2] or own[1])
-    return find_columns(path, *given)
