@@ -67,7 +67,7 @@ def write_export(source: Source, folder: Path, int8: bool, single: bool = False)
         UserError: A model, a policy or a tokenizer that has no form in ONNX.
     """
     if isinstance(source.model, CascadeModel):
-        raise UserError("export: a cascade is several models: export each of its folders, and run them one by one")
+        raise UserError("export: a cascade is several models: export the runs that it was made of, one by one")
     if not getattr(source.tokenizer, "is_fast", False):
         raise UserError(
             "export: the tokenizer has no tokenizer.json (it is a slow one): save a fast one with the model"
