@@ -22,9 +22,9 @@ FIT_FILE = (
     "python -m mebert fit FILE [--recipe NAME] [--encoder ID] [--text_column NAME] [--label_column NAME] [options]"
 )
 FIT_FILE_HELP = (
-    " FILE is a CSV, TSV, JSONL or Parquet file of labelled texts. Its columns are found (else they are asked for; "
-    "--text_pair_column names that of second texts), a share is held out for validation and test, and settings follow "
-    "its size and lengths; options win, of which --max_epochs, --learning_rate, --max_length, --holdout and "
+    " FILE is a CSV, TSV, JSONL or Parquet file of labelled texts. Its columns are found (else an error names the "
+    "option; --text_pair_column names that of second texts), a share is held out for validation and test, and settings "
+    "follow its size and lengths; options win, of which --max_epochs, --learning_rate, --max_length, --holdout and "
     "--test_holdout may be written short. config.yaml in the run's folder has all of them, to be changed and run by "
     "--config (docs/training.md)."
 )

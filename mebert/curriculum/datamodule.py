@@ -104,8 +104,9 @@ class CurriculumOrder(SplitLoaders):
 
     def _prepare_measure(self) -> None:
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        if fitting and isinstance(self.difficulty, CrossReview):
-            self.difficulty.prepare(self)
+        for measure in (self.difficulty, self.initial) if fitting else ():
+            if isinstance(measure, CrossReview):
+                measure.prepare(self)
 
     @override
     def train_sampler(self) -> OrderedSampler:

@@ -93,6 +93,14 @@ def test_real_teachers_learn_from_their_part_alone_and_judge_the_rest(score):
         assert data.current_difficulty(0)[row] == pytest.approx(np.mean(judged), abs=1e-5)
 
 
+def test_it_may_order_the_first_epoch_of_a_measure_of_the_model(known_reviews):
+    data = data_of(Loss(), initial=CrossReview(teachers=2))
+    fit(data, max_epochs=1)
+    assert len(known_reviews) == 2, "once, and not in every process's setup again"
+    for own, part in enumerate(known_reviews):
+        assert data._fixed[part].tolist() == [row + 1000 * (1 - own) for row in part]
+
+
 def test_teachers_have_no_teacher_of_their_own():
     module = module_of(CurriculumDistillModule, teacher="a/teacher")
     assert cross_review._settings(module)["teacher"] is None

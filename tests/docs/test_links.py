@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,8 +98,14 @@ def test_readme_is_short_and_every_page_is_linked_from_it_or_the_index():
 def test_architecture_lists_the_folders_in_the_order_of_the_import_contract():
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", text, flags=re.MULTILINE)
-    assert rows == contract[0]["layers"]
+    rows = dict(re.findall(r"^\| `(\w+)(?:/|\.py)` \| .* \| (.*?) \|$", text, flags=re.MULTILINE))
+    assert list(rows) == contract[0]["layers"]
+    graph = grimp.build_graph("mebert", cache_dir=None)
+    for name, listed in rows.items():
+        own = [module for module in graph.modules if module.split(".")[1:2] == [name]]
+        imported = {part for module in own for i in graph.find_modules_directly_imported_by(module)
+                    for part in i.split(".")[1:2]}  # fmt: skip
+        assert set(re.findall(r"\w+", listed)) == imported - {name}, name
 
 
 def test_dependencies_have_a_pin_and_a_lower_bound():
