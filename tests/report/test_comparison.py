@@ -135,7 +135,7 @@ def test_a_head_that_learns_to_exit_is_fitted_to_where_exits_are_wrong(tmp_path,
     settings = experiment(policy={"class_path": "mebert.LearnedToExit"})
     settings["curve"]["wall_samples"] = 0
     # So that two classes differ by more than rounding, which another size of batches may do otherwise.
-    settings["model"]["init_args"]["encoder_config"]["initializer_range"] = 0.5
+    settings["model"]["init_args"]["encoder_config"]["initializer_range"] = 0.2
     assert run("fit", "--config", str(write_config(tmp_path, settings)), *QUIET) == 0
     model = MultiExitModel.from_pretrained(newest(tmp_path) / "model")
     data = SyntheticEntailmentDataModule(**settings["data"]["init_args"])
@@ -145,7 +145,7 @@ def test_a_head_that_learns_to_exit_is_fitted_to_where_exits_are_wrong(tmp_path,
     with torch.no_grad():
         out = model(**model_inputs(batch))
     wrong = (out.logits.argmax(-1) != batch["labels"]).flatten().numpy()
-    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(out.features.flatten(0, 1).numpy(), wrong)
+    oracle = LogisticRegression(C=1.0, max_iter=1000, tol=1e-8).fit(out.features.flatten(0, 1).double().numpy(), wrong)
     torch.testing.assert_close(model.exit_scorer.weight, torch.tensor(oracle.coef_).float(), atol=1e-3, rtol=1e-2)
 
 
