@@ -69,24 +69,26 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def percent(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds, in percent."""
+    """Mean and standard deviation over seeds, in percent; one value has no deviation."""
     points = [100 * value for value in values]
-    spread = statistics.stdev(points) if len(points) > 1 else 0.0
-    return f"{statistics.mean(points):.1f} ± {spread:.1f}"
+    spread = f" ± {statistics.stdev(points):.1f}" if len(points) > 1 else ""
+    return f"{statistics.mean(points):.1f}{spread}"
 
 
 def difference(values: Sequence[float], digits: int = 1) -> str:
     """Mean and standard deviation of paired differences, in points, how many are gains, and the p-value.
 
-    That is of Wilcoxon's signed-rank test (two-sided, over tasks and seeds), from six pairs on: fewer cannot be told
-    from chance by it.
+    A single difference stands alone. The p-value is of Wilcoxon's signed-rank test (two-sided, over tasks and seeds),
+    from six pairs on: fewer cannot be told from chance by it.
     """
     from scipy.stats import wilcoxon
 
     points = [100 * value for value in values]
     if not points:
         return "-"
-    spread = statistics.stdev(points) if len(points) > 1 else 0.0
+    if len(points) == 1:
+        return f"{points[0]:+.{digits}f}"
+    spread = statistics.stdev(points)
     gains = f"{sum(p > 0 for p in points)} of {len(points)} up"
     if len(points) >= 6 and any(points):
         gains += f", {p_words(float(wilcoxon(points).pvalue))}"

@@ -66,5 +66,6 @@ def test_a_sentence_without_its_figure_is_an_error(tmp_path):
 
 def test_mean_and_spread():
     assert page.percent([0.5, 0.7]) == "60.0 ± 14.1"
+    assert (page.percent([0.5]), page.difference([0.01])) == ("50.0", "+1.0"), "one value has no spread"
     assert page.difference([0.01, 0.03, -0.01]) == "+1.0 ± 2.0 (2 of 3 up)"
     assert page.difference([0.01] * 6, 2) == "+1.00 ± 0.00 (6 of 6 up, p 0.031)", "Wilcoxon, exact: 2 / 2**6"
