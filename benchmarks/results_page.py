@@ -77,11 +77,16 @@ def clock_words() -> str:
 
 
 def sides(found: dict[tuple[float, str], tuple[Against, float | None]]) -> dict[str, str]:
-    """Against which others the recommended recipe is ahead, tied or behind, by the interval of the mean."""
-    words: dict[str, list[str]] = {"ahead": [], "tied": [], "behind": []}
+    """Against which others the recommended recipe is ahead, tied or behind, by the interval of the mean.
+
+    `tested`: from which others Wilcoxon's test tells it apart.
+    """
+    words: dict[str, list[str]] = {"ahead": [], "tied": [], "behind": [], "tested": []}
     for (speed, name), (one, _) in found.items():
         side = "ahead" if one.interval.low > 0 else "behind" if one.interval.high < 0 else "tied"
         words[side].append(f"{name} at {speed:g}x")
+        if one.p_value is not None and one.p_value < 0.05:
+            words["tested"].append(f"{name} at {speed:g}x")
     return {side: ", ".join(names) or "none" for side, names in words.items()}
 
 
