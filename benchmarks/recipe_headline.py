@@ -217,7 +217,7 @@ def aims(results: Sequence[Result]) -> str:
         if shares:
             reached = "reached" if statistics.mean(shares) >= aim else "missed"
             where = "with its last exit" if speed == 1 else f"at {speed:g}x"
-            sentences.append(f"{100 * statistics.mean(shares):.1f} % {where} (aim {100 * aim:g} %: {reached})")
+            sentences.append(f"{100 * statistics.mean(shares):.2f} % {where} (aim {100 * aim:g} %: {reached})")
     return ", ".join(sentences)
 
 
