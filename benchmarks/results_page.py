@@ -57,7 +57,7 @@ def fewer_seeds(results: Sequence[Result]) -> str:
             if 0 < len(arms.get(arm, ())) < len(arms[RECOMMENDED])
         ]
         found += [f"{name} ({', '.join(tasks)})"] if tasks else []
-    return f" With seed 1 alone: {', '.join(found)}." if found else ""
+    return f" With fewer seeds: {', '.join(found)}." if found else ""
 
 
 def clock_words() -> str:

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from mebert.data.file_rows import ENDINGS, column_names, file_rows
 from mebert.data.files import ONE_LABEL, LabelForm
 from mebert.data.label_names import is_missing, label_text
 from mebert.data.row_formats import no_column
 from mebert.errors import UserError
+from mebert.storage.spec_parts import TrainedColumns
 
 PAIRS = (
     *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("text1", "text2"), ("text_a", "text_b")),
@@ -81,12 +81,13 @@ def find_columns(path: str, text: str | None = None, pair: str | None = None, la
 
 
 def find_as_trained(
-    path: str, trained: Any, text: str | None = None, pair: str | None = None, label: str | None = None
+    path: str,
+    trained: TrainedColumns | None,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
 ) -> Columns:
-    """The columns of a file for a trained model: those given, else those of its training, else as `find_columns`.
-
-    `trained` has `text_columns` and `label_column` (a data module, or what is stored with a model); None: not known.
-    """
+    """The columns of a file for a trained model: those given, else those of its training, else as `find_columns`."""
     if trained is not None:
         first, *second = trained.text_columns
         own = [second[0] if second and text is None else None, trained.label_column]

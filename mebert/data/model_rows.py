@@ -45,14 +45,15 @@ def file_data(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
-    trained: Any = None,
+    trained: object = None,
 ) -> SplitLoaders:
     """A file of labelled texts (.csv, .tsv, .jsonl, .parquet), as the split `val`, in the model's labels and tokens.
 
-    Columns that are None are those of `trained` (None: of the training that is stored with the model), else found.
+    Columns that are None are those of the training, else found: of its data module `trained` where that is at hand and
+    reads columns, else as stored with the model.
     """
     regression, spec = model.num_labels == 1, ModelSpec.read(folder)
-    columns = find_as_trained(path, trained or spec.columns, text_column, text_pair_column, label_column)
+    columns = find_as_trained(path, columns_of(trained) or spec.columns, text_column, text_pair_column, label_column)
     warn_of_kind(spec.num_texts, len(columns.texts))
     data = TextSplits(
         tokenizer=folder,

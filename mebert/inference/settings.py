@@ -75,7 +75,7 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def check_number(name: str, value: Any) -> None:
-    """A UserError for what is no number."""
+    """Raise a UserError for a value that is not a number."""
     with suppress(TypeError, ValueError, OverflowError):
         if not isinstance(value, str | bytes):
             float(value)

@@ -62,7 +62,7 @@ class ExitRecord:
         )
 
     def answered_by(self, policy: str) -> ExitRecord:
-        """The record with the answers of a policy in the place of the exits' own, where they differ."""
+        """The record with the logits that a policy answers with instead of the exits' own, where they differ."""
         return replace(self, logits=self.answers[policy]) if policy in self.answers else self
 
     def logits_at(self, exits: Tensor) -> Tensor:

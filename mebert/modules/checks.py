@@ -113,7 +113,7 @@ def check_texts(trained: Mapping[str, Any] | None, datamodule: Any) -> None:
 
 
 def check_fit(model: MultiExitModel, datamodule: Any) -> None:
-    """Raise a UserError when texts are longer than the encoder takes, or tokens are none of its vocabulary."""
+    """Raise a UserError when texts are longer than the encoder takes, or tokens are not in its vocabulary."""
     longest, limit = getattr(datamodule, "max_length", None), model.adapter.max_length
     if longest is not None and longest > limit:
         raise UserError(f"max_length is {longest}, but the encoder takes at most {limit} tokens; lower data.max_length")

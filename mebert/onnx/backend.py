@@ -132,7 +132,7 @@ class OnnxBackend:
         for limit in (policy["threshold"], *spec.operating_points[name].values(), *spec.max_drops[name].values()):
             check_exits(as_threshold(limit), exits, f"{MANIFEST}: threshold")
             if not all(number >= 0 for number in numbers_of(as_threshold(limit))):
-                raise UserError(f"{MANIFEST}: threshold {limit} is no number of at least 0")
+                raise UserError(f"{MANIFEST}: threshold must be at least 0, got {limit}")
         self.exit_layers = tuple(spec.exit_layers)
         self.max_length, self.num_texts = manifest["max_length"], spec.num_texts
         self.columns, self.label_separator = spec.columns, spec.label_separator

@@ -15,7 +15,7 @@ from mebert.errors import UserError, check_range
 HIGH, LOW = 0.9, 0.45  # shares of the target: above the first one point up, below the second one point down
 LATE_SHARE = 0.01  # of the requests of a window: at most these are above its 99th percentile
 FEW = 2  # late or waiting requests that never move the point to a faster one
-FEWEST = 5  # answers of which there is a percentile
+FEWEST = 5  # answers from which on a percentile is computed
 FIRST_HOLD, LONGEST_HOLD = 4.0, 60.0  # seconds until a point that was too slow is tried again
 
 

@@ -1,4 +1,4 @@
-"""A model under Ray Serve: replicas on the machines of a cluster, with the requests and answers of `mebert serve`.
+"""A model under Ray Serve: replicas on the machines of a cluster, with the requests and responses of `mebert serve`.
 
     pip install 'mebert[ray]'
     serve run mebert.serving.ray_serve:app model=/models/exported replicas=2 cpus=2

@@ -80,7 +80,7 @@ class EvaluationFile(_Values):
         for row in self.exits:
             value = (row.model_extra or {}).get(self.metric, "")
             if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise ValueError(f"exits: one has no number as its {self.metric!r}, the metric")
+                raise ValueError(f"exits: {self.metric!r}, the metric, must be a number at every exit")
         return self
 
 

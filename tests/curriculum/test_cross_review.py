@@ -98,7 +98,7 @@ def test_it_may_order_the_first_epoch_of_a_measure_of_the_model(known_reviews):
     fit(data, max_epochs=1)
     assert len(known_reviews) == 2, "once, and not in every process's setup again"
     for own, part in enumerate(known_reviews):
-        assert data._fixed[part].tolist() == [row + 1000 * (1 - own) for row in part]
+        assert data.current_difficulty(0)[part].tolist() == [row + 1000 * (1 - own) for row in part]
 
 
 def test_teachers_have_no_teacher_of_their_own():

@@ -49,7 +49,7 @@ def by_hand(model, rows):
     return [torch.stack(values, 1) for values in zip(*found, strict=True)]
 
 
-def close(a, b):
+def assert_close(a, b):
     torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
 
 
@@ -67,8 +67,8 @@ def test_exits_are_the_mean_of_the_windows(name):
     for one in (model, prepare_model(model)):
         with torch.no_grad():
             outputs = one(**batch)
-        close(outputs.logits, logits)
-        close(outputs.features, features)
+        assert_close(outputs.logits, logits)
+        assert_close(outputs.features, features)
 
 
 def test_training_passes_of_recipes_average_windows_too():
@@ -76,8 +76,8 @@ def test_training_passes_of_recipes_average_windows_too():
     plain = model(**batch)
     passes = [equilibrium_outputs(model, batch), shared_exit_outputs(model, batch)]
     for outputs in [*passes, *(staged_outputs(model, batch, second) for second in (False, True))]:
-        close(outputs.logits, plain.logits)
-        close(outputs.features, plain.features)
+        assert_close(outputs.logits, plain.logits)
+        assert_close(outputs.features, plain.features)
     assert passes[1].shared.shape[1] == len(LENGTHS)
 
 
@@ -87,8 +87,8 @@ def test_a_hugging_face_classifier_averages_windows_as_teacher_and_in_bench():
     alone = [torch.as_tensor(row["input_ids"][at : at + WINDOW])[None] for row in rows[:1] for at in (0, 8, 16)]
     wanted = torch.cat([theirs(part, torch.ones_like(part)).logits for part in alone]).mean(0)
     batch = batch_of(rows)
-    close(teacher(batch)[0], wanted)
-    close(HuggingFaceModel(theirs).feed(batch, torch.arange(len(rows))).logits[0], wanted)
+    assert_close(teacher(batch)[0], wanted)
+    assert_close(HuggingFaceModel(theirs).feed(batch, torch.arange(len(rows))).logits[0], wanted)
 
 
 def test_batches_of_texts_with_one_window_are_those_without_windows():
@@ -115,7 +115,7 @@ def test_engines_agree_with_full(name):
     for engine in ("shrink", "refill"):
         found = run_engine(make_engine(engine, fast, policy, batch_size=4), numbered)
         assert found.exits.tolist() == full.exits.tolist(), engine
-        close(found.logits, full.logits)
+        assert_close(found.logits, full.logits)
     predictor.origin = None
     found = run_engine(make_engine("predicted", fast, policy, batch_size=4, predictors=[predictor]), numbered)
     flat = batch_of([row | {"window": None} for row in rows])
@@ -123,7 +123,7 @@ def test_engines_agree_with_full(name):
     outputs = model(**batch_of(rows))
     where = torch.tensor([row["index"] for part in batches for row in part]).sort().values
     assert found.exits.tolist() == wanted[where].tolist()
-    close(found.logits, outputs.logits[found.exits, where])
+    assert_close(found.logits, outputs.logits[found.exits, where])
 
 
 def test_a_policy_sees_the_tokens_of_the_whole_text():
@@ -148,4 +148,4 @@ def test_batches_with_and_without_windows_are_stacked():
     joined = stacked_inputs(parts)
     assert joined["input_ids"].shape == (4, 3, WINDOW)
     with torch.no_grad():
-        close(MODELS["bert"](**joined).logits, torch.cat([MODELS["bert"](**part).logits for part in parts], 1))
+        assert_close(MODELS["bert"](**joined).logits, torch.cat([MODELS["bert"](**part).logits for part in parts], 1))

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_batch, tiny_config
 from torch.utils.data import DataLoader
 
-__all__ = ["Watch", "gradients", "labelled", "loader", "make", "same_gradients"]
+__all__ = ["Watch", "assert_same_gradients", "gradients", "labelled", "loader", "make"]
 
 
 def make(kind, layers=3, family="bert", spread=0.0, **settings):
@@ -66,7 +66,7 @@ def gradients(module, loss):
     return {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
 
 
-def same_gradients(found, wanted, rtol=1e-4, atol=1e-6):
+def assert_same_gradients(found, wanted, rtol=1e-4, atol=1e-6):
     assert found.keys() == wanted.keys()
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name], rtol=rtol, atol=atol, msg=name)

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import Watch, gradients, labelled, loader, same_gradients
+from modules.recipes import Watch, assert_same_gradients, gradients, labelled, loader
 from tiny import quiet_trainer
 from torch.nn import functional as F
 
@@ -28,7 +28,7 @@ def test_stage_2_is_the_sum_of_the_earlier_exits_losses():
     found = gradients(module, loss)
     assert found.keys() == {n for n, _ in module.model.named_parameters() if n.startswith(("exits.0.", "exits.1."))}
     wanted = gradients(module, expected)
-    same_gradients(found, {name: wanted[name] for name in found})
+    assert_same_gradients(found, {name: wanted[name] for name in found})
 
 
 @pytest.mark.parametrize("head", ["mlp", "linear"])

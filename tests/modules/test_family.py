@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 from modules import recipes
-from modules.recipes import Watch, gradients, labelled, loader, same_gradients
+from modules.recipes import Watch, assert_same_gradients, gradients, labelled, loader
 from tiny import quiet_trainer, tiny_encoder
 from torch.nn import functional as F
 
@@ -95,7 +95,7 @@ def test_elasticbert_gradients_by_the_chain_rule(family, exit_layers):
         cuts[index + 1].backward(combined)
         deeper = below.grad.clone() if below is not None else torch.zeros(())
     wanted = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    same_gradients(found, wanted)
+    assert_same_gradients(found, wanted)
 
 
 # ---- BERxiT --------------------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_berxit_is_the_released_routine(even, num_labels):
     torch.testing.assert_close(parts["loss"], loss)
     found = gradients(module, parts["loss"])
     assert found.keys() == dict(module.model.named_parameters()).keys(), "each has one, as DDP expects"
-    same_gradients(without_zeros(found), without_zeros(gradients(module, loss)))
+    assert_same_gradients(without_zeros(found), without_zeros(gradients(module, loss)))
 
 
 def without_zeros(found):
@@ -193,7 +193,7 @@ def test_romebert_loss():
     last, others = rome_parts(module, batch)
     torch.testing.assert_close(parts["loss"], last + others)
     torch.testing.assert_close(parts["last"], last.detach())
-    same_gradients(gradients(module, parts["loss"]), gradients(module, last + others))
+    assert_same_gradients(gradients(module, parts["loss"]), gradients(module, last + others))
 
 
 def is_regularised(name):
@@ -234,7 +234,7 @@ def test_romebert_gradients(accumulate, opposed, projected):
         wanted = {n: g_last.get(n, 0) + g_others.get(n, 0) for n in found}
         for n in names:
             wanted[n] = wanted[n] - c * reference[n]
-        same_gradients(found, wanted)
+        assert_same_gradients(found, wanted)
     assert len(conflicts) == 2
     assert min(conflicts) < -0.05 or not opposed
 
@@ -303,4 +303,4 @@ def test_romebert_without_regularisation_is_plain(settings):
     module = make(RomeBERTModule, **settings)
     watch = fit(module, 1)
     module.model.load_state_dict(watch.before[0])
-    same_gradients(watch.steps[0], gradients(module, sum(rome_parts(module, labelled(seed=0)))))
+    assert_same_gradients(watch.steps[0], gradients(module, sum(rome_parts(module, labelled(seed=0)))))

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import gradients, labelled, same_gradients
+from modules.recipes import assert_same_gradients, gradients, labelled
 from tiny import tiny_batch
 from torch.nn import functional as F
 
@@ -59,7 +59,7 @@ def test_loss_and_all_gradients_equal_the_unshared_form(layers, students, num_la
     torch.testing.assert_close(parts["loss"], parts["ce"] + parts["kd"])
     found, wanted = gradients(module, parts["loss"]), gradients(module, expected)
     assert found.keys() == dict(module.model.named_parameters()).keys(), "everything is trained"
-    same_gradients(found, wanted, atol=1e-5)
+    assert_same_gradients(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(("layers", "students", "passes"), [(5, 3, 8), (5, 4, 8), (6, 4, 10)])

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from modules import recipes
-from modules.recipes import gradients, labelled, same_gradients
+from modules.recipes import assert_same_gradients, gradients, labelled
 from tiny import counted_flops, tiny_batch
 from torch.nn import functional as F
 
@@ -80,7 +80,7 @@ def test_logits_loss_and_gradients_by_loops(num_labels, exit_layers):
     torch.testing.assert_close(parts["imitation"], imitation.detach())
     found = gradients(module, parts["loss"])
     assert found.keys() == dict(module.model.named_parameters()).keys()
-    same_gradients(found, gradients(module, expected), rtol=1e-3)
+    assert_same_gradients(found, gradients(module, expected), rtol=1e-3)
 
 
 @cache

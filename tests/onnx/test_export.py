@@ -160,7 +160,7 @@ def refusals(capsys):
         (
             "manifest.json",
             lambda file: edit(file, policy={"name": "edr", "threshold": -1}),
-            "threshold -1 is no number",
+            "threshold must be at least 0, got -1",
         ),
     ):
         shutil.copytree("exported", "other")
