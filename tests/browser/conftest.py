@@ -21,9 +21,8 @@ def chromium():
         own = playwright.chromium.executable_path
         path = found or (own if own and Path(own).is_file() else None)
         if path is None:
-            pytest.skip(
-                f"no Chromium: set $CHROMIUM, install one of {', '.join(NAMES)}, or playwright install chromium"
-            )
+            stop = pytest.fail if os.environ.get("MEBERT_BROWSER") == "required" else pytest.skip
+            stop(f"no Chromium: set $CHROMIUM, install one of {', '.join(NAMES)}, or playwright install chromium")
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
         browser.close()
