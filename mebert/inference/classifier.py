@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import copy
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 import torch
 
 from mebert.choices import ProblemType
-from mebert.data.tokenizers import check_vocabulary, load_tokenizer, tell_unknown_length
+from mebert.data.tokenizers import check_vocabulary, tell_unknown_length
 from mebert.errors import UserError, brief, check_range
-from mebert.exit_predictor import load_predictors
 from mebert.inference import BatchPlan, EngineName, PrecisionName, make_engine, prepare_model, prepare_policy
 from mebert.inference.auto_backend import AutoBackend
 from mebert.inference.batching import MOST_ROWS
 from mebert.inference.prediction import Prediction, prediction_of
+from mebert.inference.saved_parts import export_beside, saved_parts
 from mebert.inference.settings import chosen_policy, whole_number
 from mebert.inference.stream import TextEncoder, classify_stream
 from mebert.models import MultiExitModel
 from mebert.onnx.backend import OnnxBackend, is_exported, refuse_export
-from mebert.onnx.up_to_date import export_command, what_changed
 from mebert.policies import ExitPolicy
-from mebert.policies.stored_thresholds import load_policy, stored_point
+from mebert.policies.stored_thresholds import stored_point
 from mebert.runtime.precision import pick_device, pick_precision
 from mebert.storage.hub_folder import model_folder
-from mebert.storage.model_spec import ModelSpec
 from mebert.storage.operating_point import OperatingPoint, asked_by
-from mebert.storage.run_folder import export_folder
 from mebert.storage.spec_parts import Expected
 from mebert.storage.thresholds import Threshold
 
@@ -185,44 +180,13 @@ class EarlyExitClassifier:
         if backend == "onnx" or (backend == "auto" and is_exported(path)):
             return OnnxBackend(path, revision=revision, token=token)
         refuse_export(path)
-        name = model_folder(path, revision, token)
-        spec = ModelSpec.read(name)
-        model = MultiExitModel.from_pretrained(name)
-        tokenizer = load_tokenizer(name)
-        policy, predictors = load_policy(name, model), load_predictors(name)
-        chosen_by = spec.chosen_by
-        if policy is not None and spec.mebert_version is None:
-            chosen_by = "mebert 0.1.0, which stored no validation pass with a model"
-            warnings.warn(f"operating point of {name}: {policy.name} keeps its threshold, by {chosen_by}", stacklevel=2)
-        found = cls(
-            model,
-            tokenizer,
-            policy,
-            spec.operating_points,
-            predictors,
-            device,
-            precision,
-            compile,
-            max_drops=spec.thresholds_for_max_drop(),
-            max_length=spec.max_length,
-            num_texts=spec.num_texts,
-            chosen_by=chosen_by,
-            expected=spec.expected,
-            stride=spec.stride,
-        )
-        if spec.max_length is None:
+        folder = model_folder(path, revision, token)
+        parts = saved_parts(folder)
+        found = cls(**parts, device=device, precision=precision, compile=compile)
+        if parts["max_length"] is None:
             tell_unknown_length(str(path), found.max_length)
-        export = export_folder(name) if backend == "auto" and found.device.type == "cpu" else None
-        if export is None or not is_exported(export) or find_spec("onnxruntime") is None:
-            return found
-        if changed := what_changed(export, name):
-            again = f"write it again: {export_command(export, name)}"
-            warnings.warn(
-                f"backend auto takes PyTorch: {export} has {changed} than the model has now; {again}", stacklevel=2
-            )
-            return found
-        onnx = OnnxBackend(export, torch.get_num_threads())
-        return found if precision not in (None, onnx.precision) else AutoBackend(found, onnx)
+        onnx = export_beside(folder) if backend == "auto" and found.device.type == "cpu" else None
+        return found if onnx is None or precision not in (None, onnx.precision) else AutoBackend(found, onnx)
 
     @property
     def operating_point(self) -> OperatingPoint | None:
