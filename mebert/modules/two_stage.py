@@ -20,8 +20,8 @@ from mebert.metrics.curve import ExitRecord
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel
 from mebert.modules.base import MultiExitModule
 from mebert.modules.checks import refuse_exit_weights
-from mebert.modules.exit_policy import TARGET_SPEEDUPS
 from mebert.modules.optimization import allow_unused_parameters, two_stage_adamw
+from mebert.modules.policy_choice import TARGET_SPEEDUPS
 from mebert.runtime.precision import may_fuse
 
 
