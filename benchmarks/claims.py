@@ -70,16 +70,17 @@ def table_of(results: Sequence[Result], deep: Sequence[Result]) -> str:
     layers, order = small_curriculum()
     speeds = (*SPEEDS, 4.0)
     both: Rules = ("edr", "entropy")
+    entropy: Rules = ("entropy", "entropy")
     measured = {
         "edr": (small_de3(("de3", "edr"), ("de3", "entropy")),
                 apart(results, "de3", "de3", both), apart(deep, "de3", "de3", both, speeds)),
         "fitted": (small_fitted(), apart(results, "joint", "joint", both), apart(deep, "joint", "joint", both, speeds)),
         "dar": (small_de3(("de3", "edr"), ("no_dar", "edr")),
-                apart(results, "de3", "joint", ("edr", "edr")), apart(deep, "de3", "joint", ("edr", "edr"), speeds)),
+                apart(results, "de3", "joint", entropy), apart(deep, "de3", "joint", entropy, speeds)),
         "one_step": (small_geep("geep", "fastbert"), "not measured",
-                     apart(deep, "geep", "joint", ("entropy", "entropy"), speeds)),
+                     apart(deep, "geep", "joint", entropy, speeds)),
         "layerwise": (layers, apart(results, "chain_heads_10", RECOMMENDED, (OWN_RULE, OWN_RULE)),
-                      apart(deep, "curriculum", "joint", ("entropy", "entropy"), speeds)),
+                      apart(deep, "curriculum", "joint", entropy, speeds)),
         "order": (order, "not measured", "not measured alone"),
     }  # fmt: skip
     rows = []

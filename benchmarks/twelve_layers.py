@@ -51,7 +51,7 @@ def paired_table(results: Sequence[Result]) -> str:
     for arm in (arm for arm in ARMS if arm not in (RECOMMENDED, "single")):
         cells = [(of(results, task, RECOMMENDED), of(results, task, arm)) for task in TASKS]
         pairs = [(own, theirs) for own, theirs in cells if own is not None and theirs is not None]
-        for speed in (1.0, 2.0, 3.0, 4.0) if pairs else ():
+        for speed in (1.0, 2.0, 3.0, 4.0, 6.0) if pairs else ():
             one = against(pairs, speed, (LAST, LAST) if speed == 1 else (OWN_RULE, OWN_RULE))
             known = {task: difference for (task, _), difference in one.differences.items()}
             by_task = [f"{100 * known[task]:+.1f}" if task in known else "" for task in TASKS]
