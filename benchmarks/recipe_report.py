@@ -34,6 +34,7 @@ ARMS = {
     "depth": "exit i weighs i",
     "learned_weights": "learnt exit weights",
     "de3": "DE3-BERT",
+    "de3_heads_10": "DE3-BERT, heads learn 10 times as fast",
     "fastbert": "FastBERT's two stages",
     "deebert": "DeeBERT's two stages",
     "romebert": "RomeBERT",

@@ -76,6 +76,32 @@ def clock_words() -> str:
     )
 
 
+def first_clock_words() -> str:
+    """The first layers alone against early exit that takes as long, by `recipe_first_clock.py`, in words."""
+    import numpy as np
+
+    folder, words = RESULTS / "recipe_first_clock", []
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    for found in every:
+        ways = (way for name, way in found["ways"].items() if name.endswith("x"))
+        early = np.asarray(sorted((way["seconds"], way["accuracy"]) for way in ways))
+        for arm in top.FIRST_LAYERS.values():
+            alone, full = found["ways"][arm], found["ways"]["1x"]["seconds"]
+            right = float(np.interp(alone["seconds"], early[:, 0], early[:, 1]))
+            words.append(
+                f"{NAMES[found['task']]}, {arm[-1]} layers: {full / alone['seconds']:.1f}x by the clock, "
+                f"{100 * alone['accuracy']:.1f} against {100 * right:.1f}"
+            )
+    if not every:
+        return "Equal time was not measured."
+    one = every[0]
+    where = f"{one['device']}, {one['threads']} thread, {one['precision']}, batches of {one['batch_size']}"
+    return (
+        "Early exit that takes as long as they do, by the clock (`python benchmarks/recipe_first_clock.py`; "
+        f"{where}; seed {one['seed']}): {'; '.join(words)}."
+    )
+
+
 def sentences(rows: Sequence[top.Row]) -> dict[str, str]:
     """What is said below the paired table.
 
@@ -149,6 +175,7 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
         "trainer_left": trainer_left(results),
         "fewer_seeds": fewer_seeds(results),
         "clock": clock_words(),
+        "first_clock": first_clock_words(),
         "aims": top.aims(results),
         "paired": top.paired_table(found),
         "summary": summary(results, found),

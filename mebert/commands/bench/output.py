@@ -52,7 +52,7 @@ def describe(
     """The setting of a measurement, as plain values for the terminal and for JSON."""
     model, lengths = measured.model, texts.rows.lengths
     family = model.adapter.config.model_type
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {_cpu_name()}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device}, {cpu_name()}"
     return {
         "model": f"{measured.name}: {family}, {model.num_layers} layers of {model.hidden_size}, "
         f"exits after {', '.join(map(str, model.exit_layers))}, pooling {model.pooling}",
@@ -68,7 +68,8 @@ def describe(
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's name, as the system gives it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
