@@ -11,26 +11,21 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from mebert.choices import ProblemType
 from mebert.data.checks import check_rankable
 from mebert.data.file_rows import column_names, parquet_rows
-from mebert.data.files import ONE_LABEL, LabelForm, is_large, load_file
+from mebert.data.files import is_large, load_file
 from mebert.data.holdout import assign_roles, groups_to_load, is_used
 from mebert.data.label_names import label_text
-from mebert.data.loaders import SplitLoaders
 from mebert.data.rows import Rows, require_columns
 from mebert.data.streaming import FileStream, StreamedBatches
-from mebert.data.tasks import Task
-from mebert.data.text_warnings import UNKNOWN, mostly_unknown, warn_of_share
-from mebert.data.tokenised import Batch, TokenisedSplit, tokenise
-from mebert.data.tokenizers import check_tokenizer, settings_of
+from mebert.data.tokenised import Batch
+from mebert.data.tokenised_splits import TokenisedSplits, cells_of
 from mebert.data.unlabelled import SPLIT as UNLABELLED
 from mebert.errors import UserError
 from mebert.runtime.messages import rank_zero_info
 
 if TYPE_CHECKING:
     import datasets
-    from transformers import PreTrainedTokenizerBase
 
 # What to do where a command has no rows, by group of splits.
 MISSING = {
@@ -40,15 +35,9 @@ MISSING = {
 }
 
 
-class PreparedSplits(SplitLoaders):
+class PreparedSplits(TokenisedSplits):
     """Prepares the splits that a command needs; a subclass sets the attributes below and loads the raw rows."""
 
-    task: Task | None
-    files: Mapping[str, str]
-    tokenizer_name: str
-    max_length: int
-    stride: int | None = None
-    predict_file: str | None
     unlabelled_file: str | None = None
     streaming: bool | None
     max_train_samples: int | None
@@ -56,31 +45,19 @@ class PreparedSplits(SplitLoaders):
     holdout: float
     test_holdout: float = 0.0
     stratify: bool = False
-    text_columns: tuple[str, ...]
-    predict_columns: tuple[str, ...]
     id_columns: tuple[str, ...] = ()
     label_column: str
     label_names: list[str]
-    regression: bool
-    label_form: LabelForm = ONE_LABEL
-    query_column: str | None
     metrics: tuple[str, ...]
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._tokenizer: PreTrainedTokenizerBase | None = None
-        self._text_settings: dict[str, Any] = {}
         self._prepared: set[str | None] = set()
-        self._rows: dict[str, Rows] = {}
         self._stream: FileStream | None = None  # of a file to predict that is too large for memory
         self._carried: FileStream | None = None  # of a file to predict: what stands in its table beside the texts
         self._known: FileStream | None = None  # of a file to predict: its labels, if it has any
         # How many rows come from each split, where several are predicted one after the other.
         self.predict_parts: dict[str, int] = {}
-
-    @abstractmethod
-    def build_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer; called once a process, on rank 0 first."""
 
     @abstractmethod
     def load_splits(self, groups: Collection[str]) -> dict[str, datasets.Dataset]:
@@ -93,34 +70,6 @@ class PreparedSplits(SplitLoaders):
             groups: The groups that are needed: train, val, test, predict. More may be returned, and one that the data
                 does not have is left out. A key is a group, or a group and a suffix (`val_mismatched`).
         """
-
-    @property
-    def problem_type(self) -> ProblemType:
-        """What a label is, as in Hugging Face."""
-        if self.regression:
-            return "regression"
-        return "multi_label_classification" if self.label_form.several else "single_label_classification"
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, loaded at its first use."""
-        if self._tokenizer is None:
-            self._tokenizer = self.build_tokenizer()
-            check_tokenizer(self._tokenizer, self.tokenizer_name, self.max_length)
-        return self._tokenizer
-
-    @property
-    def window(self) -> int | None:
-        """Tokens of the windows in which long texts are read; None: they are cut."""
-        return None if self.stride is None else self.max_length
-
-    @property
-    def text_settings(self) -> dict[str, Any]:
-        """How texts become tokens, in plain values; stored with a model, which must be asked in the same way."""
-        if not self._text_settings:
-            own = {"max_length": self.max_length, "stride": self.stride, "num_texts": len(self.text_columns)}
-            self._text_settings = own | settings_of(self.tokenizer)
-        return self._text_settings
 
     def prepare_data(self) -> None:
         """Load, check and tokenise all that the command needs, so that errors show before training starts."""
@@ -151,7 +100,7 @@ class PreparedSplits(SplitLoaders):
         columns = self._columns("predict")
         if self._carried is None:
             columns = tuple(dict.fromkeys((*self.id_columns, *columns)))
-        return found | _cells(self._rows_of("predict").table, columns, rows)
+        return found | cells_of(self._rows_of("predict").table, columns, rows)
 
     def predict_labels(self, indices: Collection[int]) -> list[Any] | None:
         """Return the labels of rising rows of a file to predict, as texts (None without one); None if it has none.
@@ -164,15 +113,6 @@ class PreparedSplits(SplitLoaders):
             cells = map(self.label_form.parts, self._known.cells(list(indices))[self.label_column])
             return [None if parts is None else list(map(label_text, parts)) for parts in cells]
         return [v if v is None else label_text(v) for v in self._known.cells(list(indices))[self.label_column]]
-
-    def texts(self, name: str, positions: Collection[int]) -> dict[str, list[str | None]]:
-        """Return texts of a prepared split, by column, for positions in the split (not row numbers of the raw data)."""
-        rows = self._rows_of(name)
-        return _cells(rows.table, self._text_columns(name), [int(rows.chosen[position]) for position in positions])
-
-    def tokenised_with(self, name: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> TokenisedSplit:
-        """Return a prepared split in the token ids of another tokenizer, its rows in the same order."""
-        return tokenise(self._rows_of(name), tokenizer, max_length, self._text_columns(name), name, self.stride)
 
     def _prepare(self, stage: str | None) -> None:
         if stage in self._prepared or None in self._prepared:
@@ -282,35 +222,3 @@ class PreparedSplits(SplitLoaders):
             none = int((rows.labels[rows.chosen].sum(1) == 0).sum())
             rank_zero_info(f"{rows.origin}: {none:,} of {len(rows):,} rows have none of the labels")
         return rows
-
-    def _tokenise(self, rows: Rows, name: str) -> TokenisedSplit:
-        columns = self._text_columns(name)
-        rows.check_texts(columns, refuse_blank=name != "predict" and bool(self.files))
-        self._rows[name] = rows
-        split = tokenise(rows, self.tokenizer, self.max_length, columns, name, self.stride)
-        warn_of_share(mostly_unknown(split.tokens, split.offsets, self.tokenizer), UNKNOWN, rows.place)
-        return split
-
-    def _rows_of(self, name: str) -> Rows:
-        self.split(name)  # raises for one that has not been prepared
-        return self._rows[name]
-
-    def _origin(self, name: str) -> str:
-        if name in self.files:
-            return self.files[name]
-        whose = f" of task {self.task.name!r}" if self.task is not None else ""
-        return f"the {name} split{whose}"
-
-    def _text_columns(self, name: str) -> tuple[str, ...]:
-        return self.predict_columns if name == "predict" and self.predict_file else self.text_columns
-
-    def _columns(self, name: str) -> tuple[str, ...]:
-        """Return the columns of texts and question; a file to predict with a task need not have the latter."""
-        query = None if name == "predict" and self.task is not None and self.predict_file else self.query_column
-        return tuple(dict.fromkeys(c for c in (query, *self._text_columns(name)) if c is not None))
-
-
-def _cells(table: datasets.Dataset, columns: Sequence[str], rows: list[int]) -> dict[str, list[str | None]]:
-    """Return some rows of a table by column."""
-    chosen = table.select_columns(list(columns))[rows]
-    return {name: list(chosen[name]) for name in columns}

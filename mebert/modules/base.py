@@ -21,13 +21,12 @@ from mebert.models.families import build_encoder
 from mebert.models.multi_exit import ExitOutputs, MultiExitModel, model_inputs
 from mebert.models.pooler import start_from_pooler
 from mebert.modules.checks import check_fit, check_strategy, check_unlabelled, first_class_weights, train_labels
-from mebert.modules.engine_prediction import EnginePrediction
-from mebert.modules.exit_policy import EarlyExitModule
+from mebert.modules.engine_prediction import PredictionModule
 from mebert.modules.fitted_indicators import check_rows, has_fitted_parts
 from mebert.modules.optimization import adamw_with_linear_decay
 from mebert.policies import ExitPolicy
 from mebert.runtime.messages import rank_zero_info
-from mebert.runtime.precision import inference_precision, may_fuse
+from mebert.runtime.precision import may_fuse
 from mebert.storage.operating_point import MAX_DROP, check_max_drop
 from mebert.storage.thresholds import as_threshold, check_threshold
 
@@ -39,7 +38,7 @@ def stage_prefix(trainer: L.Trainer, stage: str, dataloader_idx: int = 0) -> str
     return str(names[dataloader_idx]) if dataloader_idx < len(names) else f"{stage}_{dataloader_idx}"
 
 
-class MultiExitModule(EarlyExitModule):
+class MultiExitModule(PredictionModule):
     """Joint training: the weighted cross-entropy of all exits (mean squared error where `num_labels` is 1).
 
     Where a row has several labels it is the binary cross-entropy, mean over labels.
@@ -133,7 +132,7 @@ class MultiExitModule(EarlyExitModule):
         self.threshold = None if threshold is None else as_threshold(threshold)
         self.max_drop = max_drop
         self.per_exit = per_exit
-        self.engine: EngineName = engine
+        self.engine = engine
         self.model = self.build_model()
         make_weights = depth_weights if exit_weights == "depth" else uniform_weights
         self.exit_weights: Tensor
@@ -143,7 +142,6 @@ class MultiExitModule(EarlyExitModule):
             "class_weights", first_class_weights(class_weights, num_labels, problem_type), persistent=False
         )
         self.init_policy(policy)
-        self._prediction: EnginePrediction | None = None
         self.loss_parts: dict[str, Tensor] = {}  # of the last training batch, for callbacks
 
     def build_model(self) -> MultiExitModel:
@@ -267,29 +265,6 @@ class MultiExitModule(EarlyExitModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         return self._step(batch, stage_prefix(self.trainer, "test", dataloader_idx))
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Feed the engine with the batch.
-
-        Returns:
-            The rows that finished, which may be others than those of the batch, or none (`refill` and `predicted` hold
-            rows back; `flush_predictions` gives the last of them): `index` (n,), `label` (n,) (of several labels a row
-            (n, C), 0 or 1), `probabilities` (n, C) (the value itself for regression), and `exit` (n,), counted from 1.
-        """
-        if self._prediction is None:
-            precision = inference_precision(getattr(self._trainer, "precision", None))
-            settings = self.model, self.policy, self.engine, precision
-            self._prediction = EnginePrediction(*settings, len(batch["index"]), self.exit_predictors)
-        return self._prediction.feed(batch)
-
-    def flush_predictions(self) -> dict[str, Tensor] | None:
-        """The rows that the engine still holds at the end, as `predict_step` returns them; None: it was never fed."""
-        return None if self._prediction is None else self._prediction.flush()
-
-    def on_predict_start(self) -> None:
-        self._prediction = None  # weights, policy or engine may be others than the last time
-
-    on_predict_end = on_predict_start
 
     def setup(self, stage: str) -> None:
         """Take label names and balanced class weights from the data; check that texts of its length fit the encoder.

@@ -15,7 +15,9 @@ from mebert.exit_predictor import ExitPredictor
 from mebert.inference import EngineName, Finished, make_engine, prepare_model, prepare_policy
 from mebert.metrics.task import predictions_of, probabilities_of
 from mebert.models.multi_exit import MultiExitModel, model_inputs
+from mebert.modules.exit_policy import EarlyExitModule
 from mebert.policies import ExitPolicy
+from mebert.runtime.precision import inference_precision
 
 
 class EnginePrediction:
@@ -56,3 +58,37 @@ class EnginePrediction:
             "probabilities": probabilities_of(logits, self.engine.model.problem_type),
             "exit": done.exits + 1,
         }
+
+
+class PredictionModule(EarlyExitModule):
+    """A recipe that predicts by an engine.
+
+    Attributes:
+        engine: Its name.
+    """
+
+    engine: EngineName
+    _prediction: EnginePrediction | None = None
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Feed the engine with the batch.
+
+        Returns:
+            The rows that finished, which may be others than those of the batch, or none (`refill` and `predicted` hold
+            rows back; `flush_predictions` gives the last of them): `index` (n,), `label` (n,) (of several labels a row
+            (n, C), 0 or 1), `probabilities` (n, C) (the value itself for regression), and `exit` (n,), counted from 1.
+        """
+        if self._prediction is None:
+            precision = inference_precision(getattr(self._trainer, "precision", None))
+            settings = self.model, self.policy, self.engine, precision
+            self._prediction = EnginePrediction(*settings, len(batch["index"]), self.exit_predictors)
+        return self._prediction.feed(batch)
+
+    def flush_predictions(self) -> dict[str, Tensor] | None:
+        """The rows that the engine still holds at the end, as `predict_step` returns them; None: it was never fed."""
+        return None if self._prediction is None else self._prediction.flush()
+
+    def on_predict_start(self) -> None:
+        self._prediction = None  # weights, policy or engine may be others than the last time
+
+    on_predict_end = on_predict_start

@@ -23,7 +23,7 @@ class EarlyExitModule(PolicyModule):
     """A recipe whose checkpoint holds all that its policy needs.
 
     Attributes:
-        text_settings: How its texts became tokens in training (`PreparedSplits.text_settings`); None: not known.
+        text_settings: How its texts became tokens in training (`TokenisedSplits.text_settings`); None: not known.
     """
 
     old_defaults: ClassVar[Mapping[str, float]] = {"target_speedup": 2.0}
