@@ -81,7 +81,7 @@ def table_of(results: Sequence[Result], deep: Sequence[Result]) -> str:
                      apart(deep, "geep", "joint", entropy, speeds)),
         "layerwise": (layers, apart(results, "chain_heads_10", RECOMMENDED, (OWN_RULE, OWN_RULE)),
                       apart(deep, "curriculum", "joint", entropy, speeds)),
-        "order": (order, "not measured", "not measured alone"),
+        "order": (order, apart(results, "self_curriculum", RECOMMENDED, (OWN_RULE, OWN_RULE)), "not measured alone"),
     }  # fmt: skip
     rows = []
     for line in CLAIMS.read_text(encoding="utf-8").splitlines():
