@@ -242,7 +242,8 @@ def write_report(docs: Path) -> None:
     settings = {kind: bench.trainings()[comparison.trainings[kind]] for kind in KINDS}
     pacing = bench.CURRICULA[comparison.chosen["curriculum"]]
     values = {
-        "seeds": ", ".join(map(str, sorted({r["seed"] for r in runs}))),
+        "seeds": ", ".join(map(str, sorted({r["seed"] for r in runs})))
+        + "".join(f"; {NAMES[task]}: {', '.join(map(str, own))}" for task, own in bench.FEWER_SEEDS.items()),
         "runs": str(len(runs)),
         "missing": _missing(comparison),
         "threads": ", ".join(sorted({str(r["threads"]) for r in runs})),
