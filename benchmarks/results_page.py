@@ -135,9 +135,9 @@ def summary(results: Sequence[Result], rows: Sequence[top.Row]) -> str:
         better = [
             top.ALL_TASKS[task]
             for task, arms in tasks.items()
-            if max(top.mean_at(arms[arm], speed) for arm in top.published(arms)) > top.mean_at(arms[RECOMMENDED], speed)
+            if max(top.mean_at(arms[arm], speed) for arm in top.EVERYWHERE) > top.mean_at(arms[RECOMMENDED], speed)
         ]
-        parts.append(f"{words} DE3-BERT or FastBERT scores higher on {', '.join(better) or 'no task'}.")
+        parts.append(f"{words} {top.OTHERS} scores higher on {', '.join(better) or 'no task'}.")
     return "\n".join(parts)
 
 
