@@ -95,16 +95,33 @@ class AttentionPlan:
         return torch.from_numpy(ranges(np.zeros_like(self.spans), self.spans))
 
     def run(self, packed: Tensor, attend: Callable[[Tensor, AttentionGroup], Tensor]) -> Tensor:
-        """Attention over packed tokens (T, D), (T, D'), by `attend` over the padded tokens of each group (n W, D)."""
+        """Attention over packed tokens (T, D), (T, D'), by `attend` over the padded tokens of each group (n W, D).
+
+        Rows after the tokens of the plan, which `rounded_up` adds, are zeros in the result.
+        """
         parts = []
         for group in self.groups:
             if group.pad is not None:
                 tokens = packed.index_select(0, group.pad)
             else:
-                tokens = packed if len(self.groups) == 1 else packed.narrow(0, group.first, group.rows * group.tokens)
+                tokens = packed.narrow(0, group.first, group.rows * group.tokens)
             parts.append(attend(tokens, group))
         read = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return read if self.back is None else read.index_select(0, self.back)
+        found = read if self.back is None else read.index_select(0, self.back)
+        return found if len(found) == len(packed) else F.pad(found, (0, 0, 0, len(packed) - len(found)))
+
+
+def rounded_up(hidden: Tensor) -> Tensor:
+    """Packed tokens (T, H) with zeros after them: few different T, in bfloat16 on a CPU.
+
+    There each new T costs every projection two milliseconds (oneDNN generates code for it), and early exit makes a new
+    one after each layer. At most a sixteenth of the rows, or `LANES` of them, are filling.
+    """
+    if hidden.device.type != "cpu" or hidden.dtype != torch.bfloat16:
+        return hidden
+    step = max(LANES, (1 << len(hidden).bit_length()) // 32)
+    missing = -len(hidden) % step
+    return F.pad(hidden, (0, 0, 0, missing)) if missing else hidden
 
 
 def plan_attention(

@@ -72,7 +72,8 @@ class PreNormLayer(nn.Module):
     def forward(self, hidden: Tensor, plan: AttentionPlan) -> Tensor:
         """Packed hidden states (T, H) to those after the layer, (T, H)."""
         qkv = self.qkv(self.attention_norm(hidden)).unflatten(-1, (self.turned + self.groups, -1))
-        self.rotation(qkv[:, : self.turned], plan.positions.to(hidden.device))
+        positions = plan.positions.to(hidden.device)
+        self.rotation(qkv[: len(positions), : self.turned], positions)
         hidden = self.out(plan.run(qkv.flatten(1), self._attend)).add_(hidden)
         inner, gate = self.up(self.mlp_norm(hidden)).chunk(2, -1)
         result: Tensor = self.down(self.activation(inner).mul_(gate)).add_(hidden)

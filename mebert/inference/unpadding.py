@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges
+from mebert.inference.attention_plan import AttentionPlan, plan_attention, ranges, rounded_up
 from mebert.models.encoder import EncoderAdapter
 from mebert.models.fastbert_pooling import FoldedFastBertPooling
 from mebert.models.heads import ClsPooling, MeanPooling
@@ -153,11 +153,11 @@ class FusedAdapter(EncoderAdapter):
     @override
     def advance(self, state: LayerState, depth: int) -> LayerState:
         assert isinstance(state, PackedState)
-        hidden: Tensor = state.hidden
+        hidden = rounded_up(state.hidden)
         for index in range(state.depth, depth):
             for layer in self.layers[index]:
                 hidden = layer(hidden, state.plan)
-        return replace(state, hidden=hidden, depth=depth)
+        return replace(state, hidden=hidden[: len(state.hidden)], depth=depth)
 
     @override
     def join(self, states: Sequence[Any]) -> LayerState:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from mebert.inference import attention_plan
-from mebert.inference.attention_plan import LANES, attend, plan_attention
+from mebert.inference.attention_plan import LANES, attend, plan_attention, rounded_up
 
 
 def who_reads_what(plan, tokens):
@@ -96,3 +96,19 @@ def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(attention_plan, "MOST_SCORES", 20_000)
     query = torch.randn(1, 12, 64, 8).bfloat16()
     assert attend(query, query, query, None).shape == query.shape
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 20_000))
+def test_bfloat16_tokens_are_filled_up_by_a_sixteenth_at_most(tokens):
+    hidden = torch.ones(tokens, 1, dtype=torch.bfloat16)
+    filled = rounded_up(hidden)
+    assert tokens <= len(filled) < tokens + max(LANES, tokens / 16 + 1)
+    assert torch.equal(filled[:tokens], hidden)
+    assert not filled[tokens:].any()
+    assert rounded_up(hidden.float()).shape == hidden.shape, "only where each number of tokens costs generated code"
+
+
+def test_few_numbers_of_bfloat16_tokens_are_left():
+    found = {len(rounded_up(torch.ones(tokens, 1, dtype=torch.bfloat16))) for tokens in range(1, 4097)}
+    assert len(found) <= 64
