@@ -2,7 +2,7 @@
 
     python benchmarks/attention.py --threads 2           # bfloat16: products against the fused kernel
     python benchmarks/attention.py --groups --threads 2  # six layers of MiniLM's size: how large a group should be
-    python benchmarks/attention.py --shapes --threads 2  # a batched product of a shape that was not seen before
+    python benchmarks/attention.py --shapes --threads 2  # a product of a shape that was not seen before
 
 Random numbers; runs are interleaved in one process.
 """
@@ -103,17 +103,25 @@ def compare_groups(rounds: int) -> None:
 
 
 def compare_shapes() -> None:
-    """The first and the second product of each of 30 shapes, in bfloat16."""
-    taken: list[list[float]] = []
-    for rows in range(8, 38):
-        left, right = torch.randn(12 * rows, 37, 64).bfloat16(), torch.randn(12 * rows, 64, 32).bfloat16()
-        taken.append([])
-        for _ in range(2):
-            begin = time.perf_counter()
-            torch.bmm(left, right)
-            taken[-1].append(1e3 * (time.perf_counter() - begin))
-    new, seen = (statistics.median(column) for column in zip(*taken, strict=True))
-    print(f"a new shape {new:.2f} ms, the same again {seen:.2f} ms (medians of {len(taken)} shapes)")
+    """The first and the second product of each of 30 shapes, in bfloat16: of attention, and of a projection."""
+    weight = torch.randn(1536, 384).bfloat16()
+    kinds: dict[str, Callable[[int], Callable[[], object]]] = {
+        "batched product": lambda n: partial(
+            torch.bmm, torch.randn(12 * n, 37, 64).bfloat16(), torch.randn(12 * n, 64, 32).bfloat16()
+        ),
+        "projection of 37 n tokens": lambda n: partial(F.linear, torch.randn(37 * n, 384).bfloat16(), weight),
+    }
+    for name, make in kinds.items():
+        taken: list[list[float]] = []
+        for rows in range(8, 38):
+            run = make(rows)
+            taken.append([])
+            for _ in range(2):
+                begin = time.perf_counter()
+                run()
+                taken[-1].append(1e3 * (time.perf_counter() - begin))
+        new, seen = (statistics.median(column) for column in zip(*taken, strict=True))
+        print(f"{name}: a new shape {new:.2f} ms, the same again {seen:.2f} ms (medians of {len(taken)} shapes)")
 
 
 @torch.inference_mode()

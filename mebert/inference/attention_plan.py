@@ -114,7 +114,7 @@ class AttentionPlan:
 def rounded_up(hidden: Tensor) -> Tensor:
     """Packed tokens (T, H) with zeros after them: few different T, in bfloat16 on a CPU.
 
-    There each new T costs every projection two milliseconds (oneDNN generates code for it), and early exit makes a new
+    There each new T costs every projection milliseconds (oneDNN generates code for it), and early exit makes a new
     one after each layer. At most a sixteenth of the rows, or `LANES` of them, are filling.
     """
     if hidden.device.type != "cpu" or hidden.dtype != torch.bfloat16:
