@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,24 @@ def measure(cell: Any, threads: int, precision: str) -> dict[str, Any]:
     return about | {name: {speed: round(row[key], 3) for speed, row in rows.items()} for name, key in keys.items()}
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_each(
+    about: str | None, name: str, measure: Callable[[Any, int, str], dict[str, Any]], arms: Sequence[str]
+) -> None:
+    """The command line: one result for each task whose models of the arms are on this machine."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], help="such as task=snli")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", default="bfloat16")
     settings = parser.parse_args()
-    for each in cells(FULL, [f"recipe={RECOMMENDED}", "seed=1", *settings.only]):
-        if (each.folder / "model").exists():
-            path = RESULTS / "recipe_clock" / f"{each.task}.json"
+    for cell in cells(FULL, [f"recipe={RECOMMENDED}", f"seed={settings.seed}", *settings.only]):
+        study = cell.folder.parent.parent
+        if all((study / arm / cell.folder.name / "model").exists() for arm in arms):
+            path = RESULTS / name / f"{cell.task}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(measure(each, settings.threads, settings.precision)) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(measure(cell, settings.threads, settings.precision)) + "\n", encoding="utf-8")
             print(path.read_text(encoding="utf-8"), flush=True)
+
+
+if __name__ == "__main__":
+    write_each(__doc__, "recipe_clock", measure, (RECOMMENDED,))

@@ -1,31 +1,29 @@
 """Early exit against the first k layers alone at equal wall clock, where docs/results.md has equal layers.
 
-    python benchmarks/recipe_first_clock.py --only task=snli seed=2     # on an idle machine, some minutes a task
+    python benchmarks/recipe_first_clock.py --only task=snli --seed 2     # on an idle machine, some minutes a task
 
 Reads the models of the recommended recipe, first_3 and first_2 that `recipe.py run --config
 configs/study/recipe_full.yaml` has left on this machine. `EarlyExitClassifier` classifies all texts of the test split,
 tokenising included: with the first k layers alone, and by early exit (engine `refill`) at thresholds for some speed-ups
-by layers; in turn, in one process. One small result a task in benchmarks/results/recipe_first_clock/.
+by layers; in turn, in one process, three times over. One small result a task in benchmarks/results/recipe_first_clock/.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from recipe import RESULTS, cells
-from recipe_clock import BATCH, FULL
+from recipe_clock import BATCH, write_each
 from recipe_headline import FIRST_LAYERS
 from recipe_paired import RECOMMENDED
 
 from mebert import EarlyExitClassifier, TextDataModule
 from mebert.commands.bench.output import cpu_name
+from mebert.commands.bench.timing import time_in_turn
 from mebert.data.loaders import open_split
 from mebert.exit_predictor.fitting import score_rows
 from mebert.metrics.curve import threshold_for_speedup
@@ -34,21 +32,16 @@ SPEEDS = (1.0, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0)  # by layers
 ROUNDS = 3
 
 
-def in_turn(variants: Sequence[Callable[[], Any]]) -> list[tuple[float, Any]]:
-    """The median seconds of each over `ROUNDS` rounds in which each runs once, and what it returned."""
-    seconds: list[list[float]] = [[] for _ in variants]
-    found: list[Any] = [None] * len(variants)
-    for turn in range(ROUNDS):
-        for step in range(len(variants)):
-            which = (step + turn) % len(variants)
-            start = time.perf_counter()
-            found[which] = variants[which]()
-            seconds[which].append(time.perf_counter() - start)
-    return [(statistics.median(each), result) for each, result in zip(seconds, found, strict=True)]
+def timed(classify: Callable[[], list[Any]]) -> tuple[float, list[Any]]:
+    """The seconds that a way to classify the texts takes, and what it answers."""
+    start = time.perf_counter()
+    answers = classify()
+    return time.perf_counter() - start, answers
 
 
-def measure(cell: Any, precision: Any) -> dict[str, Any]:
+def measure(cell: Any, threads: int, precision: Any) -> dict[str, Any]:
     """One task and seed: seconds, accuracy and layers of each way to answer its test texts."""
+    torch.set_num_threads(threads)
     given, study = cell.config["data"]["init_args"], cell.folder.parent.parent
     folders = {arm: study / arm / cell.folder.name / "model" for arm in (RECOMMENDED, *FIRST_LAYERS.values())}
     opened = {arm: EarlyExitClassifier.from_pretrained(path, None, precision) for arm, path in folders.items()}
@@ -68,29 +61,19 @@ def measure(cell: Any, precision: Any) -> dict[str, Any]:
     }
     ways |= {arm: partial(opened[arm], texts, speedup=1.0, batch_size=BATCH) for arm in FIRST_LAYERS.values()}
     measured = {}
-    for (name, _), (seconds, answers) in zip(ways.items(), in_turn(list(ways.values())), strict=True):
+    rounds = time_in_turn([partial(timed, way) for way in ways.values()], ROUNDS)
+    for name, runs in zip(ways, rounds, strict=True):
+        answers = runs[0][1]
         layers = opened.get(name, own).exit_layers
         right = [own.label_names[int(label)] == one.label for label, one in zip(split.labels, answers, strict=True)]
         measured[name] = {
-            "seconds": round(seconds, 3),
+            "seconds": round(statistics.median(seconds for seconds, _ in runs), 3),
             "accuracy": round(statistics.mean(right), 5),
             "layers": round(statistics.mean(layers[one.exit - 1] for one in answers), 3),
         }
     about = {"task": cell.task, "seed": cell.seed, "rows": len(split), "batch_size": BATCH, "precision": own.precision}
-    return about | {"threads": torch.get_num_threads(), "device": f"cpu, {cpu_name()}", "ways": measured}
+    return about | {"threads": threads, "device": f"cpu, {cpu_name()}", "ways": measured}
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[], help="such as task=snli seed=1")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--precision", default="bfloat16")
-    settings = parser.parse_args()
-    torch.set_num_threads(settings.threads)
-    for each in cells(FULL, [f"recipe={RECOMMENDED}", *settings.only]):
-        if all((each.folder.parent.parent / arm / each.folder.name / "model").exists()
-               for arm in (RECOMMENDED, *FIRST_LAYERS.values())):  # fmt: skip
-            path = RESULTS / "recipe_first_clock" / f"{each.task}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(measure(each, settings.precision)) + "\n", encoding="utf-8")
-            print(path.read_text(encoding="utf-8"), flush=True)
+    write_each(__doc__, "recipe_first_clock", measure, (RECOMMENDED, *FIRST_LAYERS.values()))

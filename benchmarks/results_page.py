@@ -39,14 +39,6 @@ def full_depth_of(results: Sequence[Result]) -> str:
     return ", ".join(names[:-1]) + f" and {names[-1]}"
 
 
-def trainer_left(results: Sequence[Result]) -> str:
-    """What is known of transformers' Trainer while it has not run for every task and does not count yet."""
-    if any(top.HF_TRAINER in arms for arms in top.complete(results).values()):
-        return ""
-    known = [f"{NAMES[r['task']]} {top.points(r['exits'][-1])}" for r in results if r["arm"] == top.HF_TRAINER]
-    return f" transformers' own Trainer counts once it has run for all tasks; so far: {', '.join(known) or 'none'}."
-
-
 def fewer_seeds(results: Sequence[Result]) -> str:
     """Which bounds have run with fewer seeds than the recommended recipe, in a sentence."""
     found = []
@@ -172,7 +164,6 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
         "headline": top.headline(results),
         "standard_errors": top.standard_errors(results),
         "full_depth_of": full_depth_of(results),
-        "trainer_left": trainer_left(results),
         "fewer_seeds": fewer_seeds(results),
         "clock": clock_words(),
         "first_clock": first_clock_words(),

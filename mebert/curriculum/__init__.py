@@ -13,9 +13,9 @@ from mebert.curriculum.measures import (
     Margin,
     ModelMeasure,
     WordRarity,
-    Wrongness,
 )
 from mebert.curriculum.pacing import Annealing, BabySteps, LinearCompetence, OnePass, Pacing, RootCompetence
+from mebert.storage.aliases import moved_names
 
 __all__ = [
     "Annealing",
@@ -37,5 +37,6 @@ __all__ = [
     "RootCompetence",
     "SyntheticCurriculumDataModule",
     "WordRarity",
-    "Wrongness",
 ]
+
+__getattr__ = moved_names(__name__)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mebert.errors import UserError
 from mebert.metrics.task import same_labels
+from mebert.storage.aliases import moved_names
 
 if TYPE_CHECKING:
     from mebert.data.tokenised import TokenisedSplit
@@ -144,5 +145,4 @@ class ExitErrorRate(ModelMeasure):
         return (~same_labels(logits.argmax(-1), labels)).float().mean(0)
 
 
-class Wrongness(ExitErrorRate):
-    """The name of `ExitErrorRate` in mebert 0.1.0."""
+__getattr__ = moved_names(__name__)

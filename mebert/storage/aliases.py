@@ -40,6 +40,8 @@ MODULES = {
 NAMES = {
     "mebert.cli.main": "mebert.cli.main.main",
     "mebert.checkpoint_io.WholeCheckpointIO": "mebert.storage.checkpoint_io.AtomicCheckpointIO",
+    "mebert.curriculum.Wrongness": "mebert.curriculum.measures.ExitErrorRate",
+    "mebert.curriculum.measures.Wrongness": "mebert.curriculum.measures.ExitErrorRate",
     "mebert.data.CurriculumDataModule": "mebert.curriculum.datamodule.CurriculumDataModule",
     "mebert.data.SyntheticCurriculumDataModule": "mebert.curriculum.datamodule.SyntheticCurriculumDataModule",
     "mebert.flops.straight_flops": "mebert.models.flops.direct_exit_flops",

@@ -69,7 +69,7 @@ class ModelSpec(BaseModel):
         operating_points: Policy name to speed-up by layers to threshold.
         max_drops: Policy name to largest measured drop of the metric to threshold.
         guarantees: Policy name to epsilon to threshold with its guarantee.
-        exit_temperatures: What each exit's logits are divided by before answers of several exits are ranked together;
+        exit_temperatures: What each exit's logits are divided by before scores of several exits are ranked together;
             empty where nothing is ranked.
         score_bounds: Share of validation documents to bounds: by how much at least and at most the last exit's ranking
             score is above that of each exit before it; empty where nothing is ranked.

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from mebert.errors import UserError
 from mebert.inference import prepare as prepare_module
 from mebert.inference import prepare_model
+from mebert.inference.attention_plan import LANES
 from mebert.models import MultiExitModel
 from mebert.models.flops import exit_flops
 
@@ -43,6 +44,19 @@ def test_bfloat16_rounds_no_more_than_hugging_faces(family):
         theirs = (half(**batch).last_hidden_state.float()[real] - exact).square().mean().sqrt()
         ours = (as_hugging_face(fast.adapter, state).padded()[0].float()[real] - exact).square().mean().sqrt()
         assert ours <= 1.2 * theirs
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@torch.no_grad()
+def test_layers_see_few_numbers_of_tokens_in_bfloat16(precision):
+    fast, seen, tokens = prepare_model(tiny_model(), precision), [], []
+    fast.adapter.layers[0][0].register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    for rows in range(1, 13):
+        state = fast.adapter.advance(fast.start(**tiny_batch(rows, tokens=11)), 1)
+        tokens.append(len(state.hidden))
+        assert tokens[-1] == state.spans.sum()
+    assert seen == ([-(-n // LANES) * LANES for n in tokens] if precision == "bfloat16" else tokens)
+    assert len({*tokens}) > len({-(-n // LANES) for n in tokens}), "several numbers become one"
 
 
 def test_survivors_are_trimmed_when_the_longest_leave():

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ import torch
 from mebert.commands.bench.texts import Batch
 from mebert.inference import Engine, Finished
 from mebert.report.wall_clock import wait_for
+
+Result = TypeVar("Result")
 
 REST = 0.02  # seconds after which the threads of another library no longer wait for work by spinning
 WARM = 1.0  # seconds of a pass to which its first run's own work (kernels, caches) adds little
@@ -74,17 +77,17 @@ def run_pass(engine: Engine, batches: Sequence[Batch], device: torch.device, eac
 
 
 def time_in_turn(
-    passes: Sequence[Callable[[], Pass]],
+    passes: Sequence[Callable[[], Result]],
     rounds: int,
     tick: Callable[[], None] = lambda: None,
     until: float = math.inf,
-) -> list[list[Pass]]:
+) -> list[list[Result]]:
     """The R runs of each, one per round; each round starts with another one, so that no one is always first.
 
     After the first, no round begins that would end after `until` (seconds of `time.perf_counter`) if it took as long as
     the one before.
     """
-    found: list[list[Pass]] = [[] for _ in passes]
+    found: list[list[Result]] = [[] for _ in passes]
     start = took = 0.0
     for round_index in range(rounds):
         took, start = time.perf_counter() - start, time.perf_counter()
