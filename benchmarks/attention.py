@@ -1,7 +1,8 @@
-"""Attention on the CPU: plain products against PyTorch's fused kernel, and rows in groups against all at once.
+"""Attention on the CPU: plain products against PyTorch's fused kernel, and which rows to put together.
 
     python benchmarks/attention.py --threads 2           # bfloat16: products against the fused kernel
     python benchmarks/attention.py --groups --threads 2  # six layers of MiniLM's size: how large a group should be
+    python benchmarks/attention.py --blocks --threads 2  # the same: how many tokens should run together
     python benchmarks/attention.py --shapes --threads 2  # a product of a shape that was not seen before
 
 Random numbers; runs are interleaved in one process.
@@ -13,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +29,7 @@ SHAPES = [
     *((32, 12, s, 32) for s in (16, 24, 31, 32, 36, 48, 60, 64, 100)),
     *((b, 12, s, 64) for b, s in ((1, 128), (32, 128), (8, 512))),
 ]
-LIMITS = (None, *(2**k for k in range(12, 18)))
+CHOICES = {"scores": (None, *(2**k for k in range(12, 18))), "tokens": (None, *(2**k for k in range(9, 14)))}
 SIZE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 
 
@@ -70,15 +72,15 @@ def compare_kernels(rounds: int) -> None:
         print(f"{batch:5}{heads:6}{tokens:7}{width:6}{medians[0]:9.2f}{medians[1]:9.2f}{ratio:7.2f}{error:15.4f}")
 
 
-def last_exit(model: Any, limit: int | None, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The whole prepared model, with at most so many scores in a group."""
-    model.adapter.scores = limit
+def last_exit(model: Any, planner: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The whole prepared model, with rows put together by a planner."""
+    model.adapter.planner = planner
     logits: torch.Tensor = model.last_exit(ids, mask)
     return logits
 
 
-def compare_groups(rounds: int) -> None:
-    """Most scores of a group, over batches of sorted, mixed and long rows."""
+def compare_planners(varied: str, rounds: int) -> None:
+    """Values of one setting of `Planner`, over batches of sorted, mixed and long rows."""
     from transformers import BertConfig, BertModel
 
     from mebert.inference import prepare_model
@@ -87,19 +89,20 @@ def compare_groups(rounds: int) -> None:
     model = MultiExitModel(BertModel(BertConfig(**SIZE), add_pooling_layer=False), 3, pooling="mean").eval()
     generator = np.random.default_rng(0)
     drawn = np.clip(np.exp(generator.normal(np.log(40), 0.45, 1024)).astype(np.int64), 8, 128)
-    print("milliseconds, median;  batch      lengths " + "".join(f"{limit or 'all':>8}" for limit in LIMITS))
+    values = CHOICES[varied]
+    print(f"milliseconds, median;  batch      lengths, {varied}: " + "".join(f"{one or 'all':>8}" for one in values))
     for precision in ("bfloat16", "float32"):
-        fast = prepare_model(model, precision)
+        fast: Any = prepare_model(model, precision)
+        planners = [replace(fast.adapter.planner, **{varied: one}) for one in values]
         for batch in (32, 128):
             kinds = {"sorted": np.sort(drawn)[500 : 500 + batch], "mixed": drawn[:batch], "long": np.full(batch, 128)}
             for kind, lengths in kinds.items():
                 ids = torch.randint(5, 30000, (batch, int(lengths.max())))
                 mask = torch.from_numpy((np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64))
 
-                runs = [partial(last_exit, fast, limit, ids, mask) for limit in LIMITS]
-                taken = in_turn(runs, rounds)
+                taken = in_turn([partial(last_exit, fast, planner, ids, mask) for planner in planners], rounds)
                 medians = [1e3 * statistics.median(column) for column in zip(*taken, strict=True)]
-                print(f"{precision:>22}{batch:7}{kind:>13} " + "".join(f"{value:8.1f}" for value in medians))
+                print(f"{precision:>22}{batch:7}{kind:>13}{'':10} " + "".join(f"{value:8.1f}" for value in medians))
 
 
 def compare_shapes() -> None:
@@ -130,17 +133,18 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", action="store_true")
+    parser.add_argument("--blocks", action="store_true")
     parser.add_argument("--shapes", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=None)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rounds = args.rounds or (5 if args.groups else 21)
+    rounds = args.rounds or (5 if args.groups or args.blocks else 21)
     print(f"CPU, {args.threads} thread(s), {rounds} interleaved rounds")
     if args.shapes:
         compare_shapes()
-    elif args.groups:
-        compare_groups(rounds)
+    elif args.groups or args.blocks:
+        compare_planners("scores" if args.groups else "tokens", rounds)
     else:
         print("bfloat16; milliseconds, median")
         compare_kernels(rounds)

@@ -124,16 +124,19 @@ class AutoBackend(Generic[Torch]):
     def __str__(self) -> str:
         return in_words(self.taken)
 
-    def __call__(self, texts: Any, *, batch_size: int = 32, engine: Any = "auto", **settings: Any) -> Any:
+    def __call__(self, texts: Any, *, batch_size: int | None = None, engine: Any = "auto", **settings: Any) -> Any:
         """Classify; arguments as of `EarlyExitClassifier`."""
         single = isinstance(texts, str | tuple)
-        rows = 1 if single else len(texts) if isinstance(texts, Sequence) else batch_size
-        chosen: Callable[..., Any] = self.for_batch(max(1, min(rows, batch_size)))
+        rows = 1 if single else len(texts) if isinstance(texts, Sequence) else SIZES[-1]
+        most = SIZES[-1] if batch_size is None else batch_size
+        chosen: Callable[..., Any] = self.for_batch(max(1, min(rows, most)))
         if engine not in ("auto", "shrink") or any(settings.get(name) is not None for name in TORCH_ALONE):
             chosen = self.torch
         if chosen is self.onnx:
             settings = {name: value for name, value in settings.items() if name not in TORCH_ALONE}
-        return chosen(texts, batch_size=batch_size, engine=engine, **settings)
+        if batch_size is not None:  # each backend has its own default
+            settings["batch_size"] = batch_size
+        return chosen(texts, engine=engine, **settings)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.torch, name)

@@ -234,7 +234,7 @@ class EarlyExitClassifier:
         speedup: float | None = None,
         max_drop: float | None = None,
         engine: EngineName | Literal["auto"] = "auto",
-        batch_size: int = 32,
+        batch_size: int = 128,
         tokens_per_batch: int | None = None,
         max_length: int | None = None,
         window: int | None = None,
@@ -255,7 +255,7 @@ class EarlyExitClassifier:
             tokens_per_batch: Most tokens per batch, padding included; None: no such limit.
             max_length: Longest text in tokens; longer ones are truncated (where `self.stride` is set: read in windows).
                 None: as in training (`self.max_length`).
-            window: Texts that are read ahead and sorted by length together; None: 32 batches.
+            window: Texts that are read ahead and sorted by length together; None: 8 batches.
             progress: Show a progress bar; None: on a terminal, for long lists.
 
         Raises:
@@ -264,7 +264,7 @@ class EarlyExitClassifier:
         max_length = None if max_length is None else whole_number("max_length", max_length)
         tokens = None if tokens_per_batch is None else whole_number("tokens_per_batch", tokens_per_batch)
         plan = BatchPlan(whole_number("batch_size", batch_size), tokens)
-        window = 32 * plan.max_batch if window is None else whole_number("window", window)
+        window = 8 * plan.max_batch if window is None else whole_number("window", window)
         check_range("window", window, 1, MOST_ROWS)
         encoder = self.text_encoder(max_length)
         runner = make_engine(

@@ -13,7 +13,6 @@ from torch import nn
 
 from mebert.choices import PrecisionName
 from mebert.errors import UserError
-from mebert.inference.attention_plan import CACHED_SCORES
 from mebert.inference.fused_families import fused_layers
 from mebert.inference.unpadding import FusedAdapter
 from mebert.models.cascade import CascadeModel
@@ -84,8 +83,8 @@ def prepare_model(
 def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
     """Fuse the layers and poolings of a copy; returns its distinct layers, or its encoder if the family is unknown.
 
-    `grouped`: rows attend in groups of similar length. Not with compilation, which would compile for each number of
-    groups, nor on an accelerator, which is faster with few kernels.
+    `grouped`: rows attend in groups of similar length and run in blocks. Not with compilation, which would compile for
+    each number of groups, nor on an accelerator, which is faster with few kernels.
     """
     for index in range(fast.num_exits):
         head = fast.exit(index)
@@ -96,7 +95,7 @@ def _fuse(fast: MultiExitModel, grouped: bool) -> list[nn.Module]:
         return [fast.encoder]
     unique = {id(layer): layer for parts in layers for layer in parts}
     fast.fused = nn.ModuleList(unique.values())  # registered, so that `.to` reaches them
-    fast.adapter = FusedAdapter(fast.adapter, layers, CACHED_SCORES if grouped else None)
+    fast.adapter = FusedAdapter(fast.adapter, layers, grouped)
     fast.adapter.base.drop_layers()
     return list(unique.values())
 

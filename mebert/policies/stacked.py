@@ -113,7 +113,7 @@ class Stacked(ExitPolicy):
         # Plain numbers: weights in a tensor would have to be on the device that the model happens to be on.
         total = torch.full_like(indicators[0], bias)
         for weight, value in zip(weights, indicators, strict=True):
-            total = total + weight * value
+            total = torch.add(total, value, alpha=weight)
         return total.sigmoid()
 
 

@@ -54,7 +54,7 @@ def test_layers_see_few_numbers_of_tokens_in_bfloat16(precision):
     for rows in range(1, 13):
         state = fast.adapter.advance(fast.start(**tiny_batch(rows, tokens=11)), 1)
         tokens.append(len(state.hidden))
-        assert tokens[-1] == state.spans.sum()
+        assert tokens[-1] == state.layout.spans.sum()
     assert seen == ([-(-n // LANES) * LANES for n in tokens] if precision == "bfloat16" else tokens)
     assert len({*tokens}) > len({-(-n // LANES) for n in tokens}), "several numbers become one"
 

@@ -39,7 +39,7 @@ class PredictSettings:
         threshold: Leave at this threshold, in [0, 1]; a list has one for each exit but the last.
         policy: Name of the policy; null for the model's own. Another one needs a threshold or a speed-up.
         engine: full, shrink, refill or predicted; null for shrink.
-        batch_size: Most texts of a batch.
+        batch_size: Most texts of a batch; null: 128, on ONNX Runtime 32.
         max_length: Longest text in tokens, longer ones are cut; null: as in training.
         precision: float32, bfloat16 or int8; null for the default of EarlyExitClassifier on this machine.
         backend: torch, onnx for a folder of `export`, or auto: the faster one where a run has both; null: onnx for such
@@ -62,7 +62,7 @@ class PredictSettings:
     threshold: float | list[float] | None = None
     policy: str | None = None
     engine: EngineName | None = None
-    batch_size: int = 32
+    batch_size: int | None = None
     max_length: int | None = None
     precision: PrecisionName | None = None
     backend: Literal["torch", "onnx", "auto"] | None = None

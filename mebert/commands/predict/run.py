@@ -19,7 +19,7 @@ from mebert.data.files import ONE_LABEL, LabelForm
 from mebert.data.label_names import DEFAULT_SEPARATOR
 from mebert.data.model_rows import run_data
 from mebert.errors import UserError
-from mebert.inference.auto_backend import AutoBackend
+from mebert.inference.auto_backend import SIZES, AutoBackend
 from mebert.inference.classifier import EarlyExitClassifier
 from mebert.inference.prediction import Prediction
 from mebert.metrics.ranking import RANKING_METRICS
@@ -54,6 +54,7 @@ def run_predict(settings: PredictSettings) -> None:
     trained = _trained_on(named, opened, required=settings.own_rows)
     form = _label_form(named, classifier, trained)
     texts = open_texts(settings, trained, classifier.num_texts, form)
+    most: dict[str, Any] = {} if settings.batch_size is None else {"batch_size": settings.batch_size}
     answers = classifier(
         texts,
         policy=settings.policy,
@@ -61,7 +62,7 @@ def run_predict(settings: PredictSettings) -> None:
         speedup=settings.speedup,
         max_drop=settings.max_drop,
         engine=settings.engine or "auto",
-        batch_size=settings.batch_size,
+        **most,
         max_length=settings.max_length,
     )
     depth = np.asarray(classifier.exit_layers)
@@ -122,8 +123,8 @@ def _for_batches(
     """The faster one for the batches of the command."""
     if settings.policy is not None or settings.engine not in (None, "shrink"):
         return both.torch  # the export has neither
-    given = len(settings.text) or len(settings.pair) // 2 or settings.batch_size
-    return both.for_batch(min(given, settings.batch_size))
+    most = settings.batch_size or SIZES[-1]
+    return both.for_batch(min(len(settings.text) or len(settings.pair) // 2 or most, most))
 
 
 def _by_auto(opened: object, settings: PredictSettings) -> str:
