@@ -18,8 +18,8 @@ from mebert.inference.attention_plan import CACHED_SCORES, AttentionPlan, plan_a
 from mebert.models.layer_state import LayerState
 
 BLOCK_TOKENS = 2048
-"""Tokens that run through the layers together on a CPU: more do not stay in its cache; measured by
-benchmarks/attention.py --blocks."""
+"""Tokens that run through the layers together on a CPU with one or two threads (each further one adds half as many):
+more do not stay in its cache; measured by benchmarks/attention.py --blocks."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Planner:
         bias: The family's attention bias for texts of so many tokens, (1, A, W, W), or None.
         scores: Most scores of one attention head in a group of rows that attend together; None: all rows are one
             group, which is fewer kernels and more padding.
-        tokens: Tokens of the rows that run through the layers together, about; None: all.
+        tokens: Tokens of the rows that run through the layers together, about, by one or two threads; None: all.
     """
 
     bias: Callable[[int], Tensor | None]
@@ -44,7 +44,9 @@ class Planner:
     def blocks(self, layout: Layout) -> list[Layout]:
         """Neighbouring rows that run through the layers together, about as many tokens in each block."""
         ends = np.cumsum(layout.spans)
-        number = 1 if self.tokens is None or not len(ends) else -(-int(ends[-1]) // self.tokens)
+        if self.tokens is None or not len(ends):
+            return [layout]
+        number = -(-int(ends[-1]) // (self.tokens * max(2, torch.get_num_threads()) // 2))
         if number == 1:
             return [layout]
         firsts = np.unique(np.searchsorted(ends, ends[-1] * np.arange(number) / number, side="right"))

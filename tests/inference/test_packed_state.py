@@ -20,6 +20,22 @@ def no_bias(tokens):
     return None
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Blocks grow with the threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 1)
+        yield
+
+
+@pytest.mark.parametrize(("threads", "blocks"), [(1, 8), (2, 8), (4, 4), (16, 1)])
+def test_more_threads_have_larger_blocks(threads, blocks, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    mask = torch.ones(80, 10, dtype=torch.long)
+    layout = Layout(mask.sum(1).numpy(), np.zeros(80, dtype=bool), mask, torch.float32, Planner(no_bias, None, 100))
+    assert len(layout.blocks) == blocks
+
+
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200))
 def test_blocks_are_neighbours_of_about_as_many_tokens(lengths, tokens):
     spans = np.array(lengths)
