@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import recipe_by_clock
 from page import p_words, replace_between, table
 from panels import panels, save_with_legend
-from recipe import RESULTS, SPEEDS
+from recipe import SPEEDS
 from recipe_paired import LAST, OWN_RULE, RECOMMENDED, Against, Result, against, at_speed, liked
 
 ALL_TASKS = {"snli": "SNLI", "sst2": "SST-2", "qqp": "QQP", "ag_news": "AG's News", "imdb": "IMDB"}
@@ -79,7 +79,7 @@ def headline(results: Sequence[Result]) -> str:
 
     Of each speed-up the largest is bold.
     """
-    rows = []
+    rows, clock = [], recipe_by_clock.load()
     for task, arms in complete(results).items():
         full, own, others, alone = full_depth(arms), [], [], []
         for speed, bound in FIRST_LAYERS.items():
@@ -89,22 +89,13 @@ def headline(results: Sequence[Result]) -> str:
             own.append(f"{words[0]} ({100 * values[0] / full:.1f} %)")
             others.append(f"{words[1]} ({PUBLISHED[best]})")
             alone.append(words[2])
-        rows.append([ALL_TASKS[task], points(full), *own, *others, *alone, clock(task)])
+        rows.append([ALL_TASKS[task], points(full), *own, *others, *alone, recipe_by_clock.in_cell(clock, task)])
     if not rows:
         return "No task is complete yet."
     speeds = [f"{speed:g}x" for speed in FIRST_LAYERS]
     header = ["task", "full depth", *(f"recommended, {speed} (of full depth)" for speed in speeds)]
     header += [f"{OTHERS}, {speed}" for speed in speeds]
     return table([*header, "first 3 layers (2x)", "first 2 layers (3x)", "wall clock at 2x, 3x"], rows)
-
-
-def clock(task: str) -> str:
-    """How much faster than full depth the recommended recipe's answers came; "-" where it was not measured."""
-    path = RESULTS / "recipe_clock" / f"{task}.json"
-    if not path.exists():
-        return "-"
-    found = json.loads(path.read_text(encoding="utf-8"))["over_full_depth"]
-    return ", ".join(f"{found[f'{speed:g}']:.1f}x" for speed in FIRST_LAYERS)
 
 
 def standard_errors(results: Sequence[Result]) -> str:

@@ -5,16 +5,16 @@ python benchmarks/results_page.py
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import claims
+import recipe_by_clock
 import recipe_headline as top
 import recipe_report
 import twelve_layers
 from page import fill
-from recipe import RESULTS, ROOT, cells
+from recipe import ROOT, cells
 from recipe_paired import RECOMMENDED, Result
 
 TEMPLATE = ROOT / "benchmarks" / "results_page.md"
@@ -50,48 +50,6 @@ def fewer_seeds(results: Sequence[Result]) -> str:
         ]
         found += [f"{name} ({', '.join(tasks)})"] if tasks else []
     return f" With fewer seeds: {', '.join(found)}." if found else ""
-
-
-def clock_words() -> str:
-    """How the wall clock was measured."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((RESULTS / "recipe_clock").glob("*.json"))]
-    if not found:
-        return "not measured yet."
-    one = found[0]
-    over = [value for each in found for value in each["over_hf"].values()]
-    return (
-        "`mebert bench` (`python benchmarks/recipe_clock.py`), engine `refill` over this package's full depth, at 2x "
-        f"and 3x by FLOPs, "
-        f"{one['device']}, {one['threads']} thread, {one['precision']}, batches of {one['batch_size']}; over "
-        "Hugging Face's own classifier, with batches in the order of the input, the same is "
-        f"{min(over):.1f}x to {max(over):.1f}x, of which a part is our sorting by length."
-    )
-
-
-def first_clock_words() -> str:
-    """The first layers alone against early exit that takes as long, by `recipe_first_clock.py`, in words."""
-    import numpy as np
-
-    folder, words = RESULTS / "recipe_first_clock", []
-    every = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    for found in every:
-        ways = (way for name, way in found["ways"].items() if name.endswith("x"))
-        early = np.asarray(sorted((way["seconds"], way["accuracy"]) for way in ways))
-        for arm in top.FIRST_LAYERS.values():
-            alone, full = found["ways"][arm], found["ways"]["1x"]["seconds"]
-            right = float(np.interp(alone["seconds"], early[:, 0], early[:, 1]))
-            words.append(
-                f"{NAMES[found['task']]}, {arm[-1]} layers: {full / alone['seconds']:.1f}x by the clock, "
-                f"{100 * alone['accuracy']:.1f} against {100 * right:.1f}"
-            )
-    if not every:
-        return "Equal time was not measured."
-    one = every[0]
-    where = f"{one['device']}, {one['threads']} thread, {one['precision']}, batches of {one['batch_size']}"
-    return (
-        "Early exit that takes as long as they do, by the clock (`python benchmarks/recipe_first_clock.py`; "
-        f"{where}; seed {one['seed']}): {'; '.join(words)}."
-    )
 
 
 def sentences(rows: Sequence[top.Row]) -> dict[str, str]:
@@ -157,7 +115,7 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
     """Write everything."""
     results, deep = recipe_report.load("recipe_full"), recipe_report.load("twelve_layers")
     recipe_report.write_report(folder)
-    found = top.paired(results)
+    found, clock = top.paired(results), recipe_by_clock.load()
     values = {
         "train_rows": train_rows(results),
         "seeds": top.seeds(results),
@@ -165,8 +123,9 @@ def write_page(folder: Path = ROOT / "docs", readme: Path | None = ROOT / "READM
         "standard_errors": top.standard_errors(results),
         "full_depth_of": full_depth_of(results),
         "fewer_seeds": fewer_seeds(results),
-        "clock": clock_words(),
-        "first_clock": first_clock_words(),
+        "clock": recipe_by_clock.setting(clock),
+        "clock_words": recipe_by_clock.in_words(clock, top.FIRST_LAYERS),
+        "by_clock": recipe_by_clock.by_clock(clock, NAMES, top.FIRST_LAYERS),
         "aims": top.aims(results),
         "paired": top.paired_table(found),
         "summary": summary(results, found),
