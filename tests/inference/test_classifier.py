@@ -11,6 +11,7 @@ from tiny import VOCABULARY, tiny_model, words_tokenizer
 
 from mebert import EarlyExitClassifier, MultiExitModel, Prediction, UserError
 from mebert.exit_predictor import PredictorOrigin, TokenExitPredictor
+from mebert.inference.whole_batch import ShrinkEngine
 from mebert.metrics.curve import replay
 from mebert.policies import Entropy, FixedExit
 
@@ -83,6 +84,19 @@ def test_one_text_a_pair_a_list_of_pairs(classify, folder):
     assert classify(pairs[0]).probabilities == pytest.approx(classify(pairs)[0].probabilities, abs=1e-5)
     assert classify([]) == []
     assert classify("") == classify([""])[0]
+
+
+@pytest.mark.parametrize(("given", "sizes"), [({}, [128, 128, 44]), ({"batch_size": 200}, [200, 100])])
+def test_batches_have_128_texts_unless_told_otherwise(classify, given, sizes, monkeypatch):
+    fed, feed = [], ShrinkEngine.feed
+
+    def record(self, inputs, rows):
+        fed.append(len(rows))
+        return feed(self, inputs, rows)
+
+    monkeypatch.setattr(ShrinkEngine, "feed", record)
+    assert len(classify(texts_of(300), **given)) == 300
+    assert sorted(fed, reverse=True) == sizes
 
 
 def test_policy_threshold_and_speedup(classify):

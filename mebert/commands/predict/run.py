@@ -54,7 +54,7 @@ def run_predict(settings: PredictSettings) -> None:
     trained = _trained_on(named, opened, required=settings.own_rows)
     form = _label_form(named, classifier, trained)
     texts = open_texts(settings, trained, classifier.num_texts, form)
-    most: dict[str, Any] = {} if settings.batch_size is None else {"batch_size": settings.batch_size}
+    size: dict[str, Any] = {} if settings.batch_size is None else {"batch_size": settings.batch_size}
     answers = classifier(
         texts,
         policy=settings.policy,
@@ -62,8 +62,8 @@ def run_predict(settings: PredictSettings) -> None:
         speedup=settings.speedup,
         max_drop=settings.max_drop,
         engine=settings.engine or "auto",
-        **most,
         max_length=settings.max_length,
+        **size,
     )
     depth = np.asarray(classifier.exit_layers)
     if (settings.text or settings.pair) and settings.out is None and settings.format is None:
