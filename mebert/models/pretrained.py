@@ -134,15 +134,18 @@ class PretrainedModel(nn.Module, ABC):
         config.label2id = {name: i for i, name in enumerate(self.label_names)}
         if self.problem_type != "single_label_classification":
             config.problem_type = self.problem_type
+        # Not under the names of a checkpoint that was renamed as it was read (ElasticBERT's): config.json is BERT's.
+        own_names = {"save_original_format": False}
         if self.hugging_face_fault() is not None:
-            self.encoder.save_pretrained(folder)
+            self.encoder.save_pretrained(folder, **own_names)
         else:
             set_classifier_options(config)
-            self.encoder.save_pretrained(folder, state_dict=classifier_state(self.encoder, self.last_head()))
+            state = classifier_state(self.encoder, self.last_head())
+            self.encoder.save_pretrained(folder, state_dict=state, **own_names)
             config.architectures = [classifier_class(config.model_type)]  # not the encoder's class
             config.save_pretrained(folder)
-        state = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
-        save_file(state, folder / EXITS_FILE, metadata={"format": "pt"})
+        exits = {name: value.detach().contiguous().cpu() for name, value in self._own_state().items()}
+        save_file(exits, folder / EXITS_FILE, metadata={"format": "pt"})
 
     def push_to_hub(
         self,
